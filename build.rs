@@ -1,0 +1,102 @@
+//! Compiles `proto/` twice from one parse: the contract as it is, for reflection, and the part of it that the gRPC
+//! door reads and writes, for code.
+//!
+//! The coded part differs from the contract in three ways, none of which changes a byte on the wire:
+//!
+//! - messages and fields that the door does not use are left out, so they are skipped instead of decoded;
+//! - `string` becomes `bytes`, because a request with a byte that is not UTF-8 must get a denial and not the gRPC
+//!   error that a gateway with `failure_mode_allow` would let through;
+//! - `map<string, string>` becomes the repeated entries that it is on the wire, so a name that comes twice is seen.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use prost::Message as _;
+use prost_types::{
+    DescriptorProto, FileDescriptorProto, FileDescriptorSet, field_descriptor_proto::Type,
+};
+
+const ROOT: &str = "envoy/service/auth/v3/external_auth.proto";
+
+/// Every message that is coded, with its fields.
+const CODED: &[(&str, &[&str])] = &[
+    ("CheckRequest", &["attributes"]),
+    ("AttributeContext", &["source", "request"]),
+    ("Peer", &["address"]),
+    ("Request", &["http"]),
+    (
+        "HttpRequest",
+        &[
+            "id",
+            "method",
+            "headers",
+            "path",
+            "host",
+            "body",
+            "raw_body",
+            "header_map",
+        ],
+    ),
+    ("HeadersEntry", &["key", "value"]),
+    ("Address", &["socket_address"]),
+    ("SocketAddress", &["address"]),
+    ("HeaderMap", &["headers"]),
+    ("HeaderValue", &["key", "value", "raw_value"]),
+    ("HeaderValueOption", &["header", "append", "append_action"]),
+    ("HttpStatus", &["code"]),
+    ("Status", &["code", "message"]),
+    (
+        "CheckResponse",
+        &["status", "denied_response", "ok_response"],
+    ),
+    ("DeniedHttpResponse", &["status", "headers", "body"]),
+    (
+        "OkHttpResponse",
+        &["headers", "headers_to_remove", "response_headers_to_add"],
+    ),
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let contract = protox::compile([ROOT], ["proto"])?;
+    fs::write(out.join("contract.bin"), contract.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .skip_debug(["."])
+        .compile_fds(coded(contract))?;
+    Ok(())
+}
+
+fn coded(mut contract: FileDescriptorSet) -> FileDescriptorSet {
+    for file in &mut contract.file {
+        if !file.package().starts_with("google.protobuf") {
+            narrow(&mut file.message_type);
+            drop_comments(file);
+        }
+    }
+    contract
+}
+
+fn narrow(messages: &mut Vec<DescriptorProto>) {
+    messages.retain_mut(|message| {
+        let Some((_, fields)) = CODED.iter().find(|(name, _)| *name == message.name()) else {
+            return false;
+        };
+        if let Some(options) = &mut message.options {
+            options.map_entry = None;
+        }
+        message.field.retain(|field| fields.contains(&field.name()));
+        for field in &mut message.field {
+            if field.r#type() == Type::String {
+                field.set_type(Type::Bytes);
+            }
+        }
+        narrow(&mut message.nested_type);
+        true
+    });
+}
+
+/// Comments are addressed by position, and positions have moved.
+fn drop_comments(file: &mut FileDescriptorProto) {
+    file.source_code_info = None;
+}

@@ -1,0 +1,15 @@
+//! The rules: pure, synchronous, answering in data.
+//!
+//! A [`request::Request`] goes into [`gate::Gate::judge`], and a [`decision::Decision`] comes out, except for a login,
+//! which needs one row of the user table: then [`gate::Step::Login`] comes out, and [`gate::Gate::settle`] takes the
+//! row. Nothing in here waits, knows a wire format or a database, reads the clock, the environment or a file.
+
+pub mod account;
+pub mod credential;
+pub mod decision;
+pub mod gate;
+pub mod password;
+pub mod path;
+pub mod policy;
+pub mod request;
+pub mod token;

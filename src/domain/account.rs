@@ -1,0 +1,265 @@
+//! Who there is: what a row of the user table means, and who a token speaks for.
+
+use std::{borrow::Cow, fmt};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
+use super::password::PasswordHash;
+
+/// The role that makes an administrator.
+pub const ADMIN: &str = "admin";
+
+/// A user name: 1 to 255 bytes without colon (RFC 7617, 2) and control characters. Two names are the same only byte
+/// for byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Username(Box<str>);
+
+impl Username {
+    /// Takes a possible user name, or nothing.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let possible =
+            (1..=255).contains(&name.len()) && !name.contains(|c: char| c == ':' || c.is_control());
+        possible.then(|| Self(name.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The name as a header value: percent-encoded where it is not visible ASCII, and where it holds a comma or a
+    /// percent sign, so that it can neither end nor look like two values.
+    #[must_use]
+    pub fn header_value(&self) -> Cow<'_, str> {
+        utf8_percent_encode(&self.0, NOT_IN_HEADER).into()
+    }
+}
+
+const NOT_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
+
+/// A role: 1 to 64 bytes of letters, digits, `.`, `_`, `:` and `-`, beginning with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Role(Box<str>);
+
+impl Role {
+    /// Takes a possible role, or nothing.
+    #[must_use]
+    pub fn parse(role: &str) -> Option<Self> {
+        let possible = role.len() <= 64
+            && role.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && role
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b));
+        possible.then(|| Self(role.into()))
+    }
+
+    /// The role of administrators.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self(ADMIN.into())
+    }
+
+    /// The role's name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A set of at most 32 roles, sorted.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Roles(Vec<Role>);
+
+/// A role that cannot be, or one too many.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RolesFault {
+    /// Not a [`Role`].
+    #[error(
+        "{0:?} is not a role; write letters, digits, \".\", \"_\", \":\" and \"-\", at most 64, beginning with a letter or digit"
+    )]
+    Impossible(String),
+    /// More than fit into a header.
+    #[error("more than {} roles", Roles::MAX)]
+    TooMany,
+}
+
+impl Roles {
+    /// How many roles one account may have.
+    pub const MAX: usize = 32;
+
+    /// Sorts roles into a set.
+    ///
+    /// # Errors
+    ///
+    /// More than [`Roles::MAX`] roles.
+    pub fn collect(roles: impl IntoIterator<Item = Role>) -> Result<Self, RolesFault> {
+        let mut roles: Vec<_> = roles.into_iter().collect();
+        roles.sort();
+        roles.dedup();
+        if roles.len() > Self::MAX {
+            return Err(RolesFault::TooMany);
+        }
+        Ok(Self(roles))
+    }
+
+    /// Reads role names.
+    ///
+    /// # Errors
+    ///
+    /// The first name that is no role, or too many of them.
+    pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, RolesFault> {
+        let roles: Result<Vec<_>, _> = names
+            .into_iter()
+            .map(|name| Role::parse(name).ok_or_else(|| RolesFault::Impossible(name.into())))
+            .collect();
+        Self::collect(roles?)
+    }
+
+    /// Reads a comma-separated list, as the user table keeps it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Roles::parse`].
+    pub fn parse_list(list: &str) -> Result<Self, RolesFault> {
+        Self::parse(
+            list.split(',')
+                .map(str::trim)
+                .filter(|name| !name.is_empty()),
+        )
+    }
+
+    /// Whether the set holds a role.
+    #[must_use]
+    pub fn contains(&self, role: &Role) -> bool {
+        self.0.binary_search(role).is_ok()
+    }
+
+    /// Whether the set makes an administrator.
+    #[must_use]
+    pub fn admin(&self) -> bool {
+        self.0.iter().any(|role| role.as_str() == ADMIN)
+    }
+
+    /// The roles in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Role> {
+        self.0.iter()
+    }
+}
+
+/// Comma-separated, as the user table and the header keep it; empty where there is none.
+impl fmt::Display for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, role) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            f.write_str(role.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{self}]")
+    }
+}
+
+/// What the user table knows of one person.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The immutable id; the `sub` of the account's tokens.
+    pub id: String,
+    /// The name as the table has it.
+    pub username: Username,
+    /// The stored hash.
+    pub hash: PasswordHash,
+    /// What the person may do.
+    pub roles: Roles,
+    /// Whether logins are refused.
+    pub disabled: bool,
+}
+
+/// Who a token speaks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The immutable id.
+    pub subject: String,
+    /// The name.
+    pub username: Username,
+    /// The roles at the time of the login.
+    pub roles: Roles,
+}
+
+impl From<Account> for Identity {
+    fn from(account: Account) -> Self {
+        let Account {
+            id,
+            username,
+            hash: _,
+            roles,
+            disabled: _,
+        } = account;
+        Self {
+            subject: id,
+            username,
+            roles,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_headers_are_one_visible_ascii_value() {
+        for (name, value) in [
+            ("ada", "ada"),
+            ("ada.l+x@example.com", "ada.l+x@example.com"),
+            ("José Ö", "Jos%C3%A9%20%C3%96"),
+            ("a,b", "a%2Cb"),
+            ("100%", "100%25"),
+        ] {
+            assert_eq!(Username::parse(name).unwrap().header_value(), value);
+        }
+    }
+
+    #[test]
+    fn impossible_names_do_not_exist() {
+        for name in ["", "a:b", "a\nb", "a\u{0}", "a\u{85}", &"a".repeat(256)] {
+            assert_eq!(Username::parse(name), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn names_differ_by_every_byte() {
+        let name = |name| Username::parse(name).unwrap();
+        for other in ["Ada", "ada ", "\u{e1}da", "ada\u{200b}"] {
+            assert_ne!(name("ada"), name(other));
+        }
+    }
+
+    #[test]
+    fn roles_are_a_sorted_set() {
+        let roles = Roles::parse_list(" editor, admin ,editor,").unwrap();
+        assert_eq!(roles.to_string(), "admin,editor");
+        assert!(roles.admin() && roles.contains(&Role::parse("editor").unwrap()));
+        assert!(!Roles::default().admin());
+        assert_eq!(Roles::default().to_string(), "");
+    }
+
+    #[test]
+    fn roles_that_could_break_a_header_are_refused() {
+        for role in ["-", "a b", "a\r\nx: y", "é", "a,b", &"a".repeat(65)] {
+            assert_eq!(Role::parse(role), None, "{role:?}");
+        }
+        let many: Vec<_> = (0..33).map(|n| format!("r{n}")).collect();
+        assert_eq!(
+            Roles::parse(many.iter().map(String::as_str)),
+            Err(RolesFault::TooMany)
+        );
+    }
+}

@@ -1,0 +1,438 @@
+//! What a client showed: the `Authorization` header (RFC 9110, 11.6.2), read once and strictly.
+
+use std::fmt;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{account::Username, password::Password};
+
+/// The longest credential that is read, in bytes.
+pub const MAX_CREDENTIAL: usize = 8 * 1024;
+
+/// The longest decoded `user-id ":" password`, in bytes.
+pub const MAX_BASIC: usize = 1024;
+
+/// The longest login body, in bytes.
+pub const MAX_LOGIN_BODY: usize = 4 * 1024;
+
+/// The credential of one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// No `Authorization` header.
+    Absent,
+    /// The Basic scheme (RFC 7617), not decoded yet: only a login needs it.
+    Basic(Basic<'a>),
+    /// The Bearer scheme (RFC 6750).
+    Bearer(Compact<'a>),
+    /// A scheme that is neither of the two.
+    Foreign,
+    /// Not one well-formed credential.
+    Malformed(CredentialFault),
+}
+
+/// Why an `Authorization` header is not one credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFault {
+    /// More than one header value.
+    #[error("more than one Authorization value")]
+    Several,
+    /// Over [`MAX_CREDENTIAL`].
+    #[error("the Authorization value is too long")]
+    TooLong,
+    /// No scheme, or bytes outside visible ASCII.
+    #[error("the Authorization value is malformed")]
+    Syntax,
+    /// `Bearer` with something that is not one `b64token` of RFC 6750, 2.1.
+    #[error("the Bearer token is malformed")]
+    Token,
+}
+
+impl<'a> Credential<'a> {
+    /// Reads every `Authorization` value of a request.
+    pub fn parse(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => Self::parse_one(value).unwrap_or_else(Self::Malformed),
+            (Some(_), Some(_)) => Self::Malformed(CredentialFault::Several),
+        }
+    }
+
+    fn parse_one(value: &'a [u8]) -> Result<Self, CredentialFault> {
+        if value.len() > MAX_CREDENTIAL {
+            return Err(CredentialFault::TooLong);
+        }
+        if !value.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(CredentialFault::Syntax);
+        }
+        let value = str::from_utf8(value).map_err(|_| CredentialFault::Syntax)?;
+        let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+        let rest = rest.trim_start_matches(' ');
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Compact::parse(rest)
+                .map(Self::Bearer)
+                .ok_or(CredentialFault::Token);
+        }
+        if scheme.eq_ignore_ascii_case("basic") {
+            return Ok(Self::Basic(Basic(rest)));
+        }
+        let is_token = !scheme.is_empty()
+            && scheme
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.+!#$&^`|~*'%".contains(&b));
+        if is_token {
+            Ok(Self::Foreign)
+        } else {
+            Err(CredentialFault::Syntax)
+        }
+    }
+}
+
+/// A Bearer credential: one `b64token`, not verified.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Compact<'a>(&'a str);
+
+impl<'a> Compact<'a> {
+    /// Takes one `b64token` (RFC 6750, 2.1) of at most [`MAX_CREDENTIAL`] bytes, or nothing.
+    #[must_use]
+    pub fn parse(token: &'a str) -> Option<Self> {
+        let body = token.trim_end_matches('=');
+        let well_formed = !body.is_empty()
+            && token.len() <= MAX_CREDENTIAL
+            && body
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b));
+        well_formed.then_some(Self(token))
+    }
+
+    /// The token itself.
+    #[must_use]
+    pub fn expose(&self) -> &'a str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Compact<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Compact(..)")
+    }
+}
+
+/// What follows `Basic`, not decoded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Basic<'a>(&'a str);
+
+impl fmt::Debug for Basic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Basic(..)")
+    }
+}
+
+/// A user name and a password that somebody claims belong together.
+#[derive(Debug)]
+pub struct Login {
+    /// Who they say they are.
+    pub username: Username,
+    /// How they would prove it.
+    pub password: Password,
+}
+
+/// Why Basic credentials cannot be a login; a client is told no more than for a wrong password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginFault {
+    /// Not the strict base64 of RFC 4648, 4.
+    #[error("not base64")]
+    Base64,
+    /// Over [`MAX_BASIC`].
+    #[error("too long")]
+    TooLong,
+    /// Not UTF-8.
+    #[error("not UTF-8")]
+    Utf8,
+    /// No colon.
+    #[error("no colon")]
+    NoColon,
+    /// An empty or impossible user name.
+    #[error("no possible user name")]
+    Username,
+    /// An empty password or one with control characters.
+    #[error("no possible password")]
+    Password,
+}
+
+impl Login {
+    /// Decodes Basic credentials (RFC 7617, 2).
+    ///
+    /// # Errors
+    ///
+    /// What the credentials break.
+    pub fn from_basic(basic: Basic<'_>) -> Result<Self, LoginFault> {
+        if basic.0.len() > MAX_BASIC.div_ceil(3) * 4 {
+            return Err(LoginFault::TooLong);
+        }
+        let decoded = BASE64_STANDARD.decode(basic.0).map(Zeroizing::new);
+        let decoded = decoded.map_err(|_| LoginFault::Base64)?;
+        if decoded.len() > MAX_BASIC {
+            return Err(LoginFault::TooLong);
+        }
+        let pair = str::from_utf8(&decoded).map_err(|_| LoginFault::Utf8)?;
+        let (username, password) = pair.split_once(':').ok_or(LoginFault::NoColon)?;
+        Ok(Self {
+            username: Username::parse(username).ok_or(LoginFault::Username)?,
+            password: Password::parse(password).ok_or(LoginFault::Password)?,
+        })
+    }
+
+    /// Reads the body `{"username": "...", "password": "..."}`; members of other names are ignored.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which member.
+    pub fn from_json(body: &[u8]) -> Result<Self, LoginBodyFault> {
+        if body.len() > MAX_LOGIN_BODY {
+            return Err(LoginBodyFault::TooLong);
+        }
+        let body: LoginBody =
+            serde_json::from_slice(body).map_err(|_| LoginBodyFault::NotAnObject)?;
+        Ok(Self {
+            username: Member::text(body.username, "username", |text| Username::parse(text))?,
+            password: Member::text(body.password, "password", |text| Password::parse(text))?,
+        })
+    }
+}
+
+/// Why a login body is refused, for the client to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginBodyFault {
+    /// Not a JSON object, or a member twice.
+    #[error("The body must be a JSON object with \"username\" and \"password\"")]
+    NotAnObject,
+    /// Over [`MAX_LOGIN_BODY`], or cut short by the gateway.
+    #[error("The body is too long for a login")]
+    TooLong,
+    /// A member that is not there.
+    #[error("{0}: missing")]
+    Missing(&'static str),
+    /// A member that is not a string.
+    #[error("{0}: must be a string")]
+    NotText(&'static str),
+    /// A string that no account can have.
+    #[error("{0}: empty, too long, or with characters that are not allowed")]
+    Impossible(&'static str),
+}
+
+#[derive(Deserialize)]
+struct LoginBody {
+    username: Option<Member>,
+    password: Option<Member>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Member {
+    Text(Zeroizing<String>),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Member {
+    fn text<T>(
+        member: Option<Self>,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<T, LoginBodyFault> {
+        match member {
+            None => Err(LoginBodyFault::Missing(name)),
+            Some(Self::Other(_)) => Err(LoginBodyFault::NotText(name)),
+            Some(Self::Text(text)) => parse(&text).ok_or(LoginBodyFault::Impossible(name)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(value: &str) -> Credential<'_> {
+        Credential::parse([value.as_bytes()])
+    }
+
+    fn basic(pair: &[u8]) -> Result<Login, LoginFault> {
+        let encoded = BASE64_STANDARD.encode(pair);
+        Login::from_basic(Basic(&encoded))
+    }
+
+    #[test]
+    fn schemes_are_read_without_case_and_with_any_number_of_spaces() {
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
+            assert_eq!(one(value), Credential::Bearer(Compact("a.b.c")), "{value}");
+        }
+        for value in ["Basic YTpi", "basic YTpi", "bAsIc  YTpi"] {
+            assert_eq!(one(value), Credential::Basic(Basic("YTpi")), "{value}");
+        }
+        for value in ["Digest x=y", "Negotiate", "Bearerx a"] {
+            assert_eq!(one(value), Credential::Foreign, "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_but_one_credential_is_malformed() {
+        use CredentialFault::{Several, Syntax, Token, TooLong};
+        assert_eq!(
+            Credential::parse([&b"Bearer a"[..], b"Bearer b"]),
+            Credential::Malformed(Several)
+        );
+        assert_eq!(Credential::parse([]), Credential::Absent);
+        let long = format!("Bearer {}", "a".repeat(MAX_CREDENTIAL));
+        for (value, fault) in [
+            ("", Syntax),
+            (" Bearer a", Syntax),
+            ("Bearer\ta", Syntax),
+            ("Bearer é", Syntax),
+            ("Bearer", Token),
+            ("Bearer ", Token),
+            ("Bearer a,Bearer b", Token),
+            ("Bearer a, Basic b", Token),
+            ("Bearer a b", Token),
+            ("Bearer a=b", Token),
+            ("Bearer \"a\"", Token),
+            (&*long, TooLong),
+            ("a,b c", Syntax),
+        ] {
+            assert_eq!(one(value), Credential::Malformed(fault), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_first_colon_splits() {
+        let login = basic(b"ada:a:b:c").unwrap();
+        assert_eq!(login.username.as_str(), "ada");
+        assert_eq!(login.password.expose(), "a:b:c");
+        assert_eq!(
+            basic("jos\u{e9}:p\u{e4}ss".as_bytes())
+                .unwrap()
+                .password
+                .expose(),
+            "päss"
+        );
+    }
+
+    #[test]
+    fn impossible_basic_credentials_are_refused() {
+        use LoginFault::{Base64, NoColon, Password, TooLong, Username, Utf8};
+        for (pair, fault) in [
+            (&b"ada"[..], NoColon),
+            (b"", NoColon),
+            (b":secret", Username),
+            (b"ada:", Password),
+            (b"ada:\x00", Password),
+            (b"ada:a\nb", Password),
+            (b"a\x7fda:secret", Username),
+            (b"\xff:secret", Utf8),
+        ] {
+            assert_eq!(basic(pair).unwrap_err(), fault, "{pair:?}");
+        }
+        let long = [&b"ada:"[..], &[b'x'; MAX_BASIC]].concat();
+        assert_eq!(basic(&long).unwrap_err(), TooLong);
+        assert!(basic(long.get(..MAX_BASIC).unwrap()).is_ok());
+        for encoded in [
+            "YTpi!",
+            "YTpiYg",
+            "YTpiYg=",
+            "YTpiYh==",
+            "YTpi\u{20}",
+            "YTpi,YTpi",
+            "_-==",
+            "",
+        ] {
+            let fault = Login::from_basic(Basic(encoded)).unwrap_err();
+            assert!(matches!(fault, Base64 | NoColon), "{encoded}");
+        }
+    }
+
+    #[test]
+    fn a_json_login_names_the_member_that_is_wrong() {
+        use LoginBodyFault::{Impossible, Missing, NotAnObject, NotText, TooLong};
+        let login =
+            Login::from_json(br#"{"username":"ada","password":"pw","remember":true}"#).unwrap();
+        assert_eq!(
+            (login.username.as_str(), login.password.expose()),
+            ("ada", "pw")
+        );
+        for (body, fault) in [
+            ("", NotAnObject),
+            ("[]", NotAnObject),
+            ("\"x\"", NotAnObject),
+            ("{\"username\":\"a\"", NotAnObject),
+            (
+                "{\"username\":\"a\",\"username\":\"b\",\"password\":\"c\"}",
+                NotAnObject,
+            ),
+            ("{}", Missing("username")),
+            ("{\"username\":\"a\"}", Missing("password")),
+            (
+                "{\"username\":null,\"password\":\"b\"}",
+                Missing("username"),
+            ),
+            ("{\"username\":1,\"password\":\"b\"}", NotText("username")),
+            (
+                "{\"username\":\"a\",\"password\":[\"b\"]}",
+                NotText("password"),
+            ),
+            (
+                "{\"username\":\"\",\"password\":\"b\"}",
+                Impossible("username"),
+            ),
+            (
+                "{\"username\":\"a\",\"password\":\"\"}",
+                Impossible("password"),
+            ),
+            (
+                &*format!("{{\"username\":\"{}\"}}", "a".repeat(MAX_LOGIN_BODY)),
+                TooLong,
+            ),
+        ] {
+            assert_eq!(
+                Login::from_json(body.as_bytes()).unwrap_err(),
+                fault,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            one("Bearer topsecret"),
+            one("Basic dG9wc2VjcmV0"),
+            basic(b"ada:topsecret").unwrap()
+        );
+        assert!(
+            !shown.contains("topsecret") && !shown.contains("dG9w"),
+            "{shown}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn reading_is_total(value: Vec<u8>) {
+            match Credential::parse([&*value]) {
+                Credential::Basic(basic) => { let _ = Login::from_basic(basic); }
+                Credential::Bearer(compact) => prop_assert!(!compact.expose().contains([',', ' '])),
+                Credential::Absent | Credential::Foreign | Credential::Malformed(_) => {}
+            }
+            let _ = Login::from_json(&value);
+        }
+
+        #[test]
+        fn every_possible_pair_survives(username in "[^:\\p{Cc}]{1,60}", password in "[^\\p{Cc}]{1,60}") {
+            let login = basic(format!("{username}:{password}").as_bytes()).unwrap();
+            prop_assert_eq!(login.username.as_str(), username);
+            prop_assert_eq!(login.password.expose(), password);
+        }
+    }
+}

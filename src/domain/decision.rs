@@ -1,0 +1,432 @@
+//! What comes of a request: what every door must say, and nothing about how.
+//!
+//! A denial has two voices. [`Denial::answer`] is what the client reads, the same for everything it must not tell
+//! apart; [`Denial::reason`] is what the log says.
+
+use std::{borrow::Cow, time::Duration};
+
+use super::{
+    account::Identity,
+    credential::{CredentialFault, LoginBodyFault, LoginFault},
+    request::{RequestFault, TokenForm},
+    token::{Token, TokenFault},
+};
+
+/// The verdict on one request. There is no default: whoever makes one has decided.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The request may pass.
+    Allow(Admission),
+    /// The request may not pass.
+    Deny(Denial),
+    /// Somebody has logged in.
+    Issue(Issued),
+}
+
+/// How a request passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who is asking.
+    pub caller: Caller,
+    /// What becomes of the `Authorization` header.
+    pub authorization: Forwarding,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody that a token speaks for.
+    Anonymous,
+    /// Somebody that a token speaks for.
+    Known(Identity),
+}
+
+/// What becomes of the `Authorization` header on the way to the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// It goes on as it came.
+    Keep,
+    /// It is taken off.
+    Strip,
+}
+
+/// The names of the identity headers; a request that passes as somebody carries all of them, and none otherwise.
+pub const IDENTITY_HEADERS: [&str; 3] = ["x-auth-user", "x-auth-roles", "x-auth-admin"];
+
+impl Identity {
+    /// The values of [`IDENTITY_HEADERS`], in their order and never empty: gateways leave a client's own header in
+    /// place where ours is empty.
+    #[must_use]
+    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
+        let roles = self.roles.to_string();
+        [
+            self.username.header_value(),
+            if roles.is_empty() {
+                "-".into()
+            } else {
+                roles.into()
+            },
+            if self.roles.admin() { "true" } else { "false" }.into(),
+        ]
+    }
+}
+
+/// Whether a service could take a header for one of [`IDENTITY_HEADERS`]: CGI, WSGI and PHP read `-`, `_` and `.` as
+/// one character.
+#[must_use]
+pub fn reads_as_identity(name: &[u8]) -> bool {
+    IDENTITY_HEADERS.iter().any(|own| {
+        own.len() == name.len()
+            && own.bytes().zip(name).all(|(own, other)| match other {
+                b'_' | b'.' => own == b'-',
+                _ => own == other.to_ascii_lowercase(),
+            })
+    })
+}
+
+/// A login that succeeded.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// Who logged in.
+    pub identity: Identity,
+    /// The token they get.
+    pub token: Token,
+    /// The form they want it in.
+    pub form: TokenForm,
+    /// Who answers.
+    pub reply: LoginReply,
+}
+
+/// Who answers a login that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginReply {
+    /// Doorward, with the token in header and body.
+    Direct,
+    /// The service behind the gateway; the token is added to its answer as a header.
+    Through,
+}
+
+/// An answer to the client, in the terms of HTTP.
+#[derive(Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Lower-case names and values; each name once.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body.
+    pub body: Cow<'static, str>,
+}
+
+const NO_STORE: (&str, Cow<'static, str>) = ("cache-control", Cow::Borrowed("no-store"));
+const PLAIN: (&str, Cow<'static, str>) =
+    ("content-type", Cow::Borrowed("text/plain; charset=utf-8"));
+const JSON: (&str, Cow<'static, str>) = ("content-type", Cow::Borrowed("application/json"));
+
+impl Issued {
+    /// The headers that carry the token to the client, in either way of replying.
+    #[must_use]
+    pub fn token_headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+        let bearer = format!("Bearer {}", self.token.expose());
+        vec![("authorization", bearer.into()), NO_STORE]
+    }
+
+    /// The whole answer, for [`LoginReply::Direct`] (RFC 6750, 4).
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let mut headers = self.token_headers();
+        headers.push(("pragma", "no-cache".into()));
+        headers.push(("vary", "accept, authorization".into()));
+        let body = match self.form {
+            TokenForm::Plain => {
+                headers.push(PLAIN);
+                self.token.expose().to_owned()
+            }
+            TokenForm::Json => {
+                headers.push(JSON);
+                serde_json::json!({
+                    "access_token": self.token.expose(),
+                    "token_type": "Bearer",
+                    "expires_in": self.token.lifetime.as_secs(),
+                })
+                .to_string()
+            }
+        };
+        Answer {
+            status: 200,
+            headers,
+            body: body.into(),
+        }
+    }
+}
+
+/// Why a request may not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The request cannot be judged.
+    Malformed(RequestFault),
+    /// Read generously, the path falls under another rule.
+    TwoReadings,
+    /// There are rules for hosts, and the request names none.
+    NoHost,
+    /// No rule, or the rule that nobody passes.
+    Nobody,
+    /// A login by another method than these.
+    LoginMethod(Vec<String>),
+    /// A login without credentials.
+    MissingCredentials,
+    /// A login with something that is not one credential.
+    MalformedCredentials(CredentialFault),
+    /// A login with credentials that are not good.
+    InvalidCredentials(Refusal),
+    /// A login whose JSON body is wrong.
+    LoginBody(LoginBodyFault),
+    /// No token where one is needed.
+    MissingToken,
+    /// Something that is not one credential where a token is needed.
+    MalformedToken(CredentialFault),
+    /// A token that is not good.
+    InvalidToken(TokenFault),
+    /// A good token of somebody without the role.
+    MissingRole(Identity),
+    /// Doorward cannot decide.
+    Unavailable(Unavailable),
+}
+
+/// Why a login fails; for the log alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The Basic credentials are not well formed.
+    Basic(LoginFault),
+    /// No such account.
+    UnknownUser,
+    /// The account of this id has another password.
+    WrongPassword(String),
+    /// The account of this id is disabled.
+    Disabled(String),
+    /// The hash of the account of this id is in no format that is verified here.
+    UnsupportedHash(String),
+}
+
+/// Why Doorward cannot decide; always closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// The user table could not be asked.
+    Database,
+    /// The user table did not answer in time.
+    DatabaseTimeout,
+    /// The row is not one that an account can be made of.
+    Row,
+    /// More logins wait for hashing than may.
+    Busy,
+    /// Hashing or signing failed.
+    Internal,
+}
+
+/// How long a client waits before it asks again where Doorward could not decide.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+impl Denial {
+    /// The stable code by which the log names the denial.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Malformed(fault) => match fault {
+                RequestFault::NotHttp => "not-http",
+                RequestFault::Method => "malformed-method",
+                RequestFault::Host => "malformed-host",
+                RequestFault::Path(_) => "ambiguous-path",
+                RequestFault::DoubledHeader => "doubled-header",
+            },
+            Self::TwoReadings => "two-readings",
+            Self::NoHost => "no-host",
+            Self::Nobody => "no-rule",
+            Self::LoginMethod(_) => "login-method",
+            Self::MissingCredentials => "missing-credentials",
+            Self::MalformedCredentials(_) | Self::MalformedToken(_) => "malformed-authorization",
+            Self::InvalidCredentials(refusal) => match refusal {
+                Refusal::Basic(_) => "malformed-basic",
+                Refusal::UnknownUser => "unknown-user",
+                Refusal::WrongPassword(_) => "wrong-password",
+                Refusal::Disabled(_) => "disabled",
+                Refusal::UnsupportedHash(_) => "unsupported-hash",
+            },
+            Self::LoginBody(_) => "login-body",
+            Self::MissingToken => "missing-token",
+            Self::InvalidToken(fault) => fault.reason(),
+            Self::MissingRole(_) => "missing-role",
+            Self::Unavailable(unavailable) => match unavailable {
+                Unavailable::Database => "database-unavailable",
+                Unavailable::DatabaseTimeout => "database-timeout",
+                Unavailable::Row => "malformed-row",
+                Unavailable::Busy => "hashing-busy",
+                Unavailable::Internal => "internal",
+            },
+        }
+    }
+
+    /// Whom the denial is about, where that is known: the id, never the name that was typed.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::MissingRole(identity) => Some(&identity.subject),
+            Self::InvalidCredentials(refusal) => match refusal {
+                Refusal::WrongPassword(id)
+                | Refusal::Disabled(id)
+                | Refusal::UnsupportedHash(id) => Some(id),
+                Refusal::Basic(_) | Refusal::UnknownUser => None,
+            },
+            Self::Malformed(_)
+            | Self::TwoReadings
+            | Self::NoHost
+            | Self::Nobody
+            | Self::LoginMethod(_)
+            | Self::MissingCredentials
+            | Self::MalformedCredentials(_)
+            | Self::LoginBody(_)
+            | Self::MissingToken
+            | Self::MalformedToken(_)
+            | Self::InvalidToken(_)
+            | Self::Unavailable(_) => None,
+        }
+    }
+
+    /// What the client reads. The status is one of 400, 401, 403, 405, 413 and 503.
+    #[must_use]
+    pub fn answer(&self, realm: &Realm) -> Answer {
+        let basic = || ("www-authenticate", Cow::Owned(realm.basic()));
+        let bearer = |error| ("www-authenticate", Cow::Owned(realm.bearer(error)));
+        match self {
+            Self::Malformed(RequestFault::Path(_)) | Self::TwoReadings => {
+                refuse(400, "Ambiguous path", [])
+            }
+            Self::Malformed(_) | Self::NoHost => refuse(400, "Malformed request", []),
+            Self::Nobody => refuse(403, "Forbidden", []),
+            Self::LoginMethod(methods) => refuse(
+                405,
+                "Method not allowed",
+                [("allow", methods.join(", ").into())],
+            ),
+            Self::MissingCredentials => refuse(401, "Missing credentials", [basic()]),
+            Self::MalformedCredentials(_) => refuse(400, "Malformed credentials", []),
+            Self::InvalidCredentials(_) => refuse(401, "Invalid credentials", [basic()]),
+            Self::LoginBody(LoginBodyFault::TooLong) => {
+                refuse(413, LoginBodyFault::TooLong.to_string(), [])
+            }
+            Self::LoginBody(fault) => refuse(400, fault.to_string(), []),
+            Self::MissingToken => refuse(401, "Missing token", [bearer(None)]),
+            Self::MalformedToken(_) => {
+                refuse(400, "Malformed token", [bearer(Some("invalid_request"))])
+            }
+            Self::InvalidToken(_) => refuse(401, "Invalid token", [bearer(Some("invalid_token"))]),
+            Self::MissingRole(_) => {
+                refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
+            }
+            Self::Unavailable(_) => {
+                let seconds = RETRY_AFTER.as_secs().to_string();
+                refuse(503, "Try again later", [("retry-after", seconds.into())])
+            }
+        }
+    }
+}
+
+fn refuse<const N: usize>(
+    status: u16,
+    body: impl Into<Cow<'static, str>>,
+    headers: [(&'static str, Cow<'static, str>); N],
+) -> Answer {
+    let mut all = vec![PLAIN, NO_STORE];
+    all.extend(headers);
+    Answer {
+        status,
+        headers: all,
+        body: body.into(),
+    }
+}
+
+/// The protection space that challenges name (RFC 9110, 11.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm(String);
+
+impl Realm {
+    /// Takes visible ASCII and blanks, without quotes and backslashes, or nothing.
+    #[must_use]
+    pub fn parse(realm: &str) -> Option<Self> {
+        let possible = (1..=64).contains(&realm.len())
+            && realm
+                .bytes()
+                .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\');
+        possible.then(|| Self(realm.into()))
+    }
+
+    fn basic(&self) -> String {
+        format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.0)
+    }
+
+    fn bearer(&self, error: Option<&str>) -> String {
+        match error {
+            None => format!("Bearer realm=\"{}\"", self.0),
+            Some(error) => format!("Bearer realm=\"{}\", error=\"{error}\"", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aliases_of_the_identity_headers_are_known() {
+        for name in [
+            "x-auth-user",
+            "X-Auth-User",
+            "x_auth_user",
+            "x.auth.user",
+            "x-auth_user",
+            "X_AUTH.ROLES",
+            "x.auth-admin",
+        ] {
+            assert!(reads_as_identity(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "x-auth-use",
+            "x-auth-users",
+            "xxauthxuser",
+            "x-auth-token",
+            "authorization",
+            "",
+        ] {
+            assert!(!reads_as_identity(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn realms_cannot_break_out_of_the_challenge() {
+        assert!(Realm::parse("The house").is_some());
+        for realm in ["", "a\"b", "a\\b", "a\r\nb", "é"] {
+            assert!(Realm::parse(realm).is_none(), "{realm:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_a_client_must_not_tell_apart_reads_the_same() {
+        let realm = Realm::parse("doorward").unwrap();
+        let answers = [
+            Refusal::Basic(LoginFault::NoColon),
+            Refusal::UnknownUser,
+            Refusal::WrongPassword("1".into()),
+            Refusal::Disabled("2".into()),
+            Refusal::UnsupportedHash("3".into()),
+        ]
+        .map(|refusal| {
+            let Answer {
+                status,
+                headers,
+                body,
+            } = Denial::InvalidCredentials(refusal).answer(&realm);
+            (status, headers, body)
+        });
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(answers[0].0, 401);
+        assert_eq!(answers[0].2, "Invalid credentials");
+    }
+}

@@ -1,0 +1,724 @@
+//! The rules: what a route demands. Order in the file means nothing; the most specific rule decides, by the
+//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host).
+
+use std::{cmp::Reverse, fmt};
+
+use super::{
+    account::{Role, Roles},
+    path::{Path, Tolerance},
+    request::{Host, Method},
+};
+
+/// What a rule demands of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// Nothing.
+    Public,
+    /// A user name and a password, for a token.
+    Login,
+    /// A token.
+    SignedIn,
+    /// A token of somebody with one of these roles.
+    Role(Roles),
+    /// Nobody passes.
+    Nobody,
+}
+
+impl Demand {
+    /// Reads the word of a rule: `public`, `login`, `signed-in`, `nobody` or `role:NAME`.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleFault::Allow`].
+    pub fn parse(word: &str) -> Result<Self, RuleFault> {
+        match word {
+            "public" => Ok(Self::Public),
+            "login" => Ok(Self::Login),
+            "signed-in" => Ok(Self::SignedIn),
+            "nobody" => Ok(Self::Nobody),
+            _ => word
+                .strip_prefix("role:")
+                .ok_or_else(|| RuleFault::Allow(word.into()))
+                .and_then(|role| Self::roles([role])),
+        }
+    }
+
+    /// Any one of several roles.
+    ///
+    /// # Errors
+    ///
+    /// [`RuleFault::Roles`].
+    pub fn roles<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, RuleFault> {
+        let roles = Roles::parse(names).map_err(|fault| RuleFault::Roles(fault.to_string()))?;
+        if roles.iter().next().is_none() {
+            return Err(RuleFault::Roles("the list of roles is empty".into()));
+        }
+        Ok(Self::Role(roles))
+    }
+}
+
+impl fmt::Display for Demand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public => f.write_str("public"),
+            Self::Login => f.write_str("login"),
+            Self::SignedIn => f.write_str("signed-in"),
+            Self::Nobody => f.write_str("nobody"),
+            Self::Role(roles) => {
+                let names: Vec<_> = roles.iter().map(Role::as_str).collect();
+                write!(f, "role:{}", names.join(" or role:"))
+            }
+        }
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    path: PathPattern,
+    methods: Vec<String>,
+    hosts: Vec<HostPattern>,
+    demand: Demand,
+}
+
+/// Why a rule cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleFault {
+    /// A path that no unambiguous request can have.
+    #[error(
+        "path {0:?} cannot be matched: {1}; write a path such as \"/docs\" or a prefix such as \"/docs/*\""
+    )]
+    Path(String, String),
+    /// Not a method.
+    #[error("{0:?} is not a method; write one such as \"GET\"")]
+    Method(String),
+    /// Not a host.
+    #[error("{0:?} is not a host; write \"api.example.com\" or \"*.example.com\", without a port")]
+    Host(String),
+    /// An unknown word.
+    #[error(
+        "{0:?} is not a demand; write \"public\", \"login\", \"signed-in\", \"nobody\", \"role:NAME\" or a list of roles"
+    )]
+    Allow(String),
+    /// Roles that cannot be.
+    #[error("{0}")]
+    Roles(String),
+}
+
+impl Rule {
+    /// Makes a rule. No methods are all methods, but for a login, where they are `POST`; no hosts are all hosts.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn new(
+        path: &str,
+        methods: &[String],
+        hosts: &[String],
+        demand: Demand,
+    ) -> Result<Self, Vec<RuleFault>> {
+        let mut faults = Vec::new();
+        let pattern = PathPattern::parse(path).map_err(|fault| faults.push(fault));
+        let mut methods = methods.to_vec();
+        for method in &methods {
+            if Method::parse(method.as_bytes()).is_none() {
+                faults.push(RuleFault::Method(method.clone()));
+            }
+        }
+        if methods.is_empty() && demand == Demand::Login {
+            methods.push("POST".into());
+        }
+        let mut patterns = Vec::new();
+        for host in hosts {
+            match HostPattern::parse(host) {
+                Some(pattern) => patterns.push(pattern),
+                None => faults.push(RuleFault::Host(host.clone())),
+            }
+        }
+        match pattern {
+            Ok(path) if faults.is_empty() => Ok(Self {
+                path,
+                methods,
+                hosts: patterns,
+                demand,
+            }),
+            Ok(_) | Err(()) => Err(faults),
+        }
+    }
+
+    /// What the rule demands.
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// The methods the rule is for; empty for all.
+    #[must_use]
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    fn path_rank(&self) -> (bool, usize) {
+        match &self.path {
+            PathPattern::Exact { raw, .. } => (true, raw.len()),
+            PathPattern::Prefix { raw, .. } => (false, raw.len()),
+        }
+    }
+
+    fn covers_method(&self, method: Method<'_>) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|own| own == method.as_str())
+    }
+
+    /// How specific the rule is for this host, or nothing where it is for others.
+    fn host_rank(&self, host: Host<'_>) -> Option<usize> {
+        if self.hosts.is_empty() {
+            return Some(0);
+        }
+        let host = host.name()?;
+        self.hosts
+            .iter()
+            .filter_map(|own| own.matches(host).then_some(own.rank()))
+            .max()
+    }
+
+    /// Whether some request would be decided by both rules with equal right.
+    fn ties_with(&self, other: &Self) -> bool {
+        let share_method =
+            self.methods.is_empty() || self.methods.iter().any(|own| other.methods.contains(own));
+        let share_host =
+            self.hosts.is_empty() || self.hosts.iter().any(|own| other.hosts.contains(own));
+        self.path.loosely_equals(&other.path)
+            && self.methods.is_empty() == other.methods.is_empty()
+            && self.hosts.is_empty() == other.hosts.is_empty()
+            && share_method
+            && share_host
+    }
+}
+
+/// As the settings write it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "path = \"{}\"", self.path)?;
+        if !self.methods.is_empty() {
+            write!(f, ", methods = {:?}", self.methods)?;
+        }
+        if !self.hosts.is_empty() {
+            let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
+            write!(f, ", hosts = {hosts:?}")?;
+        }
+        write!(f, ", allow = \"{}\"", self.demand)
+    }
+}
+
+/// A path, or everything at and below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PathPattern {
+    Exact { raw: String, loose: String },
+    Prefix { raw: String, loose: String },
+}
+
+impl PathPattern {
+    fn parse(text: &str) -> Result<Self, RuleFault> {
+        let fault = |why: String| RuleFault::Path(text.into(), why);
+        let (path, is_prefix) = match text.strip_suffix("/*") {
+            Some("") => ("/", true),
+            Some(path) => (path, true),
+            None => (text, false),
+        };
+        if path.contains(['*', '?']) {
+            return Err(fault("\"*\" stands only at the end, behind a slash".into()));
+        }
+        let parsed = Path::parse(path.as_bytes(), Tolerance::default())
+            .map_err(|why| fault(why.to_string()))?;
+        if path.len() > 1 && path.ends_with('/') {
+            return Err(fault("it ends in a slash".into()));
+        }
+        let (mut raw, mut loose) = (path.to_owned(), parsed.loose().to_owned());
+        if is_prefix && path == "/" {
+            raw.clear();
+            loose.clear();
+        }
+        Ok(match is_prefix {
+            true => Self::Prefix { raw, loose },
+            false => Self::Exact { raw, loose },
+        })
+    }
+
+    fn matches(&self, path: &str, reading: Reading) -> bool {
+        match self {
+            Self::Exact { raw, loose } => path == reading.of(raw, loose),
+            Self::Prefix { raw, loose } => path
+                .strip_prefix(reading.of(raw, loose))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        }
+    }
+
+    fn reads_the_same(&self) -> bool {
+        match self {
+            Self::Exact { raw, loose } | Self::Prefix { raw, loose } => raw == loose,
+        }
+    }
+
+    fn loosely_equals(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact { loose, .. }, Self::Exact { loose: other, .. })
+            | (Self::Prefix { loose, .. }, Self::Prefix { loose: other, .. }) => loose == other,
+            (Self::Exact { .. }, Self::Prefix { .. })
+            | (Self::Prefix { .. }, Self::Exact { .. }) => false,
+        }
+    }
+}
+
+impl fmt::Display for PathPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact { raw, .. } => f.write_str(raw),
+            Self::Prefix { raw, .. } => write!(f, "{raw}/*"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Reading {
+    Raw,
+    Loose,
+}
+
+impl Reading {
+    fn of<'a>(self, raw: &'a str, loose: &'a str) -> &'a str {
+        match self {
+            Self::Raw => raw,
+            Self::Loose => loose,
+        }
+    }
+}
+
+/// A host, or every host below one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum HostPattern {
+    Exact(String),
+    Below(String),
+}
+
+impl HostPattern {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, below) = match text.strip_prefix("*.") {
+            Some(name) => (name, true),
+            None => (text, false),
+        };
+        let is_host = Host::parse(name.as_bytes())?.name() == Some(name) && !name.contains(':');
+        let name = is_host.then(|| name.to_ascii_lowercase())?;
+        Some(if below {
+            Self::Below(name)
+        } else {
+            Self::Exact(name)
+        })
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Exact(own) => host.eq_ignore_ascii_case(own),
+            Self::Below(own) => host
+                .len()
+                .checked_sub(own.len())
+                .and_then(|start| host.split_at_checked(start))
+                .is_some_and(|(label, parent)| {
+                    label.len() > 1 && label.ends_with('.') && parent.eq_ignore_ascii_case(own)
+                }),
+        }
+    }
+
+    fn rank(&self) -> usize {
+        match self {
+            Self::Exact(_) => usize::MAX,
+            Self::Below(own) => own.len(),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(own) => f.write_str(own),
+            Self::Below(own) => write!(f, "*.{own}"),
+        }
+    }
+}
+
+/// All rules.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Most specific path first.
+    rules: Vec<Rule>,
+    names_hosts: bool,
+    reads_the_same: bool,
+}
+
+/// What the rules say about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access<'p> {
+    /// This rule decides.
+    Rule(&'p Rule),
+    /// The path is a login's, but the method is not.
+    LoginMethod(&'p Rule),
+    /// No rule is for this request.
+    NoRule,
+    /// As sent and as the most generous service reads it, the path falls under rules with different demands.
+    TwoReadings(&'p Rule),
+    /// There are rules for hosts, and the request names none.
+    NoHost,
+}
+
+/// Two rules that decide the same request with equal right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("two rules decide the same request: {0} and {1}; drop one, or make one more specific")]
+pub struct Tie(pub String, pub String);
+
+impl Policy {
+    /// Takes rules in any order.
+    ///
+    /// # Errors
+    ///
+    /// Every pair of rules that decide the same request with equal right.
+    pub fn new(mut rules: Vec<Rule>) -> Result<Self, Vec<Tie>> {
+        let mut ties = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            for other in rules.iter().skip(index + 1) {
+                if rule.ties_with(other) {
+                    ties.push(Tie(rule.to_string(), other.to_string()));
+                }
+            }
+        }
+        if !ties.is_empty() {
+            return Err(ties);
+        }
+        rules.sort_by_key(|rule| Reverse(rule.path_rank()));
+        Ok(Self {
+            names_hosts: rules.iter().any(|rule| !rule.hosts.is_empty()),
+            reads_the_same: rules.iter().all(|rule| rule.path.reads_the_same()),
+            rules,
+        })
+    }
+
+    /// What is in force without a rule in the settings: `POST /login` is the login, everything else is for people who
+    /// are signed in.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let rule = |path, demand| Rule::new(path, &[], &[], demand);
+        let rules = [rule("/login", Demand::Login), rule("/*", Demand::SignedIn)];
+        let rules = rules.into_iter().filter_map(Result::ok).collect();
+        Self::new(rules).unwrap_or(Self {
+            rules: Vec::new(),
+            names_hosts: false,
+            reads_the_same: true,
+        })
+    }
+
+    /// All rules, most specific path first.
+    #[must_use]
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Which rule decides a request.
+    #[must_use]
+    pub fn access(&self, method: Method<'_>, host: Host<'_>, path: &Path<'_>) -> Access<'_> {
+        if self.names_hosts && host.name().is_none() {
+            return Access::NoHost;
+        }
+        let as_sent = self.find(method, host, path.as_str(), Reading::Raw);
+        if self.reads_the_same && path.as_str() == path.loose() {
+            return as_sent;
+        }
+        let generous = self.find(method, host, path.loose(), Reading::Loose);
+        if same_demand(as_sent, generous) {
+            return as_sent;
+        }
+        match generous {
+            Access::Rule(rule) | Access::LoginMethod(rule) => Access::TwoReadings(rule),
+            Access::NoRule | Access::TwoReadings(_) | Access::NoHost => Access::NoRule,
+        }
+    }
+
+    fn find(&self, method: Method<'_>, host: Host<'_>, path: &str, reading: Reading) -> Access<'_> {
+        let mut login = None;
+        let mut best: Option<(&Rule, (bool, usize))> = None;
+        for rule in &self.rules {
+            if best.is_some_and(|(best, _)| best.path_rank() > rule.path_rank()) {
+                break;
+            }
+            if !rule.path.matches(path, reading) {
+                continue;
+            }
+            let Some(host_rank) = rule.host_rank(host) else {
+                continue;
+            };
+            if !rule.covers_method(method) {
+                if rule.demand == Demand::Login {
+                    login = login.or(Some(rule));
+                }
+                continue;
+            }
+            let rank = (!rule.methods.is_empty(), host_rank);
+            if best.is_none_or(|(_, best_rank)| rank > best_rank) {
+                best = Some((rule, rank));
+            }
+        }
+        match (best, login) {
+            (Some((best, _)), Some(login)) if login.path_rank() > best.path_rank() => {
+                Access::LoginMethod(login)
+            }
+            (Some((best, _)), _) => Access::Rule(best),
+            (None, Some(login)) => Access::LoginMethod(login),
+            (None, None) => Access::NoRule,
+        }
+    }
+}
+
+fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
+    match (left, right) {
+        (Access::Rule(left), Access::Rule(right)) => left.demand == right.demand,
+        (Access::LoginMethod(_), Access::LoginMethod(_)) | (Access::NoRule, Access::NoRule) => true,
+        (
+            Access::Rule(_)
+            | Access::LoginMethod(_)
+            | Access::NoRule
+            | Access::TwoReadings(_)
+            | Access::NoHost,
+            _,
+        ) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule(path: &str, methods: &str, hosts: &str, allow: &str) -> Rule {
+        let list = |text: &str| {
+            text.split_whitespace()
+                .map(String::from)
+                .collect::<Vec<_>>()
+        };
+        let demand = Demand::parse(allow).unwrap();
+        Rule::new(path, &list(methods), &list(hosts), demand).unwrap()
+    }
+
+    fn policy(rules: &[(&str, &str, &str, &str)]) -> Policy {
+        let rules = rules
+            .iter()
+            .map(|(path, methods, hosts, allow)| rule(path, methods, hosts, allow));
+        Policy::new(rules.collect()).unwrap()
+    }
+
+    fn decide(policy: &Policy, method: &str, host: &str, path: &str) -> String {
+        let parsed = Path::parse(path.as_bytes(), Tolerance::default()).unwrap();
+        match policy.access(
+            Method::parse(method.as_bytes()).unwrap(),
+            Host::parse(host.as_bytes()).unwrap(),
+            &parsed,
+        ) {
+            Access::Rule(rule) => rule.demand.to_string(),
+            Access::LoginMethod(_) => "405".into(),
+            Access::NoRule => "no rule".into(),
+            Access::TwoReadings(_) => "two readings".into(),
+            Access::NoHost => "no host".into(),
+        }
+    }
+
+    #[test]
+    fn the_built_in_rules_are_a_login_and_signed_in() {
+        let policy = Policy::built_in();
+        assert_eq!(policy.rules().len(), 2);
+        assert_eq!(decide(&policy, "POST", "", "/login"), "login");
+        assert_eq!(decide(&policy, "GET", "", "/login"), "405");
+        assert_eq!(decide(&policy, "GET", "", "/login/x"), "signed-in");
+        assert_eq!(decide(&policy, "GET", "", "/"), "signed-in");
+        assert_eq!(decide(&policy, "GET", "", "/a/b"), "signed-in");
+    }
+
+    #[test]
+    fn the_most_specific_rule_decides_whatever_the_order() {
+        let mut rules = vec![
+            ("/*", "", "", "nobody"),
+            ("/api/*", "", "", "signed-in"),
+            ("/api/*", "GET", "", "public"),
+            ("/api/admin/*", "", "", "role:admin"),
+            ("/api/admin/status", "", "", "public"),
+            ("/api/*", "", "*.internal.example", "role:internal"),
+            ("/api/*", "", "x.internal.example", "role:x"),
+        ];
+        for _ in 0..rules.len() {
+            rules.rotate_left(1);
+            let policy = policy(&rules);
+            for (method, host, path, expected) in [
+                ("POST", "a", "/api", "signed-in"),
+                ("POST", "a", "/api/x", "signed-in"),
+                ("GET", "a", "/api/x", "public"),
+                ("GET", "a", "/apix", "nobody"),
+                ("GET", "a", "/api/admin", "role:admin"),
+                ("GET", "a", "/api/admin/status", "public"),
+                ("GET", "a", "/api/admin/status/x", "role:admin"),
+                ("GET", "a", "/api/adminx", "public"),
+                ("POST", "y.internal.example", "/api/x", "role:internal"),
+                ("POST", "a.b.internal.example", "/api/x", "role:internal"),
+                ("POST", "X.Internal.Example:99", "/api/x", "role:x"),
+                ("POST", "internal.example", "/api/x", "signed-in"),
+                ("GET", "x.internal.example", "/api/x", "public"),
+                ("POST", "", "/api/x", "no host"),
+                ("get", "a", "/api/x", "signed-in"),
+            ] {
+                assert_eq!(
+                    decide(&policy, method, host, path),
+                    expected,
+                    "{method} {host} {path}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_rule_is_nobody() {
+        let policy = policy(&[("/a", "GET", "", "public")]);
+        assert_eq!(decide(&policy, "GET", "", "/b"), "no rule");
+        assert_eq!(decide(&policy, "POST", "", "/a"), "no rule");
+        assert_eq!(decide(&policy, "GET", "", "/a/b"), "no rule");
+    }
+
+    #[test]
+    fn readings_with_different_demands_are_refused() {
+        let policy = policy(&[
+            ("/*", "", "", "signed-in"),
+            ("/admin/*", "", "", "role:admin"),
+            ("/metrics", "", "", "role:ops"),
+            ("/docs/*", "", "", "public"),
+            ("/API/*", "", "", "role:api"),
+            ("/login", "", "", "login"),
+        ]);
+        for (path, expected) in [
+            ("/admin", "role:admin"),
+            ("/admin/", "role:admin"),
+            ("/Admin", "two readings"),
+            ("/%61dmin", "two readings"),
+            ("/admin%3fx", "two readings"),
+            ("/admin/%61", "role:admin"),
+            ("/metrics/", "two readings"),
+            ("/METRICS", "two readings"),
+            ("/docs/Caf%C3%A9", "public"),
+            ("/DOCS/x", "two readings"),
+            ("/api/x", "two readings"),
+            ("/API/x", "role:api"),
+            ("/%61bout", "signed-in"),
+            ("/About/", "signed-in"),
+            ("/Login", "two readings"),
+        ] {
+            assert_eq!(decide(&policy, "GET", "", path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_login_answers_other_methods_unless_another_rule_takes_them() {
+        let policy = policy(&[
+            ("/login", "", "", "login"),
+            ("/login", "GET", "", "public"),
+            ("/*", "", "", "signed-in"),
+        ]);
+        assert_eq!(decide(&policy, "POST", "", "/login"), "login");
+        assert_eq!(decide(&policy, "GET", "", "/login"), "public");
+        assert_eq!(decide(&policy, "PUT", "", "/login"), "405");
+    }
+
+    #[test]
+    fn ties_are_faults() {
+        let tie = |rules: &[(&str, &str, &str, &str)]| {
+            Policy::new(rules.iter().map(|(p, m, h, a)| rule(p, m, h, a)).collect()).is_err()
+        };
+        assert!(tie(&[
+            ("/a", "", "", "public"),
+            ("/a", "", "", "signed-in")
+        ]));
+        assert!(tie(&[
+            ("/a", "GET PUT", "", "public"),
+            ("/a", "PUT", "", "signed-in")
+        ]));
+        assert!(tie(&[
+            ("/a", "", "x.y", "public"),
+            ("/a", "", "x.y z.y", "signed-in")
+        ]));
+        assert!(tie(&[
+            ("/a", "", "", "public"),
+            ("/A", "", "", "signed-in")
+        ]));
+        assert!(!tie(&[
+            ("/a", "GET", "", "public"),
+            ("/a", "PUT", "", "signed-in")
+        ]));
+        assert!(!tie(&[
+            ("/a", "GET", "", "public"),
+            ("/a", "", "", "signed-in")
+        ]));
+        assert!(!tie(&[
+            ("/a", "", "", "public"),
+            ("/a/*", "", "", "signed-in")
+        ]));
+        assert!(!tie(&[
+            ("/a", "", "x.y", "public"),
+            ("/a", "", "*.y", "signed-in")
+        ]));
+    }
+
+    #[test]
+    fn impossible_rules_say_everything_that_is_wrong() {
+        let faults = Rule::new(
+            "/a//b",
+            &["GE T".into()],
+            &["a:80".into(), "*".into()],
+            Demand::Public,
+        )
+        .unwrap_err();
+        assert_eq!(faults.len(), 4, "{faults:?}");
+        for path in ["", "a", "/a*", "/a/*/b", "/a/", "/a?b", "/%2e/", "*"] {
+            assert!(Rule::new(path, &[], &[], Demand::Public).is_err(), "{path}");
+        }
+        for word in ["", "Public", "role:", "role:a b", "admin"] {
+            assert!(Demand::parse(word).is_err(), "{word}");
+        }
+        assert!(Demand::roles([]).is_err());
+    }
+
+    fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
+        (
+            "(/[ab]{1,2}){1,3}(/\\*)?",
+            prop::sample::select(vec!["", "GET", "POST", "GET POST"]),
+            prop::sample::select(vec!["", "x.example", "*.example"]),
+            prop::sample::select(vec!["public", "signed-in", "role:admin", "nobody"]),
+        )
+            .prop_map(|(p, m, h, a)| (p, m.into(), h.into(), a.into()))
+    }
+
+    proptest! {
+        #[test]
+        fn a_new_rule_changes_only_what_it_matches(
+            rules in prop::collection::vec(a_rule(), 0..6),
+            new in a_rule(),
+            path in "(/[ab]{1,2}){1,4}",
+            method in prop::sample::select(vec!["GET", "POST", "PUT"]),
+            host in prop::sample::select(vec!["x.example", "y.example", "other"]),
+        ) {
+            let make = |r: &(String, String, String, String)| rule(&r.0, &r.1, &r.2, &r.3);
+            let before: Vec<_> = rules.iter().map(make).collect();
+            let mut after = before.clone();
+            after.push(make(&new));
+            let (Ok(before), Ok(after)) = (Policy::new(before), Policy::new(after)) else { return Ok(()); };
+            let new = make(&new);
+            let matched = new.path.matches(&path, Reading::Raw)
+                && new.covers_method(Method::parse(method.as_bytes()).unwrap())
+                && new.host_rank(Host::parse(host.as_bytes()).unwrap()).is_some();
+            if !matched {
+                prop_assert_eq!(decide(&before, method, host, &path), decide(&after, method, host, &path));
+            }
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! What a proxy asks about.
+
+use std::fmt;
+
+use super::{
+    credential::Credential,
+    path::{Path, PathFault, Tolerance},
+};
+
+/// One request of a client, as far as it matters to who may pass.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The request method.
+    pub method: Method<'a>,
+    /// The authority the client asked for.
+    pub host: Host<'a>,
+    /// The path, in both readings.
+    pub path: Path<'a>,
+    /// What the client showed.
+    pub credential: Credential<'a>,
+    /// What the client wants to do, where this is a CORS preflight (Fetch, 4.8).
+    pub preflight: Option<Method<'a>>,
+    /// The body, where the gateway sent one and it is JSON.
+    pub json: Json<'a>,
+    /// The form in which the client wants a token.
+    pub reply: TokenForm,
+}
+
+/// The parts of a request that are read the same way at every door.
+#[derive(Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The authority; empty where there is none.
+    pub host: &'a [u8],
+    /// The path with its query.
+    pub target: &'a [u8],
+}
+
+impl<'a> RequestLine<'a> {
+    /// Reads method, host and path.
+    ///
+    /// # Errors
+    ///
+    /// The first part that is malformed or ambiguous.
+    pub fn parse(
+        self,
+        tolerance: Tolerance,
+    ) -> Result<(Method<'a>, Host<'a>, Path<'a>), RequestFault> {
+        Ok((
+            Method::parse(self.method).ok_or(RequestFault::Method)?,
+            Host::parse(self.host).ok_or(RequestFault::Host)?,
+            Path::parse(self.target, tolerance).map_err(RequestFault::Path)?,
+        ))
+    }
+}
+
+/// Why a request cannot be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestFault {
+    /// The check carries no HTTP request.
+    #[error("no HTTP request")]
+    NotHttp,
+    /// Not a token of RFC 9110, 5.6.2.
+    #[error("the method is missing or malformed")]
+    Method,
+    /// Not a host with an optional port.
+    #[error("the host is malformed")]
+    Host,
+    /// A path that two services could read differently.
+    #[error(transparent)]
+    Path(PathFault),
+    /// Two header entries of a name that must be alone.
+    #[error("a header that must come once came twice")]
+    DoubledHeader,
+}
+
+/// A request method: a token of RFC 9110, 5.6.2, compared with its case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Method<'a>(&'a str);
+
+impl<'a> Method<'a> {
+    /// A method of at most 32 bytes, or nothing.
+    #[must_use]
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        if bytes.is_empty() || bytes.len() > 32 || !bytes.iter().all(|byte| is_tchar(*byte)) {
+            return None;
+        }
+        str::from_utf8(bytes).ok().map(Self)
+    }
+
+    /// The method as it was sent.
+    #[must_use]
+    pub fn as_str(&self) -> &'a str {
+        self.0
+    }
+}
+
+impl fmt::Debug for Method<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// The host of an authority, without port and trailing dot; compared without case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Host<'a>(Option<&'a str>);
+
+impl<'a> Host<'a> {
+    /// Reads `name`, `name:port`, `[v6]` or `[v6]:port`. No bytes at all are no host, which matches only rules that
+    /// name none.
+    #[must_use]
+    pub fn parse(authority: &'a [u8]) -> Option<Self> {
+        if authority.is_empty() {
+            return Some(Self(None));
+        }
+        let authority = str::from_utf8(authority).ok()?;
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(rest) => {
+                let (address, rest) = rest.split_once(']')?;
+                address.parse::<std::net::Ipv6Addr>().ok()?;
+                let port = match rest {
+                    "" => None,
+                    _ => Some(rest.strip_prefix(':')?),
+                };
+                (address, port)
+            }
+            None => match authority.split_once(':') {
+                Some((name, port)) => (reg_name(name)?, Some(port)),
+                None => (reg_name(authority)?, None),
+            },
+        };
+        if let Some(port) = port
+            && (port.is_empty() || port.len() > 5 || !port.bytes().all(|b| b.is_ascii_digit()))
+        {
+            return None;
+        }
+        Some(Self(Some(host)))
+    }
+
+    /// The host, where the request had one.
+    #[must_use]
+    pub fn name(&self) -> Option<&'a str> {
+        self.0
+    }
+}
+
+impl fmt::Debug for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.unwrap_or("-"))
+    }
+}
+
+fn reg_name(name: &str) -> Option<&str> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let well_formed = !name.is_empty()
+        && name.len() <= 253
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    well_formed.then_some(name)
+}
+
+/// The body of a request, as far as the gateway sent it.
+#[derive(Clone, Copy)]
+pub enum Json<'a> {
+    /// None, or not JSON by its content type.
+    Absent,
+    /// Whole.
+    Whole(&'a [u8]),
+    /// Cut short by the gateway.
+    Partial,
+}
+
+impl fmt::Debug for Json<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "Absent",
+            Self::Whole(_) => "Whole(..)",
+            Self::Partial => "Partial",
+        })
+    }
+}
+
+/// Whether a `Content-Type` names JSON (RFC 9110, 8.3.1).
+#[must_use]
+pub fn is_json(content_type: &[u8]) -> bool {
+    media_type(content_type).eq_ignore_ascii_case(b"application/json")
+}
+
+fn media_type(value: &[u8]) -> &[u8] {
+    value
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii()
+}
+
+/// How a token stands in the body of a login's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenForm {
+    /// The bare token.
+    Plain,
+    /// The object of RFC 6750, 4.
+    Json,
+}
+
+impl TokenForm {
+    /// What an `Accept` header asks for (RFC 9110, 12.5.1): JSON where it is named and not ruled out by `q=0`.
+    #[must_use]
+    pub fn accepted(accept: &[u8]) -> Self {
+        let wants_json = accept.split(|byte| *byte == b',').any(|range| {
+            let refused = range.split(|byte| *byte == b';').skip(1).any(|parameter| {
+                let parameter = parameter.trim_ascii();
+                let weight = parameter
+                    .strip_prefix(b"q=")
+                    .or(parameter.strip_prefix(b"Q="));
+                weight.is_some_and(|q| q.iter().all(|b| matches!(b, b'0' | b'.')))
+            });
+            is_json(range.trim_ascii()) && !refused
+        });
+        if wants_json { Self::Json } else { Self::Plain }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_tokens() {
+        for good in ["GET", "POST", "M-SEARCH", "get", "X!#$%&'*+.^_`|~1"] {
+            assert_eq!(Method::parse(good.as_bytes()).unwrap().as_str(), good);
+        }
+        for bad in ["", "GE T", "GET\r\n", "GÉT", "GET/", &"A".repeat(33)] {
+            assert!(Method::parse(bad.as_bytes()).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_cut_not_guessed() {
+        for (authority, host) in [
+            ("example.com", "example.com"),
+            ("Example.com:8080", "Example.com"),
+            ("example.com.", "example.com"),
+            ("example.com.:443", "example.com"),
+            ("my_service:80", "my_service"),
+            ("127.0.0.1:9", "127.0.0.1"),
+            ("[::1]", "::1"),
+            ("[::1]:8080", "::1"),
+        ] {
+            assert_eq!(
+                Host::parse(authority.as_bytes()).unwrap().name(),
+                Some(host),
+                "{authority}"
+            );
+        }
+        assert_eq!(Host::parse(b"").unwrap().name(), None);
+        for bad in [
+            "a?b=", "a#", "a/b", "a@b", "a b", ":80", "a:", "a:b", "a:123456", "a:1:2", ".",
+            "[::1", "[x]", "[::1]x", "[::1]:", "é", "a,b",
+        ] {
+            assert!(Host::parse(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_is_wanted_only_where_it_is_named() {
+        for (accept, form) in [
+            ("", TokenForm::Plain),
+            ("*/*", TokenForm::Plain),
+            ("text/plain", TokenForm::Plain),
+            ("application/json", TokenForm::Json),
+            ("text/html, Application/JSON;q=0.5", TokenForm::Json),
+            ("application/json;q=0", TokenForm::Plain),
+            ("application/json; q=0.000", TokenForm::Plain),
+            ("application/jsonp", TokenForm::Plain),
+        ] {
+            assert_eq!(TokenForm::accepted(accept.as_bytes()), form, "{accept}");
+        }
+    }
+
+    #[test]
+    fn content_type_parameters_do_not_matter() {
+        assert!(is_json(b"application/json"));
+        assert!(is_json(b"Application/Json; charset=utf-8"));
+        assert!(!is_json(b"text/plain"));
+        assert!(!is_json(b"application/json-patch+json"));
+    }
+}

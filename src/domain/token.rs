@@ -1,0 +1,761 @@
+//! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use zeroize::Zeroizing;
+
+use super::{
+    account::{ADMIN, Identity, Roles, Username},
+    credential::Compact,
+};
+
+/// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519, 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnixTime(pub u64);
+
+/// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
+#[derive(Clone)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+/// Why a secret is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretFault {
+    /// Shorter than the hash it keys.
+    #[error("has {0} bytes; HS256 needs at least 32 (RFC 7518, 3.2)")]
+    Short(usize),
+    /// Repetitive, or a phrase out of a tutorial.
+    #[error("is easy to guess")]
+    Guessable,
+}
+
+impl Secret {
+    /// The least number of bytes.
+    pub const MIN: usize = 32;
+
+    /// Takes a secret, without the line end that files have.
+    ///
+    /// # Errors
+    ///
+    /// Why it is weak.
+    pub fn parse(secret: &[u8]) -> Result<Self, SecretFault> {
+        let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
+        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        if secret.len() < Self::MIN {
+            return Err(SecretFault::Short(secret.len()));
+        }
+        if is_guessable(secret) {
+            return Err(SecretFault::Guessable);
+        }
+        Ok(Self(Zeroizing::new(secret.to_owned())))
+    }
+
+    /// Draws a new secret of more than 256 random bits, as 128 hexadecimal digits.
+    #[must_use]
+    pub fn generate() -> Zeroizing<String> {
+        // A version 4 UUID has 122 random bits (RFC 9562, 5.4).
+        let key = [(); 4].map(|()| uuid::Uuid::new_v4());
+        Zeroizing::new(key.iter().map(|part| part.simple().to_string()).collect())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Phrases that published examples use as secrets.
+const WELL_KNOWN: &[&str] = &[
+    "secret",
+    "changeme",
+    "change-me",
+    "change_me",
+    "password",
+    "example",
+    "your-256-bit",
+    "a-string-secret-at-least-256-bits-long",
+    "0123456789abcdef",
+    "qwerty",
+];
+
+fn is_guessable(secret: &[u8]) -> bool {
+    let mut seen = [false; 256];
+    for byte in secret {
+        if let Some(slot) = seen.get_mut(usize::from(*byte)) {
+            *slot = true;
+        }
+    }
+    let distinct = seen.iter().filter(|seen| **seen).count();
+    let repeats = (1..=secret.len() / 2).any(|period| {
+        secret
+            .iter()
+            .zip(secret.iter().skip(period))
+            .all(|(left, right)| left == right)
+    });
+    let text = String::from_utf8_lossy(secret).to_ascii_lowercase();
+    distinct < 10 || repeats || WELL_KNOWN.iter().any(|phrase| text.contains(phrase))
+}
+
+/// What tokens say and how long they last.
+#[derive(Clone, Debug)]
+pub struct TokenTerms {
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`.
+    pub audience: String,
+    /// From `iat` to `exp`.
+    pub lifetime: Duration,
+    /// How far clocks may differ.
+    pub leeway: Duration,
+}
+
+/// Issues and verifies tokens with one key.
+pub struct Tokens {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    terms: TokenTerms,
+    /// The first part of every token issued here.
+    own_header: Option<String>,
+}
+
+/// A token fresh from issuing; never shown by accident.
+#[derive(Clone)]
+pub struct Token {
+    compact: Zeroizing<String>,
+    /// `jti`.
+    pub id: String,
+    /// How long it lasts.
+    pub lifetime: Duration,
+}
+
+impl Token {
+    /// The token in compact form.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.compact
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.id)
+    }
+}
+
+/// A token could not be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the token could not be signed")]
+pub struct IssueFault;
+
+/// Why a token is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenFault {
+    /// Not three parts between two dots.
+    #[error("it does not have three parts")]
+    Parts,
+    /// The header is not base64url, or not the JSON object that is allowed.
+    #[error(
+        "its header is not a JSON object of the members alg, typ and kid, or one has a wrong type"
+    )]
+    Header,
+    /// Another algorithm than the key's.
+    #[error("its algorithm is not HS256")]
+    Algorithm,
+    /// `typ` is missing or another one.
+    #[error("its type is not JWT")]
+    Type,
+    /// A `kid` that no key can have.
+    #[error("its key id is malformed")]
+    KeyId,
+    /// The signature does not fit.
+    #[error("its signature does not fit the key")]
+    Signature,
+    /// The claims are not base64url JSON, or one is missing, doubled or of a wrong type.
+    #[error("its claims are malformed, or a required one is missing, doubled or of a wrong type")]
+    Claims,
+    /// `iss` differs.
+    #[error("its issuer is another one")]
+    Issuer,
+    /// `aud` differs.
+    #[error("its audience is another one")]
+    Audience,
+    /// `exp` has passed.
+    #[error("it has expired")]
+    Expired,
+    /// `nbf` is still to come.
+    #[error("it is not valid yet")]
+    NotYet,
+    /// `iat` is still to come, or not before `exp`.
+    #[error("its time of issue cannot be")]
+    IssuedAt,
+    /// No user name or roles that could be.
+    #[error("its user name or roles cannot be")]
+    Identity,
+}
+
+impl TokenFault {
+    /// The fault as the log names it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Parts => "token-parts",
+            Self::Header => "token-header",
+            Self::Algorithm => "token-algorithm",
+            Self::Type => "token-type",
+            Self::KeyId => "token-key-id",
+            Self::Signature => "token-signature",
+            Self::Claims => "token-claims",
+            Self::Issuer => "token-issuer",
+            Self::Audience => "token-audience",
+            Self::Expired => "token-expired",
+            Self::NotYet => "token-not-yet-valid",
+            Self::IssuedAt => "token-issued-at",
+            Self::Identity => "token-identity",
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictHeader<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    typ: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kid: Option<Cow<'a, str>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims<'a> {
+    #[serde(borrow)]
+    sub: Cow<'a, str>,
+    #[serde(borrow)]
+    username: Cow<'a, str>,
+    admin: bool,
+    #[serde(borrow)]
+    roles: Vec<Cow<'a, str>>,
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
+    #[serde(borrow)]
+    aud: Audience<'a>,
+    iat: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<u64>,
+    exp: u64,
+    #[serde(borrow)]
+    jti: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience<'a> {
+    One(#[serde(borrow)] Cow<'a, str>),
+    Several(#[serde(borrow)] Vec<Cow<'a, str>>),
+}
+
+impl Audience<'_> {
+    fn names(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
+}
+
+impl Tokens {
+    /// Takes the key and the terms.
+    #[must_use]
+    pub fn new(secret: &Secret, terms: TokenTerms) -> Self {
+        let header = serde_json::to_vec(&Header::new(Algorithm::HS256));
+        Self {
+            encoding: EncodingKey::from_secret(&secret.0),
+            decoding: DecodingKey::from_secret(&secret.0),
+            terms,
+            own_header: header.ok().map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)),
+        }
+    }
+
+    /// Makes a token that speaks for somebody from `now` on.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueFault`].
+    pub fn issue(&self, identity: &Identity, now: UnixTime) -> Result<Token, IssueFault> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let claims = Claims {
+            sub: (&*identity.subject).into(),
+            username: identity.username.as_str().into(),
+            admin: identity.roles.admin(),
+            roles: identity.roles.iter().map(|r| r.as_str().into()).collect(),
+            iss: (&*self.terms.issuer).into(),
+            aud: Audience::One((&*self.terms.audience).into()),
+            iat: now.0,
+            nbf: None,
+            exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
+            jti: (&*id).into(),
+        };
+        let header = Header::new(Algorithm::HS256);
+        let compact = jsonwebtoken::encode(&header, &claims, &self.encoding);
+        let compact = compact.map_err(|_| IssueFault)?;
+        drop(claims);
+        Ok(Token {
+            compact: Zeroizing::new(compact),
+            id,
+            lifetime: self.terms.lifetime,
+        })
+    }
+
+    /// Says who a token speaks for at `now`.
+    ///
+    /// # Errors
+    ///
+    /// The first reason why it speaks for nobody. Claims are read only after the signature fits.
+    pub fn verify(&self, compact: Compact<'_>, now: UnixTime) -> Result<Identity, TokenFault> {
+        let parts = Parts::split(compact.expose()).ok_or(TokenFault::Parts)?;
+        if self.own_header.as_deref() != Some(parts.header) {
+            check_header(parts.header)?;
+        }
+        let genuine = jsonwebtoken::crypto::verify(
+            parts.signature,
+            parts.signed.as_bytes(),
+            &self.decoding,
+            Algorithm::HS256,
+        );
+        if !matches!(genuine, Ok(true)) {
+            return Err(TokenFault::Signature);
+        }
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(parts.claims);
+        let claims = claims.map_err(|_| TokenFault::Claims)?;
+        let claims = serde_json::from_slice(&claims).map_err(|_| TokenFault::Claims)?;
+        self.check_claims(claims, now)
+    }
+
+    fn check_claims(&self, claims: Claims<'_>, now: UnixTime) -> Result<Identity, TokenFault> {
+        let Claims {
+            sub,
+            username,
+            admin,
+            roles,
+            iss,
+            aud,
+            iat,
+            nbf,
+            exp,
+            jti: _,
+        } = claims;
+        if iss != self.terms.issuer {
+            return Err(TokenFault::Issuer);
+        }
+        if !aud.names(&self.terms.audience) {
+            return Err(TokenFault::Audience);
+        }
+        let leeway = self.terms.leeway.as_secs();
+        if exp.saturating_add(leeway) <= now.0 {
+            return Err(TokenFault::Expired);
+        }
+        let latest = now.0.saturating_add(leeway);
+        if nbf.is_some_and(|nbf| nbf > latest) {
+            return Err(TokenFault::NotYet);
+        }
+        if iat > latest || iat >= exp {
+            return Err(TokenFault::IssuedAt);
+        }
+        let username = Username::parse(&username).ok_or(TokenFault::Identity)?;
+        let roles = roles.iter().map(|role| &**role);
+        let roles = Roles::parse(roles).map_err(|_| TokenFault::Identity)?;
+        if sub.is_empty() || admin != roles.admin() {
+            return Err(TokenFault::Identity);
+        }
+        Ok(Identity {
+            subject: sub.into_owned(),
+            username,
+            roles,
+        })
+    }
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens")
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Parts<'a> {
+    header: &'a str,
+    claims: &'a str,
+    signature: &'a str,
+    signed: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn split(compact: &'a str) -> Option<Self> {
+        let (signed, signature) = compact.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let whole = !claims.contains('.')
+            && !header.is_empty()
+            && !claims.is_empty()
+            && !signature.is_empty();
+        whole.then_some(Self {
+            header,
+            claims,
+            signature,
+            signed,
+        })
+    }
+}
+
+fn check_header(header: &str) -> Result<(), TokenFault> {
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header);
+    let header = header.map_err(|_| TokenFault::Header)?;
+    let StrictHeader { alg, typ, kid } =
+        serde_json::from_slice(&header).map_err(|_| TokenFault::Header)?;
+    if alg != "HS256" {
+        return Err(TokenFault::Algorithm);
+    }
+    if !typ.is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")) {
+        return Err(TokenFault::Type);
+    }
+    let possible = |kid: Cow<'_, str>| {
+        (1..=64).contains(&kid.len())
+            && kid
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    if !kid.is_none_or(possible) {
+        return Err(TokenFault::KeyId);
+    }
+    Ok(())
+}
+
+/// The header and the claims of a token as it states them, believed or not; for people who look for a mistake.
+#[derive(Debug, Serialize)]
+pub struct Statement {
+    /// The header, where it is JSON.
+    pub header: Option<serde_json::Value>,
+    /// The claims, where they are JSON.
+    pub claims: Option<serde_json::Value>,
+}
+
+impl Statement {
+    /// Decodes what can be decoded, and verifies nothing.
+    #[must_use]
+    pub fn read(compact: Compact<'_>) -> Self {
+        let mut parts = compact.expose().split('.');
+        Self {
+            header: parts.next().and_then(decode),
+            claims: parts.next().and_then(decode),
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+// The claim `admin` repeats the role of that name; a second spelling would let the two drift apart.
+const _: () = assert!(matches!(ADMIN.as_bytes(), b"admin"));
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+    const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
+
+    fn tokens() -> Tokens {
+        Tokens::new(
+            &Secret::parse(SECRET).unwrap(),
+            TokenTerms {
+                issuer: "doorward".into(),
+                audience: "doorward".into(),
+                lifetime: Duration::from_secs(3600),
+                leeway: Duration::from_secs(30),
+            },
+        )
+    }
+
+    fn ada() -> Identity {
+        Identity {
+            subject: "42".into(),
+            username: Username::parse("ada").unwrap(),
+            roles: Roles::parse_list("admin,editor").unwrap(),
+        }
+    }
+
+    fn claims() -> Value {
+        json!({
+            "sub": "42", "username": "ada", "admin": false, "roles": [], "iss": "doorward",
+            "aud": "doorward", "iat": NOW.0, "exp": NOW.0 + 60, "jti": "x",
+        })
+    }
+
+    fn sign(header: &str, claims: &str) -> String {
+        let signed = format!(
+            "{}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(header),
+            BASE64_URL_SAFE_NO_PAD.encode(claims)
+        );
+        let key = EncodingKey::from_secret(SECRET);
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{signed}.{signature}")
+    }
+
+    fn verify(token: &str) -> Result<Identity, TokenFault> {
+        tokens().verify(Compact::parse(token).unwrap(), NOW)
+    }
+
+    fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
+        let mut claims = claims();
+        claims[member] = value;
+        verify(&sign(HEADER, &claims.to_string()))
+    }
+
+    const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+    #[test]
+    fn an_issued_token_speaks_for_who_logged_in() {
+        let tokens = tokens();
+        let token = tokens.issue(&ada(), NOW).unwrap();
+        let compact = Compact::parse(token.expose()).unwrap();
+        assert_eq!(tokens.verify(compact, NOW), Ok(ada()));
+        assert!(
+            tokens
+                .own_header
+                .as_deref()
+                .is_some_and(|own| token.expose().starts_with(own))
+        );
+        let statement = Statement::read(compact);
+        let claims = statement.claims.unwrap();
+        assert_eq!(claims["username"], "ada");
+        assert_eq!(claims["admin"], true);
+        assert_eq!(claims["roles"], json!(["admin", "editor"]));
+        assert_eq!(claims["exp"], NOW.0 + 3600);
+        assert_eq!(claims["jti"], token.id);
+    }
+
+    #[test]
+    fn times_are_checked_with_the_leeway() {
+        assert_eq!(with("exp", json!(NOW.0 + 1)).err(), None);
+        let mut claims = claims();
+        claims["iat"] = json!(NOW.0 - 100);
+        let at = |exp: u64| {
+            let mut claims = claims.clone();
+            claims["exp"] = json!(exp);
+            verify(&sign(HEADER, &claims.to_string())).err()
+        };
+        assert_eq!(at(NOW.0 - 29), None);
+        assert_eq!(at(NOW.0 - 30), Some(TokenFault::Expired));
+        assert_eq!(with("nbf", json!(NOW.0 + 30)).err(), None);
+        assert_eq!(
+            with("nbf", json!(NOW.0 + 31)).err(),
+            Some(TokenFault::NotYet)
+        );
+        assert_eq!(with("iat", json!(NOW.0 + 30)).err(), None);
+        assert_eq!(
+            with("iat", json!(NOW.0 + 31)).err(),
+            Some(TokenFault::IssuedAt)
+        );
+        assert_eq!(with("exp", json!(NOW.0)).err(), Some(TokenFault::IssuedAt));
+        assert_eq!(with("exp", json!(u64::MAX)).err(), None);
+    }
+
+    #[test]
+    fn every_required_claim_is_required_and_typed() {
+        for member in [
+            "sub", "username", "admin", "roles", "iss", "aud", "iat", "exp", "jti",
+        ] {
+            let mut claims = claims();
+            claims.as_object_mut().unwrap().remove(member);
+            assert_eq!(
+                verify(&sign(HEADER, &claims.to_string())),
+                Err(TokenFault::Claims),
+                "{member}"
+            );
+            assert_eq!(
+                with(member, Value::Null),
+                Err(TokenFault::Claims),
+                "{member}"
+            );
+        }
+        for (member, value) in [
+            ("exp", json!("1900000000")),
+            ("exp", json!(1.9e9 + 0.5)),
+            ("exp", json!(-1)),
+            ("exp", json!([1_900_000_000])),
+            ("nbf", json!("soon")),
+            ("iat", json!(true)),
+            ("iss", json!(["doorward"])),
+            ("iss", json!(1)),
+            ("aud", json!(1)),
+            ("aud", json!([1])),
+            ("sub", json!(42)),
+            ("admin", json!("true")),
+            ("roles", json!("admin")),
+        ] {
+            assert_eq!(
+                with(member, value.clone()),
+                Err(TokenFault::Claims),
+                "{member} {value}"
+            );
+        }
+    }
+
+    #[test]
+    fn issuer_audience_and_identity_are_exact() {
+        assert_eq!(with("iss", json!("other")), Err(TokenFault::Issuer));
+        assert_eq!(with("iss", json!("doorward/")), Err(TokenFault::Issuer));
+        assert_eq!(with("aud", json!("other")), Err(TokenFault::Audience));
+        assert_eq!(with("aud", json!([])), Err(TokenFault::Audience));
+        assert_eq!(with("aud", json!(["other", "doorward"])).err(), None);
+        assert_eq!(with("sub", json!("")), Err(TokenFault::Identity));
+        assert_eq!(with("username", json!("a:b")), Err(TokenFault::Identity));
+        assert_eq!(with("roles", json!(["a b"])), Err(TokenFault::Identity));
+        assert_eq!(with("admin", json!(true)), Err(TokenFault::Identity));
+        assert_eq!(with("roles", json!(["admin"])), Err(TokenFault::Identity));
+    }
+
+    #[test]
+    fn doubled_claims_and_trailing_bytes_are_refused() {
+        let text = claims().to_string();
+        let doubled = text.replacen('{', r#"{"sub":"1","#, 1);
+        assert_eq!(verify(&sign(HEADER, &doubled)), Err(TokenFault::Claims));
+        assert_eq!(
+            verify(&sign(HEADER, &format!("{text} x"))),
+            Err(TokenFault::Claims)
+        );
+        assert_eq!(verify(&sign(HEADER, "[]")), Err(TokenFault::Claims));
+    }
+
+    #[test]
+    fn headers_are_pinned() {
+        use TokenFault::{Algorithm, Header, KeyId, Type};
+        let claims = claims().to_string();
+        assert!(verify(&sign(r#"{"typ":"jwt","alg":"HS256","kid":"k-1"}"#, &claims)).is_ok());
+        for (header, fault) in [
+            (r#"{"alg":"none","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"None","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"nOnE","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"HS512","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"RS256","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"hs256","typ":"JWT"}"#, Algorithm),
+            (r#"{"alg":"HS256"}"#, Type),
+            (r#"{"alg":"HS256","typ":"at+jwt"}"#, Type),
+            (r#"{"typ":"JWT"}"#, Header),
+            (r#"{"alg":"HS256","alg":"HS256","typ":"JWT"}"#, Header),
+            (r#"{"alg":["HS256"],"typ":"JWT"}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","jwk":{}}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","jku":"x"}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","x5u":"x"}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","x5c":[]}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","crit":["b64"]}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","b64":false}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","zip":"DEF"}"#, Header),
+            (r#"{"alg":"HS256","typ":"JWT","cty":"JWT"}"#, Header),
+            (
+                r#"{"alg":"HS256","typ":"JWT","kid":"../../etc/passwd"}"#,
+                KeyId,
+            ),
+            (r#"{"alg":"HS256","typ":"JWT","kid":"' OR 1=1"}"#, KeyId),
+            (r#"{"alg":"HS256","typ":"JWT","kid":""}"#, KeyId),
+            ("[]", Header),
+            ("x", Header),
+        ] {
+            assert_eq!(verify(&sign(header, &claims)), Err(fault), "{header}");
+        }
+    }
+
+    #[test]
+    fn only_three_whole_parts_are_a_token() {
+        let good = sign(HEADER, &claims().to_string());
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        for (token, fault) in [
+            ("abc".to_owned(), TokenFault::Parts),
+            ("a.b".into(), TokenFault::Parts),
+            (signed.into(), TokenFault::Parts),
+            (format!("{signed}."), TokenFault::Parts),
+            (format!("{good}.x"), TokenFault::Parts),
+            (format!(".{good}"), TokenFault::Parts),
+            (format!("{good}="), TokenFault::Signature),
+            (
+                format!("{signed}.{}", &signature[..signature.len() - 1]),
+                TokenFault::Signature,
+            ),
+        ] {
+            assert_eq!(verify(&token), Err(fault), "{token}");
+        }
+    }
+
+    #[test]
+    fn another_secret_is_another_house() {
+        let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
+        let other = Tokens::new(&other, tokens().terms);
+        let token = other.issue(&ada(), NOW).unwrap();
+        assert_eq!(verify(token.expose()), Err(TokenFault::Signature));
+    }
+
+    #[test]
+    fn weak_secrets_are_refused() {
+        for weak in [
+            "a".repeat(64),
+            "abcdefghijkl".repeat(4),
+            "your-256-bit-secret-your-256-bit-secret!".into(),
+            "this-is-my-super-SECRET-key-for-jwt-1234".into(),
+            "0123456789abcdef0123456789abcdef01".into(),
+        ] {
+            assert_eq!(
+                Secret::parse(weak.as_bytes()).err(),
+                Some(SecretFault::Guessable),
+                "{weak}"
+            );
+        }
+        assert_eq!(Secret::parse(b"short").err(), Some(SecretFault::Short(5)));
+        assert_eq!(
+            Secret::parse(&[SECRET, b"\r\n"].concat()).unwrap().0[..],
+            *SECRET
+        );
+        assert!(Secret::parse(Secret::generate().as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let tokens = tokens();
+        let token = tokens.issue(&ada(), NOW).unwrap();
+        let shown = format!("{tokens:?} {token:?} {:?}", Secret::parse(SECRET));
+        assert!(!shown.contains("f3b1") && !shown.contains("eyJ"), "{shown}");
+    }
+
+    proptest! {
+        #[test]
+        fn one_changed_character_never_verifies(position: prop::sample::Index, replacement in "[A-Za-z0-9_.=~-]") {
+            let token = tokens().issue(&ada(), NOW).unwrap();
+            let mut changed: Vec<char> = token.expose().chars().collect();
+            let position = position.index(changed.len());
+            let replacement = replacement.chars().next().unwrap();
+            prop_assume!(changed[position] != replacement);
+            changed[position] = replacement;
+            let changed: String = changed.into_iter().collect();
+            if let Some(compact) = Compact::parse(&changed) {
+                prop_assert!(tokens().verify(compact, NOW).is_err());
+            }
+        }
+
+        #[test]
+        fn verifying_is_total(token in "[A-Za-z0-9_.=~+/-]{0,200}") {
+            if let Some(compact) = Compact::parse(&token) {
+                prop_assert!(tokens().verify(compact, NOW).is_err());
+                let _ = Statement::read(compact);
+            }
+        }
+    }
+}
