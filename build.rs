@@ -1,12 +1,13 @@
 //! Compiles `proto/` twice from one parse: the contract as it is, for reflection, and the part of it that the gRPC
 //! door reads and writes, for code.
 //!
-//! The coded part differs from the contract in three ways, none of which changes a byte on the wire:
+//! The coded part differs from the contract in four ways, none of which changes a byte on the wire:
 //!
 //! - messages and fields that the door does not use are left out, so they are skipped instead of decoded;
 //! - `string` becomes `bytes`, because a request with a byte that is not UTF-8 must get a denial and not the gRPC
 //!   error that a gateway with `failure_mode_allow` would let through;
-//! - `map<string, string>` becomes the repeated entries that it is on the wire, so a name that comes twice is seen.
+//! - `map<string, string>` becomes the repeated entries that it is on the wire, so a name that comes twice is seen;
+//! - nothing is marked deprecated: `append` is, and is the only thing that Envoy up to 1.36 obeys.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -87,6 +88,7 @@ fn narrow(messages: &mut Vec<DescriptorProto>) {
         }
         message.field.retain(|field| fields.contains(&field.name()));
         for field in &mut message.field {
+            field.options = None;
             if field.r#type() == Type::String {
                 field.set_type(Type::Bytes);
             }

@@ -1,2 +1,25 @@
-//! x
+//! Doorward answers one question for a gateway: *may this request pass, and who is asking?*
+//!
+//! The way of a request:
+//!
+//! 1. A door turns a wire message into a [`domain::request::Request`], or into a denial where it cannot be read:
+//!    [`grpc::decode`].
+//! 2. [`domain::gate::Gate::judge`] decides it from the rules and the key in memory. Public and Bearer requests are
+//!    done here; nothing was awaited.
+//! 3. A login needs one row ([`users::Users::find`]) and one slow hash ([`domain::gate::Gate::settle`], on a bounded
+//!    pool); [`authorizer::Authorizer`] waits for both.
+//! 4. The [`domain::decision::Decision`] is logged once and turned into a wire message by the door: [`grpc::encode`].
+//!
+//! Which room a line belongs to: does it wait? The shell ([`authorizer`], [`serve`], [`admin`]). Does it know a wire
+//! format? A door ([`grpc`]). Does it know SQL? [`users`]. Otherwise [`domain`], which names none of them.
+
+pub mod admin;
+pub mod authorizer;
+pub mod cli;
+pub mod config;
 pub mod domain;
+pub mod grpc;
+pub mod serve;
+pub mod telemetry;
+pub mod users;
+pub mod wire;

@@ -197,8 +197,8 @@ impl Login {
         let body: LoginBody =
             serde_json::from_slice(body).map_err(|_| LoginBodyFault::NotAnObject)?;
         Ok(Self {
-            username: Member::text(body.username, "username", |text| Username::parse(text))?,
-            password: Member::text(body.password, "password", |text| Password::parse(text))?,
+            username: Member::text(body.username, "username", Username::parse)?,
+            password: Member::text(body.password, "password", Password::parse)?,
         })
     }
 }

@@ -1,0 +1,223 @@
+//! The grammar of the command line, nothing else.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The login and the guard beside your gateway.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    /// File of settings [default: doorward.toml, where there is one].
+    #[arg(long, global = true, env = "DOORWARD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting, stronger than environment and file; may be repeated.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  doorward serve                                  start, with users in ./data/doorward.db
+  doorward user add ada --admin                   add an administrator; asks for the password
+  doorward policy check GET /admin/users --user bob
+  doorward --set listen.grpc=127.0.0.1:9101 serve
+
+Every setting is also a name in the environment: listen.grpc is DOORWARD_LISTEN__GRPC.";
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer gateways, until SIGTERM or Ctrl-C.
+    #[command(after_help = "\
+Examples:
+  doorward serve
+  MYSQL_HOST=db MYSQL_USER=auth MYSQL_PASSWORD_FILE=/run/secrets/db MYSQL_DB=auth \\
+    JWT_SECRET_FILE=/run/secrets/jwt doorward serve")]
+    Serve,
+    /// Make the tables in the database, or bring them up to date. `serve` does it by itself for SQLite.
+    #[command(
+        after_help = "Example:\n  DATABASE_URL=mysql://auth:PASSWORD@db/auth doorward migrate"
+    )]
+    Migrate,
+    /// Add, change and list users.
+    #[command(subcommand)]
+    User(User),
+    /// Look at the settings.
+    #[command(subcommand)]
+    Config(Config),
+    /// Look at the rules.
+    #[command(subcommand)]
+    Policy(Policy),
+    /// Look at tokens.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Add a user. The password is asked for, or read as one line from standard input.
+    #[command(after_help = "\
+Examples:
+  doorward user add ada --admin
+  doorward user add bob --role editor --role billing < password.txt")]
+    Add {
+        /// The user's name.
+        name: String,
+        /// Make the user an administrator: the same as `--role admin`.
+        #[arg(long)]
+        admin: bool,
+        /// Give the user a role; may be repeated.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+    },
+    /// Change a user's password. It is asked for, or read as one line from standard input.
+    #[command(after_help = "Example:\n  doorward user passwd bob < password.txt")]
+    Passwd {
+        /// The user's name.
+        name: String,
+    },
+    /// Give roles to a user, or take them; without either, show them.
+    #[command(after_help = "\
+Examples:
+  doorward user role bob
+  doorward user role bob --grant editor --revoke admin")]
+    Role {
+        /// The user's name.
+        name: String,
+        /// Give the user a role; may be repeated.
+        #[arg(long, value_name = "ROLE")]
+        grant: Vec<String>,
+        /// Take a role from the user; may be repeated.
+        #[arg(long, value_name = "ROLE")]
+        revoke: Vec<String>,
+    },
+    /// Refuse a user's logins. Tokens that the user has stay good until they expire.
+    #[command(after_help = "Example:\n  doorward user disable bob")]
+    Disable {
+        /// The user's name.
+        name: String,
+    },
+    /// Accept a user's logins again.
+    #[command(after_help = "Example:\n  doorward user enable bob")]
+    Enable {
+        /// The user's name.
+        name: String,
+    },
+    /// Remove a user. Tokens that the user has stay good until they expire.
+    #[command(after_help = "Example:\n  doorward user remove bob")]
+    Remove {
+        /// The user's name.
+        name: String,
+    },
+    /// List all users.
+    #[command(after_help = "Examples:\n  doorward user list\n  doorward user list --output json")]
+    List(Output),
+}
+
+/// What to do with the settings.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read all settings as `serve` would, and say everything that is wrong with them.
+    #[command(after_help = "Example:\n  doorward --config doorward.toml config check")]
+    Check,
+}
+
+/// What to do with the rules.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Say which rule decides a request, why, and what becomes of it. Status 0: it passes; 1: it does not.
+    #[command(after_help = "\
+Examples:
+  doorward policy check GET /admin/users
+  doorward policy check GET /admin/users --user bob
+  doorward policy check POST https://api.example.com/orders?x=1 --role editor --output json")]
+    Check {
+        /// The request method, such as GET.
+        method: String,
+        /// A path, or a URL where rules name hosts.
+        url: String,
+        /// Ask as this user of the user table.
+        #[arg(long, conflicts_with = "roles")]
+        user: Option<String>,
+        /// Ask as somebody with this role; may be repeated.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// How the answer looks.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Decode a token and say whether it is accepted here and now, and if not, why. Status 0: accepted; 1: not.
+    #[command(after_help = "\
+Examples:
+  doorward token inspect < token.txt
+  doorward token inspect --output json eyJ0eXAiOiJKV1Qi...")]
+    Inspect {
+        /// The token, with or without \"Bearer\"; read from standard input where it is not given.
+        token: Option<String>,
+        /// How the answer looks.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// How results look.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// For people or for machines.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub output: Format,
+}
+
+/// How results look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text
+        .split_once('=')
+        .ok_or("write KEY=VALUE, such as listen.grpc=127.0.0.1:9101")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn walk(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string);
+                let example = help.unwrap_or_default();
+                assert!(example.contains("doorward "), "{}", command.get_name());
+            }
+            command
+                .get_subcommands()
+                .filter(|sub| sub.get_name() != "help")
+                .for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

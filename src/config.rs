@@ -1,0 +1,681 @@
+//! Text and environment -> typed settings. Everything is looked up through [`Sources`], so nothing here touches the
+//! environment of the process; every fault is reported at once, with its place.
+
+mod keys;
+mod reader;
+
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+
+pub use keys::{KEYS, Key};
+pub use reader::{Fault, Sources};
+use reader::{Raw, RawRoute, Reader};
+
+use crate::{
+    domain::{
+        decision::{LoginReply, Realm},
+        path::Tolerance,
+        policy::{Demand, Policy, Rule},
+        token::{Secret, TokenTerms},
+    },
+    users::{Database, MySql, Tls},
+};
+
+/// Everything Doorward can be told.
+#[derive(Debug)]
+pub struct Settings {
+    /// The directory of what Doorward keeps itself.
+    pub data_dir: PathBuf,
+    /// The address of the ext_authz door.
+    pub grpc: SocketAddr,
+    /// The address of the health endpoints.
+    pub ops: SocketAddr,
+    /// Where the user table is.
+    pub database: Database,
+    /// The most connections to it.
+    pub connections: u32,
+    /// How long a login waits for its row.
+    pub database_timeout: Duration,
+    /// The key of tokens.
+    pub secret: SecretSource,
+    /// What tokens say.
+    pub terms: TokenTerms,
+    /// Who answers a good login.
+    pub reply: LoginReply,
+    /// The realm of challenges.
+    pub realm: Realm,
+    /// How many passwords are hashed at once.
+    pub hash_threads: usize,
+    /// How many logins wait for hashing.
+    pub hash_queue: usize,
+    /// Whether the service sees Bearer tokens.
+    pub forwards_bearer: bool,
+    /// Whether CORS preflights pass.
+    pub allows_preflight: bool,
+    /// Which ambiguous paths are judged.
+    pub tolerance: Tolerance,
+    /// The rules.
+    pub policy: Policy,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// Where the key of tokens comes from.
+#[derive(Debug)]
+pub enum SecretSource {
+    /// It was given.
+    Given(Secret),
+    /// It is kept in this file, and made where that does not exist.
+    File(PathBuf),
+    /// It must be given, because other replicas must know it, and was not.
+    Missing,
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least level that is written.
+    pub level: tracing::Level,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// The settings do not hold together.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<Fault>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (count, s) = (self.0.len(), if self.0.len() == 1 { "" } else { "s" });
+        write!(f, "{count} fault{s} in the settings:")?;
+        for fault in &self.0 {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// The command that makes a good secret.
+pub const MAKE_SECRET: &str = "openssl rand -hex 32";
+
+impl Settings {
+    /// Reads settings: flags before the environment before the file before the defaults.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, in the order of the sources and keys.
+    pub fn load(sources: Sources<'_>) -> Result<Self, Faults> {
+        let mut reader = Reader::read(sources);
+        let data_dir = reader.parse("data_dir", "./data".into(), |text| match text {
+            "" => Err("is empty".into()),
+            _ => Ok(PathBuf::from(text)),
+        });
+        let database = database(&mut reader, &data_dir);
+        let settings = Self {
+            grpc: reader.parse(
+                "listen.grpc",
+                SocketAddr::from(([127, 0, 0, 1], 9001)),
+                address,
+            ),
+            ops: reader.parse(
+                "listen.ops",
+                SocketAddr::from(([127, 0, 0, 1], 9003)),
+                address,
+            ),
+            connections: reader.parse("database.connections", 8, |text| number(text, 1, 1000)),
+            database_timeout: reader.parse(
+                "database.timeout",
+                Duration::from_millis(800),
+                |text| duration(text, Duration::from_millis(10), Duration::from_secs(10)),
+            ),
+            secret: secret(&mut reader, &database, &data_dir),
+            terms: TokenTerms {
+                issuer: reader.parse("jwt.issuer", "doorward".into(), name),
+                audience: reader.parse("jwt.audience", "doorward".into(), name),
+                lifetime: reader.parse("jwt.lifetime", DAY, |text| {
+                    duration(text, Duration::from_secs(60), 366 * DAY)
+                }),
+                leeway: reader.parse("jwt.leeway", Duration::from_secs(30), |text| {
+                    duration(text, Duration::ZERO, Duration::from_secs(60))
+                }),
+            },
+            reply: reader.parse("login.reply", LoginReply::Direct, |text| {
+                one_of(
+                    text,
+                    &[
+                        ("direct", LoginReply::Direct),
+                        ("through", LoginReply::Through),
+                    ],
+                )
+            }),
+            realm: realm(&mut reader),
+            hash_threads: reader.parse("login.hash_threads", cores(), |text| number(text, 1, 256)),
+            hash_queue: reader.parse("login.hash_queue", 64, |text| number(text, 1, 10_000)),
+            forwards_bearer: reader.parse("identity.forward_bearer", true, boolean),
+            allows_preflight: reader.parse("cors.allow_preflight", false, boolean),
+            tolerance: tolerance(&mut reader),
+            policy: policy(&mut reader),
+            log: Log {
+                level: reader.parse("log.level", tracing::Level::INFO, |text| {
+                    one_of(
+                        text,
+                        &[
+                            ("error", tracing::Level::ERROR),
+                            ("warn", tracing::Level::WARN),
+                            ("info", tracing::Level::INFO),
+                            ("debug", tracing::Level::DEBUG),
+                        ],
+                    )
+                }),
+                format: reader.parse("log.format", LogFormat::Text, |text| {
+                    one_of(
+                        text,
+                        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
+                    )
+                }),
+            },
+            data_dir,
+            database,
+        };
+        if reader.faults.is_empty() {
+            Ok(settings)
+        } else {
+            Err(Faults(reader.faults))
+        }
+    }
+
+    /// The same settings, fit for signing and verifying tokens.
+    ///
+    /// # Errors
+    ///
+    /// A secret that must be given and is not.
+    pub fn with_secret(self) -> Result<Self, Faults> {
+        match self.secret {
+            SecretSource::Given(_) | SecretSource::File(_) => Ok(self),
+            SecretSource::Missing => Err(Faults(vec![Fault {
+                place: "environment: JWT_SECRET".into(),
+                what: format!(
+                    "is not set, and every replica on this database needs the same one; make it with: {MAKE_SECRET}"
+                ),
+            }])),
+        }
+    }
+}
+
+/// Whether a name in the environment is a setting's.
+#[must_use]
+pub fn names_a_setting(name: &str) -> bool {
+    let name = name.strip_suffix("_FILE").unwrap_or(name);
+    KEYS.iter()
+        .any(|key| key.also.contains(&name) || key.environment() == name)
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+fn database(reader: &mut Reader, data_dir: &std::path::Path) -> Database {
+    let embedded = Database::Sqlite(data_dir.join("doorward.db"));
+    let tls = reader.parse("database.tls", Tls::Preferred, |text| {
+        one_of(
+            text,
+            &[
+                ("disabled", Tls::Disabled),
+                ("preferred", Tls::Preferred),
+                ("required", Tls::Required),
+                ("verify-ca", Tls::VerifyCa),
+                ("verify-identity", Tls::VerifyIdentity),
+            ],
+        )
+    });
+    let tls_ca = reader.parse("database.tls_ca", None, |text| {
+        Ok(Some(PathBuf::from(text)))
+    });
+    let parts = ["host", "port", "user", "password", "name"].map(|part| format!("database.{part}"));
+    let given: Vec<_> = parts
+        .iter()
+        .filter_map(|part| reader.get(part).map(|value| value.place.clone()))
+        .collect();
+    if reader.get("database.url").is_some() {
+        for place in given {
+            reader.fault(
+                place,
+                "database.url (DATABASE_URL) is set too; keep one of them",
+            );
+        }
+        return reader.parse("database.url", embedded, |url| {
+            Database::from_url(url, tls, tls_ca).map_err(|fault| fault.to_string())
+        });
+    }
+    if given.is_empty() {
+        return embedded;
+    }
+    for (part, names) in [
+        ("database.host", "MYSQL_HOST"),
+        ("database.user", "MYSQL_USER"),
+        ("database.name", "MYSQL_DB"),
+    ] {
+        if reader.get(part).is_none() {
+            reader.fault(
+                given.join(", "),
+                format!("{part} ({names}) is missing beside it"),
+            );
+        }
+    }
+    Database::MySql(MySql {
+        host: reader.parse("database.host", String::new(), name),
+        port: reader.parse("database.port", 3306, port),
+        user: reader.parse("database.user", String::new(), name),
+        password: reader
+            .parse("database.password", String::new(), |text| {
+                Ok(text.to_owned())
+            })
+            .into(),
+        name: reader.parse("database.name", String::new(), name),
+        tls,
+        tls_ca,
+    })
+}
+
+fn secret(reader: &mut Reader, database: &Database, data_dir: &std::path::Path) -> SecretSource {
+    let absent = match database {
+        Database::Sqlite(_) => SecretSource::File(data_dir.join("jwt.secret")),
+        Database::MySql(_) => SecretSource::Missing,
+    };
+    reader.parse("jwt.secret", absent, |text| {
+        Secret::parse(text.as_bytes())
+            .map(SecretSource::Given)
+            .map_err(|fault| format!("{fault}; make a good one with: {MAKE_SECRET}"))
+    })
+}
+
+fn realm(reader: &mut Reader) -> Realm {
+    let fault = || "must be 1 to 64 visible ASCII characters without quotes and backslashes";
+    let parse = |text: &str| Realm::parse(text).ok_or_else(|| fault().to_owned());
+    let default = parse("doorward").or_else(|_| parse("-"));
+    match default {
+        Ok(default) => reader.parse("login.realm", default, parse),
+        Err(_) => unreachable!("the built-in realm is well formed"),
+    }
+}
+
+fn tolerance(reader: &mut Reader) -> Tolerance {
+    let mut tolerance = Tolerance::default();
+    let Some(value) = reader.get("paths.tolerate").cloned() else {
+        return tolerance;
+    };
+    let names: Vec<_> = match &value.raw {
+        Raw::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
+        Raw::List(names) => names.clone(),
+    };
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        match &**name {
+            "encoded-slash" => tolerance.encoded_slash = true,
+            "encoded-percent" => tolerance.encoded_percent = true,
+            "semicolon" => tolerance.semicolon = true,
+            "double-slash" => tolerance.double_slash = true,
+            _ => reader.fault(
+                value.place.clone(),
+                format!(
+                    "{name:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
+                ),
+            ),
+        }
+    }
+    tolerance
+}
+
+fn policy(reader: &mut Reader) -> Policy {
+    let routes = std::mem::take(&mut reader.routes);
+    if routes.is_empty() {
+        return Policy::built_in();
+    }
+    let mut rules = Vec::new();
+    for route in &routes {
+        if let Some(rule) = rule(reader, route) {
+            rules.push(rule);
+        }
+    }
+    let place = routes.first().map(|route| route.place.clone());
+    Policy::new(rules).unwrap_or_else(|ties| {
+        for tie in ties {
+            reader.fault(place.clone().unwrap_or_default(), tie.to_string());
+        }
+        Policy::built_in()
+    })
+}
+
+fn rule(reader: &mut Reader, route: &RawRoute) -> Option<Rule> {
+    let list = |name: &str| match route.members.get(name).map(|value| &value.raw) {
+        None => Vec::new(),
+        Some(Raw::Text(one)) => vec![one.to_string()],
+        Some(Raw::List(several)) => several.clone(),
+    };
+    for name in ["methods", "hosts"] {
+        if let Some(value) = route.members.get(name)
+            && value.raw == Raw::List(Vec::new())
+        {
+            reader.fault(
+                value.place.clone(),
+                "is an empty list, which no request matches; leave it out for all",
+            );
+        }
+    }
+    let demand = match route.members.get("allow") {
+        None => {
+            reader.fault(
+                route.place.clone(),
+                "\"allow\" is missing; write \"public\", \"login\", \"signed-in\", \"nobody\" or \"role:NAME\"",
+            );
+            None
+        }
+        Some(value) => {
+            let demand = match &value.raw {
+                Raw::Text(word) => Demand::parse(word),
+                Raw::List(roles) => Demand::roles(roles.iter().map(String::as_str)),
+            };
+            demand
+                .map_err(|fault| reader.fault(value.place.clone(), fault.to_string()))
+                .ok()
+        }
+    };
+    let path = match route.members.get("path").map(|value| &value.raw) {
+        Some(Raw::Text(path)) => path.to_string(),
+        Some(Raw::List(_)) | None => {
+            reader.fault(
+                route.place.clone(),
+                "\"path\" is missing or not a string; write a path such as \"/docs\" or a prefix such as \"/docs/*\"",
+            );
+            return None;
+        }
+    };
+    // Without a demand the rest of the rule is still read, for its own faults.
+    let known = demand.is_some();
+    let demand = demand.unwrap_or(Demand::Nobody);
+    match Rule::new(&path, &list("methods"), &list("hosts"), demand) {
+        Ok(rule) => known.then_some(rule),
+        Err(faults) => {
+            for fault in faults {
+                reader.fault(route.place.clone(), fault.to_string());
+            }
+            None
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is not an address; write IP:PORT such as 127.0.0.1:9001 or [::]:9001")
+    })
+}
+
+/// Kubernetes sets `MYSQL_PORT=tcp://10.0.0.1:3306` beside a service that is called `mysql`.
+fn port(text: &str) -> Result<u16, String> {
+    let digits = match text.strip_prefix("tcp://") {
+        Some(link) => link.rsplit(':').next().unwrap_or(link),
+        None => text,
+    };
+    number(digits, 1, 65_535)
+}
+
+fn number<T: TryFrom<u64>>(text: &str, least: u64, most: u64) -> Result<T, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| format!("{text:?} is not a number from {least} to {most}"))
+}
+
+fn boolean(text: &str) -> Result<bool, String> {
+    one_of(text, &[("true", true), ("false", false)])
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let possible = (1..=255).contains(&text.len()) && !text.contains(char::is_control);
+    match possible {
+        true => Ok(text.to_owned()),
+        false => Err("must be 1 to 255 bytes without control characters".into()),
+    }
+}
+
+fn duration(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| (least..=most).contains(duration))
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is not a duration from {} to {}; write one such as 90s, 15m or 24h",
+                humantime::format_duration(least),
+                humantime::format_duration(most),
+            )
+        })
+}
+
+fn one_of<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    let chosen = choices.iter().find(|(name, _)| *name == text);
+    chosen.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("{text:?} is none of: {}", names.join(", "))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, io, path::Path};
+
+    use super::*;
+
+    fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+        let sources = Sources {
+            flags: Vec::new(),
+            environment: environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>(),
+            file: Some(("doorward.toml".into(), file.into())),
+            read: &|path: &Path| match path.to_str() {
+                Some("/secret") => Ok("f3b1c2d4e5a60718293a4b5c6d7e8f90\n".into()),
+                _ => Err(io::ErrorKind::NotFound.into()),
+            },
+        };
+        Settings::load(sources)
+            .map_err(|Faults(faults)| faults.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        let settings = load("", &[]).unwrap();
+        assert_eq!(settings.grpc.to_string(), "127.0.0.1:9001");
+        assert!(
+            matches!(settings.database, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
+        );
+        assert!(matches!(settings.secret, SecretSource::File(_)));
+        assert_eq!(settings.policy.rules().len(), 2);
+    }
+
+    #[test]
+    fn defaults_are_what_the_table_says() {
+        for key in KEYS {
+            let untypable = ["none", "empty", "built-in roots", "one per core"];
+            let computed = ["SQLite in data_dir", "generated in data_dir"];
+            if untypable.contains(&key.default) || computed.contains(&key.default) {
+                continue;
+            }
+            let default = format!("{:?}", load("", &[]).unwrap());
+            let name = key.environment();
+            let mut environment = vec![(&*name, key.default)];
+            if key.name == "database.port" {
+                continue;
+            }
+            let set = format!("{:?}", load("", &environment).unwrap());
+            assert_eq!(default, set, "{name}");
+            environment[0].1 = "\u{1}";
+            assert!(
+                key.name == "data_dir" || load("", &environment).is_err(),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn stronger_sources_win() {
+        let file = "[listen]\ngrpc = '127.0.0.1:1'\nops = '127.0.0.1:2'";
+        let settings = load(file, &[("DOORWARD_LISTEN__OPS", "[::1]:3")]).unwrap();
+        assert_eq!(settings.grpc.port(), 1);
+        assert_eq!(settings.ops.to_string(), "[::1]:3");
+    }
+
+    #[test]
+    fn every_fault_is_reported_at_once_with_its_place() {
+        let file = "\
+[listen]
+grcp = '127.0.0.1:1'
+ops = 'here'
+
+[jwt]
+lifetime = '1s'
+secret = 'short'
+
+[[route]]
+path = '/a/'
+allow = 'admin'
+
+[[route]]
+allow = 'public'
+hosts = []
+metods = ['GET']
+";
+        let faults = load(
+            file,
+            &[
+                ("DOORWARD_LOG_LEVEL", "info"),
+                ("DOORWARD_LOG__FORMAT", "xml"),
+            ],
+        )
+        .unwrap_err();
+        for expected in [
+            "doorward.toml:2: listen.grcp: is not a setting; did you mean listen.grpc?",
+            "doorward.toml:3: listen.ops: \"here\" is not an address",
+            "doorward.toml:6: jwt.lifetime: \"1s\" is not a duration",
+            "doorward.toml:7: jwt.secret: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make a good one with: openssl rand -hex 32",
+            "doorward.toml:9: route[0]: path \"/a/\" cannot be matched",
+            "doorward.toml:11: route[0].allow: \"admin\" is not a demand",
+            "doorward.toml:13: route[1]: \"path\" is missing",
+            "doorward.toml:15: route[1].hosts: is an empty list",
+            "doorward.toml:16: route[1].metods: is not a setting; did you mean methods?",
+            "environment: DOORWARD_LOG_LEVEL: is not a setting; did you mean DOORWARD_LOG__LEVEL?",
+            "environment: DOORWARD_LOG__FORMAT: \"xml\" is none of: text, json",
+        ] {
+            assert!(
+                faults.iter().any(|fault| fault.starts_with(expected)),
+                "{expected}\n{faults:#?}"
+            );
+        }
+        assert_eq!(faults.len(), 11, "{faults:#?}");
+    }
+
+    #[test]
+    fn broken_toml_says_where() {
+        let faults = load("a = 1\nb = ", &[]).unwrap_err();
+        assert!(
+            faults[0].starts_with("doorward.toml:2: not TOML"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn mysql_takes_the_names_of_the_tutorials() {
+        let settings = load(
+            "",
+            &[
+                ("MYSQL_HOST", "mysql"),
+                ("MYSQL_USER", "auth_user"),
+                ("MYSQL_PASSWORD", "Auth123"),
+                ("MYSQL_DB", "auth"),
+                ("MYSQL_PORT", "tcp://10.0.0.1:3307"),
+                ("JWT_SECRET_FILE", "/secret"),
+            ],
+        )
+        .unwrap();
+        let Database::MySql(mysql) = &settings.database else {
+            panic!("{:?}", settings.database);
+        };
+        assert_eq!(
+            (&*mysql.host, mysql.port, &*mysql.name),
+            ("mysql", 3307, "auth")
+        );
+        assert!(matches!(settings.secret, SecretSource::Given(_)));
+        let shown = format!("{settings:?}");
+        assert!(
+            !shown.contains("Auth123") && !shown.contains("f3b1"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn half_a_database_is_a_fault() {
+        let faults = load("", &[("MYSQL_HOST", "mysql")]).unwrap_err();
+        assert_eq!(faults.len(), 2, "{faults:?}");
+        let faults = load(
+            "",
+            &[
+                ("MYSQL_HOST", "h"),
+                ("MYSQL_USER", "u"),
+                ("MYSQL_DB", "d"),
+                ("DATABASE_URL", "sqlite:x"),
+            ],
+        )
+        .unwrap_err();
+        assert_eq!(faults.len(), 3, "{faults:?}");
+        let faults = load("", &[("DATABASE_URL", "mysql://u:Auth123@h:x/d")]).unwrap_err();
+        assert!(!faults[0].contains("Auth123"), "{faults:?}");
+    }
+
+    #[test]
+    fn a_secret_is_needed_beside_mysql_and_never_twice() {
+        let url = ("DATABASE_URL", "mysql://u:p@h/d");
+        let missing = load("", &[url]).unwrap().with_secret().unwrap_err();
+        assert!(
+            missing.to_string().contains("openssl rand -hex 32"),
+            "{missing}"
+        );
+        let faults = load(
+            "",
+            &[
+                url,
+                ("JWT_SECRET", "f3b1c2d4e5a60718293a4b5c6d7e8f90"),
+                ("JWT_SECRET_FILE", "/secret"),
+            ],
+        )
+        .unwrap_err();
+        assert!(faults[0].contains("JWT_SECRET sets the same"), "{faults:?}");
+        let faults = load("", &[("JWT_SECRET_FILE", "/nowhere")]).unwrap_err();
+        assert!(faults[0].contains("cannot be read"), "{faults:?}");
+    }
+
+    #[test]
+    fn what_kubernetes_adds_does_not_keep_us_from_starting() {
+        assert!(
+            load(
+                "",
+                &[
+                    ("DOORWARD_PORT", "tcp://10.0.0.1:9001"),
+                    ("DOORWARD_SERVICE_HOST", "10.0.0.1")
+                ]
+            )
+            .is_ok()
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! Every setting: its key, its names in the environment, its default and what it means.
+
+/// One setting.
+#[derive(Debug)]
+pub struct Key {
+    /// The path in `doorward.toml`.
+    pub name: &'static str,
+    /// Names in the environment beside the one made from the path.
+    pub also: &'static [&'static str],
+    /// What holds where nothing is set, as people read it.
+    pub default: &'static str,
+    /// What it means, with its unit.
+    pub meaning: &'static str,
+}
+
+impl Key {
+    /// The name in the environment: `DOORWARD_` and the path in capitals, `__` between levels.
+    #[must_use]
+    pub fn environment(&self) -> String {
+        format!("{PREFIX}{}", self.name.replace('.', "__").to_uppercase())
+    }
+}
+
+/// What every name of ours in the environment begins with.
+pub(super) const PREFIX: &str = "DOORWARD_";
+
+/// The key of the rules, which only a file can hold.
+pub(super) const ROUTE: &str = "route";
+
+const fn key(
+    name: &'static str,
+    also: &'static [&'static str],
+    default: &'static str,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        name,
+        also,
+        default,
+        meaning,
+    }
+}
+
+/// All settings but the rules.
+pub const KEYS: &[Key] = &[
+    key(
+        "data_dir",
+        &[],
+        "./data",
+        "directory of the embedded user table and the generated secret",
+    ),
+    key(
+        "listen.grpc",
+        &[],
+        "127.0.0.1:9001",
+        "address of the ext_authz door (gRPC)",
+    ),
+    key(
+        "listen.ops",
+        &[],
+        "127.0.0.1:9003",
+        "address of /livez and /readyz (HTTP)",
+    ),
+    key(
+        "database.url",
+        &["DATABASE_URL"],
+        "SQLite in data_dir",
+        "`mysql://USER:PASSWORD@HOST:PORT/NAME` or `sqlite:PATH`; instead of host, port, user, password and name",
+    ),
+    key(
+        "database.host",
+        &["MYSQL_HOST"],
+        "none",
+        "host of MySQL or MariaDB",
+    ),
+    key(
+        "database.port",
+        &["MYSQL_PORT"],
+        "3306",
+        "port of MySQL or MariaDB",
+    ),
+    key("database.user", &["MYSQL_USER"], "none", "database user"),
+    key(
+        "database.password",
+        &["MYSQL_PASSWORD"],
+        "empty",
+        "password of the database user",
+    ),
+    key(
+        "database.name",
+        &["MYSQL_DB", "MYSQL_DATABASE"],
+        "none",
+        "name of the database",
+    ),
+    key(
+        "database.tls",
+        &[],
+        "preferred",
+        "`disabled`, `preferred` (TLS where the server has it, unverified), `required` (unverified), `verify-ca` or `verify-identity`",
+    ),
+    key(
+        "database.tls_ca",
+        &[],
+        "built-in roots",
+        "PEM file of the certificate authority for `verify-ca` and `verify-identity`",
+    ),
+    key(
+        "database.connections",
+        &[],
+        "8",
+        "most connections that are open at once, 1 to 1000",
+    ),
+    key(
+        "database.timeout",
+        &[],
+        "800ms",
+        "how long a login waits for its row before it is answered 503",
+    ),
+    key(
+        "jwt.secret",
+        &["JWT_SECRET"],
+        "generated in data_dir",
+        "secret of HS256, at least 32 bytes; must be given where the user table is in MySQL or MariaDB",
+    ),
+    key("jwt.issuer", &[], "doorward", "claim `iss`"),
+    key("jwt.audience", &[], "doorward", "claim `aud`"),
+    key(
+        "jwt.lifetime",
+        &[],
+        "24h",
+        "from issue to expiry, 1min to 366days",
+    ),
+    key(
+        "jwt.leeway",
+        &[],
+        "30s",
+        "how far clocks may differ, at most 60s",
+    ),
+    key(
+        "login.reply",
+        &[],
+        "direct",
+        "who answers a good login: `direct` (Doorward) or `through` (the gateway's own route, with the token added)",
+    ),
+    key(
+        "login.realm",
+        &[],
+        "doorward",
+        "the realm that challenges name",
+    ),
+    key(
+        "login.hash_threads",
+        &[],
+        "one per core",
+        "passwords that are hashed at once, each with 19 MiB and a core, 1 to 256",
+    ),
+    key(
+        "login.hash_queue",
+        &[],
+        "64",
+        "logins that wait for hashing before further ones are answered 503, 1 to 10000",
+    ),
+    key(
+        "identity.forward_bearer",
+        &[],
+        "true",
+        "whether the service sees the `Authorization` header of a Bearer request; it never sees Basic",
+    ),
+    key(
+        "cors.allow_preflight",
+        &[],
+        "false",
+        "whether CORS preflights pass without a token where the request they announce has a rule",
+    ),
+    key(
+        "paths.tolerate",
+        &[],
+        "none",
+        "ambiguous spellings that are judged in both readings instead of refused: `encoded-slash`, `encoded-percent`, `semicolon`, `double-slash`",
+    ),
+    key(
+        "log.level",
+        &[],
+        "info",
+        "`error`, `warn`, `info` (denials and logins) or `debug` (every decision)",
+    ),
+    key("log.format", &[], "text", "`text` or `json`"),
+];

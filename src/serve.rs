@@ -1,0 +1,251 @@
+//! The only wiring: files, pool, gate, doors, health, drain.
+
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    net::SocketAddr,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time::timeout,
+};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    authorizer::Authorizer,
+    config::{SecretSource, Settings},
+    domain::{
+        gate::Gate,
+        password::Hasher,
+        token::{Secret, Tokens},
+    },
+    grpc::Door,
+    users::{Database, Users, create_private_dir},
+    wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
+};
+
+/// The longest check that is read: the headers and the body of one request, in bytes.
+const MAX_CHECK: usize = 4 * 1024 * 1024;
+
+/// Calls on one connection at once; Envoy opens more connections beyond it.
+const MAX_STREAMS: u32 = 1024;
+
+/// Bytes of headers of one call; they are ours and Envoy's, never the client's.
+const MAX_CALL_HEADERS: u32 = 16 * 1024;
+
+/// How long calls that are under way may take after the end was asked for.
+const DRAIN: Duration = Duration::from_secs(10);
+
+macro_rules! reflection {
+    ($build:ident) => {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(wire::CONTRACT)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .$build()
+            .context("the wire contract cannot be served by reflection")
+    };
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
+pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+    let users = Users::open(
+        &settings.database,
+        settings.connections,
+        settings.database_timeout,
+    )?;
+    prepare(&settings, &users).await?;
+    let secret = secret(&settings.secret)?;
+    let gate = Gate {
+        policy: settings.policy,
+        tokens: Tokens::new(&secret, settings.terms),
+        hasher: Hasher::new()?,
+        reply: settings.reply,
+        forwards_bearer: settings.forwards_bearer,
+        allows_preflight: settings.allows_preflight,
+    };
+    let door = Door {
+        authorizer: Authorizer::new(gate, users, settings.hash_threads, settings.hash_queue),
+        realm: settings.realm,
+        tolerance: settings.tolerance,
+    };
+
+    let grpc = bind(settings.grpc, "listen.grpc").await?;
+    let ops = bind(settings.ops, "listen.ops").await?;
+    let (grpc_at, ops_at) = (grpc.local_addr()?, ops.local_addr()?);
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    health_reporter
+        .set_serving::<AuthorizationServer<Door>>()
+        .await;
+    let ready = Arc::new(AtomicBool::new(true));
+    let (stop, stopped) = watch::channel(());
+
+    let checks = Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_max_header_list_size(MAX_CALL_HEADERS)
+        // tonic lifts both of hyper's limits where they are not set (RUSTSEC-2024-0003, CVE-2023-44487).
+        .http2_max_local_error_reset_streams(Some(1024))
+        .http2_max_pending_accept_reset_streams(Some(32))
+        .add_service(AuthorizationServer::new(door).max_decoding_message_size(MAX_CHECK))
+        .add_service(health)
+        .add_service(reflection!(build_v1)?)
+        // Older clients ask for this one.
+        .add_service(reflection!(build_v1alpha)?)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), changed(stopped.clone()));
+    let probes =
+        axum::serve(ops, probes(Arc::clone(&ready))).with_graceful_shutdown(changed(stopped));
+    let mut checks = tokio::spawn(checks);
+    let mut probes = tokio::spawn(async move { probes.await });
+
+    tracing::info!(grpc = %grpc_at, ops = %ops_at, database = %settings.database, "serving");
+    say_what_is_next(grpc_at, ops_at, &settings.database);
+
+    tokio::select! {
+        ended = &mut checks => ended??,
+        ended = &mut probes => ended??,
+        () = asked_to_end() => {}
+    }
+    tracing::info!("draining");
+    ready.store(false, Ordering::Relaxed);
+    not_serving(&health_reporter).await;
+    drop(stop);
+    let drained = timeout(DRAIN, async {
+        let _ = (&mut checks).await;
+        let _ = (&mut probes).await;
+    });
+    if drained.await.is_err() {
+        tracing::warn!("ended with connections still open");
+    }
+    Ok(())
+}
+
+async fn prepare(settings: &Settings, users: &Users) -> anyhow::Result<()> {
+    match &settings.database {
+        Database::Sqlite(_) => users.migrate().await?,
+        // A database that is away does not keep Bearer requests from being answered.
+        Database::MySql(_) => {
+            if let Err(fault) = users.probe().await {
+                tracing::warn!(cause = %fault, "logins will be answered 503 until this is mended");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The key of tokens; made once and kept where it was not given.
+///
+/// # Errors
+///
+/// The file cannot be read or made, or holds a weak secret.
+pub fn secret(source: &SecretSource) -> anyhow::Result<Secret> {
+    match source {
+        SecretSource::Given(secret) => Ok(secret.clone()),
+        SecretSource::Missing => anyhow::bail!("JWT_SECRET is not set"),
+        SecretSource::File(path) => {
+            let kept = keep_secret(path)
+                .with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
+            Secret::parse(&kept).with_context(|| format!("the secret in {}", path.display()))
+        }
+    }
+}
+
+fn keep_secret(path: &Path) -> std::io::Result<Vec<u8>> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        kept => return kept,
+    }
+    create_private_dir(path.parent().unwrap_or(Path::new("")))?;
+    // Written whole beside it and linked into place: a second process finds all of it or nothing.
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&draft)?;
+    file.write_all(Secret::generate().as_bytes())?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&draft, path);
+    fs::remove_file(&draft)?;
+    match linked {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
+        Err(_) | Ok(()) => fs::read(path),
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{key}: {address} cannot be listened on; free it, or set {key} to another address")
+    })
+}
+
+fn probes(ready: Arc<AtomicBool>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route(
+            "/readyz",
+            get(|State(ready): State<Arc<AtomicBool>>| async move {
+                match ready.load(Ordering::Relaxed) {
+                    true => (StatusCode::OK, "ok\n"),
+                    false => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                }
+            }),
+        )
+        .with_state(ready)
+}
+
+async fn not_serving(health: &HealthReporter) {
+    health.set_not_serving::<AuthorizationServer<Door>>().await;
+    health
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+}
+
+async fn changed(mut stopped: watch::Receiver<()>) {
+    // The sender is never used, only dropped.
+    let _ = stopped.changed().await;
+}
+
+async fn asked_to_end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "for the person who started it; the log goes to standard error"
+)]
+fn say_what_is_next(grpc: SocketAddr, ops: SocketAddr, database: &Database) {
+    println!(
+        "Doorward answers ext_authz checks on {grpc} and health on http://{ops}/readyz; users are in {database}."
+    );
+    println!(
+        "Next: add a user with `doorward user add ada --admin`, then put Envoy in front with `envoy -c envoy/envoy.yaml`."
+    );
+}
