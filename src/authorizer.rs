@@ -107,7 +107,8 @@ impl Logins {
                 let kind = match &fault {
                     UsersFault::Timeout => Unavailable::DatabaseTimeout,
                     UsersFault::Row(_) => Unavailable::Row,
-                    UsersFault::Database(_)
+                    UsersFault::NoConnection
+                    | UsersFault::Database(_)
                     | UsersFault::NotMigrated
                     | UsersFault::Exists
                     | UsersFault::Unknown

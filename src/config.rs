@@ -135,7 +135,7 @@ impl Settings {
             connections: reader.parse("database.connections", 8, |text| number(text, 1, 1000)),
             database_timeout: reader.parse(
                 "database.timeout",
-                Duration::from_millis(800),
+                Duration::from_millis(500),
                 |text| duration(text, Duration::from_millis(10), Duration::from_secs(10)),
             ),
             secret: secret(&mut reader, &database, &data_dir),

@@ -64,6 +64,8 @@ pub struct Listed {
 pub enum UsersFault {
     /// No answer in time.
     Timeout,
+    /// No connection in time.
+    NoConnection,
     /// The database refused, or could not be reached.
     Database(Error),
     /// The table is not there.
@@ -86,6 +88,9 @@ impl fmt::Display for UsersFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Timeout => f.write_str("the database did not answer in time"),
+            Self::NoConnection => {
+                f.write_str("no connection to the database could be opened in time")
+            }
             Self::Database(error) => write!(f, "the database cannot be asked: {error}"),
             Self::NotMigrated => {
                 f.write_str("the database has no table of ours; make it with: doorward migrate")
@@ -107,7 +112,7 @@ impl std::error::Error for UsersFault {}
 impl From<Error> for UsersFault {
     fn from(error: Error) -> Self {
         if matches!(error, Error::PoolTimedOut) {
-            return Self::Timeout;
+            return Self::NoConnection;
         }
         if let Some(said) = error.as_database_error() {
             if said.is_unique_violation() {
@@ -195,7 +200,7 @@ impl Users {
         on_pool!(self, pool => {
             let mut connection = timeout_at(deadline, pool.acquire())
                 .await
-                .map_err(|_| UsersFault::Timeout)??;
+                .map_err(|_| UsersFault::NoConnection)??;
             let rows = sqlx::query(
                 "SELECT id, username, password_hash, roles, disabled FROM users WHERE username = ? LIMIT 2",
             )
@@ -210,7 +215,8 @@ impl Users {
                 [] => Ok(None),
                 [row] => Ok(Some(Account {
                     id: row.try_get("id")?,
-                    username: Username::parse(&row.try_get::<String, _>("username")?)
+                    username: text(row.try_get("username")?)
+                        .and_then(|name| Username::parse(&name))
                         .ok_or(UsersFault::Row("name"))?,
                     hash: PasswordHash::new(row.try_get("password_hash")?),
                     roles: Roles::parse_list(&row.try_get::<String, _>("roles")?)
@@ -350,7 +356,7 @@ impl Users {
                         .map_err(|_| UsersFault::Row("list of roles"))?;
                     Ok(Listed {
                         id: row.try_get("id")?,
-                        username: row.try_get("username")?,
+                        username: text(row.try_get("username")?).ok_or(UsersFault::Row("name"))?,
                         roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
                         disabled: row.try_get("disabled")?,
                         created_at: row.try_get("created_at")?,
@@ -376,6 +382,11 @@ impl Users {
 const MIGRATED: &str = "SELECT 1 FROM doorward_migrations LIMIT 1";
 
 const ANY_USER: &str = "SELECT 1 FROM users LIMIT 1";
+
+/// MySQL's VARBINARY compares byte for byte, and is bytes for sqlx too.
+fn text(bytes: Vec<u8>) -> Option<String> {
+    String::from_utf8(bytes).ok()
+}
 
 fn one(rows: u64) -> Result<(), UsersFault> {
     match rows {

@@ -113,7 +113,7 @@ pub const KEYS: &[Key] = &[
     key(
         "database.timeout",
         &[],
-        "800ms",
+        "500ms",
         "how long a login waits for its row before it is answered 503",
     ),
     key(

@@ -1,0 +1,295 @@
+//! Those who ask: an Envoy's worth of checks on one connection, or a crowd of browsers in front of a real Envoy.
+//!
+//! The checks are made with h2 itself, because a whole gRPC client would cost more than the server that is measured.
+
+use std::{future::poll_fn, net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use doorward::wire::{
+    CONTRACT, SERVICE,
+    envoy::service::auth::v3::{CheckResponse, check_response::HttpResponse},
+};
+use h2::client::SendRequest;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::{Request, StatusCode, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use prost_reflect::{DescriptorPool, DynamicMessage};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
+
+pub const USER: &str = "ada";
+pub const PASSWORD: &str = "analytical-engine";
+
+/// Requests that are under way at once, all the time.
+pub trait Load {
+    /// Asks for so long, and says how many answers came, each of which let the request pass.
+    async fn run(&mut self, length: Duration) -> anyhow::Result<u64>;
+}
+
+/// Checks on one connection, as one worker of Envoy has it.
+pub struct Checks {
+    sender: SendRequest<Bytes>,
+    call: Call,
+}
+
+impl Checks {
+    const STREAMS: usize = 32;
+
+    pub async fn open(address: SocketAddr, check: &Bytes) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = h2::client::handshake(stream).await?;
+        // It ends with the last sender, and what goes wrong in it is told by the requests.
+        tokio::spawn(connection);
+        Ok(Self {
+            sender,
+            call: Call::new(check)?,
+        })
+    }
+}
+
+impl Load for Checks {
+    async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
+        let mut streams = JoinSet::new();
+        let end = Instant::now() + length;
+        for _ in 0..Self::STREAMS {
+            let (mut sender, call) = (self.sender.clone(), self.call.clone());
+            streams.spawn(async move {
+                let mut answers = 0;
+                while Instant::now() < end && answers < MOST {
+                    let answer = call.make(&mut sender).await?;
+                    if let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response {
+                        bail!("a check was refused: {:?}", denied.body);
+                    }
+                    answers += 1;
+                }
+                anyhow::Ok(answers)
+            });
+        }
+        Ok(all(streams, length).await?.into_iter().sum())
+    }
+}
+
+/// HTTP/1.1 connections that are kept open, with one request at a time on each.
+pub struct Browsers {
+    connections: Vec<http1::SendRequest<Empty<Bytes>>>,
+    request: Request<Empty<Bytes>>,
+}
+
+impl Browsers {
+    const CONNECTIONS: usize = 16;
+
+    pub async fn open(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
+        let mut connections = Vec::new();
+        for _ in 0..Self::CONNECTIONS {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            tokio::spawn(connection);
+            connections.push(sender);
+        }
+        let mut request = Request::get(PATH).header("host", HOST);
+        for (name, value) in BROWSER {
+            request = request.header(name, value);
+        }
+        Ok(Self {
+            connections,
+            request: request
+                .header("authorization", format!("Bearer {token}"))
+                .body(Empty::new())?,
+        })
+    }
+}
+
+impl Load for Browsers {
+    async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
+        let mut browsers = JoinSet::new();
+        let end = Instant::now() + length;
+        for mut connection in self.connections.drain(..) {
+            let request = self.request.clone();
+            browsers.spawn(async move {
+                let mut answers = 0;
+                while Instant::now() < end && answers < MOST {
+                    connection.ready().await?;
+                    let answer = connection.send_request(request.clone()).await?;
+                    let status = answer.status();
+                    answer.into_body().collect().await?;
+                    ensure!(status == StatusCode::OK, "a request was refused: {status}");
+                    answers += 1;
+                }
+                anyhow::Ok((answers, connection))
+            });
+        }
+        let mut answers = 0;
+        for (count, connection) in all(browsers, length).await? {
+            self.connections.push(connection);
+            answers += count;
+        }
+        Ok(answers)
+    }
+}
+
+/// Ends a round that would never end by itself.
+const MOST: u64 = 10_000_000;
+
+/// How long the answers that are under way may take when a round is over.
+const LATE: Duration = Duration::from_secs(10);
+
+async fn all<T: 'static>(
+    mut tasks: JoinSet<anyhow::Result<T>>,
+    length: Duration,
+) -> anyhow::Result<Vec<T>> {
+    let whole = async {
+        let mut results = Vec::new();
+        while let Some(result) = tasks.join_next().await {
+            results.push(result??);
+        }
+        Ok(results)
+    };
+    timeout(length + LATE, whole)
+        .await
+        .with_context(|| format!("answers are still missing {LATE:?} after the round"))?
+}
+
+/// One call of `Check` (gRPC over HTTP/2, "Requests").
+#[derive(Clone)]
+struct Call {
+    head: Request<()>,
+    frame: Bytes,
+}
+
+impl Call {
+    fn new(check: &Bytes) -> anyhow::Result<Self> {
+        let head = Request::post(format!("http://doorward/{SERVICE}/Check"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .header("grpc-timeout", "3000m")
+            .header("x-envoy-internal", "true")
+            .header("x-forwarded-for", "127.0.0.1")
+            .body(())?;
+        Ok(Self {
+            head,
+            frame: check.clone(),
+        })
+    }
+
+    async fn make(&self, sender: &mut SendRequest<Bytes>) -> anyhow::Result<CheckResponse> {
+        poll_fn(|context| sender.poll_ready(context)).await?;
+        let (response, mut body) = sender.send_request(self.head.clone(), false)?;
+        body.send_data(self.frame.clone(), true)?;
+        let response = response.await?;
+        ensure!(
+            response.status() == StatusCode::OK,
+            "no gRPC answer: {}",
+            response.status()
+        );
+        let mut body = response.into_body();
+        let mut answer = BytesMut::new();
+        while let Some(data) = body.data().await {
+            let data = data?;
+            body.flow_control().release_capacity(data.len())?;
+            answer.extend_from_slice(&data);
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        let status = trailers.get("grpc-status");
+        ensure!(
+            status.is_some_and(|status| status == "0"),
+            "a gRPC error: {trailers:?}"
+        );
+        let message = answer.get(PREFIX..).context("an answer cut short")?;
+        Ok(CheckResponse::decode(message)?)
+    }
+}
+
+/// A flag and the length, before a gRPC message.
+const PREFIX: usize = 5;
+
+/// Logs in, and gives the token.
+pub async fn log_in(address: SocketAddr) -> anyhow::Result<String> {
+    let pair = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let check = encode("POST", "/login", &format!("Basic {pair}"))?;
+    let mut checks = Checks::open(address, &check).await?;
+    let answer = timeout(LATE, checks.call.make(&mut checks.sender)).await??;
+    let Some(HttpResponse::DeniedResponse(login)) = answer.http_response else {
+        bail!("Doorward has not answered the login itself");
+    };
+    let token = String::from_utf8(login.body.into())?;
+    let status = login.status.map(|status| status.code);
+    ensure!(status == Some(200), "the login was refused: {token}");
+    eprintln!("{token:?}");
+    Ok(token)
+}
+
+/// A check of a request with this token, ready to be sent.
+pub fn check(token: &str) -> anyhow::Result<Bytes> {
+    encode("GET", PATH, &format!("Bearer {token}"))
+}
+
+const PATH: &str = "/profile?tab=orders";
+const HOST: &str = "gateway.example";
+const BROWSER: [(&str, &str); 4] = [
+    (
+        "user-agent",
+        "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+    ),
+    ("accept", "application/json"),
+    ("accept-encoding", "gzip, deflate, br, zstd"),
+    ("accept-language", "en-GB,en;q=0.5"),
+];
+
+/// The `CheckRequest` that Envoy 1.40 sends for such a request, in the frame of gRPC.
+fn encode(method: &str, path: &str, authorization: &str) -> anyhow::Result<Bytes> {
+    let id = "5f3b1c2d-4e5a-4071-8293-a4b5c6d7e8f9";
+    let mut headers = json!({
+        ":authority": HOST,
+        ":method": method,
+        ":path": path,
+        ":scheme": "http",
+        "authorization": authorization,
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-proto": "http",
+        "x-envoy-internal": "true",
+        "x-request-id": id,
+    });
+    if let Value::Object(headers) = &mut headers {
+        headers.extend(BROWSER.map(|(name, value)| (name.into(), value.into())));
+    }
+    let peer = |port: u16| json!({ "address": { "socketAddress": { "address": "127.0.0.1", "portValue": port } } });
+    let check = json!({
+        "attributes": {
+            "source": peer(40_000),
+            "destination": peer(8080),
+            "request": {
+                "time": "2026-01-01T00:00:00.123456Z",
+                "http": {
+                    "id": "1234567890123456789",
+                    "method": method,
+                    "headers": headers,
+                    "path": path,
+                    "host": HOST,
+                    "scheme": "http",
+                    "protocol": "HTTP/1.1",
+                },
+            },
+            "metadataContext": {},
+            "routeMetadataContext": {},
+        },
+    });
+    let contract = DescriptorPool::decode(CONTRACT)?;
+    let check_request = contract
+        .get_message_by_name("envoy.service.auth.v3.CheckRequest")
+        .context("the contract has no CheckRequest")?;
+    let check = DynamicMessage::deserialize(check_request, check)?;
+    let mut frame = BytesMut::new();
+    frame.put_u8(0);
+    frame.put_u32(check.encoded_len().try_into()?);
+    check.encode(&mut frame)?;
+    Ok(frame.freeze())
+}

@@ -1,0 +1,412 @@
+//! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK.
+//!
+//! Both answer the same load, directly over gRPC and behind a real Envoy, in short rounds by turns, so that whatever
+//! else the machine does hits both alike.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "it is for reading, and a part that does not start ends it"
+)]
+
+mod cost;
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+mod load;
+mod null;
+
+use std::{
+    env, fs, panic,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use comfy_table::{CellAlignment, Table, presets::NOTHING};
+use harness::{Doorward, Envoy, EnvoyConfig};
+use serde_json::json;
+use tokio::{runtime::Runtime, time::sleep};
+
+use cost::Cost;
+use load::{Browsers, Checks, Load};
+use null::Null;
+
+/// Compares the cost of Doorward's check with that of a server that always answers OK.
+///
+/// It compares and judges nothing: numbers from a machine with other work to do are worth little.
+#[derive(Parser)]
+#[command(name = "bench")]
+struct Arguments {
+    /// The binary of Doorward [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
+    doorward: Option<PathBuf>,
+    /// Seconds in a round
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    seconds: u64,
+    /// Rounds for each of the two, in each of the two ways
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+    /// The form of the result
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Be the server that always answers OK
+    #[command(hide = true)]
+    Null,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.part {
+        Some(Part::Null) => Runtime::new()?.block_on(null::serve()),
+        None => {
+            panic::set_hook(Box::new(|fault| {
+                eprintln!(
+                    "{}",
+                    fault
+                        .payload_as_str()
+                        .unwrap_or("The benchmark has failed.")
+                );
+            }));
+            // One thread asks, so that the other cores are left to those who answer.
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?
+                .block_on(bench(&arguments))
+        }
+    }
+}
+
+async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("This is not a release build: the numbers will say nothing.");
+    }
+    let machine = cost::machine()?;
+    let home = Doorward::prepare(|settings| {
+        settings.binary(binary(arguments));
+    });
+    home.add_user(load::USER, load::PASSWORD, &[]).await;
+    let doorward = home.serve().await;
+    let null = Null::start().await?;
+    sleep(REST).await;
+    let at_rest = Pair {
+        null: cost::resident(null.pid())?,
+        doorward: cost::resident(doorward.pid())?,
+    };
+
+    let token = load::log_in(doorward.grpc).await?;
+    let check = load::check(&token)?;
+    let direct = compare(
+        arguments,
+        "directly",
+        Pair {
+            null: (null.pid(), Checks::open(null.address, &check).await?),
+            doorward: (doorward.pid(), Checks::open(doorward.grpc, &check).await?),
+        },
+    )
+    .await?;
+
+    let envoys = Pair {
+        null: Envoy::start(Envoy::NEWEST, &gateway(null.address)).await,
+        doorward: Envoy::start(Envoy::NEWEST, &gateway(doorward.grpc)).await,
+    };
+    let through = compare(
+        arguments,
+        "through Envoy",
+        Pair {
+            null: (null.pid(), Browsers::open(envoys.null.edge, &token).await?),
+            doorward: (
+                doorward.pid(),
+                Browsers::open(envoys.doorward.edge, &token).await?,
+            ),
+        },
+    )
+    .await?;
+
+    let report = Report {
+        machine,
+        direct,
+        through,
+        at_rest,
+    };
+    match arguments.output {
+        Output::Table => report.table(arguments),
+        Output::Json => report.json(arguments),
+    }
+    Ok(())
+}
+
+/// How long a server is left alone before its memory is looked at.
+const REST: Duration = Duration::from_secs(2);
+
+fn binary(arguments: &Arguments) -> PathBuf {
+    let beside = || {
+        let own = env::current_exe().ok()?;
+        Some(own.parent()?.parent()?.join("doorward"))
+    };
+    let path = arguments.doorward.clone().or_else(beside);
+    let path = path.unwrap_or_else(|| PathBuf::from("doorward"));
+    fs::canonicalize(&path).unwrap_or_else(|fault| {
+        panic!(
+            "{}: {fault}; build it with `cargo build --release`, or name another with --doorward",
+            path.display()
+        )
+    })
+}
+
+/// The committed configuration of Envoy, except that Envoy itself stands in for the service.
+fn gateway(authorizer: std::net::SocketAddr) -> EnvoyConfig {
+    const ALL: &str = "- match: { prefix: / }";
+    const ANSWERED: &str = "- match: { prefix: / }
+                          direct_response: { status: 200 }
+                        - match: { path: /unreached }";
+    EnvoyConfig::committed()
+        .free_ports()
+        .doorward(authorizer)
+        .replace(ALL, ANSWERED)
+}
+
+/// The same of both servers.
+struct Pair<T> {
+    null: T,
+    doorward: T,
+}
+
+/// What a round has shown.
+struct Round {
+    per_second: f64,
+    /// Of the server that is compared, in microseconds.
+    cpu_per_request: f64,
+}
+
+/// Lets both answer by turns.
+async fn compare<L: Load>(
+    arguments: &Arguments,
+    way: &str,
+    mut servers: Pair<(u32, L)>,
+) -> anyhow::Result<Vec<Pair<Round>>> {
+    let length = Duration::from_secs(arguments.seconds);
+    for (_, load) in [&mut servers.null, &mut servers.doorward] {
+        load.run(WARM_UP).await.context(way.to_owned())?;
+    }
+    let mut rounds = Vec::new();
+    for number in 1..=arguments.rounds {
+        eprintln!("{way}: round {number} of {}", arguments.rounds);
+        rounds.push(Pair {
+            null: round(&mut servers.null, length)
+                .await
+                .with_context(|| format!("{way}, the null authorizer"))?,
+            doorward: round(&mut servers.doorward, length)
+                .await
+                .with_context(|| format!("{way}, Doorward"))?,
+        });
+    }
+    Ok(rounds)
+}
+
+const WARM_UP: Duration = Duration::from_millis(500);
+
+async fn round<L: Load>((pid, load): &mut (u32, L), length: Duration) -> anyhow::Result<Round> {
+    let (before, start) = (Cost::of(*pid)?, Instant::now());
+    let answers = load.run(length).await?;
+    let (took, cost) = (start.elapsed(), Cost::of(*pid)?.since(before));
+    if answers == 0 {
+        bail!("not one answer");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+    let answers = answers as f64;
+    Ok(Round {
+        per_second: answers / took.as_secs_f64(),
+        cpu_per_request: cost.as_secs_f64() * 1e6 / answers,
+    })
+}
+
+struct Report {
+    machine: String,
+    direct: Vec<Pair<Round>>,
+    through: Vec<Pair<Round>>,
+    /// Bytes.
+    at_rest: Pair<u64>,
+}
+
+/// One line of the report.
+struct Line {
+    key: &'static str,
+    way: &'static str,
+    what: &'static str,
+    null: f64,
+    doorward: f64,
+    ratio: Ratio,
+}
+
+/// Doorward's value by the null authorizer's, of neighbouring rounds: the median and both ends.
+struct Ratio {
+    median: f64,
+    least: f64,
+    most: f64,
+}
+
+impl Line {
+    fn new(
+        (key, way, what): (&'static str, &'static str, &'static str),
+        rounds: &[Pair<Round>],
+        value: impl Fn(&Round) -> f64,
+    ) -> Self {
+        let values =
+            |side: fn(&Pair<Round>) -> &Round| sorted(rounds.iter().map(|pair| value(side(pair))));
+        let ratios = sorted(
+            rounds
+                .iter()
+                .map(|pair| value(&pair.doorward) / value(&pair.null)),
+        );
+        Self {
+            key,
+            way,
+            what,
+            null: median(&values(|pair| &pair.null)),
+            doorward: median(&values(|pair| &pair.doorward)),
+            ratio: Ratio {
+                median: median(&ratios),
+                least: ratios.first().copied().unwrap_or(f64::NAN),
+                most: ratios.last().copied().unwrap_or(f64::NAN),
+            },
+        }
+    }
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    let middle = sorted.len() / 2;
+    match (sorted.get(middle.wrapping_sub(1)), sorted.get(middle)) {
+        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => {
+            f64::midpoint(*below, *above)
+        }
+        (_, Some(middle)) => *middle,
+        (_, None) => f64::NAN,
+    }
+}
+
+impl Report {
+    fn lines(&self) -> [Line; 4] {
+        let rate = |round: &Round| round.per_second;
+        let cpu = |round: &Round| round.cpu_per_request;
+        [
+            Line::new(
+                ("direct_per_second", "directly", "checks per second"),
+                &self.direct,
+                rate,
+            ),
+            Line::new(
+                ("direct_cpu_micros", "", "CPU µs of a check"),
+                &self.direct,
+                cpu,
+            ),
+            Line::new(
+                ("envoy_per_second", "through Envoy", "requests per second"),
+                &self.through,
+                rate,
+            ),
+            Line::new(
+                ("envoy_cpu_micros", "", "CPU µs of a check"),
+                &self.through,
+                cpu,
+            ),
+        ]
+    }
+
+    fn table(&self, arguments: &Arguments) {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        table.set_header(["", "", "null", "Doorward", "ratio", "rounds"]);
+        for line in self.lines() {
+            let number = |value: f64| {
+                let places = if value < 1000.0 { 1 } else { 0 };
+                format!("{value:.places$}")
+            };
+            let Ratio {
+                median,
+                least,
+                most,
+            } = line.ratio;
+            table.add_row([
+                line.way.to_owned(),
+                line.what.to_owned(),
+                number(line.null),
+                number(line.doorward),
+                format!("{median:.3}"),
+                format!("{least:.3} to {most:.3}"),
+            ]);
+        }
+        let Pair { null, doorward } = self.at_rest;
+        let [null, doorward] = [null, doorward].map(mebibytes);
+        table.add_row([
+            "at rest".to_owned(),
+            "resident MiB".to_owned(),
+            format!("{null:.1}"),
+            format!("{doorward:.1}"),
+            format!("{:.3}", doorward / null),
+            String::new(),
+        ]);
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("{table}");
+        println!(
+            "\nMedians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
+            arguments.rounds, arguments.seconds, self.machine
+        );
+    }
+
+    fn json(&self, arguments: &Arguments) {
+        let lines = self.lines().into_iter().map(|line| {
+            let Ratio {
+                median,
+                least,
+                most,
+            } = line.ratio;
+            let value = json!({
+                "null": line.null,
+                "doorward": line.doorward,
+                "ratio": median,
+                "ratio_least": least,
+                "ratio_most": most,
+            });
+            (line.key.to_owned(), value)
+        });
+        let mut report: serde_json::Map<_, _> = lines.collect();
+        let at_rest = &self.at_rest;
+        report.insert(
+            "resident_bytes".into(),
+            json!({ "null": at_rest.null, "doorward": at_rest.doorward }),
+        );
+        report.insert("rounds".into(), arguments.rounds.into());
+        report.insert("seconds".into(), arguments.seconds.into());
+        report.insert("machine".into(), self.machine.as_str().into());
+        println!("{:#}", serde_json::Value::Object(report));
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}

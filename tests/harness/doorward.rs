@@ -1,0 +1,332 @@
+//! Doorward as its users run it: the binary, settings from the environment and a file, a directory for its data.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::Write as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{PAUSE, Process, START, until};
+
+/// What a Doorward is started with.
+pub struct Settings {
+    binary: Option<PathBuf>,
+    env: BTreeMap<String, String>,
+    toml: Option<String>,
+}
+
+impl Settings {
+    /// Another binary than the one that Cargo built for the tests.
+    pub fn binary(&mut self, path: impl Into<PathBuf>) -> &mut Self {
+        self.binary = Some(path.into());
+        self
+    }
+
+    /// A setting in the environment.
+    pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
+        self.env.insert(key.into(), value.into());
+        self
+    }
+
+    /// Several settings in the environment.
+    pub fn envs<K: Into<String>, V: Into<String>>(
+        &mut self,
+        pairs: impl IntoIterator<Item = (K, V)>,
+    ) -> &mut Self {
+        self.env.extend(
+            pairs
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.into())),
+        );
+        self
+    }
+
+    /// A setting that is not made, though [`Doorward::prepare`] would.
+    pub fn without(&mut self, key: &str) -> &mut Self {
+        self.env.remove(key);
+        self
+    }
+
+    /// The text of `doorward.toml`.
+    pub fn toml(&mut self, text: impl Into<String>) -> &mut Self {
+        self.toml = Some(text.into());
+        self
+    }
+}
+
+/// A directory with settings and data, in which no Doorward serves at the moment.
+pub struct Home {
+    binary: PathBuf,
+    env: BTreeMap<String, String>,
+    dir: TempDir,
+}
+
+/// What a command said.
+#[derive(Debug)]
+pub struct Ran {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    /// The same, if the command succeeded.
+    ///
+    /// # Panics
+    ///
+    /// If it did not.
+    pub fn ok(self) -> Self {
+        assert!(
+            self.status.success(),
+            "{}\n{}{}",
+            self.status,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+}
+
+impl Home {
+    /// The temporary directory, with `data` and perhaps `doorward.toml` in it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Runs `doorward` with `arguments` and this standard input.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started or does not end within [`START`].
+    pub async fn run(&self, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Ran {
+        let mut input = tempfile::tempfile().unwrap();
+        input.write_all(stdin.as_ref()).unwrap();
+        std::io::Seek::rewind(&mut input).unwrap();
+        let out = tempfile::tempdir_in(self.dir()).unwrap();
+        let (stdout, stderr) = (out.path().join("stdout"), out.path().join("stderr"));
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::from(input))
+            .stdout(fs::File::create(&stdout).unwrap())
+            .stderr(fs::File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap_or_else(|fault| panic!("{}: {fault}", self.binary.display()));
+        let deadline = std::time::Instant::now() + START;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break Some(status);
+            }
+            if std::time::Instant::now() > deadline {
+                break None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+        let (stdout, stderr) = (read(&stdout), read(&stderr));
+        let Some(status) = status else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("doorward {arguments:?} has not ended after {START:?}\n{stdout}{stderr}");
+        };
+        Ran {
+            status,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Adds a user, with `flags` such as `--admin`.
+    ///
+    /// # Panics
+    ///
+    /// If Doorward refuses to.
+    pub async fn add_user(&self, name: &str, password: &str, flags: &[&str]) {
+        let arguments: Vec<_> = ["user", "add", name].iter().chain(flags).copied().collect();
+        self.run(&arguments, format!("{password}\n")).await.ok();
+    }
+
+    /// Starts `doorward serve` here.
+    ///
+    /// # Panics
+    ///
+    /// If it does not say that it serves.
+    pub async fn serve(self) -> Doorward {
+        let mut process = Process::start("doorward", &mut self.command(&["serve"]), self.dir());
+        let (grpc, ops) = process
+            .ready(async |process| {
+                let line = lines(process).find(|line| line["fields"]["message"] == "serving")?;
+                let address = |key: &str| -> SocketAddr {
+                    line["fields"][key]
+                        .as_str()
+                        .and_then(|address| address.parse().ok())
+                        .unwrap_or_else(|| panic!("no address {key:?} in {line}"))
+                };
+                Some((address("grpc"), address("ops")))
+            })
+            .await;
+        Doorward {
+            process,
+            home: self,
+            grpc,
+            ops,
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .args(arguments)
+            .current_dir(self.dir())
+            .env_clear()
+            .envs(env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&self.env);
+        command
+    }
+}
+
+/// A Doorward that serves.
+pub struct Doorward {
+    // Before `home`, so that the process has ended when its directory goes.
+    process: Process,
+    home: Home,
+    /// Where it listens for Envoy.
+    pub grpc: SocketAddr,
+    /// Where it answers about its health.
+    pub ops: SocketAddr,
+}
+
+impl Doorward {
+    /// Prepares and serves.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn start(choose: impl FnOnce(&mut Settings)) -> Self {
+        Self::prepare(choose).serve().await
+    }
+
+    /// Makes a directory and settings for it: free ports, JSON logs, data in the directory, and what `choose` adds.
+    ///
+    /// # Panics
+    ///
+    /// If the directory cannot be made, or there is no binary.
+    pub fn prepare(choose: impl FnOnce(&mut Settings)) -> Home {
+        let dir = tempfile::Builder::new()
+            .prefix("doorward-")
+            .tempdir()
+            .unwrap();
+        let mut settings = Settings {
+            binary: option_env!("CARGO_BIN_EXE_doorward").map(PathBuf::from),
+            env: BTreeMap::new(),
+            toml: None,
+        };
+        settings
+            .env("DOORWARD_LISTEN__GRPC", "127.0.0.1:0")
+            .env("DOORWARD_LISTEN__OPS", "127.0.0.1:0")
+            .env("DOORWARD_LOG__FORMAT", "json")
+            .env(
+                "DOORWARD_DATA_DIR",
+                dir.path().join("data").to_str().unwrap(),
+            );
+        choose(&mut settings);
+        if let Some(text) = &settings.toml {
+            let file = dir.path().join("doorward.toml");
+            fs::write(&file, text).unwrap();
+            settings.env("DOORWARD_CONFIG", file.to_str().unwrap());
+        }
+        Home {
+            binary: settings.binary.expect("a path to the binary"),
+            env: settings.env,
+            dir,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Its settings and data.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Runs another `doorward` beside it, as [`Home::run`] does.
+    pub async fn run(&self, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Ran {
+        self.home.run(arguments, stdin).await
+    }
+
+    /// Adds a user, as [`Home::add_user`] does.
+    pub async fn add_user(&self, name: &str, password: &str, flags: &[&str]) {
+        self.home.add_user(name, password, flags).await;
+    }
+
+    /// The lines of its log so far. A line that is not JSON is a string.
+    pub fn log(&self) -> Vec<Value> {
+        lines(&self.process).collect()
+    }
+
+    /// Where its log is written to.
+    pub fn log_file(&self) -> &Path {
+        self.process.stderr_file()
+    }
+
+    /// Its log and output as they are.
+    pub fn output(&self) -> String {
+        self.process.output()
+    }
+
+    /// Waits for a line of its log.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come within five seconds.
+    pub async fn logged(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(
+            &format!("a line of the log: {what}"),
+            Duration::from_secs(5),
+            async || lines(&self.process).find(|line| is(line)),
+        )
+        .await
+    }
+
+    /// Asks it to stop, as an operator does, and waits for it.
+    ///
+    /// # Panics
+    ///
+    /// If it has not ended after [`START`].
+    pub async fn stop(self) -> (Home, ExitStatus) {
+        let Self {
+            mut process,
+            home,
+            grpc: _,
+            ops: _,
+        } = self;
+        process.signal(Signal::TERM);
+        let status = process.end(START).await;
+        (home, status)
+    }
+}
+
+fn lines(process: &Process) -> impl Iterator<Item = Value> + use<> {
+    let text = process.stderr();
+    // What follows the last end of a line is still being written.
+    let whole = text.rfind('\n').map_or(0, |end| end + 1);
+    let lines: Vec<_> = text[..whole].lines().map(str::to_owned).collect();
+    lines
+        .into_iter()
+        .map(|line| serde_json::from_str(&line).unwrap_or(Value::String(line)))
+}

@@ -1,0 +1,167 @@
+//! An off-the-shelf Envoy with the committed configuration.
+
+use std::{fs, net::SocketAddr, process::Command};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Process, Reply, client, repository, tool};
+
+/// The text of a configuration.
+#[derive(Clone)]
+pub struct EnvoyConfig(String);
+
+impl EnvoyConfig {
+    /// `envoy/envoy.yaml` as it is, with its ports.
+    pub fn committed() -> Self {
+        Self::file("envoy.yaml")
+    }
+
+    /// Another file in `envoy/`.
+    pub fn file(name: &str) -> Self {
+        let path = repository().join("envoy").join(name);
+        Self(
+            fs::read_to_string(&path).unwrap_or_else(|fault| panic!("{}: {fault}", path.display())),
+        )
+    }
+
+    /// Another `from`, everywhere.
+    ///
+    /// # Panics
+    ///
+    /// If there is no `from`.
+    pub fn replace(self, from: &str, to: &str) -> Self {
+        assert!(
+            self.0.contains(from),
+            "{from:?} is not in the configuration of Envoy"
+        );
+        Self(self.0.replace(from, to))
+    }
+
+    /// Envoy chooses the ports that it listens on.
+    pub fn free_ports(self) -> Self {
+        self.replace("port_value: 8080 }", "port_value: 0 }")
+            .replace("port_value: 9901 }", "port_value: 0 }")
+    }
+
+    /// Doorward is there.
+    pub fn doorward(self, address: SocketAddr) -> Self {
+        self.replace(
+            "port_value: 9001 }",
+            &format!("port_value: {} }}", address.port()),
+        )
+    }
+
+    /// The service is there.
+    pub fn service(self, address: SocketAddr) -> Self {
+        self.replace(
+            "port_value: 8081 }",
+            &format!("port_value: {} }}", address.port()),
+        )
+    }
+
+    /// Paths and headers reach Doorward as the client sent them.
+    pub fn untouched(self) -> Self {
+        self.replace("normalize_path: true", "normalize_path: false")
+            .replace("merge_slashes: true", "merge_slashes: false")
+            .replace(
+                "path_with_escaped_slashes_action: REJECT_REQUEST",
+                "path_with_escaped_slashes_action: KEEP_UNCHANGED",
+            )
+            .replace(
+                "headers_with_underscores_action: REJECT_REQUEST",
+                "headers_with_underscores_action: ALLOW",
+            )
+    }
+
+    /// Headers are sent to Doorward one by one and as bytes.
+    pub fn raw_headers(self) -> Self {
+        self.replace(
+            "failure_mode_allow: false",
+            "failure_mode_allow: false\n                      encode_raw_headers: true",
+        )
+    }
+}
+
+/// A running Envoy.
+pub struct Envoy {
+    process: Process,
+    _dir: TempDir,
+    /// Where clients come.
+    pub edge: SocketAddr,
+    /// Where it can be asked about itself.
+    pub admin: SocketAddr,
+}
+
+impl Envoy {
+    /// The newest that the tests run.
+    pub const NEWEST: &str = "1.40.0";
+    /// The oldest that the tests run.
+    pub const OLDEST: &str = "1.36.4";
+    /// All of them.
+    pub const VERSIONS: [&str; 2] = [Self::OLDEST, Self::NEWEST];
+
+    /// Starts it, and waits until it takes requests.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub async fn start(version: &str, config: &EnvoyConfig) -> Self {
+        let binary = tool(&format!("envoy-{version}")).join("envoy");
+        let dir = tempfile::Builder::new().prefix("envoy-").tempdir().unwrap();
+        let file = dir.path().join("envoy.yaml");
+        let admin_file = dir.path().join("admin");
+        fs::write(&file, &config.0).unwrap();
+        let mut command = Command::new(binary);
+        command
+            .arg("--config-path")
+            .arg(file)
+            .arg("--admin-address-path")
+            .arg(&admin_file)
+            .args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "--log-level",
+                "warning",
+            ])
+            .current_dir(dir.path());
+        let mut process = Process::start("envoy", &mut command, dir.path());
+        let (admin, edge) = process
+            .ready(async |_| {
+                let admin = fs::read_to_string(&admin_file).ok()?.parse().ok()?;
+                let ready = client::try_send(admin, "GET", "/ready", &[], "")
+                    .await
+                    .ok()?;
+                let listeners = client::try_send(admin, "GET", "/listeners?format=json", &[], "")
+                    .await
+                    .ok()?;
+                (ready.status == 200).then_some((admin, edge(&listeners.json())?))
+            })
+            .await;
+        Self {
+            process,
+            _dir: dir,
+            edge,
+            admin,
+        }
+    }
+
+    /// Asks it about itself.
+    pub async fn ask(&self, path: &str) -> Reply {
+        client::send(self.admin, "GET", path, &[], "").await
+    }
+
+    /// Its log.
+    pub fn log(&self) -> String {
+        self.process.stderr()
+    }
+}
+
+fn edge(listeners: &Value) -> Option<SocketAddr> {
+    let address = &listeners["listener_statuses"][0]["local_address"]["socket_address"];
+    let port = address["port_value"].as_u64().filter(|port| *port != 0)?;
+    format!("{}:{port}", address["address"].as_str()?)
+        .parse()
+        .ok()
+}

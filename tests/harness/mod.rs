@@ -1,0 +1,86 @@
+//! Real parts for tests and for the demo: Doorward itself, Envoy, MariaDB and a service, each started on free ports in
+//! a temporary directory and stopped when its value is dropped.
+//!
+//! Must not know what any of them ought to answer.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "shared by tests and an example that each use a part of it, and a part that does not start ends either"
+)]
+
+mod client;
+mod doorward;
+mod envoy;
+mod mariadb;
+mod process;
+mod service;
+
+use std::{
+    env,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+pub use client::{Reply, exchange, send, send_bytes, try_send};
+pub use doorward::{Doorward, Home, Ran, Settings};
+pub use envoy::{Envoy, EnvoyConfig};
+pub use mariadb::MariaDb;
+pub use process::Process;
+pub use service::Service;
+
+/// How long a part may take to start.
+pub const START: Duration = Duration::from_secs(30);
+
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks again and again until there is something to see.
+///
+/// # Panics
+///
+/// If there is nothing after `limit`; `what` says what was awaited.
+pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(
+            start.elapsed() < limit,
+            "after {limit:?}, still not: {what}"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// An address that nobody listens on at this moment, for programs that cannot choose one themselves.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port on 127.0.0.1")
+}
+
+/// A file or folder that `make tools` has fetched.
+pub fn tool(name: &str) -> PathBuf {
+    let tools =
+        env::var_os("DOORWARD_TOOLS").map_or_else(|| repository().join(".tools"), PathBuf::from);
+    let path = tools.join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make tools`",
+        path.display()
+    );
+    path
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}

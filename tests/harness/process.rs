@@ -1,0 +1,171 @@
+//! One program that was started here, and the end of it.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PAUSE, START, until};
+
+/// A running program. Dropping it kills it.
+pub struct Process {
+    name: String,
+    child: Child,
+    heir: Option<(Child, ChildStdin)>,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`, whose output goes into two files in `dir`.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn start(name: &str, command: &mut Command, dir: &Path) -> Self {
+        let stdout = dir.join(format!("{name}.stdout"));
+        let stderr = dir.join(format!("{name}.stderr"));
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .unwrap_or_else(|fault| panic!("{name} cannot be started: {fault}: {command:?}"));
+        let heir = heir(child.id());
+        Self {
+            name: name.to_owned(),
+            child,
+            heir,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal)
+            .unwrap_or_else(|fault| panic!("{signal:?} to {}: {fault}", self.name));
+    }
+
+    /// Waits until `look` sees what shows that it has started.
+    ///
+    /// # Panics
+    ///
+    /// If it exits before that, or takes longer than [`START`].
+    pub async fn ready<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
+        let start = Instant::now();
+        loop {
+            if let Some(seen) = look(self).await {
+                return seen;
+            }
+            if let Some(status) = self.exited() {
+                panic!("{} did not start: {status}\n{}", self.name, self.output());
+            }
+            assert!(
+                start.elapsed() < START,
+                "{} has not started after {START:?}\n{}",
+                self.name,
+                self.output()
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// How it ended, if it did.
+    pub fn exited(&mut self) -> Option<ExitStatus> {
+        let status = self.child.try_wait().expect("the status of our own child");
+        if status.is_some() {
+            self.dismiss_heir();
+        }
+        status
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    ///
+    /// If it still runs after `limit`.
+    pub async fn end(&mut self, limit: Duration) -> ExitStatus {
+        until(&format!("{} has ended", self.name), limit, async || {
+            self.exited()
+        })
+        .await
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        self.dismiss_heir();
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// What it wrote to its standard output so far.
+    pub fn stdout(&self) -> String {
+        text(&self.stdout)
+    }
+
+    /// Where its standard error goes.
+    pub fn stderr_file(&self) -> &Path {
+        &self.stderr
+    }
+
+    /// What it wrote to its standard error so far.
+    pub fn stderr(&self) -> String {
+        text(&self.stderr)
+    }
+
+    /// Both, for a message.
+    pub fn output(&self) -> String {
+        format!(
+            "--- stdout\n{}--- stderr\n{}---",
+            self.stdout(),
+            self.stderr()
+        )
+    }
+
+    fn dismiss_heir(&mut self) {
+        if let Some((mut heir, _)) = self.heir.take() {
+            let _ = heir.kill();
+            let _ = heir.wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A shell that kills `pid` when its standard input closes, which it does however this program ends: on Ctrl-C and on
+/// SIGKILL nothing here is dropped.
+fn heir(pid: u32) -> Option<(Child, ChildStdin)> {
+    let mut heir = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' HUP INT TERM; read _; kill -9 \"$1\"",
+            "sh",
+            &pid.to_string(),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .ok()?;
+    let stdin = heir.stdin.take()?;
+    Some((heir, stdin))
+}
+
+fn text(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
+}

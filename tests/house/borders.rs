@@ -1,0 +1,97 @@
+//! What the rooms must not know of each other, read from their sources.
+
+use std::{fs, path::Path};
+
+use crate::harness::repository;
+
+fn sources(dir: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((
+                path.display().to_string(),
+                fs::read_to_string(&path).unwrap(),
+            ));
+        }
+    }
+    found
+}
+
+/// Whether a source names a crate or module, rather than a longer name that ends the same.
+fn names(text: &str, name: &str) -> bool {
+    let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+    text[..tests].match_indices(name).any(|(at, _)| {
+        !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+    })
+}
+
+#[test]
+fn the_domain_names_nothing_that_waits_or_speaks() {
+    let src = repository().join("src");
+    let mut domain = sources(&src.join("domain"));
+    domain.push((
+        "domain.rs".into(),
+        fs::read_to_string(src.join("domain.rs")).unwrap(),
+    ));
+    assert!(domain.len() > 8, "{}", domain.len());
+    for (file, text) in &domain {
+        for foreign in [
+            "tokio::",
+            "tonic",
+            "prost",
+            "axum",
+            "hyper",
+            "sqlx",
+            "async fn",
+            ".await",
+            "std::env",
+            "std::fs",
+            "SystemTime",
+            "Instant::",
+            "crate::grpc",
+            "crate::users",
+            "crate::config",
+            "crate::wire",
+        ] {
+            assert!(!names(text, foreign), "{file} names {foreign}");
+        }
+    }
+}
+
+#[test]
+fn only_the_user_table_speaks_sql_and_only_doors_the_wire() {
+    let src = repository().join("src");
+    for (file, text) in sources(&src) {
+        let name = file.strip_prefix(&src.display().to_string()).unwrap();
+        if !name.starts_with("/users") {
+            assert!(
+                !names(&text, "sqlx::") && !names(&text, "SELECT "),
+                "{file}"
+            );
+        }
+        if !["/grpc", "/wire", "/serve"]
+            .iter()
+            .any(|door| name.starts_with(door))
+        {
+            assert!(
+                !names(&text, "CheckResponse") && !names(&text, "tonic::"),
+                "{file}"
+            );
+        }
+        let elsewhere = !["/main", "/serve", "/admin"]
+            .iter()
+            .any(|shell| name.starts_with(shell));
+        assert!(!(elsewhere && names(&text, "anyhow")), "{file}");
+    }
+}
+
+#[test]
+fn one_function_makes_responses() {
+    let grpc = fs::read_to_string(repository().join("src/grpc.rs")).unwrap();
+    let made = grpc.matches("CheckResponse {").count() - grpc.matches("-> CheckResponse {").count();
+    assert_eq!(made, 1, "`respond` alone makes a CheckResponse");
+    assert!(!grpc.contains("CheckResponse::default"));
+}

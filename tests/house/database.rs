@@ -1,0 +1,265 @@
+//! The user table in MariaDB: the same commands, the same logins, and what happens when it is away.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    front::{ADA, BOB, Front, basic},
+    harness::{Doorward, Envoy, Home, MariaDb, Reply, Settings, free_address, until},
+};
+
+const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
+
+/// The longest that a login without a database may take.
+const AWAY: Duration = Duration::from_secs(1);
+
+fn on(database: &MariaDb) -> impl FnOnce(&mut Settings) {
+    let env = database.env();
+    move |settings: &mut Settings| {
+        settings.envs(env).env("JWT_SECRET", SECRET);
+    }
+}
+
+fn home(database: &MariaDb) -> Home {
+    Doorward::prepare(on(database))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn users_are_kept_and_log_in() {
+    let database = MariaDb::start().await;
+    let home = home(&database);
+    let refused = home.run(&["user", "list"], "").await;
+    assert!(refused.stderr.contains("doorward migrate"), "{refused:?}");
+    for _ in 0..2 {
+        home.run(&["migrate"], "").await.ok();
+    }
+    home.add_user("Jos\u{e9}", "a-long-password", &["--role", "editor"])
+        .await;
+    home.add_user("jose", "another-password", &[]).await;
+    home.add_user("JOSE", "a-third-password", &["--admin"])
+        .await;
+    let twice = home
+        .run(&["user", "add", "jose"], "a-fourth-password\n")
+        .await;
+    assert!(
+        twice
+            .stderr
+            .contains("there is a user of that name already"),
+        "{twice:?}"
+    );
+    let listed = home
+        .run(&["user", "list", "--output", "json"], "")
+        .await
+        .ok();
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let names: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| &user["username"])
+        .collect();
+    assert_eq!(names, ["JOSE", "Jos\u{e9}", "jose"]);
+
+    let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
+    for (name, password, user) in [
+        ("Jos\u{e9}", "a-long-password", "Jos%C3%A9"),
+        ("jose", "another-password", "jose"),
+        ("JOSE", "a-third-password", "JOSE"),
+    ] {
+        let bearer = front.bearer((name, password)).await;
+        let profile = front
+            .send("GET", "/profile", &[("authorization", &bearer)])
+            .await
+            .json();
+        assert_eq!(profile["user"], user);
+    }
+    for (name, password) in [
+        ("Jose", "another-password"),
+        ("jose ", "another-password"),
+        ("jos\u{e9}", "a-long-password"),
+    ] {
+        assert_eq!(front.login((name, password)).await.status, 401, "{name:?}");
+    }
+    let run =
+        async |arguments: &[&str], stdin: &str| front.doorward.run(arguments, stdin).await.ok();
+    run(&["user", "disable", "jose"], "").await;
+    assert_eq!(front.login(("jose", "another-password")).await.status, 401);
+    run(&["user", "enable", "jose"], "").await;
+    run(&["user", "passwd", "jose"], "a-new-password\n").await;
+    assert_eq!(front.login(("jose", "another-password")).await.status, 401);
+    assert_eq!(front.login(("jose", "a-new-password")).await.status, 200);
+    run(&["user", "role", "jose", "--grant", "admin"], "").await;
+    let bearer = front.bearer(("jose", "a-new-password")).await;
+    let profile = front
+        .send("GET", "/profile", &[("authorization", &bearer)])
+        .await
+        .json();
+    assert_eq!(profile["admin"], "true");
+    run(&["user", "remove", "jose"], "").await;
+    assert_eq!(front.login(("jose", "a-new-password")).await.status, 401);
+}
+
+/// The column of a table that somebody changed, or another server's default.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collation_that_folds_names_lets_nobody_in_as_another() {
+    let database = MariaDb::start().await;
+    let home = home(&database);
+    home.run(&["migrate"], "").await.ok();
+    home.add_user(BOB.0, BOB.1, &[]).await;
+    database.sql("ALTER TABLE users MODIFY username VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL");
+    let fetched = database.sql("SELECT username FROM users WHERE username = 'B\u{d3}B '");
+    assert_eq!(fetched, "bob\n", "the collation folds");
+    let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
+    assert_eq!(front.login(BOB).await.status, 200);
+    for name in ["BOB", "b\u{f3}b", "bob ", "Bob"] {
+        assert_eq!(front.login((name, BOB.1)).await.status, 401, "{name:?}");
+    }
+}
+
+async fn away(front: &Front) -> Reply {
+    let start = Instant::now();
+    let reply = front.login(BOB).await;
+    let took = start.elapsed();
+    assert!(took < AWAY, "{took:?}: {reply:?}");
+    reply
+}
+
+async fn outage(front: &Front, bearer: &str) {
+    let credentials = basic(BOB.0, BOB.1);
+    for _ in 0..3 {
+        let reply = away(front).await;
+        assert_eq!(
+            (reply.status, reply.header("retry-after")),
+            (503, Some("1")),
+            "{reply:?}"
+        );
+        let profile = front
+            .send("GET", "/profile", &[("authorization", bearer)])
+            .await;
+        assert_eq!(profile.status, 200);
+    }
+    let many = (0..40).map(|_| {
+        let headers = [("authorization", &*credentials)];
+        async move {
+            (
+                Instant::now(),
+                front.send("POST", "/login", &headers).await,
+                Instant::now(),
+            )
+        }
+    });
+    for (start, reply, end) in futures_util::future::join_all(many).await {
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert!(end - start < AWAY, "{:?}", end - start);
+    }
+    let ready = crate::harness::send(front.doorward.ops, "GET", "/readyz", &[], "").await;
+    assert_eq!(ready.status, 200, "Bearer requests are still answered");
+}
+
+async fn recovers(front: &Front) {
+    until(
+        "a login succeeds again",
+        Duration::from_secs(10),
+        async || (front.login(BOB).await.status == 200).then_some(()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait() {
+    let mut database = MariaDb::start().await;
+    let home = home(&database);
+    home.run(&["migrate"], "").await.ok();
+    home.add_user(BOB.0, BOB.1, &[]).await;
+    let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
+    let bearer = front.bearer(BOB).await;
+
+    database.kill();
+    outage(&front, &bearer).await;
+    database.restart().await;
+    recovers(&front).await;
+
+    database.stop();
+    outage(&front, &bearer).await;
+    database.cont();
+    recovers(&front).await;
+
+    // A second time: nothing of the first is left behind.
+    database.stop();
+    outage(&front, &bearer).await;
+    database.cont();
+    recovers(&front).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_may_come_after_doorward() {
+    let nowhere = free_address();
+    let doorward = Doorward::start(|settings| {
+        settings
+            .env(
+                "DATABASE_URL",
+                format!("mysql://auth:secret-of-the-database@{nowhere}/auth"),
+            )
+            .env("JWT_SECRET", SECRET);
+    })
+    .await;
+    let front = Front::before(Envoy::NEWEST, doorward, |config| config).await;
+    let reply = away(&front).await;
+    assert_eq!(reply.status, 503);
+    assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
+    let line = front
+        .doorward
+        .logged("the refused login", |line| {
+            line["fields"]["reason"] == "database-unavailable"
+        })
+        .await;
+    assert!(
+        line["fields"]["cause"]
+            .as_str()
+            .unwrap()
+            .contains("no connection"),
+        "{line}"
+    );
+    assert!(!front.doorward.output().contains("secret-of-the-database"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_somebody_else_is_left_alone() {
+    let database = MariaDb::start().await;
+    database.sql("CREATE TABLE users (id INT PRIMARY KEY, email VARCHAR(255))");
+    let home = home(&database);
+    let refused = home.run(&["migrate"], "").await;
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        refused.stderr.contains("that Doorward did not make"),
+        "{refused:?}"
+    );
+    assert_eq!(database.sql("SHOW TABLES"), "users\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_is_all_that_a_login_needs_and_no_session_is_changed() {
+    let database = MariaDb::start().await;
+    let home = home(&database);
+    home.run(&["migrate"], "").await.ok();
+    home.add_user(ADA.0, ADA.1, &["--admin"]).await;
+    database.sql("CREATE USER reader@'127.0.0.1' IDENTIFIED BY 'r'; GRANT SELECT (id, username, password_hash, roles, disabled) ON auth.users TO reader@'127.0.0.1'; SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = ON");
+    let doorward = Doorward::start(|settings| {
+        settings
+            .env(
+                "DATABASE_URL",
+                format!("mysql://reader:r@{}/auth", database.address),
+            )
+            .env("JWT_SECRET", SECRET);
+    })
+    .await;
+    let front = Front::before(Envoy::NEWEST, doorward, |config| config).await;
+    assert_eq!(front.login(ADA).await.status, 200);
+    let queries = database.sql(
+        "SET GLOBAL general_log = OFF; SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE user_host LIKE '%reader%'",
+    );
+    assert!(
+        queries.contains("FROM users WHERE username = "),
+        "{queries}"
+    );
+    assert!(!queries.contains("SET "), "{queries}");
+}
