@@ -85,7 +85,7 @@ async fn a_client_behind_envoy_sees_a_grpc_status() {
 }
 
 /// The contract as a client learns it that has no proto files.
-async fn reflected(doorward: &Doorward) -> DescriptorPool {
+pub async fn reflected(doorward: &Doorward) -> DescriptorPool {
     let mut client = ServerReflectionClient::new(channel(doorward.grpc).await);
     let request = ServerReflectionRequest {
         host: String::new(),
@@ -136,7 +136,11 @@ async fn reflected(doorward: &Doorward) -> DescriptorPool {
 }
 
 /// A check in JSON, as people write it for grpcurl, and the answer in JSON.
-async fn check_json(doorward: &Doorward, pool: &DescriptorPool, json: &str) -> serde_json::Value {
+pub async fn check_json(
+    doorward: &Doorward,
+    pool: &DescriptorPool,
+    json: &str,
+) -> serde_json::Value {
     let request = pool
         .get_message_by_name("envoy.service.auth.v3.CheckRequest")
         .unwrap();

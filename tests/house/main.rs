@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     missing_docs,
     unreachable_pub,
     reason = "a test that meets something unexpected ends there"
@@ -20,6 +21,7 @@ mod commands;
 mod contract;
 mod core_table;
 mod database;
+mod docs;
 mod golden;
 mod grpc_client;
 mod login;

