@@ -2,8 +2,9 @@
 //! rule.
 
 use std::{
+    fmt::Display,
     sync::Arc,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::Semaphore;
@@ -13,7 +14,7 @@ use crate::{
     domain::{
         decision::{Caller, Decision, Denial, Unavailable},
         gate::{Attempt, Gate, Step},
-        request::{Request, RequestFault},
+        request::{Request, RequestFault, RequestLine},
         token::UnixTime,
     },
     users::{Users, UsersFault},
@@ -43,6 +44,48 @@ pub struct Trace<'a> {
     pub door: &'static str,
     /// `x-request-id`, or what the gateway has in its place.
     pub request_id: &'a str,
+    /// The request as it came, readable or not.
+    pub line: RequestLine<'a>,
+}
+
+/// The same, for a login that outlives the call that asked for it.
+struct OwnedTrace {
+    door: &'static str,
+    request_id: String,
+    method: Vec<u8>,
+    host: Vec<u8>,
+    target: Vec<u8>,
+}
+
+impl From<Trace<'_>> for OwnedTrace {
+    fn from(trace: Trace<'_>) -> Self {
+        let Trace {
+            door,
+            request_id,
+            line,
+        } = trace;
+        Self {
+            door,
+            request_id: request_id.into(),
+            method: line.method.into(),
+            host: line.host.into(),
+            target: line.target.into(),
+        }
+    }
+}
+
+impl OwnedTrace {
+    fn borrow(&self) -> Trace<'_> {
+        Trace {
+            door: self.door,
+            request_id: &self.request_id,
+            line: RequestLine {
+                method: &self.method,
+                host: &self.host,
+                target: &self.target,
+            },
+        }
+    }
 }
 
 /// A decision, and what the log alone may know of it.
@@ -69,30 +112,28 @@ impl Authorizer {
     /// Decides a request. Only a login is awaited.
     pub async fn decide(&self, request: &Request<'_>, trace: Trace<'_>) -> Decision {
         let started = Instant::now();
-        let settled = match self.logins.gate.judge(request, unix_time()) {
-            Step::Done(decision) => decision.into(),
-            Step::Login(attempt) => self.login(attempt).await,
-        };
-        log(&settled, Some(request), trace, started.elapsed());
-        settled.decision
+        match self.logins.gate.judge(request, unix_time()) {
+            Step::Done(decision) => logged(decision.into(), trace, started),
+            Step::Login(attempt) => self.login(attempt, trace.into(), started).await,
+        }
     }
 
     /// Decides a request that no door could read.
     #[must_use]
     pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decision {
-        let settled = Settled::from(Decision::Deny(Denial::Malformed(fault)));
-        log(&settled, None, trace, Duration::ZERO);
-        settled.decision
+        let decision = Decision::Deny(Denial::Malformed(fault));
+        logged(decision.into(), trace, Instant::now())
     }
 
-    async fn login(&self, attempt: Box<Attempt>) -> Settled {
+    /// A gateway that hangs up drops the call; the attempt goes on and is logged, so that hanging up hides nothing.
+    async fn login(&self, attempt: Box<Attempt>, trace: OwnedTrace, started: Instant) -> Decision {
         let logins = Arc::clone(&self.logins);
-        // A gateway that hangs up drops the call; the attempt goes on, so that hanging up saves nobody anything.
-        let task = tokio::spawn(async move { logins.settle(attempt).await });
-        match task.await {
-            Ok(settled) => settled,
-            Err(_) => unavailable(Unavailable::Internal).into(),
-        }
+        let task = tokio::spawn(async move {
+            let settled = logins.settle(attempt).await;
+            logged(settled, trace.borrow(), started)
+        });
+        task.await
+            .unwrap_or_else(|_| unavailable(Unavailable::Internal))
     }
 }
 
@@ -101,23 +142,24 @@ impl Logins {
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
             return unavailable(Unavailable::Busy).into();
         };
-        let account = match self.users.find(&attempt.login.username).await {
-            Ok(account) => account,
+        let (account, cause) = match self.users.find(&attempt.login.username).await {
+            Ok(account) => (account, None),
+            // Refused like everybody else, at the same cost: a broken row must not show that there is one.
+            Err(fault @ UsersFault::Row(_)) => (None, Some(fault)),
             Err(fault) => {
-                let kind = match &fault {
-                    UsersFault::Timeout => Unavailable::DatabaseTimeout,
-                    UsersFault::Row(_) => Unavailable::Row,
-                    UsersFault::NoConnection
-                    | UsersFault::Database(_)
-                    | UsersFault::NotMigrated
-                    | UsersFault::Exists
-                    | UsersFault::Unknown
-                    | UsersFault::Foreign
-                    | UsersFault::File(_)
-                    | UsersFault::Migrate(_) => Unavailable::Database,
-                };
                 return Settled {
-                    decision: unavailable(kind),
+                    decision: unavailable(match fault {
+                        UsersFault::Timeout => Unavailable::DatabaseTimeout,
+                        UsersFault::Row(_)
+                        | UsersFault::NoConnection
+                        | UsersFault::Database(_)
+                        | UsersFault::NotMigrated
+                        | UsersFault::Exists
+                        | UsersFault::Unknown
+                        | UsersFault::Foreign
+                        | UsersFault::File(_)
+                        | UsersFault::Migrate(_) => Unavailable::Database,
+                    }),
                     cause: Some(fault),
                 };
             }
@@ -130,10 +172,10 @@ impl Logins {
             drop((turn, place));
             decision
         });
-        match hashing.await {
-            Ok(decision) => decision.into(),
-            Err(_) => unavailable(Unavailable::Internal).into(),
-        }
+        let decision = hashing
+            .await
+            .unwrap_or_else(|_| unavailable(Unavailable::Internal));
+        Settled { decision, cause }
     }
 }
 
@@ -156,8 +198,18 @@ fn unix_time() -> UnixTime {
     UnixTime(since.map_or(0, |since| since.as_secs()))
 }
 
-fn log(settled: &Settled, request: Option<&Request<'_>>, trace: Trace<'_>, took: Duration) {
-    let (verdict, reason, subject) = match &settled.decision {
+/// The most of a host or path that a line of the log shows, in bytes.
+const SHOWN: usize = 256;
+
+/// Bytes of a client, without a query, so that they can neither end a line of the log nor fill it.
+fn shown(bytes: &[u8]) -> impl Display + '_ {
+    let bytes = bytes.split(|byte| *byte == b'?').next().unwrap_or(bytes);
+    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
+}
+
+fn logged(settled: Settled, trace: Trace<'_>, started: Instant) -> Decision {
+    let Settled { decision, cause } = settled;
+    let (verdict, reason, subject) = match &decision {
         Decision::Allow(admission) => match &admission.caller {
             Caller::Anonymous => ("allow", "anonymous", None),
             Caller::Known(identity) => ("allow", "token", Some(&*identity.subject)),
@@ -170,21 +222,23 @@ fn log(settled: &Settled, request: Option<&Request<'_>>, trace: Trace<'_>, took:
             tracing::event!(
                 $level,
                 door = trace.door,
-                method = request.map(|request| request.method.as_str()),
-                host = request.and_then(|request| request.host.name()),
-                path = request.map(|request| request.path.as_str()),
+                method = %shown(trace.line.method),
+                host = %shown(trace.line.host),
+                path = %shown(trace.line.target),
                 reason,
                 sub = subject,
                 request_id = trace.request_id,
-                micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                cause = settled.cause.as_ref().map(tracing::field::display),
+                micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                cause = cause.as_ref().map(tracing::field::display),
                 "{verdict}"
             )
         };
     }
-    match &settled.decision {
+    match &decision {
         Decision::Allow(_) => write!(Level::DEBUG),
         Decision::Deny(Denial::Unavailable(_)) => write!(Level::WARN),
+        Decision::Deny(_) | Decision::Issue(_) if cause.is_some() => write!(Level::WARN),
         Decision::Deny(_) | Decision::Issue(_) => write!(Level::INFO),
     }
+    decision
 }

@@ -63,17 +63,14 @@ impl Door {
     /// Answers one check.
     pub async fn answer(&self, check: &CheckRequest) -> CheckResponse {
         let Some(http) = http(check) else {
-            let trace = Trace {
-                door: DOOR,
-                request_id: "",
-            };
-            let decision = self.authorizer.refuse(RequestFault::NotHttp, trace);
+            let decision = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
             return encode(&decision, &Extra::default(), &self.realm);
         };
         let (request, extra) = decode(http, self.tolerance);
         let trace = Trace {
-            door: DOOR,
             request_id: extra.request_id,
+            line: line(http),
+            ..TRACE
         };
         let decision = match request {
             Ok(request) => self.authorizer.decide(&request, trace).await,
@@ -83,7 +80,23 @@ impl Door {
     }
 }
 
-const DOOR: &str = "grpc";
+const TRACE: Trace<'static> = Trace {
+    door: "grpc",
+    request_id: "",
+    line: RequestLine {
+        method: b"",
+        host: b"",
+        target: b"",
+    },
+};
+
+fn line(http: &HttpRequest) -> RequestLine<'_> {
+    RequestLine {
+        method: &http.method,
+        host: &http.host,
+        target: &http.path,
+    }
+}
 
 fn http(check: &CheckRequest) -> Option<&HttpRequest> {
     check.attributes.as_ref()?.request.as_ref()?.http.as_ref()
@@ -143,37 +156,34 @@ pub fn decode(
         filtered: !pseudo,
         request_id: loggable(request_id.unwrap_or(&http.id)),
     };
-    let line = RequestLine {
-        method: &http.method,
-        host: &http.host,
-        target: &http.path,
-    };
-    let request = line.parse(tolerance).and_then(|(method, host, path)| {
-        if doubled {
-            return Err(RequestFault::DoubledHeader);
-        }
-        let body = match http.raw_body.is_empty() {
-            true => &http.body,
-            false => &http.raw_body,
-        };
-        Ok(Request {
-            method,
-            host,
-            path,
-            credential: Credential::parse(authorization.iter().flatten().copied()),
-            preflight: match (method.as_str(), origin, announced) {
-                ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
-                _ => None,
-            },
-            json: match (content_type.is_some_and(is_json), partial) {
-                (false, _) => Json::Absent,
-                (true, Some(b"true")) => Json::Partial,
-                (true, _) if body.is_empty() => Json::Absent,
-                (true, _) => Json::Whole(body),
-            },
-            reply: accept.map_or(TokenForm::Plain, TokenForm::accepted),
-        })
-    });
+    let request = line(http)
+        .parse(tolerance)
+        .and_then(|(method, host, path)| {
+            if doubled {
+                return Err(RequestFault::DoubledHeader);
+            }
+            let body = match http.raw_body.is_empty() {
+                true => &http.body,
+                false => &http.raw_body,
+            };
+            Ok(Request {
+                method,
+                host,
+                path,
+                credential: Credential::parse(authorization.iter().flatten().copied()),
+                preflight: match (method.as_str(), origin, announced) {
+                    ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
+                    _ => None,
+                },
+                json: match (content_type.is_some_and(is_json), partial) {
+                    (false, _) => Json::Absent,
+                    (true, Some(b"true")) => Json::Partial,
+                    (true, _) if body.is_empty() => Json::Absent,
+                    (true, _) => Json::Whole(body),
+                },
+                reply: accept.map_or(TokenForm::Plain, TokenForm::accepted),
+            })
+        });
     (request, extra)
 }
 

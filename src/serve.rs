@@ -242,10 +242,11 @@ async fn asked_to_end() {
     reason = "for the person who started it; the log goes to standard error"
 )]
 fn say_what_is_next(grpc: SocketAddr, ops: SocketAddr, database: &Database) {
+    let me = std::env::args().next().unwrap_or_else(|| "doorward".into());
     println!(
         "Doorward answers ext_authz checks on {grpc} and health on http://{ops}/readyz; users are in {database}."
     );
     println!(
-        "Next: add a user with `doorward user add ada --admin`, then put Envoy in front with `envoy -c envoy/envoy.yaml`."
+        "Next: add a user with `{me} user add ada --admin`, then put Envoy in front with `envoy -c envoy/envoy.yaml`."
     );
 }

@@ -214,8 +214,6 @@ pub enum Unavailable {
     Database,
     /// The user table did not answer in time.
     DatabaseTimeout,
-    /// The row is not one that an account can be made of.
-    Row,
     /// More logins wait for hashing than may.
     Busy,
     /// Hashing or signing failed.
@@ -257,7 +255,6 @@ impl Denial {
             Self::Unavailable(unavailable) => match unavailable {
                 Unavailable::Database => "database-unavailable",
                 Unavailable::DatabaseTimeout => "database-timeout",
-                Unavailable::Row => "malformed-row",
                 Unavailable::Busy => "hashing-busy",
                 Unavailable::Internal => "internal",
             },

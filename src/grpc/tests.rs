@@ -376,7 +376,6 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         prop::sample::select(vec![
             Unavailable::Database,
             Unavailable::DatabaseTimeout,
-            Unavailable::Row,
             Unavailable::Busy,
             Unavailable::Internal,
         ])

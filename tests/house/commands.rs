@@ -340,7 +340,7 @@ async fn it_starts_alone_says_what_is_next_and_ends_when_asked() {
         "{said}"
     );
     assert!(
-        said.contains("Next: add a user with `doorward user add ada --admin`"),
+        said.contains("Next: add a user with `") && said.contains("doorward user add ada --admin`"),
         "{said}"
     );
 

@@ -263,3 +263,22 @@ async fn reading_is_all_that_a_login_needs_and_no_session_is_changed() {
     );
     assert!(!queries.contains("SET "), "{queries}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there() {
+    let database = MariaDb::start().await;
+    let home = home(&database);
+    home.run(&["migrate"], "").await.ok();
+    home.add_user(BOB.0, BOB.1, &[]).await;
+    database.sql("UPDATE users SET roles = 'not a role'");
+    let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
+    let reply = front.login(BOB).await;
+    assert_eq!((reply.status, reply.text()), (401, "Invalid credentials"));
+    let line = front
+        .doorward
+        .logged("the broken row", |line| !line["fields"]["cause"].is_null())
+        .await;
+    assert_eq!(line["level"], "WARN");
+    let cause = line["fields"]["cause"].as_str().unwrap();
+    assert!(cause.contains("malformed list of roles"), "{line}");
+}

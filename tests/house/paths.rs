@@ -56,6 +56,14 @@ async fn ambiguous_paths_are_refused_as_they_are_sent() {
             assert_eq!(status(&answer), 400, "{version} {path}: {answer}");
         }
         assert_eq!(front.service.requests(), 0, "{version}");
+        // Whoever looks into the log at night sees which path it was, and nothing that ends the line.
+        front
+            .doorward
+            .logged("an ambiguous path", |line| {
+                line["fields"]["reason"] == "ambiguous-path"
+                    && line["fields"]["path"] == r"/admin\\users"
+            })
+            .await;
         for path in [
             "/profile",
             "/profile?x=//../%2f;",
