@@ -30,6 +30,7 @@ use tokio::signal::unix::{SignalKind, signal};
 const GATEWAY: u16 = 8080;
 const SERVICE: u16 = 8081;
 const GRPC: u16 = 9001;
+const HTTP: u16 = 9002;
 const OPS: u16 = 9003;
 const ADMIN: u16 = 9901;
 
@@ -136,6 +137,7 @@ impl House {
             settings
                 .binary(binary)
                 .env("DOORWARD_LISTEN__GRPC", on(GRPC).to_string())
+                .env("DOORWARD_LISTEN__HTTP", on(HTTP).to_string())
                 .env("DOORWARD_LISTEN__OPS", on(OPS).to_string())
                 .toml(rules);
         })
@@ -530,6 +532,7 @@ fn ports_are_free() -> bool {
         (ADMIN, "the admin interface of Envoy"),
         (SERVICE, "the service"),
         (GRPC, "Doorward"),
+        (HTTP, "Doorward for other gateways"),
         (OPS, "the health of Doorward"),
     ];
     let mut free = true;

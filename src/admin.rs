@@ -26,7 +26,7 @@ use crate::{
         gate::{Gate, Step},
         password::{Hasher, Password},
         policy::Access,
-        request::{Json, Request, RequestFault, RequestLine, TokenForm},
+        request::{Answerable, LoginBody, Request, RequestFault, RequestLine, TokenForm},
         token::{Secret, Statement, Token, Tokens, UnixTime},
     },
     serve::secret,
@@ -283,8 +283,9 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
                     None => Credential::Absent,
                 },
                 preflight: None,
-                json: Json::Absent,
-                reply: TokenForm::Plain,
+                body: LoginBody::Absent,
+                form: TokenForm::Plain,
+                answerable: Answerable::Anything,
             };
             match gate.judge(&request, now) {
                 Step::Done(decision) => (rule, why, decision),
@@ -349,7 +350,9 @@ fn unreadable(fault: RequestFault) -> String {
         RequestFault::NotHttp
         | RequestFault::Method
         | RequestFault::Host
-        | RequestFault::DoubledHeader => fault.to_string(),
+        | RequestFault::DoubledHeader
+        | RequestFault::Dialect(_)
+        | RequestFault::TwoOriginals => fault.to_string(),
     }
 }
 

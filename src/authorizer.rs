@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Display,
+    net::IpAddr,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,6 +13,7 @@ use tracing::Level;
 
 use crate::{
     domain::{
+        credential::{Credential, CredentialFault},
         decision::{Caller, Decision, Denial, Unavailable},
         gate::{Attempt, Gate, Step},
         request::{Request, RequestFault, RequestLine},
@@ -44,6 +46,8 @@ pub struct Trace<'a> {
     pub door: &'static str,
     /// `x-request-id`, or what the gateway has in its place.
     pub request_id: &'a str,
+    /// The address of the client, where it is known.
+    pub client: Option<IpAddr>,
     /// The request as it came, readable or not.
     pub line: RequestLine<'a>,
 }
@@ -52,6 +56,7 @@ pub struct Trace<'a> {
 struct OwnedTrace {
     door: &'static str,
     request_id: String,
+    client: Option<IpAddr>,
     method: Vec<u8>,
     host: Vec<u8>,
     target: Vec<u8>,
@@ -62,11 +67,13 @@ impl From<Trace<'_>> for OwnedTrace {
         let Trace {
             door,
             request_id,
+            client,
             line,
         } = trace;
         Self {
             door,
             request_id: request_id.into(),
+            client,
             method: line.method.into(),
             host: line.host.into(),
             target: line.target.into(),
@@ -79,6 +86,7 @@ impl OwnedTrace {
         Trace {
             door: self.door,
             request_id: &self.request_id,
+            client: self.client,
             line: RequestLine {
                 method: &self.method,
                 host: &self.host,
@@ -118,11 +126,55 @@ impl Authorizer {
         }
     }
 
+    /// Takes the login that a request is, by a door that has a route for nothing else.
+    pub async fn log_in(&self, request: &Request<'_>, trace: Trace<'_>) -> Decision {
+        let started = Instant::now();
+        match self.logins.gate.log_in(request) {
+            Step::Done(decision) => logged(decision.into(), trace, started),
+            Step::Login(attempt) => self.login(attempt, trace.into(), started).await,
+        }
+    }
+
+    /// The claims of a good token, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Why the credential is not one.
+    pub fn validate(
+        &self,
+        credential: Credential<'_>,
+        trace: Trace<'_>,
+    ) -> Result<Vec<u8>, Denial> {
+        let started = Instant::now();
+        let gate = &self.logins.gate;
+        let claims = match credential {
+            Credential::Absent => Err(Denial::MissingToken),
+            Credential::Basic(_) | Credential::Foreign => {
+                Err(Denial::MalformedToken(CredentialFault::Token))
+            }
+            Credential::Malformed(fault) => Err(Denial::MalformedToken(fault)),
+            Credential::Bearer(compact) => gate
+                .tokens
+                .claims(compact, unix_time())
+                .map_err(Denial::InvalidToken),
+        };
+        if let Err(denial) = &claims {
+            let decision = Decision::Deny(denial.clone());
+            logged(decision.into(), trace, started);
+        }
+        claims
+    }
+
     /// Decides a request that no door could read.
     #[must_use]
     pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decision {
-        let decision = Decision::Deny(Denial::Malformed(fault));
-        logged(decision.into(), trace, Instant::now())
+        self.deny(Denial::Malformed(fault), trace)
+    }
+
+    /// Denies what a door knows to be out of the question.
+    #[must_use]
+    pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decision {
+        logged(Decision::Deny(denial).into(), trace, Instant::now())
     }
 
     /// A gateway that hangs up drops the call; the attempt goes on and is logged, so that hanging up hides nothing.
@@ -222,6 +274,7 @@ fn logged(settled: Settled, trace: Trace<'_>, started: Instant) -> Decision {
             tracing::event!(
                 $level,
                 door = trace.door,
+                client = trace.client.map(tracing::field::display),
                 method = %shown(trace.line.method),
                 host = %shown(trace.line.host),
                 path = %shown(trace.line.target),

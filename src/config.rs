@@ -16,6 +16,7 @@ use crate::{
         path::Tolerance,
         policy::{Demand, Policy, Rule},
         token::{Secret, TokenTerms},
+        trust::{ClientAddress, TrustedProxies},
     },
     users::{Database, MySql, Tls},
 };
@@ -27,8 +28,16 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The address of the ext_authz door.
     pub grpc: SocketAddr,
+    /// The address of the HTTP doors.
+    pub http: SocketAddr,
     /// The address of the health endpoints.
     pub ops: SocketAddr,
+    /// Who may ask.
+    pub trusted: TrustedProxies,
+    /// Where the address of a client is read from.
+    pub client_address: ClientAddress,
+    /// Where people log in.
+    pub sign_in: Option<String>,
     /// Where the user table is.
     pub database: Database,
     /// The most connections to it.
@@ -121,12 +130,26 @@ impl Settings {
             _ => Ok(PathBuf::from(text)),
         });
         let database = database(&mut reader, &data_dir);
-        let settings = Self {
+        let mut settings = Self {
             grpc: reader.parse(
                 "listen.grpc",
                 SocketAddr::from(([127, 0, 0, 1], 9001)),
                 address,
             ),
+            http: reader.parse(
+                "listen.http",
+                SocketAddr::from(([127, 0, 0, 1], 9002)),
+                address,
+            ),
+            trusted: TrustedProxies::loopback(),
+            client_address: reader.parse("client_address", ClientAddress::Peer, |text| {
+                ClientAddress::parse(text).ok_or_else(|| {
+                    format!(
+                        "{text:?} is none of: peer, x-envoy-external-address, x-forwarded-for:N"
+                    )
+                })
+            }),
+            sign_in: reader.parse("http.sign_in", None, |text| sign_in(text).map(Some)),
             ops: reader.parse(
                 "listen.ops",
                 SocketAddr::from(([127, 0, 0, 1], 9003)),
@@ -187,6 +210,7 @@ impl Settings {
             data_dir,
             database,
         };
+        settings.trusted = trusted(&mut reader, &settings);
         if reader.faults.is_empty() {
             Ok(settings)
         } else {
@@ -307,6 +331,48 @@ fn realm(reader: &mut Reader) -> Realm {
     }
 }
 
+fn trusted(reader: &mut Reader, settings: &Settings) -> TrustedProxies {
+    let loopback = TrustedProxies::loopback();
+    let Some(value) = reader.get("trusted_proxies").cloned() else {
+        for (key, address) in [
+            ("listen.grpc", settings.grpc),
+            ("listen.http", settings.http),
+        ] {
+            if !address.ip().is_loopback() {
+                let place = reader
+                    .get(key)
+                    .map_or(key.into(), |value| value.place.clone());
+                reader.fault(
+                    place,
+                    format!(
+                        "{address} is beyond loopback, so the gateways that may ask must be named; add the line trusted_proxies = [\"10.0.0.0/8\"] with their networks"
+                    ),
+                );
+            }
+        }
+        return loopback;
+    };
+    let networks = value.raw.items();
+    let networks = networks.iter().map(String::as_str);
+    TrustedProxies::parse(networks).unwrap_or_else(|text| {
+        reader.fault(
+            value.place,
+            format!("{text:?} is not a network; write one such as 10.0.0.0/8 or fd00::/8"),
+        );
+        loopback
+    })
+}
+
+fn sign_in(text: &str) -> Result<String, String> {
+    let visible = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
+    match url::Url::parse(text) {
+        Ok(url) if visible && matches!(url.scheme(), "http" | "https") => Ok(text.to_owned()),
+        Ok(_) | Err(_) => Err(format!(
+            "{text:?} is not a URL; write one such as https://login.example.com/"
+        )),
+    }
+}
+
 fn tolerance(reader: &mut Reader) -> Tolerance {
     let mut tolerance = Tolerance::default();
     let Some(value) = reader.get("paths.tolerate").cloned() else {
@@ -317,7 +383,7 @@ fn tolerance(reader: &mut Reader) -> Tolerance {
         Raw::List(names) => names.clone(),
     };
     for name in names.iter().filter(|name| !name.is_empty()) {
-        match &**name {
+        match name.as_str() {
             "encoded-slash" => tolerance.encoded_slash = true,
             "encoded-percent" => tolerance.encoded_percent = true,
             "semicolon" => tolerance.semicolon = true,

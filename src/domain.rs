@@ -13,3 +13,4 @@ pub mod path;
 pub mod policy;
 pub mod request;
 pub mod token;
+pub mod trust;

@@ -3,25 +3,27 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by [`respond`], and no answer is a gRPC error.
 
-use std::{num::NonZeroI32, sync::LazyLock};
+use std::{net::IpAddr, num::NonZeroI32};
 
 use bytes::Bytes;
 
 use crate::{
     authorizer::{Authorizer, Trace},
     domain::{
-        credential::Credential,
         decision::{
-            Admission, Answer, Caller, Decision, Forwarding, IDENTITY_HEADERS, LoginReply, Realm,
-            reads_as_identity,
+            Admission, Answer, Caller, Decision, Denial, Forwarding, IDENTITY_HEADERS, LoginReply,
+            Realm,
         },
         path::Tolerance,
-        request::{Json, Method, Request, RequestFault, RequestLine, TokenForm, is_json},
+        request::{Answerable, Request, RequestFault, RequestLine},
+        trust::{ClientAddress, Hops, TrustedProxies},
     },
+    headers::{Headers, aliases},
     wire::{
         envoy::{
             config::core::v3::{
-                HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
+                HeaderValue, HeaderValueOption, address::Address,
+                header_value_option::HeaderAppendAction,
             },
             service::auth::v3::{
                 CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
@@ -43,6 +45,10 @@ pub struct Door {
     pub realm: Realm,
     /// Which ambiguous paths are judged.
     pub tolerance: Tolerance,
+    /// Who may ask.
+    pub trusted: TrustedProxies,
+    /// Where the address of a client is read from.
+    pub client_address: ClientAddress,
 }
 
 #[tonic::async_trait]
@@ -55,24 +61,34 @@ impl Authorization for Door {
         &self,
         request: tonic::Request<CheckRequest>,
     ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
-        Ok(tonic::Response::new(self.answer(request.get_ref()).await))
+        let peer = request.remote_addr().map(|address| address.ip());
+        let answer = self.answer(request.get_ref(), peer).await;
+        Ok(tonic::Response::new(answer))
     }
 }
 
 impl Door {
-    /// Answers one check.
-    pub async fn answer(&self, check: &CheckRequest) -> CheckResponse {
+    /// Answers one check of a peer.
+    pub async fn answer(&self, check: &CheckRequest, peer: Option<IpAddr>) -> CheckResponse {
         let Some(http) = http(check) else {
             let decision = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
             return encode(&decision, &Extra::default(), &self.realm);
         };
         let (request, extra) = decode(http, self.tolerance);
+        let hops = Hops {
+            peer: source(check),
+            ..extra.hops
+        };
         let trace = Trace {
             request_id: extra.request_id,
             line: line(http),
+            client: self.client_address.of(hops),
             ..TRACE
         };
         let decision = match request {
+            _ if !peer.is_some_and(|peer| self.trusted.contains(peer)) => {
+                self.authorizer.deny(Denial::UntrustedPeer, trace)
+            }
             Ok(request) => self.authorizer.decide(&request, trace).await,
             Err(fault) => self.authorizer.refuse(fault, trace),
         };
@@ -80,9 +96,23 @@ impl Door {
     }
 }
 
+/// Who is connected to Envoy, as Envoy says.
+fn source(check: &CheckRequest) -> Option<IpAddr> {
+    let address = check
+        .attributes
+        .as_ref()?
+        .source
+        .as_ref()?
+        .address
+        .as_ref()?;
+    let Address::SocketAddress(socket) = address.address.as_ref()?;
+    str::from_utf8(&socket.address).ok()?.parse().ok()
+}
+
 const TRACE: Trace<'static> = Trace {
     door: "grpc",
     request_id: "",
+    client: None,
     line: RequestLine {
         method: b"",
         host: b"",
@@ -110,6 +140,7 @@ pub struct Extra<'a> {
     /// Whether the filter is set to send some headers only, so that there may be aliases we were not shown.
     filtered: bool,
     request_id: &'a str,
+    hops: Hops<'a>,
 }
 
 /// Reads a check.
@@ -139,125 +170,18 @@ pub fn decode(
             }
         }
     }
-    let Headers {
-        authorization,
-        accept,
-        content_type,
-        origin,
-        announced,
-        partial,
-        request_id,
-        doubled,
-        pseudo,
-        aliases,
-    } = headers;
-    let extra = Extra {
-        aliases,
-        filtered: !pseudo,
-        request_id: loggable(request_id.unwrap_or(&http.id)),
+    let body = match http.raw_body.is_empty() {
+        true => &http.body,
+        false => &http.raw_body,
     };
-    let request = line(http)
-        .parse(tolerance)
-        .and_then(|(method, host, path)| {
-            if doubled {
-                return Err(RequestFault::DoubledHeader);
-            }
-            let body = match http.raw_body.is_empty() {
-                true => &http.body,
-                false => &http.raw_body,
-            };
-            Ok(Request {
-                method,
-                host,
-                path,
-                credential: Credential::parse(authorization.iter().flatten().copied()),
-                preflight: match (method.as_str(), origin, announced) {
-                    ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
-                    _ => None,
-                },
-                json: match (content_type.is_some_and(is_json), partial) {
-                    (false, _) => Json::Absent,
-                    (true, Some(b"true")) => Json::Partial,
-                    (true, _) if body.is_empty() => Json::Absent,
-                    (true, _) => Json::Whole(body),
-                },
-                reply: accept.map_or(TokenForm::Plain, TokenForm::accepted),
-            })
-        });
+    let request = headers.request(line(http), tolerance, body, Answerable::Anything);
+    let extra = Extra {
+        filtered: !headers.pseudo,
+        request_id: headers.request_id(&http.id),
+        hops: headers.hops(),
+        aliases: headers.aliases,
+    };
     (request, extra)
-}
-
-/// The headers that matter, in one pass.
-#[derive(Default)]
-struct Headers<'a> {
-    authorization: [Option<&'a [u8]>; 2],
-    accept: Option<&'a [u8]>,
-    content_type: Option<&'a [u8]>,
-    origin: Option<&'a [u8]>,
-    announced: Option<&'a [u8]>,
-    partial: Option<&'a [u8]>,
-    request_id: Option<&'a [u8]>,
-    doubled: bool,
-    pseudo: bool,
-    aliases: Vec<Bytes>,
-}
-
-impl<'a> Headers<'a> {
-    fn see(&mut self, name: &'a Bytes, value: &'a [u8]) {
-        // Envoy sends lower case; people who call by hand may not.
-        let mut lower = [0; LONGEST_NAME];
-        let Some(lower) = lower.get_mut(..name.len()) else {
-            return;
-        };
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        let slot = match &*lower {
-            b"authorization" => match &mut self.authorization {
-                [first @ None, _] => first,
-                [_, second] => {
-                    *second = Some(value);
-                    return;
-                }
-            },
-            b"accept" => {
-                self.accept.get_or_insert(value);
-                return;
-            }
-            b"content-type" => &mut self.content_type,
-            b"origin" => &mut self.origin,
-            b"access-control-request-method" => &mut self.announced,
-            b"x-envoy-auth-partial-body" => &mut self.partial,
-            b"x-request-id" => {
-                self.request_id.get_or_insert(value);
-                return;
-            }
-            b":path" => {
-                self.pseudo = true;
-                return;
-            }
-            other => {
-                if reads_as_identity(other)
-                    && !IDENTITY_HEADERS.iter().any(|own| own.as_bytes() == other)
-                {
-                    self.aliases.push(Bytes::copy_from_slice(other));
-                }
-                return;
-            }
-        };
-        self.doubled |= slot.replace(value).is_some();
-    }
-}
-
-/// Longer than any name that is looked for.
-const LONGEST_NAME: usize = 32;
-
-/// A request id as it may stand in a log: visible ASCII, or nothing.
-fn loggable(id: &[u8]) -> &str {
-    let id = id.get(..128).unwrap_or(id);
-    match id.iter().all(|byte| matches!(byte, b'!'..=b'~')) {
-        true => str::from_utf8(id).unwrap_or_default(),
-        false => "",
-    }
 }
 
 /// Writes an answer.
@@ -356,7 +280,7 @@ fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
         authorization,
     } = admission;
     let mut headers_to_remove = match extra.filtered {
-        true => ALIASES.clone(),
+        true => aliases().to_vec(),
         false => extra.aliases.clone(),
     };
     let headers = match caller {
@@ -395,25 +319,6 @@ fn overwrite(name: &'static str, value: Bytes) -> HeaderValueOption {
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
     }
 }
-
-/// Every spelling that a service could take for an identity header, but for the header itself.
-static ALIASES: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
-    let mut aliases = Vec::new();
-    for own in IDENTITY_HEADERS {
-        let parts: Vec<_> = own.split('-').collect();
-        let [first, second, third] = &*parts else {
-            continue;
-        };
-        for left in ['-', '_', '.'] {
-            for right in ['-', '_', '.'] {
-                if (left, right) != ('-', '-') {
-                    aliases.push(format!("{first}{left}{second}{right}{third}").into());
-                }
-            }
-        }
-    }
-    aliases
-});
 
 #[cfg(test)]
 mod tests;

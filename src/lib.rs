@@ -19,6 +19,8 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod grpc;
+pub mod headers;
+pub mod http;
 pub mod serve;
 pub mod telemetry;
 pub mod users;

@@ -13,12 +13,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
     time::timeout,
 };
 use tokio_stream::wrappers::TcpListenerStream;
@@ -32,8 +35,10 @@ use crate::{
         gate::Gate,
         password::Hasher,
         token::{Secret, Tokens},
+        trust::TrustedProxies,
     },
-    grpc::Door,
+    grpc,
+    http::{self, listener},
     users::{Database, Users, create_private_dir},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
 };
@@ -81,18 +86,34 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         forwards_bearer: settings.forwards_bearer,
         allows_preflight: settings.allows_preflight,
     };
-    let door = Door {
-        authorizer: Authorizer::new(gate, users, settings.hash_threads, settings.hash_queue),
+    let authorizer = Authorizer::new(gate, users, settings.hash_threads, settings.hash_queue);
+    let door = grpc::Door {
+        authorizer: authorizer.clone(),
+        realm: settings.realm.clone(),
+        tolerance: settings.tolerance,
+        trusted: settings.trusted.clone(),
+        client_address: settings.client_address,
+    };
+    let http_door = Arc::new(http::Door {
+        authorizer,
         realm: settings.realm,
         tolerance: settings.tolerance,
-    };
+        trusted: settings.trusted.clone(),
+        client_address: settings.client_address,
+        sign_in: settings
+            .sign_in
+            .as_deref()
+            .map(HeaderValue::from_str)
+            .transpose()?,
+    });
 
     let grpc = bind(settings.grpc, "listen.grpc").await?;
+    let http = bind(settings.http, "listen.http").await?;
     let ops = bind(settings.ops, "listen.ops").await?;
-    let (grpc_at, ops_at) = (grpc.local_addr()?, ops.local_addr()?);
+    let (grpc_at, http_at, ops_at) = (grpc.local_addr()?, http.local_addr()?, ops.local_addr()?);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter
-        .set_serving::<AuthorizationServer<Door>>()
+        .set_serving::<AuthorizationServer<grpc::Door>>()
         .await;
     let ready = Arc::new(AtomicBool::new(true));
     let (stop, stopped) = watch::channel(());
@@ -110,31 +131,54 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?)
         .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), changed(stopped.clone()));
-    let probes =
-        axum::serve(ops, probes(Arc::clone(&ready))).with_graceful_shutdown(changed(stopped));
-    let mut checks = tokio::spawn(checks);
-    let mut probes = tokio::spawn(async move { probes.await });
+    let questions = move |request, peer: SocketAddr| {
+        let door = Arc::clone(&http_door);
+        async move { door.answer(request, peer.ip()).await }
+    };
+    let probes = {
+        let ready = Arc::clone(&ready);
+        move |request: Request<Incoming>, _| std::future::ready(probe(request.uri().path(), &ready))
+    };
+    let mut doors = JoinSet::new();
+    doors.spawn(async { checks.await.context("the gRPC door") });
+    doors.spawn(ending(listener::serve(
+        http,
+        questions,
+        changed(stopped.clone()),
+    )));
+    doors.spawn(ending(listener::serve(ops, probes, changed(stopped))));
 
-    tracing::info!(grpc = %grpc_at, ops = %ops_at, database = %settings.database, "serving");
-    say_what_is_next(grpc_at, ops_at, &settings.database);
+    tracing::info!(
+        grpc = %grpc_at,
+        http = %http_at,
+        ops = %ops_at,
+        database = %settings.database,
+        trusted_proxies = %settings.trusted,
+        client_address = %settings.client_address,
+        "serving"
+    );
+    say_what_is_next(
+        [grpc_at, http_at, ops_at],
+        &settings.database,
+        &settings.trusted,
+    );
 
-    tokio::select! {
-        ended = &mut checks => ended??,
-        ended = &mut probes => ended??,
-        () = asked_to_end() => {}
-    }
+    let ended = tokio::select! {
+        ended = doors.join_next() => ended,
+        () = asked_to_end() => None,
+    };
     tracing::info!("draining");
     ready.store(false, Ordering::Relaxed);
     not_serving(&health_reporter).await;
     drop(stop);
-    let drained = timeout(DRAIN, async {
-        let _ = (&mut checks).await;
-        let _ = (&mut probes).await;
-    });
-    if drained.await.is_err() {
+    if timeout(DRAIN, doors.join_all()).await.is_err() {
         tracing::warn!("ended with connections still open");
     }
-    Ok(())
+    // A door that ends unasked is a fault, however it ended.
+    match ended {
+        None => Ok(()),
+        Some(ended) => ended?.and_then(|()| bail!("a door ended unasked")),
+    }
 }
 
 async fn prepare(settings: &Settings, users: &Users) -> anyhow::Result<()> {
@@ -197,26 +241,31 @@ async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn probes(ready: Arc<AtomicBool>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route(
-            "/readyz",
-            get(|State(ready): State<Arc<AtomicBool>>| async move {
-                match ready.load(Ordering::Relaxed) {
-                    true => (StatusCode::OK, "ok\n"),
-                    false => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-                }
-            }),
-        )
-        .with_state(ready)
+/// The health endpoints. Readiness is about this process: a database that is away leaves it ready, because Bearer
+/// requests go on.
+fn probe(path: &str, ready: &AtomicBool) -> Response<Full<Bytes>> {
+    let (status, text) = match (path, ready.load(Ordering::Relaxed)) {
+        ("/livez", _) | ("/readyz", true) => (StatusCode::OK, "ok\n"),
+        ("/readyz", false) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        (_, _) => (StatusCode::NOT_FOUND, "not found\n"),
+    };
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
 }
 
 async fn not_serving(health: &HealthReporter) {
-    health.set_not_serving::<AuthorizationServer<Door>>().await;
+    health
+        .set_not_serving::<AuthorizationServer<grpc::Door>>()
+        .await;
     health
         .set_service_status("", tonic_health::ServingStatus::NotServing)
         .await;
+}
+
+async fn ending(door: impl Future<Output = ()>) -> anyhow::Result<()> {
+    door.await;
+    Ok(())
 }
 
 async fn changed(mut stopped: watch::Receiver<()>) {
@@ -241,10 +290,14 @@ async fn asked_to_end() {
     clippy::print_stdout,
     reason = "for the person who started it; the log goes to standard error"
 )]
-fn say_what_is_next(grpc: SocketAddr, ops: SocketAddr, database: &Database) {
+fn say_what_is_next(
+    [grpc, http, ops]: [SocketAddr; 3],
+    database: &Database,
+    trusted: &TrustedProxies,
+) {
     let me = std::env::args().next().unwrap_or_else(|| "doorward".into());
     println!(
-        "Doorward answers ext_authz checks on {grpc} and health on http://{ops}/readyz; users are in {database}."
+        "Doorward answers gateways in {trusted}: ext_authz on {grpc}, HTTP on {http}; health on http://{ops}/readyz; users are in {database}."
     );
     println!(
         "Next: add a user with `{me} user add ada --admin`, then put Envoy in front with `envoy -c envoy/envoy.yaml`."

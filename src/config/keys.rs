@@ -56,10 +56,28 @@ pub const KEYS: &[Key] = &[
         "address of the ext_authz door (gRPC)",
     ),
     key(
+        "listen.http",
+        &[],
+        "127.0.0.1:9002",
+        "address of the doors for other gateways, `/login` and `/validate` (HTTP)",
+    ),
+    key(
         "listen.ops",
         &[],
         "127.0.0.1:9003",
         "address of /livez and /readyz (HTTP)",
+    ),
+    key(
+        "trusted_proxies",
+        &[],
+        "127.0.0.0/8, ::1/128",
+        "networks of the gateways that may ask at the gRPC door and at `/auth/…`; must be set where a door listens beyond loopback",
+    ),
+    key(
+        "client_address",
+        &[],
+        "peer",
+        "where a client's address is read from: `peer` (whoever is connected to Envoy, or to the HTTP port), `x-envoy-external-address`, or `x-forwarded-for:N` (the N-th from the right)",
     ),
     key(
         "database.url",
@@ -159,6 +177,12 @@ pub const KEYS: &[Key] = &[
         &[],
         "64",
         "logins that wait for hashing before further ones are answered 503, 1 to 10000",
+    ),
+    key(
+        "http.sign_in",
+        &[],
+        "none",
+        "URL that nginx is told in `x-auth-sign-in` beside a 401",
     ),
     key(
         "identity.forward_bearer",

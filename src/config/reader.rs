@@ -46,6 +46,22 @@ pub(super) enum Raw {
     List(Vec<String>),
 }
 
+impl Raw {
+    /// Several values: a list, or one text with commas between them.
+    pub(super) fn items(&self) -> Vec<String> {
+        match self {
+            Self::Text(text) => {
+                let items = text.split(',').map(str::trim);
+                items
+                    .filter(|item| !item.is_empty())
+                    .map(str::to_owned)
+                    .collect()
+            }
+            Self::List(items) => items.clone(),
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) struct Value {
     pub(super) raw: Raw,

@@ -33,7 +33,11 @@ impl Username {
     /// percent sign, so that it can neither end nor look like two values.
     #[must_use]
     pub fn header_value(&self) -> Cow<'_, str> {
-        utf8_percent_encode(&self.0, NOT_IN_HEADER).into()
+        match &*self.0 {
+            // Alone it says "nobody".
+            "-" => "%2D".into(),
+            name => utf8_percent_encode(name, NOT_IN_HEADER).into(),
+        }
     }
 }
 
@@ -222,6 +226,8 @@ mod tests {
             ("José Ö", "Jos%C3%A9%20%C3%96"),
             ("a,b", "a%2Cb"),
             ("100%", "100%25"),
+            ("-", "%2D"),
+            ("a-b", "a-b"),
         ] {
             assert_eq!(Username::parse(name).unwrap().header_value(), value);
         }

@@ -194,11 +194,39 @@ impl Login {
         if body.len() > MAX_LOGIN_BODY {
             return Err(LoginBodyFault::TooLong);
         }
-        let body: LoginBody =
+        let body: JsonLogin =
             serde_json::from_slice(body).map_err(|_| LoginBodyFault::NotAnObject)?;
         Ok(Self {
             username: Member::text(body.username, "username", Username::parse)?,
             password: Member::text(body.password, "password", Password::parse)?,
+        })
+    }
+}
+
+impl Login {
+    /// Reads the form `username=...&password=...`; fields of other names are ignored.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with which field.
+    pub fn from_form(body: &[u8]) -> Result<Self, LoginBodyFault> {
+        if body.len() > MAX_LOGIN_BODY {
+            return Err(LoginBodyFault::TooLong);
+        }
+        let field = |wanted: &'static str| {
+            let mut values = form_urlencoded::parse(body)
+                .filter(|(name, _)| name == wanted)
+                .map(|(_, value)| Zeroizing::new(value.into_owned()));
+            match (values.next(), values.next()) {
+                (Some(value), None) => Ok(value),
+                (None, _) => Err(LoginBodyFault::Missing(wanted)),
+                (Some(_), Some(_)) => Err(LoginBodyFault::Doubled(wanted)),
+            }
+        };
+        let (username, password) = (field("username")?, field("password")?);
+        Ok(Self {
+            username: Username::parse(&username).ok_or(LoginBodyFault::Impossible("username"))?,
+            password: Password::parse(&password).ok_or(LoginBodyFault::Impossible("password"))?,
         })
     }
 }
@@ -215,6 +243,9 @@ pub enum LoginBodyFault {
     /// A member that is not there.
     #[error("{0}: missing")]
     Missing(&'static str),
+    /// A field that is there twice.
+    #[error("{0}: there twice")]
+    Doubled(&'static str),
     /// A member that is not a string.
     #[error("{0}: must be a string")]
     NotText(&'static str),
@@ -224,7 +255,7 @@ pub enum LoginBodyFault {
 }
 
 #[derive(Deserialize)]
-struct LoginBody {
+struct JsonLogin {
     username: Option<Member>,
     password: Option<Member>,
 }
@@ -404,6 +435,30 @@ mod tests {
     }
 
     #[test]
+    fn a_form_login_names_the_field_that_is_wrong() {
+        use LoginBodyFault::{Doubled, Impossible, Missing, TooLong};
+        let login = Login::from_form(b"username=ada+l&password=a%26b%3Dc&next=/").unwrap();
+        assert_eq!(
+            (login.username.as_str(), login.password.expose()),
+            ("ada l", "a&b=c")
+        );
+        for (body, fault) in [
+            ("", Missing("username")),
+            ("username=a", Missing("password")),
+            ("username=a&username=b&password=c", Doubled("username")),
+            ("username=&password=c", Impossible("username")),
+            ("username=a&password=%00", Impossible("password")),
+            (&*"a".repeat(MAX_LOGIN_BODY + 1), TooLong),
+        ] {
+            assert_eq!(
+                Login::from_form(body.as_bytes()).unwrap_err(),
+                fault,
+                "{body}"
+            );
+        }
+    }
+
+    #[test]
     fn debug_shows_no_secret() {
         let shown = format!(
             "{:?} {:?} {:?}",
@@ -426,6 +481,7 @@ mod tests {
                 Credential::Absent | Credential::Foreign | Credential::Malformed(_) => {}
             }
             let _ = Login::from_json(&value);
+            let _ = Login::from_form(&value);
         }
 
         #[test]

@@ -53,9 +53,20 @@ pub enum Forwarding {
 /// The names of the identity headers; a request that passes as somebody carries all of them, and none otherwise.
 pub const IDENTITY_HEADERS: [&str; 3] = ["x-auth-user", "x-auth-roles", "x-auth-admin"];
 
+impl Caller {
+    /// The values of [`IDENTITY_HEADERS`] for doors that cannot remove a header, in their order and never empty:
+    /// gateways leave a client's own header in place where ours is missing or empty.
+    #[must_use]
+    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
+        match self {
+            Self::Anonymous => ["-".into(), "-".into(), "false".into()],
+            Self::Known(identity) => identity.header_values(),
+        }
+    }
+}
+
 impl Identity {
-    /// The values of [`IDENTITY_HEADERS`], in their order and never empty: gateways leave a client's own header in
-    /// place where ours is empty.
+    /// The values of [`IDENTITY_HEADERS`], in their order and never empty.
     #[must_use]
     pub fn header_values(&self) -> [Cow<'_, str>; 3] {
         let roles = self.roles.to_string();
@@ -178,8 +189,12 @@ pub enum Denial {
     MalformedCredentials(CredentialFault),
     /// A login with credentials that are not good.
     InvalidCredentials(Refusal),
-    /// A login whose JSON body is wrong.
+    /// A login whose body is wrong.
     LoginBody(LoginBodyFault),
+    /// A login by a door that can only say whether a request may pass.
+    LoginInSubRequest,
+    /// A question of somebody who is not a gateway of ours.
+    UntrustedPeer,
     /// No token where one is needed.
     MissingToken,
     /// Something that is not one credential where a token is needed.
@@ -234,6 +249,8 @@ impl Denial {
                 RequestFault::Host => "malformed-host",
                 RequestFault::Path(_) => "ambiguous-path",
                 RequestFault::DoubledHeader => "doubled-header",
+                RequestFault::Dialect(_) => "dialect-header",
+                RequestFault::TwoOriginals => "two-originals",
             },
             Self::TwoReadings => "two-readings",
             Self::NoHost => "no-host",
@@ -249,6 +266,8 @@ impl Denial {
                 Refusal::UnsupportedHash(_) => "unsupported-hash",
             },
             Self::LoginBody(_) => "login-body",
+            Self::LoginInSubRequest => "login-in-sub-request",
+            Self::UntrustedPeer => "untrusted-peer",
             Self::MissingToken => "missing-token",
             Self::InvalidToken(fault) => fault.reason(),
             Self::MissingRole(_) => "missing-role",
@@ -280,10 +299,33 @@ impl Denial {
             | Self::MissingCredentials
             | Self::MalformedCredentials(_)
             | Self::LoginBody(_)
+            | Self::LoginInSubRequest
+            | Self::UntrustedPeer
             | Self::MissingToken
             | Self::MalformedToken(_)
             | Self::InvalidToken(_)
             | Self::Unavailable(_) => None,
+        }
+    }
+
+    /// What whoever asks `/validate` reads: what the services it replaces said.
+    #[must_use]
+    pub fn answer_of_validate(&self, realm: &Realm) -> Answer {
+        match self.answer(realm) {
+            Answer {
+                status: 401,
+                headers,
+                ..
+            } if *self == Self::MissingToken => Answer {
+                status: 401,
+                headers,
+                body: "Missing credentials".into(),
+            },
+            _ => refuse(
+                403,
+                "Not authorized",
+                [("x-auth-reason", self.reason().into())],
+            ),
         }
     }
 
@@ -297,13 +339,15 @@ impl Denial {
                 refuse(400, "Ambiguous path", [])
             }
             Self::Malformed(_) | Self::NoHost => refuse(400, "Malformed request", []),
-            Self::Nobody => refuse(403, "Forbidden", []),
+            Self::Nobody | Self::UntrustedPeer => refuse(403, "Forbidden", []),
             Self::LoginMethod(methods) => refuse(
                 405,
                 "Method not allowed",
                 [("allow", methods.join(", ").into())],
             ),
-            Self::MissingCredentials => refuse(401, "Missing credentials", [basic()]),
+            Self::MissingCredentials | Self::LoginInSubRequest => {
+                refuse(401, "Missing credentials", [basic()])
+            }
             Self::MalformedCredentials(_) => refuse(400, "Malformed credentials", []),
             Self::InvalidCredentials(_) => refuse(401, "Invalid credentials", [basic()]),
             Self::LoginBody(LoginBodyFault::TooLong) => {

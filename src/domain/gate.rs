@@ -8,7 +8,7 @@ use super::{
     },
     password::{Hasher, Verdict},
     policy::{Access, Demand, Policy},
-    request::{Json, Request, TokenForm},
+    request::{Answerable, LoginBody, Request, TokenForm},
     token::{Tokens, UnixTime},
 };
 
@@ -66,7 +66,7 @@ impl Gate {
             Access::Rule(rule) => match rule.demand() {
                 Demand::Nobody => Decision::Deny(Denial::Nobody),
                 Demand::Public => self.public(request.credential, now),
-                Demand::Login => return self.login(request),
+                Demand::Login => return self.log_in(request),
                 Demand::SignedIn => self.signed_in(request.credential, now, |_| true),
                 Demand::Role(wanted) => self.signed_in(request.credential, now, |caller| {
                     wanted.iter().any(|role| caller.roles.contains(role))
@@ -130,22 +130,34 @@ impl Gate {
         }
     }
 
-    fn login(&self, request: &Request<'_>) -> Step {
-        let login = match (request.credential, request.json) {
-            (Credential::Basic(basic), _) => Login::from_basic(basic)
+    /// Takes the login that a request is; which route it came by has been decided.
+    #[must_use]
+    pub fn log_in(&self, request: &Request<'_>) -> Step {
+        let login = match (request.answerable, request.credential, request.body) {
+            (Answerable::Verdict, _, _) => Err(Denial::LoginInSubRequest),
+            (Answerable::Anything, Credential::Basic(basic), _) => Login::from_basic(basic)
                 .map_err(|fault| Denial::InvalidCredentials(Refusal::Basic(fault))),
-            (Credential::Malformed(fault), _) => Err(Denial::MalformedCredentials(fault)),
-            (Credential::Absent, Json::Whole(body)) => {
+            (Answerable::Anything, Credential::Malformed(fault), _) => {
+                Err(Denial::MalformedCredentials(fault))
+            }
+            (Answerable::Anything, Credential::Absent, LoginBody::Json(body)) => {
                 Login::from_json(body).map_err(Denial::LoginBody)
             }
-            (Credential::Absent, Json::Partial) => Err(Denial::LoginBody(LoginBodyFault::TooLong)),
-            (Credential::Absent, Json::Absent)
-            | (Credential::Bearer(_) | Credential::Foreign, _) => Err(Denial::MissingCredentials),
+            (Answerable::Anything, Credential::Absent, LoginBody::Form(body)) => {
+                Login::from_form(body).map_err(Denial::LoginBody)
+            }
+            (Answerable::Anything, Credential::Absent, LoginBody::Partial) => {
+                Err(Denial::LoginBody(LoginBodyFault::TooLong))
+            }
+            (Answerable::Anything, Credential::Absent, LoginBody::Absent)
+            | (Answerable::Anything, Credential::Bearer(_) | Credential::Foreign, _) => {
+                Err(Denial::MissingCredentials)
+            }
         };
         match login {
             Ok(login) => Step::Login(Box::new(Attempt {
                 login,
-                form: request.reply,
+                form: request.form,
             })),
             Err(denial) => Step::Done(Decision::Deny(denial)),
         }
@@ -260,8 +272,9 @@ mod tests {
             path: Path::parse(path.as_bytes(), Tolerance::default()).unwrap(),
             credential: Credential::parse(authorization.iter().map(|value| value.as_bytes())),
             preflight: (method == "OPTIONS").then(|| Method::parse(b"GET").unwrap()),
-            json: Json::Absent,
-            reply: TokenForm::Plain,
+            body: LoginBody::Absent,
+            form: TokenForm::Plain,
+            answerable: Answerable::Anything,
         };
         match gate.judge(&request, NOW) {
             Step::Login(_) => "attempt".into(),

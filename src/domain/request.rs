@@ -20,10 +20,21 @@ pub struct Request<'a> {
     pub credential: Credential<'a>,
     /// What the client wants to do, where this is a CORS preflight (Fetch, 4.8).
     pub preflight: Option<Method<'a>>,
-    /// The body, where the gateway sent one and it is JSON.
-    pub json: Json<'a>,
+    /// The body, where the gateway sent one and it may be a login's.
+    pub body: LoginBody<'a>,
     /// The form in which the client wants a token.
-    pub reply: TokenForm,
+    pub form: TokenForm,
+    /// What the door can answer.
+    pub answerable: Answerable,
+}
+
+/// What a door can answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answerable {
+    /// Anything, a token to the client included.
+    Anything,
+    /// Whether the request may pass; what else a sub-request is answered does not reach the client.
+    Verdict,
 }
 
 /// The parts of a request that are read the same way at every door.
@@ -80,6 +91,12 @@ pub enum RequestFault {
     /// Two header entries of a name that must be alone.
     #[error("a header that must come once came twice")]
     DoubledHeader,
+    /// The gateway did not send, or doubled, a header that its door needs.
+    #[error("the gateway must send {0} exactly once")]
+    Dialect(&'static str),
+    /// The gateway named two different requests.
+    #[error("x-original-url and x-original-uri name different requests")]
+    TwoOriginals,
 }
 
 /// A request method: a token of RFC 9110, 5.6.2, compared with its case.
@@ -172,22 +189,25 @@ fn reg_name(name: &str) -> Option<&str> {
     well_formed.then_some(name)
 }
 
-/// The body of a request, as far as the gateway sent it.
+/// The body of a login, as far as the gateway sent it.
 #[derive(Clone, Copy)]
-pub enum Json<'a> {
-    /// None, or not JSON by its content type.
+pub enum LoginBody<'a> {
+    /// None, or of no type that a login has.
     Absent,
-    /// Whole.
-    Whole(&'a [u8]),
+    /// A JSON object.
+    Json(&'a [u8]),
+    /// A form (`application/x-www-form-urlencoded`).
+    Form(&'a [u8]),
     /// Cut short by the gateway.
     Partial,
 }
 
-impl fmt::Debug for Json<'_> {
+impl fmt::Debug for LoginBody<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Absent => "Absent",
-            Self::Whole(_) => "Whole(..)",
+            Self::Json(_) => "Json(..)",
+            Self::Form(_) => "Form(..)",
             Self::Partial => "Partial",
         })
     }
@@ -197,6 +217,12 @@ impl fmt::Debug for Json<'_> {
 #[must_use]
 pub fn is_json(content_type: &[u8]) -> bool {
     media_type(content_type).eq_ignore_ascii_case(b"application/json")
+}
+
+/// Whether a `Content-Type` names a form.
+#[must_use]
+pub fn is_form(content_type: &[u8]) -> bool {
+    media_type(content_type).eq_ignore_ascii_case(b"application/x-www-form-urlencoded")
 }
 
 fn media_type(value: &[u8]) -> &[u8] {

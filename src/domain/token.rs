@@ -315,6 +315,27 @@ impl Tokens {
     ///
     /// The first reason why it speaks for nobody. Claims are read only after the signature fits.
     pub fn verify(&self, compact: Compact<'_>, now: UnixTime) -> Result<Identity, TokenFault> {
+        let claims = self.genuine(compact)?;
+        self.check(&claims, now)
+    }
+
+    /// The claims of a token that speaks for somebody at `now`, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tokens::verify`].
+    pub fn claims(&self, compact: Compact<'_>, now: UnixTime) -> Result<Vec<u8>, TokenFault> {
+        let claims = self.genuine(compact)?;
+        self.check(&claims, now).map(|_| claims)
+    }
+
+    fn check(&self, claims: &[u8], now: UnixTime) -> Result<Identity, TokenFault> {
+        let claims = serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)?;
+        self.check_claims(claims, now)
+    }
+
+    /// What was signed with our key.
+    fn genuine(&self, compact: Compact<'_>) -> Result<Vec<u8>, TokenFault> {
         let parts = Parts::split(compact.expose()).ok_or(TokenFault::Parts)?;
         if self.own_header.as_deref() != Some(parts.header) {
             check_header(parts.header)?;
@@ -328,10 +349,9 @@ impl Tokens {
         if !matches!(genuine, Ok(true)) {
             return Err(TokenFault::Signature);
         }
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(parts.claims);
-        let claims = claims.map_err(|_| TokenFault::Claims)?;
-        let claims = serde_json::from_slice(&claims).map_err(|_| TokenFault::Claims)?;
-        self.check_claims(claims, now)
+        BASE64_URL_SAFE_NO_PAD
+            .decode(parts.claims)
+            .map_err(|_| TokenFault::Claims)
     }
 
     fn check_claims(&self, claims: Claims<'_>, now: UnixTime) -> Result<Identity, TokenFault> {

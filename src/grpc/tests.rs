@@ -7,9 +7,10 @@ use super::*;
 use crate::{
     domain::{
         account::{Identity, Roles, Username},
-        credential::{CredentialFault, LoginBodyFault, LoginFault},
-        decision::{Denial, Issued, Refusal, Unavailable},
+        credential::{Credential, CredentialFault, LoginBodyFault, LoginFault},
+        decision::{Issued, Refusal, Unavailable, reads_as_identity},
         path::PathFault,
+        request::TokenForm,
         token::{Secret, TokenFault, TokenTerms, Tokens, UnixTime},
     },
     wire::envoy::{
@@ -123,13 +124,13 @@ fn a_body_counts_where_it_is_json_and_whole() {
     let with = |headers: &[(&str, &[u8])], body: &'static str| {
         let mut http = check(headers);
         http.body = body.into();
-        format!("{:?}", request(&http).json)
+        format!("{:?}", request(&http).body)
     };
     let json: (&str, &[u8]) = ("content-type", b"application/json; charset=utf-8");
-    assert_eq!(with(&[json], "{}"), "Whole(..)");
+    assert_eq!(with(&[json], "{}"), "Json(..)");
     assert_eq!(
         with(&[json, ("x-envoy-auth-partial-body", b"false")], "{}"),
-        "Whole(..)"
+        "Json(..)"
     );
     assert_eq!(
         with(&[json, ("x-envoy-auth-partial-body", b"true")], "{}"),
@@ -344,6 +345,8 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             RequestFault::Host,
             RequestFault::Path(PathFault::DotSegment),
             RequestFault::DoubledHeader,
+            RequestFault::Dialect("x-original-method"),
+            RequestFault::TwoOriginals,
         ])
         .prop_map(Denial::Malformed),
         Just(Denial::TwoReadings),
@@ -365,9 +368,12 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             LoginBodyFault::TooLong,
             LoginBodyFault::Missing("username"),
             LoginBodyFault::NotText("password"),
+            LoginBodyFault::Doubled("username"),
             LoginBodyFault::Impossible("password"),
         ])
         .prop_map(Denial::LoginBody),
+        Just(Denial::LoginInSubRequest),
+        Just(Denial::UntrustedPeer),
         Just(Denial::MissingToken),
         Just(Denial::MalformedToken(CredentialFault::Token)),
         prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])

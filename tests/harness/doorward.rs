@@ -160,7 +160,7 @@ impl Home {
     /// If it does not say that it serves.
     pub async fn serve(self) -> Doorward {
         let mut process = Process::start("doorward", &mut self.command(&["serve"]), self.dir());
-        let (grpc, ops) = process
+        let (grpc, http, ops) = process
             .ready(async |process| {
                 let line = lines(process).find(|line| line["fields"]["message"] == "serving")?;
                 let address = |key: &str| -> SocketAddr {
@@ -169,13 +169,14 @@ impl Home {
                         .and_then(|address| address.parse().ok())
                         .unwrap_or_else(|| panic!("no address {key:?} in {line}"))
                 };
-                Some((address("grpc"), address("ops")))
+                Some((address("grpc"), address("http"), address("ops")))
             })
             .await;
         Doorward {
             process,
             home: self,
             grpc,
+            http,
             ops,
         }
     }
@@ -199,6 +200,8 @@ pub struct Doorward {
     home: Home,
     /// Where it listens for Envoy.
     pub grpc: SocketAddr,
+    /// Where it listens for other gateways, logins and `/validate`.
+    pub http: SocketAddr,
     /// Where it answers about its health.
     pub ops: SocketAddr,
 }
@@ -230,6 +233,7 @@ impl Doorward {
         };
         settings
             .env("DOORWARD_LISTEN__GRPC", "127.0.0.1:0")
+            .env("DOORWARD_LISTEN__HTTP", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__OPS", "127.0.0.1:0")
             .env("DOORWARD_LOG__FORMAT", "json")
             .env(
@@ -313,6 +317,7 @@ impl Doorward {
             mut process,
             home,
             grpc: _,
+            http: _,
             ops: _,
         } = self;
         process.signal(Signal::TERM);

@@ -24,6 +24,7 @@ mod database;
 mod docs;
 mod golden;
 mod grpc_client;
+mod http_port;
 mod login;
 mod paths;
 mod smoke;

@@ -1,0 +1,171 @@
+//! What every door reads of a client's headers, in one pass. Knows names, and nothing of what follows from them.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+
+use crate::domain::{
+    credential::Credential,
+    decision::{IDENTITY_HEADERS, reads_as_identity},
+    path::Tolerance,
+    request::{
+        Answerable, LoginBody, Method, Request, RequestFault, RequestLine, TokenForm, is_form,
+        is_json,
+    },
+    trust::Hops,
+};
+
+/// The headers that matter.
+#[derive(Debug, Default)]
+pub struct Headers<'a> {
+    authorization: [Option<&'a [u8]>; 2],
+    accept: Option<&'a [u8]>,
+    content_type: Option<&'a [u8]>,
+    origin: Option<&'a [u8]>,
+    announced: Option<&'a [u8]>,
+    partial: Option<&'a [u8]>,
+    request_id: Option<&'a [u8]>,
+    external_address: Option<&'a [u8]>,
+    forwarded_for: Option<&'a [u8]>,
+    doubled: bool,
+    /// Whether the gateway sent the request line as headers, as Envoy does where it sends all of them.
+    pub pseudo: bool,
+    /// Names that a service could take for the identity headers.
+    pub aliases: Vec<Bytes>,
+}
+
+impl<'a> Headers<'a> {
+    /// Takes one header. Names may come in any case.
+    pub fn see(&mut self, name: &[u8], value: &'a [u8]) {
+        let mut lower = [0; LONGEST_NAME];
+        let Some(lower) = lower.get_mut(..name.len()) else {
+            return;
+        };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        let (slot, alone) = match &*lower {
+            b"authorization" => {
+                let [first, second] = &mut self.authorization;
+                (if first.is_none() { first } else { second }, false)
+            }
+            b"accept" => (&mut self.accept, false),
+            b"x-request-id" => (&mut self.request_id, false),
+            b"x-forwarded-for" => (&mut self.forwarded_for, false),
+            b"x-envoy-external-address" => (&mut self.external_address, true),
+            b"content-type" => (&mut self.content_type, true),
+            b"origin" => (&mut self.origin, true),
+            b"access-control-request-method" => (&mut self.announced, true),
+            b"x-envoy-auth-partial-body" => (&mut self.partial, true),
+            b":path" => {
+                self.pseudo = true;
+                return;
+            }
+            other => {
+                let own = IDENTITY_HEADERS.iter().any(|own| own.as_bytes() == other);
+                if !own && reads_as_identity(other) {
+                    self.aliases.push(Bytes::copy_from_slice(other));
+                }
+                return;
+            }
+        };
+        let before = slot.replace(value);
+        self.doubled |= alone && before.is_some();
+    }
+
+    /// The client's credential.
+    #[must_use]
+    pub fn credential(&self) -> Credential<'a> {
+        Credential::parse(self.authorization.iter().flatten().copied())
+    }
+
+    /// `x-request-id`, or what stands in its place, as it may stand in a log: visible ASCII, or nothing.
+    #[must_use]
+    pub fn request_id(&self, otherwise: &'a [u8]) -> &'a str {
+        let id = self.request_id.unwrap_or(otherwise);
+        let id = id.get(..128).unwrap_or(id);
+        match id.iter().all(|byte| matches!(byte, b'!'..=b'~')) {
+            true => str::from_utf8(id).unwrap_or_default(),
+            false => "",
+        }
+    }
+
+    /// Where the request came from, beside the peer.
+    #[must_use]
+    pub fn hops(&self) -> Hops<'a> {
+        Hops {
+            peer: None,
+            external_address: self.external_address,
+            forwarded_for: self.forwarded_for,
+        }
+    }
+
+    /// The form of a login's body, by its content type alone.
+    #[must_use]
+    pub fn login_body(&self, body: &'a [u8]) -> LoginBody<'a> {
+        match (self.content_type, self.partial) {
+            (Some(of), _) if !is_json(of) && !is_form(of) => LoginBody::Absent,
+            (None, _) => LoginBody::Absent,
+            (Some(_), Some(b"true")) => LoginBody::Partial,
+            (Some(_), _) if body.is_empty() => LoginBody::Absent,
+            (Some(of), _) if is_json(of) => LoginBody::Json(body),
+            (Some(_), _) => LoginBody::Form(body),
+        }
+    }
+
+    /// The whole request.
+    ///
+    /// # Errors
+    ///
+    /// What is malformed, ambiguous or doubled.
+    pub fn request(
+        &self,
+        line: RequestLine<'a>,
+        tolerance: Tolerance,
+        body: &'a [u8],
+        answerable: Answerable,
+    ) -> Result<Request<'a>, RequestFault> {
+        let (method, host, path) = line.parse(tolerance)?;
+        if self.doubled {
+            return Err(RequestFault::DoubledHeader);
+        }
+        Ok(Request {
+            method,
+            host,
+            path,
+            credential: self.credential(),
+            preflight: match (method.as_str(), self.origin, self.announced) {
+                ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
+                _ => None,
+            },
+            body: self.login_body(body),
+            form: self.accept.map_or(TokenForm::Plain, TokenForm::accepted),
+            answerable,
+        })
+    }
+}
+
+/// Longer than any name that is looked for.
+const LONGEST_NAME: usize = 32;
+
+/// Every spelling that a service could take for an identity header, but for the header itself.
+#[must_use]
+pub fn aliases() -> &'static [Bytes] {
+    static ALIASES: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
+        let mut aliases = Vec::new();
+        for own in IDENTITY_HEADERS {
+            let parts: Vec<_> = own.split('-').collect();
+            let [first, second, third] = &*parts else {
+                continue;
+            };
+            for left in ['-', '_', '.'] {
+                for right in ['-', '_', '.'] {
+                    if (left, right) != ('-', '-') {
+                        aliases.push(format!("{first}{left}{second}{right}{third}").into());
+                    }
+                }
+            }
+        }
+        aliases
+    });
+    &ALIASES
+}

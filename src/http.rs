@@ -1,0 +1,262 @@
+//! The HTTP doors: one endpoint for each dialect in which a gateway asks, and the routes of our own. Contains no rule.
+//!
+//! Which dialect a request is in is told by its path alone: the headers of every other dialect come from the client.
+
+mod dialect;
+pub mod listener;
+
+use std::{error::Error, net::IpAddr, time::Duration};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Body,
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue},
+};
+use tokio::time::timeout;
+
+use self::dialect::Dialect;
+use crate::{
+    authorizer::{Authorizer, Trace},
+    domain::{
+        credential::{LoginBodyFault, MAX_LOGIN_BODY},
+        decision::{Answer, Decision, Denial, Issued, Realm},
+        path::Tolerance,
+        request::{Answerable, LoginBody, RequestLine},
+        trust::{ClientAddress, Hops, TrustedProxies},
+    },
+    headers::Headers,
+};
+
+/// The doors and routes of the HTTP port.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Decides.
+    pub authorizer: Authorizer,
+    /// The realm of challenges.
+    pub realm: Realm,
+    /// Which ambiguous paths are judged.
+    pub tolerance: Tolerance,
+    /// Who may ask at the doors.
+    pub trusted: TrustedProxies,
+    /// Where the address of a client is read from.
+    pub client_address: ClientAddress,
+    /// Where people log in, for gateways that send them there.
+    pub sign_in: Option<HeaderValue>,
+}
+
+/// How long the body of a login may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+impl Door {
+    /// Answers one request of a peer.
+    pub async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let path = request.uri().path();
+        if let Some(dialect) = Dialect::at(path) {
+            return self.judge(dialect, &request, peer).await;
+        }
+        match path {
+            "/login" => self.log_in(request, peer).await,
+            "/validate" => self.validate(&request, peer),
+            _ => plain(StatusCode::NOT_FOUND, "Not found"),
+        }
+    }
+
+    async fn judge<B>(
+        &self,
+        dialect: Dialect,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>> {
+        let headers = read(request.headers());
+        let line = dialect.line(request);
+        let trace = Trace {
+            door: dialect.name(),
+            request_id: headers.request_id(b""),
+            client: self.client(&headers, peer),
+            line: line.unwrap_or_default(),
+        };
+        let decision = if self.trusted.contains(peer) {
+            let question = line
+                .and_then(|line| headers.request(line, self.tolerance, b"", Answerable::Verdict));
+            match question {
+                Ok(question) => self.authorizer.decide(&question, trace).await,
+                Err(fault) => self.authorizer.refuse(fault, trace),
+            }
+        } else {
+            self.authorizer.deny(Denial::UntrustedPeer, trace)
+        };
+        dialect.encode(&decision, &headers, &self.realm, self.sign_in.as_ref())
+    }
+
+    async fn log_in<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (parts, body) = request.into_parts();
+        let headers = read(&parts.headers);
+        let trace = self.trace("login", &parts, &headers, peer);
+        if parts.method != Method::POST {
+            let denial = Denial::LoginMethod(vec!["POST".into()]);
+            return self.deny(denial, trace);
+        }
+        // Only its content type is looked at before it is read: credentials in the header need no body.
+        let expected = match headers.login_body(b"?") {
+            LoginBody::Absent => false,
+            LoginBody::Json(_) | LoginBody::Form(_) | LoginBody::Partial => {
+                parts.headers.get(hyper::header::AUTHORIZATION).is_none()
+            }
+        };
+        let body = match (expected, announced(&parts.headers)) {
+            (false, _) => Bytes::new(),
+            (true, Some(length)) if length > MAX_LOGIN_BODY => {
+                return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace);
+            }
+            (true, _) => {
+                let whole = Limited::new(body, MAX_LOGIN_BODY).collect();
+                match timeout(BODY_TIME, whole).await {
+                    Ok(Ok(whole)) => whole.to_bytes(),
+                    Ok(Err(_)) => {
+                        return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace);
+                    }
+                    Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
+                }
+            }
+        };
+        match headers.request(trace.line, self.tolerance, &body, Answerable::Anything) {
+            Ok(request) => match self.authorizer.log_in(&request, trace).await {
+                Decision::Issue(issued) => issue(&issued),
+                Decision::Deny(denial) => respond(denial.answer(&self.realm)),
+                // A login issues or denies; what else there may be passes nothing.
+                Decision::Allow(_) => respond(Denial::Nobody.answer(&self.realm)),
+            },
+            Err(fault) => self.deny(Denial::Malformed(fault), trace),
+        }
+    }
+
+    fn validate<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::POST | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+            let allow = HeaderValue::from_static("GET, POST");
+            response.headers_mut().insert(hyper::header::ALLOW, allow);
+            return response;
+        }
+        let headers = read(request.headers());
+        let trace = Trace {
+            door: "validate",
+            request_id: headers.request_id(b""),
+            client: self.client(&headers, peer),
+            line: line(request.method(), request.uri(), request.headers()),
+        };
+        match self.authorizer.validate(headers.credential(), trace) {
+            Ok(claims) => {
+                let mut response = Response::new(Full::from(claims));
+                let own = response.headers_mut();
+                let json = HeaderValue::from_static("application/json");
+                own.insert(hyper::header::CONTENT_TYPE, json);
+                own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
+                response
+            }
+            Err(denial) => respond(denial.answer_of_validate(&self.realm)),
+        }
+    }
+
+    fn deny(&self, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
+        let answer = denial.answer(&self.realm);
+        // The decision is the denial that went in; it is logged on the way.
+        let _ = self.authorizer.deny(denial, trace);
+        respond(answer)
+    }
+
+    fn trace<'a>(
+        &self,
+        door: &'static str,
+        parts: &'a hyper::http::request::Parts,
+        headers: &Headers<'a>,
+        peer: IpAddr,
+    ) -> Trace<'a> {
+        Trace {
+            door,
+            request_id: headers.request_id(b""),
+            client: self.client(headers, peer),
+            line: line(&parts.method, &parts.uri, &parts.headers),
+        }
+    }
+
+    /// Only a gateway of ours is believed where a client is.
+    fn client(&self, headers: &Headers<'_>, peer: IpAddr) -> Option<IpAddr> {
+        let peer = Some(peer);
+        match self.trusted.contains(peer?) {
+            true => self.client_address.of(Hops {
+                peer,
+                ..headers.hops()
+            }),
+            false => peer,
+        }
+    }
+}
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+fn read(headers: &HeaderMap) -> Headers<'_> {
+    let mut read = Headers::default();
+    for (name, value) in headers {
+        read.see(name.as_str().as_bytes(), value.as_bytes());
+    }
+    read
+}
+
+fn line<'a>(method: &'a Method, uri: &'a hyper::Uri, headers: &'a HeaderMap) -> RequestLine<'a> {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    RequestLine {
+        method: method.as_str().as_bytes(),
+        host: headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
+        target: target.as_bytes(),
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The token of a login; whoever asked this port is answered by it, whatever `login.reply` says to gateways.
+fn issue(issued: &Issued) -> Response<Full<Bytes>> {
+    respond(issued.answer())
+}
+
+fn respond(answer: Answer) -> Response<Full<Bytes>> {
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
+    let mut response = Response::new(Full::from(body.into_owned()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+    for (name, value) in headers {
+        insert(response.headers_mut(), name, &value);
+    }
+    response
+}
+
+/// Values are visible ASCII by construction; one that is not is left out rather than sent.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    insert(headers, "content-type", "text/plain; charset=utf-8");
+    headers.insert(hyper::header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+#[cfg(test)]
+mod tests;

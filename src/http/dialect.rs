@@ -1,0 +1,198 @@
+//! The dialects of sub-requests: which headers say what is asked about, and which answers a gateway can take.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{HeaderMap, Request, Response, StatusCode, header::HeaderValue};
+
+use super::{NO_STORE, insert, respond};
+use crate::{
+    domain::{
+        decision::{Admission, Answer, Decision, Denial, Forwarding, IDENTITY_HEADERS, Realm},
+        request::{RequestFault, RequestLine},
+    },
+    headers::{Headers, aliases},
+};
+
+/// How a gateway asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// nginx `auth_request` and ingress-nginx `auth-url`.
+    Nginx,
+    /// Traefik ForwardAuth, Caddy `forward_auth`, HAProxy.
+    Forward,
+    /// Envoy's HTTP ext_authz with `path_prefix: /auth/envoy`.
+    Envoy,
+}
+
+const ENVOY_PREFIX: &str = "/auth/envoy";
+
+impl Dialect {
+    /// The dialect of an endpoint.
+    pub(super) fn at(path: &str) -> Option<Self> {
+        match path {
+            "/auth/nginx" => Some(Self::Nginx),
+            "/auth/forward" => Some(Self::Forward),
+            _ => path
+                .strip_prefix(ENVOY_PREFIX)
+                .is_some_and(|rest| rest.starts_with('/'))
+                .then_some(Self::Envoy),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Forward => "forward",
+            Self::Envoy => "envoy-http",
+        }
+    }
+
+    /// What is asked about.
+    pub(super) fn line<B>(self, request: &Request<B>) -> Result<RequestLine<'_>, RequestFault> {
+        let headers = request.headers();
+        match self {
+            Self::Nginx => nginx(headers),
+            Self::Forward => {
+                if !matches!(
+                    once(headers, "x-forwarded-proto")?,
+                    b"http" | b"https" | b"ws" | b"wss"
+                ) {
+                    return Err(RequestFault::Dialect("x-forwarded-proto"));
+                }
+                Ok(RequestLine {
+                    method: once(headers, "x-forwarded-method")?,
+                    host: once(headers, "x-forwarded-host")?,
+                    target: once(headers, "x-forwarded-uri")?,
+                })
+            }
+            Self::Envoy => {
+                let target = request.uri().path_and_query().map(|target| target.as_str());
+                let target = target.and_then(|target| target.strip_prefix(ENVOY_PREFIX));
+                // In absolute form the path is not what follows the prefix that Envoy was told to send.
+                let origin_form = request.uri().authority().is_none();
+                Ok(RequestLine {
+                    method: request.method().as_str().as_bytes(),
+                    host: once(headers, "host")?,
+                    target: target.filter(|_| origin_form).unwrap_or("").as_bytes(),
+                })
+            }
+        }
+    }
+
+    /// What the gateway is told.
+    pub(super) fn encode(
+        self,
+        decision: &Decision,
+        headers: &Headers<'_>,
+        realm: &Realm,
+        sign_in: Option<&HeaderValue>,
+    ) -> Response<Full<Bytes>> {
+        match decision {
+            Decision::Allow(admission) => self.allow(admission, headers),
+            Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
+            // A sub-request is never asked to log anybody in; if it were, 200 would let the request pass.
+            Decision::Issue(_) => self.deny(Denial::LoginInSubRequest.answer(realm), sign_in),
+        }
+    }
+
+    /// Exactly 200: Envoy and the Gateway API take no other 2xx.
+    fn allow(self, admission: &Admission, headers: &Headers<'_>) -> Response<Full<Bytes>> {
+        let Admission {
+            caller,
+            authorization,
+        } = admission;
+        let mut response = Response::new(Full::default());
+        let own = response.headers_mut();
+        own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
+        for (name, value) in IDENTITY_HEADERS.into_iter().zip(caller.header_values()) {
+            insert(own, name, &value);
+        }
+        if self == Self::Envoy {
+            // Envoy shows some headers only, so that every alias may be there.
+            let hidden = aliases()
+                .iter()
+                .filter(|alias| !headers.aliases.contains(alias));
+            let mut remove: Vec<&[u8]> =
+                headers.aliases.iter().chain(hidden).map(|a| &**a).collect();
+            if *authorization == Forwarding::Strip {
+                remove.push(b"authorization");
+            }
+            if let Ok(value) = HeaderValue::from_bytes(&remove.join(&b", "[..])) {
+                own.insert("x-envoy-auth-headers-to-remove", value);
+            }
+        }
+        response
+    }
+
+    /// nginx makes a 500 of every status but 401 and 403.
+    fn deny(self, answer: Answer, sign_in: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+        let status = answer.status;
+        let mut response = respond(answer);
+        if self == Self::Nginx {
+            if response.status() != StatusCode::UNAUTHORIZED {
+                *response.status_mut() = StatusCode::FORBIDDEN;
+            }
+            let own = response.headers_mut();
+            own.insert("x-auth-status", HeaderValue::from(status));
+            if let (401, Some(sign_in)) = (status, sign_in) {
+                own.insert("x-auth-sign-in", sign_in.clone());
+            }
+        }
+        response
+    }
+}
+
+/// Cut, never parsed: of `http:///admin` and `http://a?b=/admin` a URL library makes other paths than nginx does. A host
+/// holds no slash, so the path begins at the first one.
+fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
+    let method = once(headers, "x-original-method")?;
+    let host = at_most_once(headers, "host")?.unwrap_or_default();
+    let uri = at_most_once(headers, "x-original-uri")?;
+    let Some(url) = at_most_once(headers, "x-original-url")? else {
+        let target = uri.ok_or(RequestFault::Dialect("x-original-uri"))?;
+        return Ok(RequestLine {
+            method,
+            host,
+            target,
+        });
+    };
+    let fault = RequestFault::Dialect("x-original-url");
+    let rest = [&b"http://"[..], b"https://"]
+        .into_iter()
+        .find_map(|scheme| url.strip_prefix(scheme))
+        .ok_or(fault)?;
+    let slash = rest.iter().position(|byte| *byte == b'/').ok_or(fault)?;
+    let (named, target) = rest.split_at_checked(slash).ok_or(fault)?;
+    match uri {
+        // Of two headers one may be the client's. The paths must agree; a host that two headers name differently is
+        // no host, so that a rule for a host is not decided by the client.
+        Some(uri) if uri != target => Err(RequestFault::TwoOriginals),
+        Some(_) if named != host => Ok(RequestLine {
+            method,
+            host: b"",
+            target,
+        }),
+        Some(_) | None => Ok(RequestLine {
+            method,
+            host: named,
+            target,
+        }),
+    }
+}
+
+fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8], RequestFault> {
+    at_most_once(headers, name)?
+        .filter(|value| !value.is_empty())
+        .ok_or(RequestFault::Dialect(name))
+}
+
+fn at_most_once<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'a [u8]>, RequestFault> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(_), Some(_)) => Err(RequestFault::Dialect(name)),
+        (value, _) => Ok(value.map(HeaderValue::as_bytes)),
+    }
+}
