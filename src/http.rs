@@ -5,9 +5,9 @@
 mod dialect;
 pub mod listener;
 
-use std::{error::Error, net::IpAddr, time::Duration};
+use std::{error::Error, net::IpAddr, pin::pin, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -48,6 +48,9 @@ pub struct Door {
 
 /// How long the body of a login may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The most bytes of a body that is too long that are read, to be thrown away.
+const MAX_DRAINED: usize = 128 * 1024;
 
 impl Door {
     /// Answers one request of a peer.
@@ -111,21 +114,14 @@ impl Door {
                 parts.headers.get(hyper::header::AUTHORIZATION).is_none()
             }
         };
-        let body = match (expected, announced(&parts.headers)) {
-            (false, _) => Bytes::new(),
-            (true, Some(length)) if length > MAX_LOGIN_BODY => {
-                return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace);
+        let body = if expected {
+            match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {
+                Ok(Some(body)) => body,
+                Ok(None) => return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace),
+                Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
             }
-            (true, _) => {
-                let whole = Limited::new(body, MAX_LOGIN_BODY).collect();
-                match timeout(BODY_TIME, whole).await {
-                    Ok(Ok(whole)) => whole.to_bytes(),
-                    Ok(Err(_)) => {
-                        return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace);
-                    }
-                    Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
-                }
-            }
+        } else {
+            Vec::new()
         };
         match headers.request(trace.line, self.tolerance, &body, Answerable::Anything) {
             Ok(request) => match self.authorizer.log_in(&request, trace).await {
@@ -221,6 +217,31 @@ fn line<'a>(method: &'a Method, uri: &'a hyper::Uri, headers: &'a HeaderMap) -> 
 
 fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The whole body of a login, or nothing where it is too long or breaks off.
+///
+/// What is too long is read to its end if that is near: a connection that is closed with bytes unread is reset, and
+/// then the gateway sees no answer.
+async fn whole<B>(body: B, announced: Option<usize>) -> Option<Vec<u8>>
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    if announced.is_some_and(|length| length > MAX_DRAINED) {
+        return None;
+    }
+    let mut body = pin!(Limited::new(body, MAX_DRAINED));
+    let mut whole = Vec::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(mut piece) = frame.ok()?.into_data() {
+            length += piece.remaining();
+            if length <= MAX_LOGIN_BODY {
+                whole.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+            }
+        }
+    }
+    (length <= MAX_LOGIN_BODY).then_some(whole)
 }
 
 /// The token of a login; whoever asked this port is answered by it, whatever `login.reply` says to gateways.

@@ -52,6 +52,14 @@ impl EnvoyConfig {
         )
     }
 
+    /// The HTTP port of Doorward is there.
+    pub fn doorward_http(self, address: SocketAddr) -> Self {
+        self.replace(
+            "port_value: 9002 }",
+            &format!("port_value: {} }}", address.port()),
+        )
+    }
+
     /// The service is there.
     pub fn service(self, address: SocketAddr) -> Self {
         self.replace(

@@ -1,7 +1,6 @@
 //! A private MariaDB that can be killed, stopped and brought back.
 
 use std::{
-    env,
     ffi::OsString,
     fs,
     net::SocketAddr,
@@ -15,7 +14,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
-use super::{Process, free_address};
+use super::{Process, free_address, program};
 
 const DATABASE: &str = "auth";
 const USER: &str = "auth_user";
@@ -254,16 +253,4 @@ fn option(name: &str, path: &Path) -> OsString {
     let mut option = OsString::from(format!("--{name}="));
     option.push(path);
     option
-}
-
-/// Debian keeps servers where only the path of root looks.
-fn program(name: &str) -> PathBuf {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
-        .unwrap_or_else(|| {
-            panic!("{name} is not installed: run `make test`, which says what is needed")
-        })
 }

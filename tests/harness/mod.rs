@@ -20,6 +20,7 @@ mod doorward;
 mod envoy;
 mod mariadb;
 mod process;
+mod proxies;
 mod service;
 
 use std::{
@@ -34,6 +35,7 @@ pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use mariadb::MariaDb;
 pub use process::Process;
+pub use proxies::{Gateway, Proxy};
 pub use service::Service;
 
 /// How long a part may take to start.
@@ -78,6 +80,18 @@ pub fn tool(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// Debian keeps servers where only the path of root looks.
+pub fn program(name: &str) -> PathBuf {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!("{name} is not installed: run `make test`, which says what is needed")
+        })
 }
 
 /// The root of the repository.

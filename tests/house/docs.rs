@@ -148,6 +148,7 @@ async fn every_block_of_commands_does_what_it_says() {
     let ports = [
         (":8080", front.envoy.edge.port()),
         (":9001", front.doorward.grpc.port()),
+        (":9002", front.doorward.http.port()),
     ];
     let mut known = 0;
     for block in blocks("sh") {
@@ -156,6 +157,10 @@ async fn every_block_of_commands_does_what_it_says() {
             // `every_make_target_exists`, the smoke test of the demo, and whoever runs this.
         } else if block.contains("-- serve") {
             assert_eq!(block, "cargo run --release -- serve\n");
+        } else if block.contains("/validate") {
+            let said = run(&block, &dir, &variables, &ports);
+            assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 2, "{said}");
+            assert!(said.contains("\"username\":\"bob\""), "{said}");
         } else if block.contains("curl -i -X POST") {
             let said = run(
                 &format!("{block}\necho\necho \"is:$TOKEN\""),
@@ -245,6 +250,11 @@ async fn every_block_of_commands_does_what_it_says() {
 fn every_file_the_documents_name_exists() {
     for document in ["README.md", "ARCHITECTURE.md"] {
         let text = fs::read_to_string(repository().join(document)).unwrap();
+        for link in text.split("](").skip(1) {
+            let link = link.split(')').next().unwrap();
+            let there = link.starts_with("https://") || repository().join(link).exists();
+            assert!(there, "{document} links to {link}");
+        }
         for part in text.split('`').skip(1).step_by(2) {
             let file = part.strip_prefix("src/").unwrap_or(part);
             let is_file = ["rs", "toml", "yaml"]

@@ -27,6 +27,7 @@ mod grpc_client;
 mod http_port;
 mod login;
 mod paths;
+mod proxies;
 mod smoke;
 mod spoofing;
 mod streaming;

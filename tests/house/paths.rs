@@ -6,7 +6,7 @@ use crate::{
     harness::{Envoy, EnvoyConfig, Reply, send_bytes},
 };
 
-const TRICKS: [&str; 22] = [
+pub const TRICKS: [&str; 23] = [
     "//admin/users",
     "/%61dmin/users",
     "/%2561dmin/users",
@@ -26,6 +26,7 @@ const TRICKS: [&str; 22] = [
     "/admin%00/users",
     "/admin%/users",
     "/healthz/../admin/users",
+    "/healthz%3f/../admin/users",
     "/healthz%2f..%2fadmin/users",
     "/healthz;/../admin/users",
     "/admin#/users",
