@@ -31,7 +31,7 @@ lint: compiler ## Check format and lints
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Compare the cost of a check with that of a server that does nothing
+bench: compiler needs $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete ## Compare the cost of a check with that of a server that does nothing
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench
 
@@ -75,6 +75,15 @@ $(XDS_PROTOS): tests/tools/xds-protos.txt
 	$(call fetch,xds-protos)
 	@mv $(TOOLS)/xds-protos.part/content $(TOOLS)/xds-protos
 	@rm -r $(TOOLS)/xds-protos.part
+	@touch $@
+
+$(TOOLS)/flask/.complete: tests/tools/flask.txt
+	@tests/tools/need $(TOOLS_NEED)
+	@rm -rf $(TOOLS)/flask
+	@echo "Fetching Flask into $(TOOLS), for the benchmark"
+	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
+		--target $(TOOLS)/flask -r tests/tools/flask.txt \
+		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
 .PHONY: help demo test lint deny bench tools compiler needs

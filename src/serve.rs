@@ -24,8 +24,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
@@ -111,6 +110,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let http = bind(settings.http, "listen.http").await?;
     let ops = bind(settings.ops, "listen.ops").await?;
     let (grpc_at, http_at, ops_at) = (grpc.local_addr()?, http.local_addr()?, ops.local_addr()?);
+    // `Server::tcp_nodelay` is for listeners that tonic binds itself; without it answers wait for acknowledgements.
+    let grpc = TcpIncoming::from(grpc).with_nodelay(Some(true));
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter
         .set_serving::<AuthorizationServer<grpc::Door>>()
@@ -119,7 +120,6 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     let (stop, stopped) = watch::channel(());
 
     let checks = Server::builder()
-        .tcp_nodelay(true)
         .max_concurrent_streams(MAX_STREAMS)
         .http2_max_header_list_size(MAX_CALL_HEADERS)
         // tonic lifts both of hyper's limits where they are not set (RUSTSEC-2024-0003, CVE-2023-44487).
@@ -130,7 +130,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(grpc), changed(stopped.clone()));
+        .serve_with_incoming_shutdown(grpc, changed(stopped.clone()));
     let questions = move |request, peer: SocketAddr| {
         let door = Arc::clone(&http_door);
         async move { door.answer(request, peer.ip()).await }

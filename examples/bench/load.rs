@@ -37,12 +37,11 @@ pub trait Load {
 pub struct Checks {
     sender: SendRequest<Bytes>,
     call: Call,
+    streams: u16,
 }
 
 impl Checks {
-    const STREAMS: usize = 32;
-
-    pub async fn open(address: SocketAddr, check: &Bytes) -> anyhow::Result<Self> {
+    pub async fn open(address: SocketAddr, check: &Bytes, streams: u16) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = h2::client::handshake(stream).await?;
@@ -51,6 +50,7 @@ impl Checks {
         Ok(Self {
             sender,
             call: Call::new(check)?,
+            streams,
         })
     }
 }
@@ -59,7 +59,7 @@ impl Load for Checks {
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
         let mut streams = JoinSet::new();
         let end = Instant::now() + length;
-        for _ in 0..Self::STREAMS {
+        for _ in 0..self.streams {
             let (mut sender, call) = (self.sender.clone(), self.call.clone());
             streams.spawn(async move {
                 let mut answers = 0;
@@ -77,29 +77,30 @@ impl Load for Checks {
     }
 }
 
-/// HTTP/1.1 connections that are kept open, with one request at a time on each.
+/// HTTP/1.1 connections with one request at a time on each; kept open as long as the server does.
 pub struct Browsers {
+    address: SocketAddr,
     connections: Vec<http1::SendRequest<Empty<Bytes>>>,
     request: Request<Empty<Bytes>>,
 }
 
 impl Browsers {
-    const CONNECTIONS: usize = 16;
-
-    pub async fn open(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
+    pub async fn open(
+        address: SocketAddr,
+        path: &str,
+        token: &str,
+        count: u16,
+    ) -> anyhow::Result<Self> {
         let mut connections = Vec::new();
-        for _ in 0..Self::CONNECTIONS {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(connection);
-            connections.push(sender);
+        for _ in 0..count {
+            connections.push(connect(address).await?);
         }
-        let mut request = Request::get(PATH).header("host", HOST);
+        let mut request = Request::get(path).header("host", HOST);
         for (name, value) in BROWSER {
             request = request.header(name, value);
         }
         Ok(Self {
+            address,
             connections,
             request: request
                 .header("authorization", format!("Bearer {token}"))
@@ -108,17 +109,33 @@ impl Browsers {
     }
 }
 
+async fn connect(address: SocketAddr) -> anyhow::Result<http1::SendRequest<Empty<Bytes>>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with its sender, and what goes wrong in it is told by the requests.
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
 impl Load for Browsers {
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
         let mut browsers = JoinSet::new();
         let end = Instant::now() + length;
         for mut connection in self.connections.drain(..) {
-            let request = self.request.clone();
+            let (address, request) = (self.address, self.request.clone());
             browsers.spawn(async move {
                 let mut answers = 0;
                 while Instant::now() < end && answers < MOST {
-                    connection.ready().await?;
-                    let answer = connection.send_request(request.clone()).await?;
+                    // gunicorn closes after every answer.
+                    if connection.ready().await.is_err() {
+                        connection = connect(address).await?;
+                    }
+                    let answer = match connection.try_send_request(request.clone()).await {
+                        Ok(answer) => answer,
+                        Err(unsent) if unsent.message().is_some() => continue,
+                        Err(fault) => return Err(fault.into_error().into()),
+                    };
                     let status = answer.status();
                     answer.into_body().collect().await?;
                     ensure!(status == StatusCode::OK, "a request was refused: {status}");
@@ -215,16 +232,15 @@ const PREFIX: usize = 5;
 pub async fn log_in(address: SocketAddr) -> anyhow::Result<String> {
     let pair = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
     let check = encode("POST", "/login", &format!("Basic {pair}"))?;
-    let mut checks = Checks::open(address, &check).await?;
+    let mut checks = Checks::open(address, &check, 1).await?;
     let answer = timeout(LATE, checks.call.make(&mut checks.sender)).await??;
     let Some(HttpResponse::DeniedResponse(login)) = answer.http_response else {
         bail!("Doorward has not answered the login itself");
     };
-    let token = String::from_utf8(login.body.into())?;
-    let status = login.status.map(|status| status.code);
-    ensure!(status == Some(200), "the login was refused: {token}");
-    eprintln!("{token:?}");
-    Ok(token)
+    let login: Value = serde_json::from_slice(&login.body)
+        .with_context(|| format!("the login was refused: {:?}", login.body))?;
+    let token = login.get("access_token").and_then(Value::as_str);
+    Ok(token.context("a login without a token")?.to_owned())
 }
 
 /// A check of a request with this token, ready to be sent.
@@ -232,7 +248,7 @@ pub fn check(token: &str) -> anyhow::Result<Bytes> {
     encode("GET", PATH, &format!("Bearer {token}"))
 }
 
-const PATH: &str = "/profile?tab=orders";
+pub const PATH: &str = "/profile?tab=orders";
 const HOST: &str = "gateway.example";
 const BROWSER: [(&str, &str); 4] = [
     (
@@ -253,9 +269,9 @@ fn encode(method: &str, path: &str, authorization: &str) -> anyhow::Result<Bytes
         ":path": path,
         ":scheme": "http",
         "authorization": authorization,
-        "x-forwarded-for": "127.0.0.1",
+        "x-envoy-external-address": "192.0.2.7",
+        "x-forwarded-for": "192.0.2.7",
         "x-forwarded-proto": "http",
-        "x-envoy-internal": "true",
         "x-request-id": id,
     });
     if let Value::Object(headers) = &mut headers {

@@ -1,7 +1,9 @@
-//! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK.
+//! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK, directly over gRPC and
+//! behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and `/validate`, as a
+//! ratio to a Flask service of the kind it replaces.
 //!
-//! Both answer the same load, directly over gRPC and behind a real Envoy, in short rounds by turns, so that whatever
-//! else the machine does hits both alike.
+//! Both sides of a ratio answer the same load in short rounds by turns, so that whatever else the machine does hits both
+//! alike.
 
 #![allow(
     missing_docs,
@@ -13,13 +15,16 @@
 )]
 
 mod cost;
+mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod load;
 mod null;
 
 use std::{
-    env, fs, panic,
+    env, fs,
+    net::SocketAddr,
+    panic,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -32,7 +37,7 @@ use serde_json::json;
 use tokio::{runtime::Runtime, time::sleep};
 
 use cost::Cost;
-use load::{Browsers, Checks, Load};
+use load::{Browsers, Checks, Load, PATH};
 use null::Null;
 
 /// Compares the cost of Doorward's check with that of a server that always answers OK.
@@ -50,11 +55,28 @@ struct Arguments {
     /// Rounds for each of the two, in each of the two ways
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// Ask in this way alone
+    #[arg(long, value_enum)]
+    way: Option<Way>,
+    /// Checks under way at once on the one connection, directly
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=100))]
+    streams: u16,
+    /// Connections to Envoy, with one request under way on each
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    connections: u16,
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(subcommand)]
     part: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Way {
+    Directly,
+    Envoy,
+    Nginx,
+    Flask,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -110,38 +132,109 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     };
 
     let token = load::log_in(doorward.grpc).await?;
-    let check = load::check(&token)?;
-    let direct = compare(
-        arguments,
-        "directly",
-        Pair {
-            null: (null.pid(), Checks::open(null.address, &check).await?),
-            doorward: (doorward.pid(), Checks::open(doorward.grpc, &check).await?),
-        },
-    )
-    .await?;
-
-    let envoys = Pair {
-        null: Envoy::start(Envoy::NEWEST, &gateway(null.address)).await,
-        doorward: Envoy::start(Envoy::NEWEST, &gateway(doorward.grpc)).await,
-    };
-    let through = compare(
-        arguments,
-        "through Envoy",
-        Pair {
-            null: (null.pid(), Browsers::open(envoys.null.edge, &token).await?),
-            doorward: (
-                doorward.pid(),
-                Browsers::open(envoys.doorward.edge, &token).await?,
+    let mut lines = Vec::new();
+    let wanted = |way| arguments.way.is_none_or(|only| only == way);
+    if wanted(Way::Directly) {
+        let check = load::check(&token)?;
+        let open = async |address| Checks::open(address, &check, arguments.streams).await;
+        let rounds = compare(
+            arguments,
+            "directly",
+            Pair {
+                null: (null.pid(), open(null.address).await?),
+                doorward: (doorward.pid(), open(doorward.grpc).await?),
+            },
+        )
+        .await?;
+        lines.extend([
+            Line::new(
+                "direct_per_second",
+                "directly, to a null authorizer",
+                &rounds,
+                RATE,
             ),
-        },
-    )
-    .await?;
+            Line::new("direct_cpu_micros", "", &rounds, CPU),
+        ]);
+    }
+    if wanted(Way::Envoy) {
+        let envoy = async |address| Envoy::start(Envoy::NEWEST, &gateway(address)).await;
+        let (before_null, before_doorward) =
+            (envoy(null.address).await, envoy(doorward.grpc).await);
+        let open = async |envoy: &Envoy| browsers(arguments, envoy.edge, PATH, &token).await;
+        let rounds = compare(
+            arguments,
+            "through Envoy",
+            Pair {
+                null: (null.pid(), open(&before_null).await?),
+                doorward: (doorward.pid(), open(&before_doorward).await?),
+            },
+        )
+        .await?;
+        lines.extend([
+            Line::new(
+                "envoy_per_second",
+                "through Envoy, to a null authorizer",
+                &rounds,
+                RATE,
+            ),
+            Line::new("envoy_cpu_micros", "", &rounds, CPU),
+        ]);
+    }
+
+    if wanted(Way::Nginx) {
+        let answering = gateways::answering_nginx().await;
+        let asking = gateways::nginx(doorward.http).await;
+        for (key, way, other) in [
+            (
+                "nginx_to_nginx_per_second",
+                "through nginx, to an nginx that answers 204",
+                gateways::nginx(answering.edge).await,
+            ),
+            (
+                "nginx_to_itself_per_second",
+                "through nginx, to a 204 of its own",
+                gateways::static_nginx().await,
+            ),
+        ] {
+            let rounds = compare(
+                arguments,
+                way,
+                Pair {
+                    null: (
+                        other.pid(),
+                        browsers(arguments, other.edge, PATH, &token).await?,
+                    ),
+                    doorward: (
+                        asking.pid(),
+                        browsers(arguments, asking.edge, PATH, &token).await?,
+                    ),
+                },
+            )
+            .await?;
+            lines.push(Line::new(key, way, &rounds, RATE));
+        }
+    }
+    if wanted(Way::Flask) {
+        let secret = doorward.home().dir().join("data/jwt.secret");
+        let flask = gateways::Flask::start(&secret).await?;
+        let validate = async |address| browsers(arguments, address, "/validate", &token).await;
+        let rounds = compare(
+            arguments,
+            "/validate",
+            Pair {
+                null: (flask.pid(), validate(flask.address).await?),
+                doorward: (doorward.pid(), validate(doorward.http).await?),
+            },
+        )
+        .await?;
+        flask.stop().await;
+        let way = "/validate, to Flask under gunicorn";
+        lines.push(Line::new("validate_per_second", way, &rounds, RATE));
+    }
 
     let report = Report {
         machine,
-        direct,
-        through,
+        lines,
         at_rest,
     };
     match arguments.output {
@@ -149,6 +242,15 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         Output::Json => report.json(arguments),
     }
     Ok(())
+}
+
+async fn browsers(
+    arguments: &Arguments,
+    edge: SocketAddr,
+    path: &str,
+    token: &str,
+) -> anyhow::Result<Browsers> {
+    Browsers::open(edge, path, token, arguments.connections).await
 }
 
 /// How long a server is left alone before its memory is looked at.
@@ -170,7 +272,7 @@ fn binary(arguments: &Arguments) -> PathBuf {
 }
 
 /// The committed configuration of Envoy, except that Envoy itself stands in for the service.
-fn gateway(authorizer: std::net::SocketAddr) -> EnvoyConfig {
+fn gateway(authorizer: SocketAddr) -> EnvoyConfig {
     const ALL: &str = "- match: { prefix: / }";
     const ANSWERED: &str = "- match: { prefix: / }
                           direct_response: { status: 200 }
@@ -236,10 +338,15 @@ async fn round<L: Load>((pid, load): &mut (u32, L), length: Duration) -> anyhow:
     })
 }
 
+/// What is compared, and where a round has it.
+type Measure = (&'static str, fn(&Round) -> f64);
+
+const RATE: Measure = ("answers per second", |round| round.per_second);
+const CPU: Measure = ("CPU µs of a check", |round| round.cpu_per_request);
+
 struct Report {
     machine: String,
-    direct: Vec<Pair<Round>>,
-    through: Vec<Pair<Round>>,
+    lines: Vec<Line>,
     /// Bytes.
     at_rest: Pair<u64>,
 }
@@ -263,9 +370,10 @@ struct Ratio {
 
 impl Line {
     fn new(
-        (key, way, what): (&'static str, &'static str, &'static str),
+        key: &'static str,
+        way: &'static str,
         rounds: &[Pair<Round>],
-        value: impl Fn(&Round) -> f64,
+        (what, value): Measure,
     ) -> Self {
         let values =
             |side: fn(&Pair<Round>) -> &Round| sorted(rounds.iter().map(|pair| value(side(pair))));
@@ -307,38 +415,11 @@ fn median(sorted: &[f64]) -> f64 {
 }
 
 impl Report {
-    fn lines(&self) -> [Line; 4] {
-        let rate = |round: &Round| round.per_second;
-        let cpu = |round: &Round| round.cpu_per_request;
-        [
-            Line::new(
-                ("direct_per_second", "directly", "checks per second"),
-                &self.direct,
-                rate,
-            ),
-            Line::new(
-                ("direct_cpu_micros", "", "CPU µs of a check"),
-                &self.direct,
-                cpu,
-            ),
-            Line::new(
-                ("envoy_per_second", "through Envoy", "requests per second"),
-                &self.through,
-                rate,
-            ),
-            Line::new(
-                ("envoy_cpu_micros", "", "CPU µs of a check"),
-                &self.through,
-                cpu,
-            ),
-        ]
-    }
-
     fn table(&self, arguments: &Arguments) {
         let mut table = Table::new();
         table.load_style(NOTHING);
-        table.set_header(["", "", "null", "Doorward", "ratio", "rounds"]);
-        for line in self.lines() {
+        table.set_header(["", "", "other", "Doorward", "ratio", "rounds"]);
+        for line in &self.lines {
             let number = |value: f64| {
                 let places = if value < 1000.0 { 1 } else { 0 };
                 format!("{value:.places$}")
@@ -378,7 +459,7 @@ impl Report {
     }
 
     fn json(&self, arguments: &Arguments) {
-        let lines = self.lines().into_iter().map(|line| {
+        let lines = self.lines.iter().map(|line| {
             let Ratio {
                 median,
                 least,

@@ -2,9 +2,13 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
+use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, SeqAccess, Visitor},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -115,7 +119,7 @@ pub struct TokenTerms {
 /// Issues and verifies tokens with one key.
 pub struct Tokens {
     encoding: EncodingKey,
-    decoding: DecodingKey,
+    verifying: hmac::Key,
     terms: TokenTerms,
     /// The first part of every token issued here.
     own_header: Option<String>,
@@ -250,11 +254,45 @@ struct Claims<'a> {
     jti: Cow<'a, str>,
 }
 
-#[derive(Serialize, Deserialize)]
+/// One name, or a list of them (RFC 7519, 4.1.3).
+#[derive(Serialize)]
 #[serde(untagged)]
 enum Audience<'a> {
-    One(#[serde(borrow)] Cow<'a, str>),
-    Several(#[serde(borrow)] Vec<Cow<'a, str>>),
+    One(Cow<'a, str>),
+    Several(Vec<Cow<'a, str>>),
+}
+
+// An untagged enum would keep a copy of the value for every form it could have.
+impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Audience<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_borrowed_str<E>(self, one: &'de str) -> Result<Self::Value, E> {
+                Ok(Audience::One(one.into()))
+            }
+
+            fn visit_str<E>(self, one: &str) -> Result<Self::Value, E> {
+                Ok(Audience::One(one.to_owned().into()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut several = Vec::new();
+                while let Some(one) = list.next_element()? {
+                    several.push(one);
+                }
+                Ok(Audience::Several(several))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 impl Audience<'_> {
@@ -273,7 +311,7 @@ impl Tokens {
         let header = serde_json::to_vec(&Header::new(Algorithm::HS256));
         Self {
             encoding: EncodingKey::from_secret(&secret.0),
-            decoding: DecodingKey::from_secret(&secret.0),
+            verifying: hmac::Key::new(hmac::HMAC_SHA256, &secret.0),
             terms,
             own_header: header.ok().map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)),
         }
@@ -340,13 +378,12 @@ impl Tokens {
         if self.own_header.as_deref() != Some(parts.header) {
             check_header(parts.header)?;
         }
-        let genuine = jsonwebtoken::crypto::verify(
-            parts.signature,
-            parts.signed.as_bytes(),
-            &self.decoding,
-            Algorithm::HS256,
-        );
-        if !matches!(genuine, Ok(true)) {
+        // The key is prepared once; jsonwebtoken would prepare it for every token.
+        let mut signature = [0; HS256];
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut signature);
+        let genuine = length == Ok(HS256)
+            && hmac::verify(&self.verifying, parts.signed.as_bytes(), &signature).is_ok();
+        if !genuine {
             return Err(TokenFault::Signature);
         }
         BASE64_URL_SAFE_NO_PAD
@@ -405,6 +442,9 @@ impl fmt::Debug for Tokens {
             .finish_non_exhaustive()
     }
 }
+
+/// The bytes of a signature by HS256.
+const HS256: usize = 32;
 
 struct Parts<'a> {
     header: &'a str,

@@ -160,6 +160,11 @@ impl Envoy {
         client::send(self.admin, "GET", path, &[], "").await
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Its log.
     pub fn log(&self) -> String {
         self.process.stderr()

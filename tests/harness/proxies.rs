@@ -129,6 +129,14 @@ enum Running {
 }
 
 impl Proxy {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        match &self.running {
+            Running::Envoy(envoy) => envoy.pid(),
+            Running::Program(process, _) => process.pid(),
+        }
+    }
+
     /// What it said so far.
     pub fn log(&self) -> String {
         match &self.running {

@@ -1,0 +1,224 @@
+//! Bytes -> `CheckRequest` -> judgement -> `CheckResponse`, without waiting and without a user table.
+
+#![no_main]
+
+use std::{collections::BTreeSet, sync::LazyLock};
+
+use doorward::{
+    domain::{
+        decision::{
+            Caller, Decision, Denial, Forwarding, IDENTITY_HEADERS, Realm, reads_as_identity,
+        },
+        gate::{Gate, Step},
+        path::Tolerance,
+    },
+    grpc::{decode, encode},
+    wire::envoy::service::auth::v3::{
+        CheckRequest, CheckResponse, OkHttpResponse, attribute_context::HttpRequest,
+        check_response::HttpResponse,
+    },
+};
+use doorward_fuzz::{ADMIN, NOW, PLAIN, gate};
+use libfuzzer_sys::fuzz_target;
+use percent_encoding::percent_decode;
+use prost::Message as _;
+
+static GATE: LazyLock<Gate> = LazyLock::new(gate);
+static REALM: LazyLock<Realm> = LazyLock::new(|| Realm::parse("doorward").unwrap());
+
+const RELAXED: Tolerance = Tolerance {
+    encoded_slash: true,
+    encoded_percent: true,
+    semicolon: true,
+    double_slash: true,
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(check) = CheckRequest::decode(bytes) else {
+        return;
+    };
+    let http = check.attributes.and_then(|all| all.request?.http);
+    let Some(http) = http else {
+        return;
+    };
+    for tolerance in [Tolerance::default(), RELAXED] {
+        judge(&http, tolerance);
+    }
+});
+
+fn judge(http: &HttpRequest, tolerance: Tolerance) {
+    let (request, extra) = decode(http, tolerance);
+    let decision = match request.map(|request| GATE.judge(&request, NOW)) {
+        Err(fault) => Decision::Deny(Denial::Malformed(fault)),
+        Ok(Step::Login(attempt)) => {
+            assert!(!attempt.login.username.as_str().is_empty());
+            assert!(!attempt.login.password.expose().is_empty());
+            return;
+        }
+        Ok(Step::Done(decision)) => decision,
+    };
+    let bytes = encode(&decision, &extra, &REALM).encode_to_vec();
+    let response = CheckResponse::decode(&*bytes).unwrap();
+    let code = response.status.unwrap().code;
+    match (&decision, response.http_response.unwrap()) {
+        (Decision::Allow(admission), HttpResponse::OkResponse(ok)) => {
+            assert_eq!(code, 0);
+            may_pass(http, &admission.caller);
+            nothing_spoofed(http, &admission.caller, admission.authorization, &ok);
+        }
+        (Decision::Deny(_), HttpResponse::DeniedResponse(denied)) => {
+            assert_ne!(code, 0, "Envoy would let it pass");
+            assert!((400..600).contains(&denied.status.unwrap().code));
+        }
+        (Decision::Allow(_) | Decision::Deny(_) | Decision::Issue(_), _) => {
+            panic!("code {code} and an answer that does not fit it")
+        }
+    }
+}
+
+/// Whoever passes has shown what every reading of the path demands.
+fn may_pass(http: &HttpRequest, caller: &Caller) {
+    let shown = credential(http);
+    let bearer = |token: &str| {
+        shown.as_deref().is_some_and(|value| {
+            let value = std::str::from_utf8(value).unwrap_or_default();
+            let (scheme, rest) = value.split_once(' ').unwrap_or_default();
+            scheme.eq_ignore_ascii_case("bearer") && rest.trim_start_matches(' ') == token
+        })
+    };
+    let under = |path: &str, prefix: &str| {
+        path.strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let is_admin = match caller {
+        Caller::Known(identity) => {
+            let is_admin = identity.roles.admin();
+            assert!(bearer(if is_admin { ADMIN } else { PLAIN }));
+            is_admin
+        }
+        Caller::Anonymous => {
+            for path in readings(&http.path) {
+                assert!(under(&path, "/public"), "a service reads {path:?}");
+            }
+            false
+        }
+    };
+    for path in readings(&http.path) {
+        assert!(
+            is_admin || !under(&path, "/admin"),
+            "a service reads {path:?}"
+        );
+    }
+}
+
+/// The only `Authorization` value, in the field of the two that Envoy fills.
+fn credential(http: &HttpRequest) -> Option<Vec<u8>> {
+    let mut values = headers(http)
+        .into_iter()
+        .filter(|(name, _)| name == b"authorization")
+        .map(|(_, value)| value);
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn headers(http: &HttpRequest) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let raw = http.header_map.as_ref().map(|map| &*map.headers);
+    let pair = |name: &[u8], value: &[u8]| (name.to_ascii_lowercase(), value.to_vec());
+    match raw.unwrap_or_default() {
+        [] => http
+            .headers
+            .iter()
+            .map(|header| pair(&header.key, &header.value))
+            .collect(),
+        raw => raw
+            .iter()
+            .map(|header| match header.raw_value.is_empty() {
+                true => pair(&header.key, &header.value),
+                false => pair(&header.key, &header.raw_value),
+            })
+            .collect(),
+    }
+}
+
+/// What services are known to make of a path: each decodes as often as it likes, cuts or keeps what then looks like a
+/// query, drops parameters, merges slashes and resolves dot segments.
+fn readings(target: &[u8]) -> BTreeSet<String> {
+    let raw = target.split(|byte| *byte == b'?').next().unwrap();
+    let mut readings = BTreeSet::new();
+    let mut text = raw.to_vec();
+    loop {
+        let whole = String::from_utf8_lossy(&text);
+        let cut = whole.split(['?', '#']).next().unwrap();
+        for text in [&*whole, cut] {
+            for text in [text, &text.replace('\\', "/")] {
+                readings.insert(resolved(text));
+            }
+        }
+        let decoded: Vec<u8> = percent_decode(&text).collect();
+        if decoded == text {
+            return readings;
+        }
+        text = decoded;
+    }
+}
+
+fn resolved(text: &str) -> String {
+    let mut segments = Vec::new();
+    for segment in text.split('/') {
+        match segment.split(';').next().unwrap() {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other.to_ascii_lowercase()),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// What a service could take for an identity is ours.
+fn nothing_spoofed(
+    http: &HttpRequest,
+    caller: &Caller,
+    authorization: Forwarding,
+    ok: &OkHttpResponse,
+) {
+    let removed = |name: &[u8]| ok.headers_to_remove.iter().any(|removed| removed == name);
+    let set: Vec<_> = ok
+        .headers
+        .iter()
+        .map(|option| &*option.header.as_ref().unwrap().key)
+        .collect();
+    assert!(set.iter().all(|name| !removed(name)), "set and removed");
+    match caller {
+        Caller::Known(_) => assert_eq!(set, IDENTITY_HEADERS.map(str::as_bytes)),
+        Caller::Anonymous => assert!(set.is_empty()),
+    }
+    for option in &ok.headers {
+        assert_eq!(option.append, Some(false));
+        let value = &option.header.as_ref().unwrap().value;
+        assert!(!value.is_empty() && value.iter().all(|byte| matches!(byte, b'!'..=b'~')));
+    }
+    for (name, _) in headers(http) {
+        if reads_as_identity(&name) {
+            assert!(
+                removed(&name) || set.contains(&&*name),
+                "{name:?} came through"
+            );
+        }
+    }
+    let shows_bearer = credential(http).is_some_and(|value| {
+        value
+            .get(..7)
+            .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+    });
+    let shows_any = headers(http)
+        .iter()
+        .any(|(name, _)| name == b"authorization");
+    if shows_any && !shows_bearer {
+        assert_eq!(authorization, Forwarding::Strip, "a password goes on");
+    }
+    assert_eq!(
+        authorization == Forwarding::Strip,
+        removed(b"authorization")
+    );
+}

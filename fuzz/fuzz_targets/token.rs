@@ -1,0 +1,109 @@
+//! Tokens: arbitrary ones, good ones with bytes changed, and arbitrary claims under a good signature.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use doorward::domain::{
+    account::Identity,
+    credential::Compact,
+    token::{Statement, TokenFault, Tokens},
+};
+use doorward_fuzz::{ADMIN, NOW, PLAIN, SECRET, tokens};
+use jsonwebtoken::{Algorithm, EncodingKey};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+static TOKENS: LazyLock<Tokens> = LazyLock::new(tokens);
+static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_secret(SECRET));
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(token) = std::str::from_utf8(bytes) {
+        unsigned(token);
+    }
+    for token in [PLAIN, ADMIN] {
+        unsigned(&changed(token, bytes));
+    }
+    signed(bytes);
+});
+
+/// Nothing is believed but what the key has signed, byte for byte.
+fn unsigned(token: &str) {
+    let good = [PLAIN, ADMIN].contains(&token);
+    match Compact::parse(token) {
+        Some(compact) => {
+            assert_eq!(TOKENS.verify(compact, NOW).is_ok(), good, "{token}");
+            let _ = Statement::read(compact);
+        }
+        None => assert!(!good),
+    }
+}
+
+/// The token with changes: where, and what to put there.
+fn changed(token: &str, changes: &[u8]) -> String {
+    let mut token = token.to_owned();
+    for change in changes.chunks_exact(3) {
+        let [high, low, put] = change else { continue };
+        let place = usize::from(u16::from_be_bytes([*high, *low])) % (token.len() + 1);
+        match put {
+            // A control character takes the one away that is there.
+            0..b' ' if place < token.len() => {
+                token.remove(place);
+            }
+            // The high bit inserts, where there was an end too.
+            0x80.. => token.insert(place, char::from(put & 0x7f)),
+            _ if place < token.len() => {
+                token.replace_range(place..=place, char::from(*put).encode_utf8(&mut [0; 4]));
+            }
+            _ => token.push(char::from(*put)),
+        }
+    }
+    token
+}
+
+/// A header and claims, in two lines, signed with the key.
+fn signed(bytes: &[u8]) {
+    let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
+    let (Some(header), Some(claims)) = (lines.next(), lines.next()) else {
+        return;
+    };
+    let signed = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+    let signed = signed.join(".");
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &KEY, Algorithm::HS256).unwrap();
+    let token = format!("{signed}.{signature}");
+    let Some(compact) = Compact::parse(&token) else {
+        return;
+    };
+    match TOKENS.verify(compact, NOW) {
+        Ok(identity) => stands_for(&identity, header, claims),
+        // An empty part, or a header that is refused before the signature is looked at.
+        Err(fault) => assert_ne!(fault, TokenFault::Signature),
+    }
+}
+
+fn stands_for(identity: &Identity, header: &[u8], claims: &[u8]) {
+    let header: Value = serde_json::from_slice(header).unwrap();
+    assert_eq!(header["alg"], "HS256");
+    assert!(header["typ"].as_str().unwrap().eq_ignore_ascii_case("JWT"));
+    // A claim of another name may hold a number out of range.
+    let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
+        return;
+    };
+    assert_eq!(claims["iss"], "doorward");
+    let audience = &claims["aud"];
+    let named = |one: &Value| *one == "doorward";
+    assert!(named(audience) || audience.as_array().unwrap().iter().any(named));
+    let seconds = |name: &str| claims[name].as_u64().unwrap();
+    assert!(seconds("exp") > NOW.0 - 30 && seconds("iat") <= NOW.0 + 30);
+    assert!(claims["nbf"].is_null() || seconds("nbf") <= NOW.0 + 30);
+    assert_eq!(claims["sub"], *identity.subject);
+    assert_eq!(claims["username"], identity.username.as_str());
+    assert_eq!(claims["admin"], identity.roles.admin());
+    let roles = claims["roles"].as_array().unwrap();
+    assert!(
+        roles
+            .iter()
+            .all(|role| identity.roles.iter().any(|known| *role == known.as_str()))
+    );
+}
