@@ -8,7 +8,7 @@
 
 use std::{
     io::{self, IsTerminal as _, Read as _},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, bail};
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use crate::{
+    authorizer::unix_time,
     cli::{self, Format},
     config::{SecretSource, Settings},
     domain::{
@@ -27,7 +28,7 @@ use crate::{
         password::{Hasher, Password},
         policy::Access,
         request::{Answerable, LoginBody, Request, RequestFault, RequestLine, TokenForm},
-        token::{Secret, Statement, Token, Tokens, UnixTime},
+        token::{Secret, Statement, Token, Tokens},
     },
     serve::secret,
     users::{Database, Users, UsersFault},
@@ -260,7 +261,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         forwards_bearer: settings.forwards_bearer,
         allows_preflight: false,
     };
-    let now = now();
+    let now = unix_time();
     let token = identity
         .as_ref()
         .map(|identity| gate.tokens.issue(identity, now))
@@ -414,7 +415,7 @@ pub fn token_inspect(settings: Settings, command: cli::Token) -> anyhow::Result<
             Err("it is not one token of at most 8192 characters".to_owned()),
         ),
         Some(compact) => {
-            let verdict = tokens.verify(compact, now());
+            let verdict = tokens.verify(compact, unix_time());
             (
                 Some(Statement::read(compact)),
                 verdict.map_err(|fault| fault.to_string()),
@@ -476,11 +477,6 @@ fn print_members(title: &str, part: Option<&Value>) {
             }
         }
     }
-}
-
-fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixTime(since.map_or(0, |since| since.as_secs()))
 }
 
 #[cfg(test)]

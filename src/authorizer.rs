@@ -244,7 +244,8 @@ fn unavailable(kind: Unavailable) -> Decision {
     Decision::Deny(Denial::Unavailable(kind))
 }
 
-fn unix_time() -> UnixTime {
+/// The clock of the shell.
+pub(crate) fn unix_time() -> UnixTime {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     // A clock before 1970 makes every token one from the future, and so refuses it.
     UnixTime(since.map_or(0, |since| since.as_secs()))

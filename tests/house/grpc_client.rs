@@ -87,46 +87,26 @@ async fn a_client_behind_envoy_sees_a_grpc_status() {
 /// The contract as a client learns it that has no proto files.
 pub async fn reflected(doorward: &Doorward) -> DescriptorPool {
     let mut client = ServerReflectionClient::new(channel(doorward.grpc).await);
-    let request = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::FileContainingSymbol(wire::SERVICE.into())),
-    };
-    let mut answers = client
-        .server_reflection_info(tokio_stream::iter([request]))
-        .await
-        .unwrap()
-        .into_inner();
-    let answer = answers.message().await.unwrap().unwrap();
-    let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
-        panic!("{answer:?}");
-    };
-    let mut wanted: Vec<String> = Vec::new();
+    let mut questions = vec![MessageRequest::FileContainingSymbol(wire::SERVICE.into())];
     let mut found: Vec<FileDescriptorProto> = Vec::new();
-    for bytes in files.file_descriptor_proto {
-        let file = FileDescriptorProto::decode(&*bytes).unwrap();
-        wanted.extend(file.dependency.iter().cloned());
-        found.push(file);
-    }
-    while let Some(name) = wanted.pop() {
-        if found.iter().any(|file| file.name() == name) {
-            continue;
-        }
+    while let Some(question) = questions.pop() {
         let request = ServerReflectionRequest {
             host: String::new(),
-            message_request: Some(MessageRequest::FileByFilename(name.clone())),
+            message_request: Some(question),
         };
-        let mut answers = client
-            .server_reflection_info(tokio_stream::iter([request]))
-            .await
-            .unwrap()
-            .into_inner();
-        let answer = answers.message().await.unwrap().unwrap();
+        let answers = client.server_reflection_info(tokio_stream::iter([request]));
+        let answer = answers.await.unwrap().into_inner().message().await;
+        let answer = answer.unwrap().unwrap();
         let Some(MessageResponse::FileDescriptorResponse(files)) = answer.message_response else {
-            panic!("{name}: {answer:?}");
+            panic!("{answer:?}");
         };
         for bytes in files.file_descriptor_proto {
             let file = FileDescriptorProto::decode(&*bytes).unwrap();
-            wanted.extend(file.dependency.iter().cloned());
+            if found.iter().any(|known| known.name() == file.name()) {
+                continue;
+            }
+            let needed = file.dependency.iter().cloned();
+            questions.extend(needed.map(MessageRequest::FileByFilename));
             found.push(file);
         }
     }

@@ -1,0 +1,205 @@
+use std::{collections::BTreeMap, io, path::Path};
+
+use super::*;
+
+fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
+    let sources = Sources {
+        flags: Vec::new(),
+        environment: environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<BTreeMap<_, _>>(),
+        file: Some(("doorward.toml".into(), file.into())),
+        read: &|path: &Path| match path.to_str() {
+            Some("/secret") => Ok("f3b1c2d4e5a60718293a4b5c6d7e8f90\n".into()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        },
+    };
+    Settings::load(sources)
+        .map_err(|Faults(faults)| faults.iter().map(ToString::to_string).collect())
+}
+
+#[test]
+fn nothing_is_needed() {
+    let settings = load("", &[]).unwrap();
+    assert_eq!(settings.grpc.to_string(), "127.0.0.1:9001");
+    assert!(
+        matches!(settings.database, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
+    );
+    assert!(matches!(settings.secret, SecretSource::File(_)));
+    assert_eq!(settings.policy.rules().len(), 2);
+}
+
+#[test]
+fn defaults_are_what_the_table_says() {
+    for key in KEYS {
+        let untypable = ["none", "empty", "built-in roots", "one per core"];
+        let computed = ["SQLite in data_dir", "generated in data_dir"];
+        if untypable.contains(&key.default) || computed.contains(&key.default) {
+            continue;
+        }
+        let default = format!("{:?}", load("", &[]).unwrap());
+        let name = key.environment();
+        let mut environment = vec![(&*name, key.default)];
+        if key.name == "database.port" {
+            continue;
+        }
+        let set = format!("{:?}", load("", &environment).unwrap());
+        assert_eq!(default, set, "{name}");
+        environment[0].1 = "\u{1}";
+        assert!(
+            key.name == "data_dir" || load("", &environment).is_err(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn stronger_sources_win() {
+    let file = "[listen]\ngrpc = '127.0.0.1:1'\nops = '127.0.0.1:2'";
+    let settings = load(file, &[("DOORWARD_LISTEN__OPS", "[::1]:3")]).unwrap();
+    assert_eq!(settings.grpc.port(), 1);
+    assert_eq!(settings.ops.to_string(), "[::1]:3");
+}
+
+#[test]
+fn every_fault_is_reported_at_once_with_its_place() {
+    let file = "\
+[listen]
+grcp = '127.0.0.1:1'
+ops = 'here'
+
+[jwt]
+lifetime = '1s'
+secret = 'short'
+
+[[route]]
+path = '/a/'
+allow = 'admin'
+
+[[route]]
+allow = 'public'
+hosts = []
+metods = ['GET']
+";
+    let faults = load(
+        file,
+        &[
+            ("DOORWARD_LOG_LEVEL", "info"),
+            ("DOORWARD_LOG__FORMAT", "xml"),
+        ],
+    )
+    .unwrap_err();
+    for expected in [
+        "doorward.toml:2: listen.grcp: is not a setting; did you mean listen.grpc?",
+        "doorward.toml:3: listen.ops: \"here\" is not an address",
+        "doorward.toml:6: jwt.lifetime: \"1s\" is not a duration",
+        "doorward.toml:7: jwt.secret: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make a good one with: openssl rand -hex 32",
+        "doorward.toml:9: route[0]: path \"/a/\" cannot be matched",
+        "doorward.toml:11: route[0].allow: \"admin\" is not a demand",
+        "doorward.toml:13: route[1]: \"path\" is missing",
+        "doorward.toml:15: route[1].hosts: is an empty list",
+        "doorward.toml:16: route[1].metods: is not a setting; did you mean methods?",
+        "environment: DOORWARD_LOG_LEVEL: is not a setting; did you mean DOORWARD_LOG__LEVEL?",
+        "environment: DOORWARD_LOG__FORMAT: \"xml\" is none of: text, json",
+    ] {
+        assert!(
+            faults.iter().any(|fault| fault.starts_with(expected)),
+            "{expected}\n{faults:#?}"
+        );
+    }
+    assert_eq!(faults.len(), 11, "{faults:#?}");
+}
+
+#[test]
+fn broken_toml_says_where() {
+    let faults = load("a = 1\nb = ", &[]).unwrap_err();
+    assert!(
+        faults[0].starts_with("doorward.toml:2: not TOML"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn mysql_takes_the_names_of_the_tutorials() {
+    let settings = load(
+        "",
+        &[
+            ("MYSQL_HOST", "mysql"),
+            ("MYSQL_USER", "auth_user"),
+            ("MYSQL_PASSWORD", "Auth123"),
+            ("MYSQL_DB", "auth"),
+            ("MYSQL_PORT", "tcp://10.0.0.1:3307"),
+            ("JWT_SECRET_FILE", "/secret"),
+        ],
+    )
+    .unwrap();
+    let Database::MySql(mysql) = &settings.database else {
+        panic!("{:?}", settings.database);
+    };
+    assert_eq!(
+        (&*mysql.host, mysql.port, &*mysql.name),
+        ("mysql", 3307, "auth")
+    );
+    assert!(matches!(settings.secret, SecretSource::Given(_)));
+    let shown = format!("{settings:?}");
+    assert!(
+        !shown.contains("Auth123") && !shown.contains("f3b1"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn half_a_database_is_a_fault() {
+    let faults = load("", &[("MYSQL_HOST", "mysql")]).unwrap_err();
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    let faults = load(
+        "",
+        &[
+            ("MYSQL_HOST", "h"),
+            ("MYSQL_USER", "u"),
+            ("MYSQL_DB", "d"),
+            ("DATABASE_URL", "sqlite:x"),
+        ],
+    )
+    .unwrap_err();
+    assert_eq!(faults.len(), 3, "{faults:?}");
+    let faults = load("", &[("DATABASE_URL", "mysql://u:Auth123@h:x/d")]).unwrap_err();
+    assert!(!faults[0].contains("Auth123"), "{faults:?}");
+}
+
+#[test]
+fn a_secret_is_needed_beside_mysql_and_never_twice() {
+    let url = ("DATABASE_URL", "mysql://u:p@h/d");
+    let missing = load("", &[url]).unwrap().with_secret().unwrap_err();
+    assert!(
+        missing.to_string().contains("openssl rand -hex 32"),
+        "{missing}"
+    );
+    let faults = load(
+        "",
+        &[
+            url,
+            ("JWT_SECRET", "f3b1c2d4e5a60718293a4b5c6d7e8f90"),
+            ("JWT_SECRET_FILE", "/secret"),
+        ],
+    )
+    .unwrap_err();
+    assert!(faults[0].contains("JWT_SECRET sets the same"), "{faults:?}");
+    let faults = load("", &[("JWT_SECRET_FILE", "/nowhere")]).unwrap_err();
+    assert!(faults[0].contains("cannot be read"), "{faults:?}");
+}
+
+#[test]
+fn what_kubernetes_adds_does_not_keep_us_from_starting() {
+    assert!(
+        load(
+            "",
+            &[
+                ("DOORWARD_PORT", "tcp://10.0.0.1:9001"),
+                ("DOORWARD_SERVICE_HOST", "10.0.0.1")
+            ]
+        )
+        .is_ok()
+    );
+}

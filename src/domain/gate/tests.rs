@@ -1,0 +1,234 @@
+use std::time::Duration;
+
+use super::*;
+use crate::domain::{
+    account::{Identity, Roles, Username},
+    password::{Password, PasswordHash},
+    path::{Path, Tolerance},
+    policy::Rule,
+    request::{Host, Method},
+    token::{Secret, TokenTerms},
+};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn gate() -> Gate {
+    let rule = |path, allow| Rule::new(path, &[], &[], Demand::parse(allow).unwrap()).unwrap();
+    Gate {
+        policy: Policy::new(vec![
+            rule("/public/*", "public"),
+            rule("/login", "login"),
+            rule("/me", "signed-in"),
+            rule("/admin/*", "role:admin"),
+            rule("/closed", "nobody"),
+        ])
+        .unwrap(),
+        tokens: Tokens::new(
+            &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap(),
+            TokenTerms {
+                issuer: "doorward".into(),
+                audience: "doorward".into(),
+                lifetime: Duration::from_secs(3600),
+                leeway: Duration::from_secs(30),
+            },
+        ),
+        hasher: Hasher::new().unwrap(),
+        reply: LoginReply::Direct,
+        forwards_bearer: true,
+        allows_preflight: false,
+    }
+}
+
+fn token(gate: &Gate, roles: &str) -> String {
+    let identity = Identity {
+        subject: "7".into(),
+        username: Username::parse("ada").unwrap(),
+        roles: Roles::parse_list(roles).unwrap(),
+    };
+    let token = gate.tokens.issue(&identity, NOW).unwrap();
+    format!("Bearer {}", token.expose())
+}
+
+fn judge(gate: &Gate, method: &str, path: &str, authorization: &[&str]) -> String {
+    let request = Request {
+        method: Method::parse(method.as_bytes()).unwrap(),
+        host: Host::parse(b"gateway.example").unwrap(),
+        path: Path::parse(path.as_bytes(), Tolerance::default()).unwrap(),
+        credential: Credential::parse(authorization.iter().map(|value| value.as_bytes())),
+        preflight: (method == "OPTIONS").then(|| Method::parse(b"GET").unwrap()),
+        body: LoginBody::Absent,
+        form: TokenForm::Plain,
+        answerable: Answerable::Anything,
+    };
+    match gate.judge(&request, NOW) {
+        Step::Login(_) => "attempt".into(),
+        Step::Done(Decision::Issue(_)) => "issue".into(),
+        Step::Done(Decision::Deny(denial)) => denial.reason().into(),
+        Step::Done(Decision::Allow(Admission {
+            caller,
+            authorization,
+        })) => {
+            let caller = match caller {
+                Caller::Anonymous => "anonymous",
+                Caller::Known(_) => "known",
+            };
+            let header = match authorization {
+                Forwarding::Keep => "keep",
+                Forwarding::Strip => "strip",
+            };
+            format!("{caller} {header}")
+        }
+    }
+}
+
+/// Section 2 of the design as all pairs.
+#[test]
+fn the_core_table() {
+    let gate = gate();
+    let (plain, admin) = (token(&gate, ""), token(&gate, "admin"));
+    let bad = format!("{plain}x");
+    let basic = "Basic YWRhOnNlY3JldA==";
+    let credentials: [&[&str]; 7] = [
+        &[],
+        &[basic],
+        &[&plain],
+        &[&admin],
+        &[&bad],
+        &["Digest x"],
+        &[&plain, &plain],
+    ];
+    for (method, path, expected) in [
+        (
+            "GET",
+            "/public/x",
+            [
+                "anonymous keep",
+                "anonymous strip",
+                "known keep",
+                "known keep",
+                "anonymous keep",
+                "anonymous strip",
+                "anonymous strip",
+            ],
+        ),
+        (
+            "POST",
+            "/login",
+            [
+                "missing-credentials",
+                "attempt",
+                "missing-credentials",
+                "missing-credentials",
+                "missing-credentials",
+                "missing-credentials",
+                "malformed-authorization",
+            ],
+        ),
+        ("GET", "/login", ["login-method"; 7]),
+        (
+            "GET",
+            "/me",
+            [
+                "missing-token",
+                "missing-token",
+                "known keep",
+                "known keep",
+                "token-signature",
+                "missing-token",
+                "malformed-authorization",
+            ],
+        ),
+        (
+            "GET",
+            "/admin/x",
+            [
+                "missing-token",
+                "missing-token",
+                "missing-role",
+                "known keep",
+                "token-signature",
+                "missing-token",
+                "malformed-authorization",
+            ],
+        ),
+        ("GET", "/closed", ["no-rule"; 7]),
+        ("GET", "/elsewhere", ["no-rule"; 7]),
+        ("GET", "/ADMIN/x", ["two-readings"; 7]),
+    ] {
+        for (credential, expected) in credentials.iter().zip(expected) {
+            assert_eq!(
+                judge(&gate, method, path, credential),
+                expected,
+                "{path} {credential:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
+    let mut gate = gate();
+    gate.forwards_bearer = false;
+    let plain = token(&gate, "");
+    assert_eq!(judge(&gate, "GET", "/me", &[&plain]), "known strip");
+    assert_eq!(judge(&gate, "GET", "/public/x", &[]), "anonymous keep");
+}
+
+#[test]
+fn preflights_pass_where_a_setting_says_so_and_somebody_could() {
+    let mut gate = gate();
+    assert_eq!(judge(&gate, "OPTIONS", "/me", &[]), "missing-token");
+    gate.allows_preflight = true;
+    assert_eq!(judge(&gate, "OPTIONS", "/me", &[]), "anonymous keep");
+    assert_eq!(judge(&gate, "OPTIONS", "/admin/x", &[]), "anonymous keep");
+    assert_eq!(judge(&gate, "OPTIONS", "/closed", &[]), "no-rule");
+    assert_eq!(judge(&gate, "OPTIONS", "/elsewhere", &[]), "no-rule");
+    assert_eq!(judge(&gate, "OPTIONS", "/login", &[]), "login-method");
+    assert_eq!(
+        judge(&gate, "OPTIONS", "/me", &["Digest x"]),
+        "missing-token"
+    );
+}
+
+#[test]
+fn logins_are_settled() {
+    let gate = gate();
+    let account = |name: &str, disabled| Account {
+        id: "7".into(),
+        username: Username::parse(name).unwrap(),
+        hash: gate
+            .hasher
+            .hash(&Password::parse("secret").unwrap())
+            .unwrap(),
+        roles: Roles::default(),
+        disabled,
+    };
+    let settle = |password: &str, account: Option<Account>| {
+        let attempt = Attempt {
+            login: Login {
+                username: Username::parse("ada").unwrap(),
+                password: Password::parse(password).unwrap(),
+            },
+            form: TokenForm::Plain,
+        };
+        match gate.settle(&attempt, account, NOW) {
+            Decision::Issue(issued) => issued.identity.username.as_str().to_owned(),
+            Decision::Deny(denial) => denial.reason().to_owned(),
+            Decision::Allow(_) => panic!("a login only issues"),
+        }
+    };
+    assert_eq!(settle("secret", Some(account("ada", false))), "ada");
+    assert_eq!(
+        settle("Secret", Some(account("ada", false))),
+        "wrong-password"
+    );
+    assert_eq!(settle("secret", Some(account("ada", true))), "disabled");
+    assert_eq!(
+        settle("secret", Some(account("Ada", false))),
+        "unknown-user"
+    );
+    assert_eq!(settle("secret", None), "unknown-user");
+    let mut foreign = account("ada", false);
+    foreign.hash = PasswordHash::new("secret".into());
+    assert_eq!(settle("secret", Some(foreign)), "unsupported-hash");
+}

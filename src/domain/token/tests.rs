@@ -1,0 +1,293 @@
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
+
+fn tokens() -> Tokens {
+    Tokens::new(
+        &Secret::parse(SECRET).unwrap(),
+        TokenTerms {
+            issuer: "doorward".into(),
+            audience: "doorward".into(),
+            lifetime: Duration::from_secs(3600),
+            leeway: Duration::from_secs(30),
+        },
+    )
+}
+
+fn ada() -> Identity {
+    Identity {
+        subject: "42".into(),
+        username: Username::parse("ada").unwrap(),
+        roles: Roles::parse_list("admin,editor").unwrap(),
+    }
+}
+
+fn claims() -> Value {
+    json!({
+        "sub": "42", "username": "ada", "admin": false, "roles": [], "iss": "doorward",
+        "aud": "doorward", "iat": NOW.0, "exp": NOW.0 + 60, "jti": "x",
+    })
+}
+
+fn sign(header: &str, claims: &str) -> String {
+    let signed = format!(
+        "{}.{}",
+        BASE64_URL_SAFE_NO_PAD.encode(header),
+        BASE64_URL_SAFE_NO_PAD.encode(claims)
+    );
+    let key = EncodingKey::from_secret(SECRET);
+    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+    format!("{signed}.{signature}")
+}
+
+fn verify(token: &str) -> Result<Identity, TokenFault> {
+    tokens().verify(Compact::parse(token).unwrap(), NOW)
+}
+
+fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
+    let mut claims = claims();
+    claims[member] = value;
+    verify(&sign(HEADER, &claims.to_string()))
+}
+
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+#[test]
+fn an_issued_token_speaks_for_who_logged_in() {
+    let tokens = tokens();
+    let token = tokens.issue(&ada(), NOW).unwrap();
+    let compact = Compact::parse(token.expose()).unwrap();
+    assert_eq!(tokens.verify(compact, NOW), Ok(ada()));
+    assert!(
+        tokens
+            .own_header
+            .as_deref()
+            .is_some_and(|own| token.expose().starts_with(own))
+    );
+    let statement = Statement::read(compact);
+    let claims = statement.claims.unwrap();
+    assert_eq!(claims["username"], "ada");
+    assert_eq!(claims["admin"], true);
+    assert_eq!(claims["roles"], json!(["admin", "editor"]));
+    assert_eq!(claims["exp"], NOW.0 + 3600);
+    assert_eq!(claims["jti"], token.id);
+}
+
+#[test]
+fn times_are_checked_with_the_leeway() {
+    assert_eq!(with("exp", json!(NOW.0 + 1)).err(), None);
+    let mut claims = claims();
+    claims["iat"] = json!(NOW.0 - 100);
+    let at = |exp: u64| {
+        let mut claims = claims.clone();
+        claims["exp"] = json!(exp);
+        verify(&sign(HEADER, &claims.to_string())).err()
+    };
+    assert_eq!(at(NOW.0 - 29), None);
+    assert_eq!(at(NOW.0 - 30), Some(TokenFault::Expired));
+    assert_eq!(with("nbf", json!(NOW.0 + 30)).err(), None);
+    assert_eq!(
+        with("nbf", json!(NOW.0 + 31)).err(),
+        Some(TokenFault::NotYet)
+    );
+    assert_eq!(with("iat", json!(NOW.0 + 30)).err(), None);
+    assert_eq!(
+        with("iat", json!(NOW.0 + 31)).err(),
+        Some(TokenFault::IssuedAt)
+    );
+    assert_eq!(with("exp", json!(NOW.0)).err(), Some(TokenFault::IssuedAt));
+    assert_eq!(with("exp", json!(u64::MAX)).err(), None);
+}
+
+#[test]
+fn every_required_claim_is_required_and_typed() {
+    for member in [
+        "sub", "username", "admin", "roles", "iss", "aud", "iat", "exp", "jti",
+    ] {
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove(member);
+        assert_eq!(
+            verify(&sign(HEADER, &claims.to_string())),
+            Err(TokenFault::Claims),
+            "{member}"
+        );
+        assert_eq!(
+            with(member, Value::Null),
+            Err(TokenFault::Claims),
+            "{member}"
+        );
+    }
+    for (member, value) in [
+        ("exp", json!("1900000000")),
+        ("exp", json!(1.9e9 + 0.5)),
+        ("exp", json!(-1)),
+        ("exp", json!([1_900_000_000])),
+        ("nbf", json!("soon")),
+        ("iat", json!(true)),
+        ("iss", json!(["doorward"])),
+        ("iss", json!(1)),
+        ("aud", json!(1)),
+        ("aud", json!([1])),
+        ("sub", json!(42)),
+        ("admin", json!("true")),
+        ("roles", json!("admin")),
+    ] {
+        assert_eq!(
+            with(member, value.clone()),
+            Err(TokenFault::Claims),
+            "{member} {value}"
+        );
+    }
+}
+
+#[test]
+fn issuer_audience_and_identity_are_exact() {
+    assert_eq!(with("iss", json!("other")), Err(TokenFault::Issuer));
+    assert_eq!(with("iss", json!("doorward/")), Err(TokenFault::Issuer));
+    assert_eq!(with("aud", json!("other")), Err(TokenFault::Audience));
+    assert_eq!(with("aud", json!([])), Err(TokenFault::Audience));
+    assert_eq!(with("aud", json!(["other", "doorward"])).err(), None);
+    assert_eq!(with("sub", json!("")), Err(TokenFault::Identity));
+    assert_eq!(with("username", json!("a:b")), Err(TokenFault::Identity));
+    assert_eq!(with("roles", json!(["a b"])), Err(TokenFault::Identity));
+    assert_eq!(with("admin", json!(true)), Err(TokenFault::Identity));
+    assert_eq!(with("roles", json!(["admin"])), Err(TokenFault::Identity));
+}
+
+#[test]
+fn doubled_claims_and_trailing_bytes_are_refused() {
+    let text = claims().to_string();
+    let doubled = text.replacen('{', r#"{"sub":"1","#, 1);
+    assert_eq!(verify(&sign(HEADER, &doubled)), Err(TokenFault::Claims));
+    assert_eq!(
+        verify(&sign(HEADER, &format!("{text} x"))),
+        Err(TokenFault::Claims)
+    );
+    assert_eq!(verify(&sign(HEADER, "[]")), Err(TokenFault::Claims));
+}
+
+#[test]
+fn headers_are_pinned() {
+    use TokenFault::{Algorithm, Header, KeyId, Type};
+    let claims = claims().to_string();
+    assert!(verify(&sign(r#"{"typ":"jwt","alg":"HS256","kid":"k-1"}"#, &claims)).is_ok());
+    for (header, fault) in [
+        (r#"{"alg":"none","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"None","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"nOnE","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"HS512","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"RS256","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"hs256","typ":"JWT"}"#, Algorithm),
+        (r#"{"alg":"HS256"}"#, Type),
+        (r#"{"alg":"HS256","typ":"at+jwt"}"#, Type),
+        (r#"{"typ":"JWT"}"#, Header),
+        (r#"{"alg":"HS256","alg":"HS256","typ":"JWT"}"#, Header),
+        (r#"{"alg":["HS256"],"typ":"JWT"}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","jwk":{}}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","jku":"x"}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","x5u":"x"}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","x5c":[]}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","crit":["b64"]}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","b64":false}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","zip":"DEF"}"#, Header),
+        (r#"{"alg":"HS256","typ":"JWT","cty":"JWT"}"#, Header),
+        (
+            r#"{"alg":"HS256","typ":"JWT","kid":"../../etc/passwd"}"#,
+            KeyId,
+        ),
+        (r#"{"alg":"HS256","typ":"JWT","kid":"' OR 1=1"}"#, KeyId),
+        (r#"{"alg":"HS256","typ":"JWT","kid":""}"#, KeyId),
+        ("[]", Header),
+        ("x", Header),
+    ] {
+        assert_eq!(verify(&sign(header, &claims)), Err(fault), "{header}");
+    }
+}
+
+#[test]
+fn only_three_whole_parts_are_a_token() {
+    let good = sign(HEADER, &claims().to_string());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    for (token, fault) in [
+        ("abc".to_owned(), TokenFault::Parts),
+        ("a.b".into(), TokenFault::Parts),
+        (signed.into(), TokenFault::Parts),
+        (format!("{signed}."), TokenFault::Parts),
+        (format!("{good}.x"), TokenFault::Parts),
+        (format!(".{good}"), TokenFault::Parts),
+        (format!("{good}="), TokenFault::Signature),
+        (
+            format!("{signed}.{}", &signature[..signature.len() - 1]),
+            TokenFault::Signature,
+        ),
+    ] {
+        assert_eq!(verify(&token), Err(fault), "{token}");
+    }
+}
+
+#[test]
+fn another_secret_is_another_house() {
+    let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
+    let other = Tokens::new(&other, tokens().terms);
+    let token = other.issue(&ada(), NOW).unwrap();
+    assert_eq!(verify(token.expose()), Err(TokenFault::Signature));
+}
+
+#[test]
+fn weak_secrets_are_refused() {
+    for weak in [
+        "a".repeat(64),
+        "abcdefghijkl".repeat(4),
+        "your-256-bit-secret-your-256-bit-secret!".into(),
+        "this-is-my-super-SECRET-key-for-jwt-1234".into(),
+        "0123456789abcdef0123456789abcdef01".into(),
+    ] {
+        assert_eq!(
+            Secret::parse(weak.as_bytes()).err(),
+            Some(SecretFault::Guessable),
+            "{weak}"
+        );
+    }
+    assert_eq!(Secret::parse(b"short").err(), Some(SecretFault::Short(5)));
+    assert_eq!(
+        Secret::parse(&[SECRET, b"\r\n"].concat()).unwrap().0[..],
+        *SECRET
+    );
+    assert!(Secret::parse(Secret::generate().as_bytes()).is_ok());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let tokens = tokens();
+    let token = tokens.issue(&ada(), NOW).unwrap();
+    let shown = format!("{tokens:?} {token:?} {:?}", Secret::parse(SECRET));
+    assert!(!shown.contains("f3b1") && !shown.contains("eyJ"), "{shown}");
+}
+
+proptest! {
+    #[test]
+    fn one_changed_character_never_verifies(position: prop::sample::Index, replacement in "[A-Za-z0-9_.=~-]") {
+        let token = tokens().issue(&ada(), NOW).unwrap();
+        let mut changed: Vec<char> = token.expose().chars().collect();
+        let position = position.index(changed.len());
+        let replacement = replacement.chars().next().unwrap();
+        prop_assume!(changed[position] != replacement);
+        changed[position] = replacement;
+        let changed: String = changed.into_iter().collect();
+        if let Some(compact) = Compact::parse(&changed) {
+            prop_assert!(tokens().verify(compact, NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn verifying_is_total(token in "[A-Za-z0-9_.=~+/-]{0,200}") {
+        if let Some(compact) = Compact::parse(&token) {
+            prop_assert!(tokens().verify(compact, NOW).is_err());
+            let _ = Statement::read(compact);
+        }
+    }
+}
