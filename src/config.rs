@@ -322,13 +322,11 @@ fn secret(reader: &mut Reader, database: &Database, data_dir: &std::path::Path) 
 }
 
 fn realm(reader: &mut Reader) -> Realm {
-    let fault = || "must be 1 to 64 visible ASCII characters without quotes and backslashes";
-    let parse = |text: &str| Realm::parse(text).ok_or_else(|| fault().to_owned());
-    let default = parse("doorward").or_else(|_| parse("-"));
-    match default {
-        Ok(default) => reader.parse("login.realm", default, parse),
-        Err(_) => unreachable!("the built-in realm is well formed"),
-    }
+    reader.parse("login.realm", Realm::default(), |text| {
+        Realm::parse(text).ok_or_else(|| {
+            "must be 1 to 64 visible ASCII characters without quotes and backslashes".into()
+        })
+    })
 }
 
 fn trusted(reader: &mut Reader, settings: &Settings) -> TrustedProxies {

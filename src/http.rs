@@ -21,7 +21,7 @@ use crate::{
     authorizer::{Authorizer, Trace},
     domain::{
         credential::{LoginBodyFault, MAX_LOGIN_BODY},
-        decision::{Answer, Decision, Denial, Issued, Realm},
+        decision::{Answer, Decision, Denial, Realm},
         path::Tolerance,
         request::{Answerable, LoginBody, RequestLine},
         trust::{ClientAddress, Hops, TrustedProxies},
@@ -125,7 +125,8 @@ impl Door {
         };
         match headers.request(trace.line, self.tolerance, &body, Answerable::Anything) {
             Ok(request) => match self.authorizer.log_in(&request, trace).await {
-                Decision::Issue(issued) => issue(&issued),
+                // Whoever asks this port is answered by it, whatever `login.reply` says to gateways.
+                Decision::Issue(issued) => respond(issued.answer()),
                 Decision::Deny(denial) => respond(denial.answer(&self.realm)),
                 // A login issues or denies; what else there may be passes nothing.
                 Decision::Allow(_) => respond(Denial::Nobody.answer(&self.realm)),
@@ -242,11 +243,6 @@ where
         }
     }
     (length <= MAX_LOGIN_BODY).then_some(whole)
-}
-
-/// The token of a login; whoever asked this port is answered by it, whatever `login.reply` says to gateways.
-fn issue(issued: &Issued) -> Response<Full<Bytes>> {
-    respond(issued.answer())
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {

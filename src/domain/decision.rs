@@ -388,6 +388,12 @@ fn refuse<const N: usize>(
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Realm(String);
 
+impl Default for Realm {
+    fn default() -> Self {
+        Self("doorward".into())
+    }
+}
+
 impl Realm {
     /// Takes visible ASCII and blanks, without quotes and backslashes, or nothing.
     #[must_use]
