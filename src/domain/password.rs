@@ -1,12 +1,24 @@
 //! Passwords and their stored hashes.
 
-use std::fmt;
+mod argon2;
+mod bcrypt;
+mod crypt;
+mod ldap;
+mod pbkdf2;
+mod plaintext;
+mod scheme;
+mod scrypt;
+mod stored;
+mod text;
 
-use argon2::{
-    Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version,
-    password_hash::phc,
-};
+use std::{fmt, hint::black_box};
+
+use ::argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version, password_hash::phc};
 use zeroize::Zeroizing;
+
+use self::{argon2::Argon2Hash, stored::Stored as _};
+
+pub use self::scheme::Scheme;
 
 /// A password as it was typed; never shown.
 pub struct Password(Zeroizing<String>);
@@ -34,13 +46,13 @@ impl fmt::Debug for Password {
 
 /// A hash as the user table keeps it; never shown.
 #[derive(Clone)]
-pub struct PasswordHash(String);
+pub struct PasswordHash(Zeroizing<String>);
 
 impl PasswordHash {
     /// Takes the text of a row; what it means is decided when a password is verified against it.
     #[must_use]
     pub fn new(stored: String) -> Self {
-        Self(stored)
+        Self(Zeroizing::new(stored))
     }
 
     /// The text for the row.
@@ -67,10 +79,12 @@ pub enum Verdict {
     Unsupported,
 }
 
-/// Hashes and verifies at the cost of the OWASP cheat sheet: argon2id, 19 MiB, two passes, one lane.
+/// Hashes at the cost of the OWASP cheat sheet (argon2id, 19 MiB, two passes, one lane), and verifies that and the
+/// hashes that other software left in a user table.
 pub struct Hasher {
     argon2: Argon2<'static>,
-    decoy: phc::PasswordHash,
+    decoy: Argon2Hash,
+    plaintext_allowed: bool,
 }
 
 /// Hashing failed, which only an allocation or the system's randomness can cause.
@@ -78,39 +92,46 @@ pub struct Hasher {
 #[error("the password could not be hashed")]
 pub struct HashFault;
 
-const MEMORY_KIB: u32 = 19_456;
-const PASSES: u32 = 2;
-const LANES: u32 = 1;
-
-/// The dearest hash of a row that is still computed: a hostile row must not be able to stop a login pool.
-const MAX_MEMORY_KIB: u32 = 256 * 1024;
-const MAX_PASSES: u32 = 16;
-const MAX_LANES: u32 = 16;
-
 impl Hasher {
-    /// Prepares a hasher.
+    /// Prepares a hasher that takes no stored text for a password as it is.
     ///
     /// # Errors
     ///
     /// [`HashFault`], where the system has no randomness.
     pub fn new() -> Result<Self, HashFault> {
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| HashFault)?;
+        let params = Params::new(
+            argon2::MEMORY_KIB,
+            argon2::PASSES,
+            argon2::LANES,
+            Some(Params::DEFAULT_OUTPUT_LEN),
+        )
+        .map_err(|_| HashFault)?;
+        let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
         // Nobody knows a password for the decoy: its output is drawn, not computed.
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         let (left, right) = output.split_at_mut(16);
         left.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         right.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        let decoy = phc::PasswordHash {
-            algorithm: Algorithm::Argon2id.ident(),
-            version: Some(Version::V0x13.into()),
-            params: phc::ParamsString::try_from(&params).map_err(|_| HashFault)?,
-            salt: Some(phc::Salt::new(uuid::Uuid::new_v4().as_bytes()).map_err(|_| HashFault)?),
-            hash: Some(phc::Output::new(&output).map_err(|_| HashFault)?),
-        };
         Ok(Self {
-            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            decoy,
+            argon2: Argon2::new(algorithm, version, params.clone()),
+            decoy: Argon2Hash {
+                algorithm,
+                version,
+                params,
+                salt: phc::Salt::new(uuid::Uuid::new_v4().as_bytes()).map_err(|_| HashFault)?,
+                output: phc::Output::new(&output).map_err(|_| HashFault)?,
+            },
+            plaintext_allowed: false,
         })
+    }
+
+    /// Says whether a stored text that is no hash is the password itself, which only a migration should allow.
+    #[must_use]
+    pub fn allow_plaintext(self, allowed: bool) -> Self {
+        Self {
+            plaintext_allowed: allowed,
+            ..self
+        }
     }
 
     /// Hashes a password for a row; takes some tens of milliseconds of one core and 19 MiB.
@@ -120,40 +141,40 @@ impl Hasher {
     /// [`HashFault`].
     pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashFault> {
         let hash = self.argon2.hash_password(password.expose().as_bytes());
-        hash.map(|hash| PasswordHash(hash.to_string()))
+        hash.map(|hash| PasswordHash::new(hash.to_string()))
             .map_err(|_| HashFault)
     }
 
     /// Holds a password against a stored hash, or against a decoy where there is none to verify; both cost the same.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
-        let parsed = stored.map(|stored| parse(stored).ok_or(Verdict::Unsupported));
-        let (hash, otherwise) = match &parsed {
-            Some(Ok(hash)) => (hash, Verdict::Mismatch),
-            Some(Err(unsupported)) => (&self.decoy, *unsupported),
-            None => (&self.decoy, Verdict::Mismatch),
-        };
-        let verified = self
-            .argon2
-            .verify_password(password.expose().as_bytes(), hash);
-        match (verified, &parsed) {
-            (Ok(()), Some(Ok(_))) => Verdict::Match,
-            (Ok(()) | Err(_), _) => otherwise,
+        let password = password.expose().as_bytes();
+        let known = stored
+            .and_then(|stored| stored::parse(stored.expose(), self.plaintext_allowed))
+            .filter(|known| known.is_affordable());
+        // A scheme that costs next to nothing would tell by its speed that there is such a user.
+        if known.as_ref().is_none_or(|known| !known.is_slow()) {
+            black_box(self.decoy.matches(password));
+        }
+        match known {
+            Some(known) if known.matches(password) => Verdict::Match,
+            None if stored.is_some() => Verdict::Unsupported,
+            Some(_) | None => Verdict::Mismatch,
         }
     }
-}
 
-fn parse(stored: &PasswordHash) -> Option<phc::PasswordHash> {
-    let hash = phc::PasswordHash::new(&stored.0).ok()?;
-    if hash.algorithm != Algorithm::Argon2id.ident() {
-        return None;
+    /// Whether a login with this hash should replace it: it is of another scheme than argon2id, or costs less than ours.
+    #[must_use]
+    pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
+        stored::parse(stored.expose(), self.plaintext_allowed)
+            .is_none_or(|stored| stored.is_outdated())
     }
-    let params = Params::try_from(&hash).ok()?;
-    let affordable = params.m_cost() <= MAX_MEMORY_KIB
-        && params.t_cost() <= MAX_PASSES
-        && params.p_cost() <= MAX_LANES;
-    let whole = hash.salt.is_some() && hash.hash.is_some();
-    (affordable && whole).then_some(hash)
+
+    /// The scheme of a stored hash.
+    #[must_use]
+    pub fn scheme(&self, stored: &PasswordHash) -> Scheme {
+        Scheme::of(stored, self.plaintext_allowed)
+    }
 }
 
 impl fmt::Debug for Hasher {
@@ -163,74 +184,4 @@ impl fmt::Debug for Hasher {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn password(text: &str) -> Password {
-        Password::parse(text).unwrap()
-    }
-
-    #[test]
-    fn only_the_right_password_matches() {
-        let hasher = Hasher::new().unwrap();
-        let stored = hasher.hash(&password("correct horse")).unwrap();
-        assert!(
-            stored
-                .expose()
-                .starts_with("$argon2id$v=19$m=19456,t=2,p=1$")
-        );
-        assert_eq!(
-            hasher.verify(&password("correct horse"), Some(&stored)),
-            Verdict::Match
-        );
-        assert_eq!(
-            hasher.verify(&password("correct horsf"), Some(&stored)),
-            Verdict::Mismatch
-        );
-        assert_eq!(
-            hasher.verify(&password("correct horse"), None),
-            Verdict::Mismatch
-        );
-    }
-
-    /// Made with Python's argon2-cffi 25.1: `PasswordHasher(2, 19456, 1).hash("correct horse")`.
-    #[test]
-    fn a_foreign_argon2id_hash_is_verified() {
-        let hasher = Hasher::new().unwrap();
-        let stored = PasswordHash::new(FOREIGN.into());
-        assert_eq!(
-            hasher.verify(&password("correct horse"), Some(&stored)),
-            Verdict::Match
-        );
-    }
-
-    const FOREIGN: &str = "$argon2id$v=19$m=19456,t=2,p=1$5PmnnyYr2ZN+EbYHmXrKlg$0Is/3bk2AneXIp90dsLL8MRtKiKHcGrMWFZi7Wi/tfU";
-
-    #[test]
-    fn hashes_that_are_not_verified_here_never_match() {
-        let hasher = Hasher::new().unwrap();
-        for stored in [
-            "",
-            "secret",
-            "$2b$12$abcdefghijklmnopqrstuv",
-            "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ",
-            "$argon2i$v=19$m=19456,t=2,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
-            "$argon2id$v=19$m=4194304,t=2,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
-            "$argon2id$v=19$m=19456,t=4000000,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
-        ] {
-            assert_eq!(
-                hasher.verify(&password("secret"), Some(&PasswordHash::new(stored.into()))),
-                Verdict::Unsupported,
-                "{stored}"
-            );
-        }
-    }
-
-    #[test]
-    fn impossible_passwords_do_not_exist() {
-        for text in ["", "a\0", "a\nb", "\u{7f}", &"a".repeat(1025)] {
-            assert!(Password::parse(text).is_none());
-        }
-        assert!(Password::parse(&"ä".repeat(512)).is_some());
-    }
-}
+mod tests;

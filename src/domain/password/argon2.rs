@@ -1,0 +1,74 @@
+//! Argon2 in PHC form; ours and that of others.
+
+use ::argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use zeroize::Zeroizing;
+
+use super::{Scheme, stored::Stored};
+
+/// Ours, of the OWASP cheat sheet.
+pub(super) const MEMORY_KIB: u32 = 19_456;
+pub(super) const PASSES: u32 = 2;
+pub(super) const LANES: u32 = 1;
+
+const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_PASSES: u32 = 16;
+const MAX_LANES: u32 = 16;
+
+pub(super) struct Argon2Hash {
+    pub(super) algorithm: Algorithm,
+    pub(super) version: Version,
+    pub(super) params: Params,
+    pub(super) salt: phc::Salt,
+    pub(super) output: phc::Output,
+}
+
+impl Argon2Hash {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let hash = phc::PasswordHash::new(text).ok()?;
+        Some(Self {
+            algorithm: Algorithm::new(hash.algorithm).ok()?,
+            // A hash that does not say its version is older than the field (PHC string format, Argon2).
+            version: match hash.version {
+                Some(version) => Version::try_from(version).ok()?,
+                None => Version::V0x10,
+            },
+            params: Params::try_from(&hash).ok()?,
+            salt: hash.salt?,
+            output: hash.hash?,
+        })
+    }
+}
+
+impl Stored for Argon2Hash {
+    fn scheme(&self) -> Scheme {
+        match self.algorithm {
+            Algorithm::Argon2id => Scheme::Argon2id,
+            Algorithm::Argon2i => Scheme::Argon2i,
+            Algorithm::Argon2d => Scheme::Argon2d,
+        }
+    }
+
+    fn is_affordable(&self) -> bool {
+        self.params.m_cost() <= MAX_MEMORY_KIB
+            && self.params.t_cost() <= MAX_PASSES
+            && self.params.p_cost() <= MAX_LANES
+    }
+
+    fn is_outdated(&self) -> bool {
+        let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
+        let (memory, passes) = (self.params.m_cost(), self.params.t_cost());
+        self.algorithm != Algorithm::Argon2id
+            || self.version != Version::V0x13
+            || memory < MEMORY_KIB
+            || work(memory, passes) < work(MEMORY_KIB, PASSES)
+    }
+
+    fn matches(&self, password: &[u8]) -> bool {
+        let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
+        let mut output = Zeroizing::new(vec![0; self.output.len()]);
+        argon2
+            .hash_password_into(password, &self.salt, &mut output)
+            .is_ok_and(|()| verify_slices_are_equal(&output, self.output.as_bytes()).is_ok())
+    }
+}

@@ -1,0 +1,111 @@
+//! bcrypt, of the password itself or of a digest of it.
+
+use std::borrow::Cow;
+
+use ::bcrypt::HashParts;
+use aws_lc_rs::{digest, hmac};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use zeroize::Zeroizing;
+
+use super::{
+    Scheme,
+    stored::Stored,
+    text::{decimal, to_hex},
+};
+
+const MAX_COST: u32 = 15;
+
+/// bcrypt reads no further.
+const MAX_PASSWORD: usize = 72;
+
+pub(super) struct Bcrypt<'a> {
+    text: Cow<'a, str>,
+    cost: u32,
+    of: Of<'a>,
+}
+
+/// What bcrypt is computed of.
+enum Of<'a> {
+    Password,
+    /// Django.
+    HexSha256,
+    /// passlib before its version 1.7.3.
+    Base64Sha256,
+    /// passlib, keyed with the salt as it is spelt.
+    Base64Hmac(&'a str),
+}
+
+impl<'a> Bcrypt<'a> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        Self::new(Cow::Borrowed(text), Of::Password)
+    }
+
+    /// What follows Django's `bcrypt_sha256$`.
+    pub(super) fn parse_django_sha256(text: &'a str) -> Option<Self> {
+        Self::new(Cow::Borrowed(text), Of::HexSha256)
+    }
+
+    /// passlib's `$bcrypt-sha256$v=2,t=2b,r=12$salt$digest`, and `$bcrypt-sha256$2b,12$salt$digest` before it.
+    pub(super) fn parse_passlib_sha256(text: &'a str) -> Option<Self> {
+        let mut fields = text.strip_prefix("$bcrypt-sha256$")?.split('$');
+        let (params, salt, hash) = (fields.next()?, fields.next()?, fields.next()?);
+        let (variant, cost, of) = match params.strip_prefix("v=2,t=") {
+            Some(params) => {
+                let (variant, cost) = params.split_once(",r=")?;
+                (variant, cost, Of::Base64Hmac(salt))
+            }
+            None => {
+                let (variant, cost) = params.split_once(',')?;
+                (variant, cost, Of::Base64Sha256)
+            }
+        };
+        let whole = fields.next().is_none() && salt.len() == 22;
+        let cost = decimal(cost).filter(|_| whole)?;
+        let text = format!("${variant}${cost:02}${salt}{hash}");
+        Self::new(Cow::Owned(text), of)
+    }
+
+    fn new(text: Cow<'a, str>, of: Of<'a>) -> Option<Self> {
+        // The crate would take a sign for a digit, and `$2x$`, which marks hashes of a defective implementation.
+        let rest = ["$2a$", "$2b$", "$2y$"]
+            .iter()
+            .find_map(|prefix| text.strip_prefix(prefix))?;
+        rest.split_once('$')
+            .filter(|(cost, _)| cost.bytes().all(|byte| byte.is_ascii_digit()))?;
+        let cost = text.parse::<HashParts>().ok()?.get_cost();
+        (4..=31).contains(&cost).then_some(Self { text, cost, of })
+    }
+}
+
+impl Stored for Bcrypt<'_> {
+    fn scheme(&self) -> Scheme {
+        match self.of {
+            Of::Password => Scheme::Bcrypt,
+            Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => Scheme::BcryptSha256,
+        }
+    }
+
+    fn is_affordable(&self) -> bool {
+        self.cost <= MAX_COST
+    }
+
+    fn matches(&self, password: &[u8]) -> bool {
+        let sha256 = || digest::digest(&digest::SHA256, password);
+        let digested = Zeroizing::new(match self.of {
+            Of::Password => String::new(),
+            Of::HexSha256 => to_hex(sha256().as_ref()),
+            Of::Base64Sha256 => BASE64_STANDARD.encode(sha256()),
+            Of::Base64Hmac(salt) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
+                BASE64_STANDARD.encode(hmac::sign(&key, password))
+            }
+        });
+        let input = match self.of {
+            Of::Password => password,
+            Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => digested.as_bytes(),
+        };
+        // The crate truncates: what is too long is computed like any other, and refused afterwards.
+        let verified = ::bcrypt::verify(input, &self.text).is_ok_and(|matches| matches);
+        verified & (input.len() <= MAX_PASSWORD)
+    }
+}

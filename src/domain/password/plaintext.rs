@@ -1,0 +1,81 @@
+//! Passwords stored as they are, for tables on their way to something better.
+
+use aws_lc_rs::{
+    constant_time::verify_slices_are_equal,
+    digest::{SHA256, digest},
+};
+
+use super::{Scheme, stored::Stored};
+
+pub(super) struct Plaintext<'a>(&'a str);
+
+impl<'a> Plaintext<'a> {
+    /// Takes what cannot be a hash: whoever stole a hash must not be able to log in with it as it is.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        (!text.is_empty() && !looks_hashed(text)).then_some(Self(text))
+    }
+}
+
+/// How hashes begin, in lower case, whether or not they are verified here.
+const PREFIXES: &[&str] = &[
+    "$",
+    "{",
+    "pbkdf2_",
+    "pbkdf2:",
+    "pbkdf2$",
+    "pbkdf2-",
+    "scrypt:",
+    "scrypt$",
+    "argon2$",
+    "argon2i",
+    "argon2d",
+    "bcrypt$",
+    "bcrypt_",
+    "crypt$",
+    "plain$",
+    "unsalted_",
+    "md5$",
+    "md5:",
+    "sha1$",
+    "sha1:",
+    "sha224$",
+    "sha256$",
+    "sha256:",
+    "sha384$",
+    "sha512$",
+    "sha512:",
+    // ASP.NET Identity.
+    "aqaaaa",
+];
+
+fn looks_hashed(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    // A bare digest in hexadecimal; MySQL's has a star before it.
+    let digest = [32, 40, 56, 64, 96, 128].contains(&text.len()) && is_hex(text);
+    let starred = text
+        .strip_prefix('*')
+        .is_some_and(|rest| rest.is_empty() || rest.len() == 40 && is_hex(rest));
+    // An account that is locked, or in Django has no password: nothing, 40 random characters or the old hash follows.
+    let locked = text.strip_prefix('!').is_some_and(|rest| {
+        let random = rest.len() == 40 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        rest.is_empty() || rest == "!" || random || rest.starts_with(['$', '{'])
+    });
+    digest || starred || locked || PREFIXES.iter().any(|prefix| lower.starts_with(prefix))
+}
+
+impl Stored for Plaintext<'_> {
+    fn scheme(&self) -> Scheme {
+        Scheme::Plaintext
+    }
+
+    fn is_slow(&self) -> bool {
+        false
+    }
+
+    fn matches(&self, password: &[u8]) -> bool {
+        // Digests are compared, so that not even the length shows.
+        let [given, stored] = [password, self.0.as_bytes()].map(|text| digest(&SHA256, text));
+        verify_slices_are_equal(given.as_ref(), stored.as_ref()).is_ok()
+    }
+}

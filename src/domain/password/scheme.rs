@@ -1,0 +1,74 @@
+//! The names of what is verified here.
+
+use std::fmt;
+
+use super::{PasswordHash, stored};
+
+/// The scheme of a stored hash, as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scheme {
+    /// Argon2id, which is what is written here.
+    Argon2id,
+    /// Argon2i.
+    Argon2i,
+    /// Argon2d.
+    Argon2d,
+    /// bcrypt of the password.
+    Bcrypt,
+    /// bcrypt of a SHA-256 digest of the password, as Django and passlib have it.
+    BcryptSha256,
+    /// scrypt.
+    Scrypt,
+    /// PBKDF2 with SHA-1, SHA-256 or SHA-512.
+    Pbkdf2,
+    /// `$6$` of `crypt(3)`.
+    Sha512Crypt,
+    /// `$5$` of `crypt(3)`.
+    Sha256Crypt,
+    /// `$1$` of `crypt(3)`, and `$apr1$` of Apache.
+    Md5Crypt,
+    /// phpass: WordPress, phpBB.
+    Phpass,
+    /// `{SSHA}` and its kin.
+    LdapSha,
+    /// The password itself, where that is allowed.
+    Plaintext,
+    /// Anything else, and what is malformed.
+    Unknown,
+}
+
+impl Scheme {
+    /// Tells the scheme from the stored text, whether or not its cost is one that would be paid.
+    #[must_use]
+    pub fn of(stored: &PasswordHash, plaintext_allowed: bool) -> Self {
+        stored::parse(stored.expose(), plaintext_allowed)
+            .map_or(Self::Unknown, |stored| stored.scheme())
+    }
+
+    /// The name for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Argon2id => "argon2id",
+            Self::Argon2i => "argon2i",
+            Self::Argon2d => "argon2d",
+            Self::Bcrypt => "bcrypt",
+            Self::BcryptSha256 => "bcrypt-sha256",
+            Self::Scrypt => "scrypt",
+            Self::Pbkdf2 => "pbkdf2",
+            Self::Sha512Crypt => "sha512-crypt",
+            Self::Sha256Crypt => "sha256-crypt",
+            Self::Md5Crypt => "md5-crypt",
+            Self::Phpass => "phpass",
+            Self::LdapSha => "ldap-sha",
+            Self::Plaintext => "plaintext",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

@@ -1,0 +1,108 @@
+//! scrypt, as passlib, Django and Werkzeug write it.
+
+use ::argon2::password_hash::phc;
+use ::scrypt::{Params, scrypt};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use zeroize::Zeroizing;
+
+use super::{
+    Scheme,
+    stored::Stored,
+    text::{decimal, hex, padded},
+};
+
+const MAX_MEMORY: u128 = 256 * 1024 * 1024;
+const MAX_BLOCK: u32 = 64;
+const MAX_PARALLEL: u32 = 16;
+
+/// The output of Django and Werkzeug. PHC leaves the length open; the short one is passlib's.
+const LONG: usize = 64;
+const SHORT: usize = 32;
+
+pub(super) struct Scrypt {
+    log_n: u8,
+    r: u32,
+    p: u32,
+    salt: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Scrypt {
+    /// `$scrypt$ln=14,r=8,p=1$salt$hash`.
+    pub(super) fn parse_phc(text: &str) -> Option<Self> {
+        let hash = phc::PasswordHash::new(text).ok()?;
+        let known = hash.version.is_none()
+            && hash
+                .params
+                .iter()
+                .all(|(name, _)| ["ln", "r", "p"].contains(&name.as_str()));
+        let output = hash.hash.filter(|_| known)?.as_bytes().to_vec();
+        let sized = [SHORT, LONG].contains(&output.len());
+        sized.then_some(Self {
+            log_n: u8::try_from(hash.params.get_decimal("ln")?).ok()?,
+            r: hash.params.get_decimal("r")?,
+            p: hash.params.get_decimal("p")?,
+            salt: hash.salt?.to_vec(),
+            output,
+        })
+    }
+
+    /// What follows Django's `scrypt$`: `N$salt$r$p$hash`.
+    pub(super) fn parse_django(text: &str) -> Option<Self> {
+        let mut fields = text.split('$');
+        let (n, salt) = (fields.next()?, fields.next()?);
+        let (r, p, hash) = (fields.next()?, fields.next()?, fields.next()?);
+        let output = padded(hash).filter(|_| fields.next().is_none())?;
+        Self::new([n, r, p], salt, output)
+    }
+
+    /// What follows Werkzeug's `scrypt:`: `N:r:p$salt$hash`.
+    pub(super) fn parse_werkzeug(text: &str) -> Option<Self> {
+        let mut fields = text.split('$');
+        let (params, salt, hash) = (fields.next()?, fields.next()?, fields.next()?);
+        let mut params = params.split(':');
+        let (n, r, p) = (params.next()?, params.next()?, params.next()?);
+        let whole = params.next().is_none() && fields.next().is_none();
+        Self::new([n, r, p], salt, hex(hash).filter(|_| whole)?)
+    }
+
+    fn new([n, r, p]: [&str; 3], salt: &str, output: Vec<u8>) -> Option<Self> {
+        let n = decimal(n).filter(|n| n.is_power_of_two())?;
+        (output.len() == LONG).then_some(Self {
+            log_n: u8::try_from(n.trailing_zeros()).ok()?,
+            r: decimal(r)?,
+            p: decimal(p)?,
+            salt: salt.as_bytes().to_vec(),
+            output,
+        })
+    }
+}
+
+impl Stored for Scrypt {
+    fn scheme(&self) -> Scheme {
+        Scheme::Scrypt
+    }
+
+    fn is_affordable(&self) -> bool {
+        let memory = 1_u128
+            .checked_shl(self.log_n.into())
+            .and_then(|n| n.checked_mul(128 * u128::from(self.r)));
+        (1..64).contains(&self.log_n)
+            && (1..=MAX_BLOCK).contains(&self.r)
+            && (1..=MAX_PARALLEL).contains(&self.p)
+            && memory.is_some_and(|memory| memory <= MAX_MEMORY)
+    }
+
+    fn matches(&self, password: &[u8]) -> bool {
+        // The crate multiplies `r` by `p` unchecked, so it must never see what is beyond the caps.
+        let params = self
+            .is_affordable()
+            .then(|| Params::new(self.log_n, self.r, self.p));
+        let Some(Ok(params)) = params else {
+            return false;
+        };
+        let mut output = Zeroizing::new(vec![0; self.output.len()]);
+        scrypt(password, &self.salt, &params, &mut output)
+            .is_ok_and(|()| verify_slices_are_equal(&output, &self.output).is_ok())
+    }
+}

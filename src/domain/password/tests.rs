@@ -1,0 +1,406 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::*;
+
+/// A hash made by other software; `tests/vectors/passwords.py` writes them.
+#[derive(Deserialize)]
+struct Vector {
+    scheme: String,
+    made_by: String,
+    password: String,
+    hash: String,
+}
+
+fn vectors() -> Vec<Vector> {
+    serde_json::from_str(include_str!("../../../tests/vectors/passwords.json")).unwrap()
+}
+
+/// One vector of each form: the text without what is drawn or a number.
+fn forms() -> Vec<Vector> {
+    let form = |vector: &Vector| {
+        let hash = &vector.hash;
+        let fields = hash.split(['$', '}']).filter(|field| field.len() < 30);
+        let digits = |field: &str| field.replace(|c: char| c.is_ascii_digit(), "");
+        let scheme: Vec<_> = fields.map(digits).take(2).collect();
+        (vector.scheme.clone(), hash.len(), scheme)
+    };
+    let forms: BTreeMap<_, _> = vectors()
+        .into_iter()
+        .filter(|vector| !vector.hash.contains("m=19456"))
+        .map(|vector| (form(&vector), vector))
+        .collect();
+    forms.into_values().collect()
+}
+
+fn password(text: &str) -> Password {
+    Password::parse(text).unwrap()
+}
+
+fn stored(text: &str) -> PasswordHash {
+    PasswordHash::new(text.to_owned())
+}
+
+/// What a hasher says, without the decoy, which would make thousands of texts slow.
+fn matches(text: &str, password: &str) -> bool {
+    stored::parse(text, false)
+        .filter(|known| known.is_affordable())
+        .is_some_and(|known| known.matches(password.as_bytes()))
+}
+
+#[test]
+fn only_the_right_password_matches() {
+    let hasher = Hasher::new().unwrap();
+    let hash = hasher.hash(&password("correct horse")).unwrap();
+    assert!(hash.expose().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"));
+    let verify = |text, hash| hasher.verify(&password(text), hash);
+    assert_eq!(verify("correct horse", Some(&hash)), Verdict::Match);
+    assert_eq!(verify("correct horsf", Some(&hash)), Verdict::Mismatch);
+    assert_eq!(verify("correct horse", None), Verdict::Mismatch);
+    assert!(!hasher.is_outdated(&hash));
+}
+
+#[test]
+fn the_hashes_of_others_are_recognised_and_verified() {
+    let hasher = Hasher::new().unwrap();
+    let vectors = vectors();
+    assert!(vectors.len() > 150, "{}", vectors.len());
+    for vector in &vectors {
+        let Vector {
+            scheme,
+            made_by,
+            password,
+            hash,
+        } = vector;
+        let told = hasher.scheme(&stored(hash));
+        assert_eq!(told.name(), scheme, "{made_by}: {hash}");
+        assert!(matches(hash, password), "{made_by}: {hash}");
+        assert!(!matches(hash, "wrong"), "{made_by}: {hash}");
+        let (start, last) = password.split_at(password.char_indices().last().unwrap().0);
+        let flipped = if last == "!" { "?" } else { "!" };
+        for wrong in [
+            format!("{start}{flipped}"),
+            format!("{password} "),
+            start.into(),
+        ] {
+            assert!(!matches(hash, &wrong), "{made_by}: {hash} {wrong}");
+        }
+    }
+}
+
+#[test]
+fn every_scheme_passes_through_the_hasher() {
+    let hasher = Hasher::new().unwrap();
+    let first: BTreeMap<_, _> = vectors()
+        .into_iter()
+        .map(|vector| (vector.scheme.clone(), vector))
+        .collect();
+    assert_eq!(first.len(), 12, "all but plaintext and unknown");
+    for vector in first.values() {
+        let hash = stored(&vector.hash);
+        let verify = |text: &str| hasher.verify(&password(text), Some(&hash));
+        assert_eq!(verify(&vector.password), Verdict::Match, "{}", vector.hash);
+        assert_eq!(verify("wrong"), Verdict::Mismatch, "{}", vector.hash);
+    }
+}
+
+#[test]
+fn a_damaged_hash_never_matches() {
+    for vector in forms() {
+        let (text, password) = (&vector.hash, &vector.password);
+        for end in 0..text.len() {
+            assert!(!matches(&text[..end], password), "{text} until {end}");
+        }
+        for (at, _) in text.char_indices() {
+            // The lowest bit makes no scheme of another; `$2x$` is not verified.
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let damaged = String::from_utf8(bytes).unwrap();
+            // bcrypt at cost 14 takes a second to say the same.
+            assert!(
+                damaged.contains("$14$") || !matches(&damaged, password),
+                "{damaged}"
+            );
+            let cut = format!("{}{}", &text[..at], &text[at + 1..]);
+            assert!(!matches(&cut, password), "{text} without {at}");
+        }
+        for longer in ["$", "A", "=", " ", "\n", "é", "\0"] {
+            assert!(!matches(&format!("{text}{longer}"), password), "{text}");
+            assert!(!matches(&format!("{longer}{text}"), password), "{text}");
+        }
+    }
+}
+
+#[test]
+fn bcrypt_never_reads_less_than_the_whole_password() {
+    let long = "0123456789".repeat(7) + "ab";
+    for vector in vectors() {
+        if vector.scheme == "bcrypt" && vector.password.len() == 72 {
+            assert!(matches(&vector.hash, &vector.password));
+            assert!(!matches(&vector.hash, &format!("{}c", vector.password)));
+        }
+    }
+    let longer = long + "c";
+    let digested = |vector: &Vector| vector.scheme == "bcrypt-sha256" && vector.password == longer;
+    assert!(vectors().iter().any(digested));
+}
+
+#[test]
+fn hashes_that_are_not_verified_here_never_match() {
+    let hasher = Hasher::new().unwrap();
+    for text in [
+        "",
+        "secret",
+        "{SHA}",
+        "{SSHA}5en6G6MezRroT3XKqkdPOmY/BfQ=",
+        "{MD5}Xr4ilOzQ4PCOq3aQ0qbuaQ==",
+        "{CRYPT}ab1dkRBbx7jTo",
+        "{CLEARTEXT}secret",
+        "$2b$12$abcdefghijklmnopqrstuv",
+        "$2x$04$......................RzGmfHOnHFmCsTCPjwRH0HOPBFHyWJq",
+        "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQ",
+        "$argon2id$v=18$m=19456,t=2,p=1$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A",
+    ] {
+        let verdict = hasher.verify(&password("secret"), Some(&stored(text)));
+        assert_eq!(verdict, Verdict::Unsupported, "{text}");
+        assert_eq!(hasher.scheme(&stored(text)), Scheme::Unknown, "{text}");
+        assert!(hasher.is_outdated(&stored(text)), "{text}");
+    }
+}
+
+#[test]
+fn hashes_beyond_the_caps_are_named_and_not_computed() {
+    let hasher = Hasher::new().unwrap();
+    let hash32 = "iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A";
+    let hex64 = "ab".repeat(64);
+    let argon2 = |cost| format!("$argon2id$v=19${cost}$c29tZXNhbHQ${hash32}");
+    let scrypt = |cost| format!("$scrypt${cost}$c29tZXNhbHQ${hash32}");
+    for (text, scheme) in [
+        (argon2("m=4194304,t=2,p=1"), Scheme::Argon2id),
+        (argon2("m=19456,t=4000000,p=1"), Scheme::Argon2id),
+        (argon2("m=19456,t=2,p=17"), Scheme::Argon2id),
+        (
+            format!("$2b$16${}{}", ".".repeat(22), ".".repeat(31)),
+            Scheme::Bcrypt,
+        ),
+        (scrypt("ln=19,r=8,p=1"), Scheme::Scrypt),
+        (scrypt("ln=63,r=4294967295,p=4294967295"), Scheme::Scrypt),
+        (scrypt("ln=255,r=8,p=1"), Scheme::Scrypt),
+        (scrypt("ln=0,r=8,p=1"), Scheme::Scrypt),
+        (scrypt("ln=4,r=0,p=0"), Scheme::Scrypt),
+        (scrypt("ln=4,r=8,p=17"), Scheme::Scrypt),
+        (scrypt("ln=1,r=65,p=1"), Scheme::Scrypt),
+        (
+            format!("scrypt:2147483648:8:1$salt${hex64}"),
+            Scheme::Scrypt,
+        ),
+        (
+            format!("pbkdf2:sha512:10000001$salt${hex64}"),
+            Scheme::Pbkdf2,
+        ),
+        (
+            format!("$pbkdf2-sha1$i=5000001,l=32$c29tZXNhbHQ${hash32}"),
+            Scheme::Pbkdf2,
+        ),
+        (
+            format!("$6$rounds=5000001$salt${}", ".".repeat(86)),
+            Scheme::Sha512Crypt,
+        ),
+        (
+            format!("$5$rounds=999999999$salt${}", ".".repeat(43)),
+            Scheme::Sha256Crypt,
+        ),
+        (format!("$P$J12345678{}", ".".repeat(22)), Scheme::Phpass),
+    ] {
+        assert_eq!(hasher.scheme(&stored(&text)), scheme, "{text}");
+        let verdict = hasher.verify(&password("secret"), Some(&stored(&text)));
+        assert_eq!(verdict, Verdict::Unsupported, "{text}");
+    }
+}
+
+#[test]
+fn the_cost_of_an_argon2id_hash_tells_whether_it_is_outdated() {
+    let hasher = Hasher::new().unwrap();
+    let outdated = |kind: &str, cost: &str| {
+        let text =
+            format!("${kind}${cost}$c29tZXNhbHQ$iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A");
+        hasher.is_outdated(&stored(&text))
+    };
+    for cost in [
+        "m=19456,t=2,p=1",
+        "m=65536,t=3,p=4",
+        "m=65536,t=1,p=1",
+        "m=102400,t=2,p=8",
+    ] {
+        assert!(!outdated("argon2id", &format!("v=19${cost}")), "{cost}");
+        assert!(outdated("argon2i", &format!("v=19${cost}")), "{cost}");
+        assert!(outdated("argon2id", &format!("v=16${cost}")), "{cost}");
+        assert!(outdated("argon2id", cost), "{cost}");
+    }
+    for cost in ["m=19456,t=1,p=1", "m=19455,t=16,p=1", "m=38911,t=1,p=1"] {
+        assert!(outdated("argon2id", &format!("v=19${cost}")), "{cost}");
+    }
+    for vector in vectors() {
+        let outdated = hasher.is_outdated(&stored(&vector.hash));
+        let ours = vector.hash.contains("$m=19456,t=2,p=1$");
+        assert_eq!(outdated, !ours, "{}", vector.hash);
+    }
+}
+
+#[test]
+fn plaintext_matches_only_where_it_is_allowed() {
+    let (strict, lax) = (Hasher::new().unwrap(), Hasher::new().unwrap());
+    let lax = lax.allow_plaintext(true);
+    for text in [
+        "secret", "!secret", "*", "Grüße", "pa$$word", "a:b$c$d", " x ",
+    ] {
+        let hash = stored(text);
+        if text != "*" {
+            assert_eq!(lax.scheme(&hash), Scheme::Plaintext);
+            assert_eq!(lax.verify(&password(text), Some(&hash)), Verdict::Match);
+            let other = format!("{text}?");
+            assert_eq!(
+                lax.verify(&password(&other), Some(&hash)),
+                Verdict::Mismatch
+            );
+        }
+        assert!(lax.is_outdated(&hash));
+        assert_eq!(strict.scheme(&hash), Scheme::Unknown);
+        assert_eq!(
+            strict.verify(&password(text), Some(&hash)),
+            Verdict::Unsupported
+        );
+        let unlax = Hasher::new().unwrap().allow_plaintext(false);
+        assert_eq!(unlax.scheme(&hash), Scheme::Unknown);
+    }
+}
+
+#[test]
+fn what_looks_like_a_hash_is_no_plaintext() {
+    let md5 = "5ebe2294ecd0e0f08eab7690d2a6ee69";
+    let sha1 = "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4";
+    for text in [
+        "",
+        "$",
+        "$secret",
+        "$2b$12$short",
+        "$y$j9T$salt$hash",
+        "$S$DSomething",
+        "$wp$2y$10$short",
+        "{",
+        "{secret",
+        "{PLAIN}secret",
+        "{SSHA}secret",
+        "pbkdf2_sha256$secret",
+        "PBKDF2_SHA512$1$2$3",
+        "pbkdf2:md5:1$2$3",
+        "scrypt:secret",
+        "argon2$secret",
+        "bcrypt_sha256$secret",
+        "sha1$salt$digest",
+        "unsalted_md5$$digest",
+        "!",
+        "!!",
+        "*",
+        "!$6$salt$hash",
+        "!vbQ5B2e8p0sVJ5Yt1Kz3mNw7xRqLcDfGhTjUaEoI",
+        md5,
+        sha1,
+        &md5.to_uppercase(),
+        &format!("*{}", sha1.to_uppercase()),
+        &md5.repeat(4),
+    ] {
+        assert!(stored::parse(text, true).is_none(), "{text}");
+        assert_eq!(Scheme::of(&stored(text), true), Scheme::Unknown, "{text}");
+    }
+    for vector in vectors() {
+        for end in 0..vector.hash.len() {
+            let text = &vector.hash[..end];
+            let plaintext = Scheme::of(&stored(text), true) == Scheme::Plaintext;
+            // Of Django's and Werkzeug's names alone nobody could tell.
+            assert!(!plaintext || end <= "pbkdf2".len() + 6, "{text}");
+        }
+    }
+}
+
+#[test]
+fn secrets_do_not_show() {
+    let hasher = Hasher::new().unwrap().allow_plaintext(true);
+    let shown = format!("{:?} {:?} {hasher:?}", password("secret"), stored("secret"));
+    assert_eq!(shown, "Password(..) PasswordHash(..) Hasher(argon2id)");
+}
+
+#[test]
+fn impossible_passwords_do_not_exist() {
+    for text in ["", "a\0", "a\nb", "\u{7f}", &"a".repeat(1025)] {
+        assert!(Password::parse(text).is_none());
+    }
+    assert!(Password::parse(&"ä".repeat(512)).is_some());
+}
+
+/// Texts out of the pieces that hashes are made of; costs are beyond the caps or next to nothing.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        prop::sample::select(vec![
+            "$argon2id",
+            "$v=19",
+            "$m=64,t=1,p=1",
+            "$scrypt",
+            "$ln=4,r=8,p=1",
+            "$ln=64,r=8,p=1",
+            "$pbkdf2",
+            "$pbkdf2-sha256",
+            "$i=3,l=32",
+            "$i=4294967295",
+            "$bcrypt-sha256",
+            "$v=2,t=2b,r=4",
+            "$2b",
+            "$04",
+            "$99",
+            "$5",
+            "$6",
+            "$rounds=1000",
+            "$rounds=999999999",
+            "$1",
+            "$apr1",
+            "$P",
+            "$H",
+            "{SSHA}",
+            "{SHA}",
+            "{CRYPT}",
+            "pbkdf2_sha256",
+            "pbkdf2:sha1:3",
+            "scrypt:16:8:1",
+            "scrypt",
+            "argon2",
+            "bcrypt_sha256",
+            "bcrypt",
+            "$",
+            "$16",
+            "$8",
+            "$1",
+            ":",
+            "=",
+            ",",
+            "{",
+            "}",
+            "é",
+            "\0",
+        ])
+        .prop_map(str::to_owned),
+        "\\$[./0-9A-Za-z]{0,90}",
+        "[0-9a-f]{40}",
+    ];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_stored_text_is_too_strange(text in prop_oneof![any::<String>(), ".{0,80}", pieces()]) {
+        prop_assert!(!matches(&text, "secret"));
+        prop_assert!(Scheme::of(&stored(&text), false) != Scheme::Plaintext);
+        let _ = stored::parse(&text, true).map(|known| known.is_outdated());
+    }
+}

@@ -1,0 +1,78 @@
+//! How foreign hashes spell numbers and bytes. Each value has one spelling; any other is refused.
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
+};
+
+/// The digits of `crypt(3)`, which are not those of Base64.
+const CRYPT64: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// A number without a sign and without leading zeros.
+pub(super) fn decimal(text: &str) -> Option<u32> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let bare = text.len() == 1 || !text.starts_with('0');
+    (digits && bare).then(|| text.parse().ok()).flatten()
+}
+
+/// Base64 with padding.
+pub(super) fn padded(text: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(text).ok()
+}
+
+/// Base64 as passlib adapts it: `.` for `+`, no padding.
+pub(super) fn adapted(text: &str) -> Option<Vec<u8>> {
+    let standard = (!text.contains('+')).then(|| text.replace('.', "+"))?;
+    BASE64_STANDARD_NO_PAD.decode(standard).ok()
+}
+
+/// Pairs of lower-case hexadecimal digits.
+pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    rest.is_empty().then(|| bytes.collect()).flatten()
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for digit in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    text
+}
+
+/// The value of a digit of `crypt(3)`.
+pub(super) fn crypt64_digit(digit: u8) -> Option<u8> {
+    let at = CRYPT64.iter().position(|known| *known == digit)?;
+    u8::try_from(at).ok()
+}
+
+/// Whether a text has digits of `crypt(3)` only.
+pub(super) fn is_crypt64(text: &str) -> bool {
+    text.bytes().all(|byte| CRYPT64.contains(&byte))
+}
+
+/// Bytes in the digits of `crypt(3)`: three bytes become four digits, the low bits first.
+pub(super) fn to_crypt64(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let (low_first, _) = group.iter().fold((0_u32, 0), |(bits, at), byte| {
+            (bits | u32::from(*byte) << at, at + 8)
+        });
+        for at in 0..=group.len() {
+            let digit = low_first >> (6 * at) & 63;
+            text.extend(CRYPT64.get(digit as usize));
+        }
+    }
+    text
+}
