@@ -145,7 +145,8 @@ impl Hasher {
             .map_err(|_| HashFault)
     }
 
-    /// Holds a password against a stored hash, or against a decoy where there is none to verify; both cost the same.
+    /// Holds a password against a stored hash, or against a decoy where there is none to verify. The decoy costs as much as
+    /// a hash of ours; a hash of others costs what its row says, and the decoy besides where that is next to nothing.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
         let password = password.expose().as_bytes();
