@@ -8,14 +8,16 @@ NEWEST_ENVOY := 1.40.0
 ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(TOOLS)/envoy-1.36.4/envoy
 TRAEFIK := $(TOOLS)/traefik-3.7.15/traefik
 XDS_PROTOS := $(TOOLS)/xds-protos/.complete
+MYSQL := $(TOOLS)/mysql/.complete
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy
+MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
 	cargo build --release --bin doorward --example demo
@@ -23,6 +25,9 @@ demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything a
 
 test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
 	cargo test -- --quiet
+
+test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
+	cargo test --features test-mysql --test house -- --quiet mysql::
 
 lint: compiler ## Check format and lints
 	cargo fmt --check
@@ -36,6 +41,9 @@ bench: compiler needs $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.compl
 	@exec $(TARGET)/release/examples/bench
 
 tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) ## Fetch Envoy, its protocol and Traefik, for tests
+
+root:
+	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
 
 compiler:
 	@tests/tools/need $(BUILD_NEEDS)
@@ -77,6 +85,10 @@ $(XDS_PROTOS): tests/tools/xds-protos.txt
 	@rm -r $(TOOLS)/xds-protos.part
 	@touch $@
 
+$(MYSQL): tests/tools/mysql
+	@tests/tools/need $(MYSQL_NEEDS)
+	@tests/tools/mysql $(TOOLS)/mysql
+
 $(TOOLS)/flask/.complete: tests/tools/flask.txt
 	@tests/tools/need $(TOOLS_NEED)
 	@rm -rf $(TOOLS)/flask
@@ -86,4 +98,4 @@ $(TOOLS)/flask/.complete: tests/tools/flask.txt
 		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
-.PHONY: help demo test lint deny bench tools compiler needs
+.PHONY: help demo test test-mysql lint deny bench tools root compiler needs

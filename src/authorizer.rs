@@ -210,6 +210,7 @@ impl Logins {
                         | UsersFault::Unknown
                         | UsersFault::Foreign
                         | UsersFault::File(_)
+                        | UsersFault::Unprotected
                         | UsersFault::Migrate(_) => Unavailable::Database,
                     }),
                     cause: Some(fault),

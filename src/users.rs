@@ -68,6 +68,8 @@ pub enum UsersFault {
     NoConnection,
     /// The database refused, or could not be reached.
     Database(Error),
+    /// The database wants the password, and the connection is one that others can read.
+    Unprotected,
     /// The table is not there.
     NotMigrated,
     /// A row that no account can be made of; the word says which part of it.
@@ -92,6 +94,9 @@ impl fmt::Display for UsersFault {
                 f.write_str("no connection to the database could be opened in time")
             }
             Self::Database(error) => write!(f, "the database cannot be asked: {error}"),
+            Self::Unprotected => f.write_str(
+                "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it",
+            ),
             Self::NotMigrated => {
                 f.write_str("the database has no table of ours; make it with: doorward migrate")
             }
@@ -113,6 +118,10 @@ impl From<Error> for UsersFault {
     fn from(error: Error) -> Self {
         if matches!(error, Error::PoolTimedOut) {
             return Self::NoConnection;
+        }
+        // MySQL's `caching_sha2_password` without TLS; sqlx's own words name features of Cargo.
+        if matches!(&error, Error::Configuration(said) if said.to_string().starts_with("RSA ")) {
+            return Self::Unprotected;
         }
         if let Some(said) = error.as_database_error() {
             if said.is_unique_violation() {

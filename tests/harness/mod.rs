@@ -1,4 +1,4 @@
-//! Real parts for tests and for the demo: Doorward itself, Envoy, MariaDB and a service, each started on free ports in
+//! Real parts for tests and for the demo: Doorward itself, Envoy, databases and a service, each started on free ports in
 //! a temporary directory and stopped when its value is dropped.
 //!
 //! Must not know what any of them ought to answer.
@@ -16,9 +16,11 @@
 )]
 
 mod client;
+mod database;
 mod doorward;
 mod envoy;
 mod mariadb;
+mod mysql;
 mod process;
 mod proxies;
 mod service;
@@ -31,9 +33,11 @@ use std::{
 };
 
 pub use client::{Reply, exchange, send, send_bytes, try_send};
+pub use database::{Database, Engine};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use mariadb::MariaDb;
+pub use mysql::MySql;
 pub use process::Process;
 pub use proxies::{Gateway, Proxy};
 pub use service::Service;
@@ -69,15 +73,20 @@ pub fn free_address() -> SocketAddr {
         .expect("a free port on 127.0.0.1")
 }
 
-/// A file or folder that `make tools` has fetched.
+/// A file or folder that `make tools` or `make test-mysql` has fetched.
 pub fn tool(name: &str) -> PathBuf {
     let tools =
         env::var_os("DOORWARD_TOOLS").map_or_else(|| repository().join(".tools"), PathBuf::from);
     let path = tools.join(name);
     assert!(
         path.exists(),
-        "{} is missing: run `make tools`",
-        path.display()
+        "{} is missing: run `make {}`",
+        path.display(),
+        if name.starts_with("mysql") {
+            "test-mysql"
+        } else {
+            "tools"
+        }
     );
     path
 }

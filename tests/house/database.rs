@@ -1,10 +1,13 @@
-//! The user table in MariaDB: the same commands, the same logins, and what happens when it is away.
+//! The user table in MariaDB and MySQL: the same commands, the same logins, and what happens when it is away.
 
 use std::time::{Duration, Instant};
 
 use crate::{
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, Home, MariaDb, Reply, Settings, free_address, until},
+    harness::{
+        Database, Doorward, Engine, Envoy, Home, MariaDb, MySql, Reply, Settings, free_address,
+        until,
+    },
 };
 
 const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
@@ -12,20 +15,28 @@ const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
 /// The longest that a login without a database may take.
 const AWAY: Duration = Duration::from_secs(1);
 
-fn on(database: &MariaDb) -> impl FnOnce(&mut Settings) {
+on_each_database!(
+    users_are_kept_and_log_in,
+    a_collation_that_folds_names_lets_nobody_in_as_another,
+    while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait,
+    a_table_of_somebody_else_is_left_alone,
+    reading_is_all_that_a_login_needs_and_no_session_is_changed,
+    a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there,
+);
+
+fn on<E: Engine>(database: &Database<E>) -> impl FnOnce(&mut Settings) {
     let env = database.env();
     move |settings: &mut Settings| {
         settings.envs(env).env("JWT_SECRET", SECRET);
     }
 }
 
-fn home(database: &MariaDb) -> Home {
+fn home<E: Engine>(database: &Database<E>) -> Home {
     Doorward::prepare(on(database))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_are_kept_and_log_in() {
-    let database = MariaDb::start().await;
+async fn users_are_kept_and_log_in<E: Engine>() {
+    let database = Database::<E>::start().await;
     let home = home(&database);
     let refused = home.run(&["user", "list"], "").await;
     assert!(refused.stderr.contains("doorward migrate"), "{refused:?}");
@@ -98,20 +109,46 @@ async fn users_are_kept_and_log_in() {
     assert_eq!(front.login(("jose", "a-new-password")).await.status, 401);
 }
 
+/// Collations that take other names for that of [`BOB`], each with some that it does.
+trait Folds {
+    const COLLATIONS: &[(&str, &[&str])];
+}
+
+const GENERAL: (&str, &[&str]) = ("utf8mb4_general_ci", &["Bob", "BOB", "b\u{f3}b", "bob "]);
+
+impl Folds for MariaDb {
+    const COLLATIONS: &[(&str, &[&str])] = &[GENERAL];
+}
+
+impl Folds for MySql {
+    const COLLATIONS: &[(&str, &[&str])] = &[
+        GENERAL,
+        // Its default.
+        (
+            "utf8mb4_0900_ai_ci",
+            &["Bob", "BOB", "b\u{f3}b", "bo\u{200b}b"],
+        ),
+    ];
+}
+
 /// The column of a table that somebody changed, or another server's default.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_collation_that_folds_names_lets_nobody_in_as_another() {
-    let database = MariaDb::start().await;
+async fn a_collation_that_folds_names_lets_nobody_in_as_another<E: Engine + Folds>() {
+    let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
     home.add_user(BOB.0, BOB.1, &[]).await;
-    database.sql("ALTER TABLE users MODIFY username VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci NOT NULL");
-    let fetched = database.sql("SELECT username FROM users WHERE username = 'B\u{d3}B '");
-    assert_eq!(fetched, "bob\n", "the collation folds");
     let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
-    assert_eq!(front.login(BOB).await.status, 200);
-    for name in ["BOB", "b\u{f3}b", "bob ", "Bob"] {
-        assert_eq!(front.login((name, BOB.1)).await.status, 401, "{name:?}");
+    for (collation, names) in E::COLLATIONS {
+        database.sql(&format!("ALTER TABLE users MODIFY username VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL"));
+        assert_eq!(front.login(BOB).await.status, 200, "{collation}");
+        for name in *names {
+            let fetched = database.sql(&format!(
+                "SELECT username FROM users WHERE username = '{name}'"
+            ));
+            assert_eq!(fetched, "bob\n", "{collation} folds {name:?}");
+            let reply = front.login((name, BOB.1)).await;
+            assert_eq!(reply.status, 401, "{collation}: {name:?}");
+        }
     }
 }
 
@@ -164,9 +201,8 @@ async fn recovers(front: &Front) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait() {
-    let mut database = MariaDb::start().await;
+async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait<E: Engine>() {
+    let mut database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
     home.add_user(BOB.0, BOB.1, &[]).await;
@@ -222,9 +258,8 @@ async fn it_may_come_after_doorward() {
     assert!(!front.doorward.output().contains("secret-of-the-database"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_of_somebody_else_is_left_alone() {
-    let database = MariaDb::start().await;
+async fn a_table_of_somebody_else_is_left_alone<E: Engine>() {
+    let database = Database::<E>::start().await;
     database.sql("CREATE TABLE users (id INT PRIMARY KEY, email VARCHAR(255))");
     let home = home(&database);
     let refused = home.run(&["migrate"], "").await;
@@ -236,9 +271,8 @@ async fn a_table_of_somebody_else_is_left_alone() {
     assert_eq!(database.sql("SHOW TABLES"), "users\n");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn reading_is_all_that_a_login_needs_and_no_session_is_changed() {
-    let database = MariaDb::start().await;
+async fn reading_is_all_that_a_login_needs_and_no_session_is_changed<E: Engine>() {
+    let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
     home.add_user(ADA.0, ADA.1, &["--admin"]).await;
@@ -264,9 +298,8 @@ async fn reading_is_all_that_a_login_needs_and_no_session_is_changed() {
     assert!(!queries.contains("SET "), "{queries}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there() {
-    let database = MariaDb::start().await;
+async fn a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there<E: Engine>() {
+    let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
     home.add_user(BOB.0, BOB.1, &[]).await;

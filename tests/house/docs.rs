@@ -7,7 +7,7 @@ use doorward::config::KEYS;
 use crate::{
     front::Front,
     grpc_client::{check_json, reflected},
-    harness::{Doorward, Envoy, MariaDb, repository},
+    harness::{Database, Doorward, Envoy, MariaDb, repository},
 };
 
 fn readme() -> String {
@@ -205,7 +205,7 @@ async fn every_block_of_commands_does_what_it_says() {
                 );
             }
         } else if block.contains("MYSQL_HOST") {
-            let database = MariaDb::start().await;
+            let database = Database::<MariaDb>::start().await;
             let env: Vec<_> = database
                 .env()
                 .into_iter()

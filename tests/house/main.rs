@@ -14,6 +14,25 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+/// Runs tests, each of them an `async fn name<E: Engine>()`, on every database server.
+macro_rules! on_each_database {
+    ($($name:ident),+ $(,)?) => {
+        on_each_database!(mariadb, crate::harness::MariaDb, $($name),+);
+        #[cfg(feature = "test-mysql")]
+        on_each_database!(mysql, crate::harness::MySql, $($name),+);
+    };
+    ($module:ident, $engine:ty, $($name:ident),+) => {
+        mod $module {
+            $(
+                #[tokio::test(flavor = "multi_thread")]
+                async fn $name() {
+                    super::$name::<$engine>().await;
+                }
+            )+
+        }
+    };
+}
+
 mod front;
 
 mod borders;
@@ -26,6 +45,8 @@ mod golden;
 mod grpc_client;
 mod http_port;
 mod login;
+#[cfg(feature = "test-mysql")]
+mod mysql;
 mod paths;
 mod proxies;
 mod smoke;

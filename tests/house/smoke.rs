@@ -3,10 +3,13 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::harness::{
-    Doorward, Envoy, EnvoyConfig, MariaDb, Service, repository, send, send_bytes, try_send, until,
+    Database, Doorward, Engine, Envoy, EnvoyConfig, Service, repository, send, send_bytes,
+    try_send, until,
 };
 
 const SIZE: usize = 64 << 20;
+
+on_each_database!(the_database_can_be_killed_and_frozen_and_comes_back);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_and_a_profile_through_every_envoy() {
@@ -126,9 +129,8 @@ async fn the_service_streams_and_shows_what_arrives() {
     assert_eq!(service.requests(), 4);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_database_can_be_killed_and_frozen_and_comes_back() {
-    let mut database = MariaDb::start().await;
+async fn the_database_can_be_killed_and_frozen_and_comes_back<E: Engine>() {
+    let mut database = Database::<E>::start().await;
     database.sql("CREATE TABLE t (name VARCHAR(9)); INSERT INTO t VALUES ('kept')");
     let address = database.address;
 
