@@ -1,5 +1,6 @@
-//! The gate with hands: fetches the row of a login, hashes on a bounded pool, and logs each decision once. Owns no
-//! rule.
+//! The gate with hands: runs errands in tasks of their own, and logs each decision once. Owns no rule.
+
+mod errands;
 
 use std::{
     fmt::Display,
@@ -8,35 +9,28 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use tokio::sync::Semaphore;
 use tracing::Level;
+use uuid::Uuid;
 
+use self::errands::Upgrade;
+pub use self::errands::{Errands, Pace};
 use crate::{
+    audit,
     domain::{
         credential::{Credential, CredentialFault},
         decision::{Caller, Decision, Denial, Unavailable},
-        gate::{Attempt, Gate, Step},
+        gate::Step,
+        policy::Endpoint,
         request::{Request, RequestFault, RequestLine},
         token::UnixTime,
     },
-    users::{Users, UsersFault},
+    users::UsersFault,
 };
 
 /// Decides requests.
 #[derive(Clone, Debug)]
 pub struct Authorizer {
-    logins: Arc<Logins>,
-}
-
-/// What a login needs beside the attempt itself.
-#[derive(Debug)]
-struct Logins {
-    gate: Gate,
-    users: Users,
-    /// Logins that are under way, from the first look at the table on.
-    places: Arc<Semaphore>,
-    /// Passwords that are hashed at once.
-    turns: Arc<Semaphore>,
+    errands: Arc<Errands>,
 }
 
 /// What the log says of a request beside the decision.
@@ -96,43 +90,40 @@ impl OwnedTrace {
     }
 }
 
-/// A decision, and what the log alone may know of it.
-struct Settled {
+/// A decision, what the log alone may know of it, and what is left to do behind it.
+#[derive(Debug)]
+pub struct Concluded {
     decision: Decision,
     cause: Option<UsersFault>,
+    upgrade: Option<Upgrade>,
 }
 
 impl Authorizer {
-    /// Takes a gate, the user table, how many passwords are hashed at once and how many logins wait for that.
+    /// Takes what errands need.
     #[must_use]
-    pub fn new(gate: Gate, users: Users, hash_threads: usize, hash_queue: usize) -> Self {
-        let places = hash_threads.saturating_add(hash_queue);
+    pub fn new(errands: Errands) -> Self {
         Self {
-            logins: Arc::new(Logins {
-                gate,
-                users,
-                places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-                turns: Arc::new(Semaphore::new(hash_threads)),
-            }),
+            errands: Arc::new(errands),
         }
     }
 
-    /// Decides a request. Only a login is awaited.
+    /// Decides a request. Only an errand is awaited.
     pub async fn decide(&self, request: &Request<'_>, trace: Trace<'_>) -> Decision {
         let started = Instant::now();
-        match self.logins.gate.judge(request, unix_time()) {
-            Step::Done(decision) => logged(decision.into(), trace, started),
-            Step::Login(attempt) => self.login(attempt, trace.into(), started).await,
-        }
+        let step = self.errands.gate.judge(request, unix_time());
+        self.take(step, trace, started).await
     }
 
-    /// Takes the login that a request is, by a door that has a route for nothing else.
-    pub async fn log_in(&self, request: &Request<'_>, trace: Trace<'_>) -> Decision {
+    /// Takes what a request asks of an endpoint, by a door that has a route for it.
+    pub async fn ask(
+        &self,
+        endpoint: Endpoint,
+        request: &Request<'_>,
+        trace: Trace<'_>,
+    ) -> Decision {
         let started = Instant::now();
-        match self.logins.gate.log_in(request) {
-            Step::Done(decision) => logged(decision.into(), trace, started),
-            Step::Login(attempt) => self.login(attempt, trace.into(), started).await,
-        }
+        let step = self.errands.gate.endpoint(endpoint, request, unix_time());
+        self.take(step, trace, started).await
     }
 
     /// The claims of a good token, as JSON.
@@ -146,17 +137,14 @@ impl Authorizer {
         trace: Trace<'_>,
     ) -> Result<Vec<u8>, Denial> {
         let started = Instant::now();
-        let gate = &self.logins.gate;
         let claims = match credential {
-            Credential::Absent => Err(Denial::MissingToken),
+            // Whoever validates shows a token or nothing.
             Credential::Basic(_) | Credential::Foreign => {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
-            Credential::Malformed(fault) => Err(Denial::MalformedToken(fault)),
-            Credential::Bearer(compact) => gate
-                .tokens
-                .claims(compact, unix_time())
-                .map_err(Denial::InvalidToken),
+            Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
+                self.errands.gate.claims(credential, unix_time())
+            }
         };
         if let Err(denial) = &claims {
             let decision = Decision::Deny(denial.clone());
@@ -177,72 +165,39 @@ impl Authorizer {
         logged(Decision::Deny(denial).into(), trace, Instant::now())
     }
 
-    /// A gateway that hangs up drops the call; the attempt goes on and is logged, so that hanging up hides nothing.
-    async fn login(&self, attempt: Box<Attempt>, trace: OwnedTrace, started: Instant) -> Decision {
-        let logins = Arc::clone(&self.logins);
+    /// A gateway that hangs up drops the call; the errand goes on and is logged, so that hanging up hides nothing.
+    async fn take(&self, step: Step, trace: Trace<'_>, started: Instant) -> Decision {
+        let errand = match step {
+            Step::Done(decision) => return logged(decision.into(), trace, started),
+            Step::Errand(errand) => errand,
+        };
+        let errands = Arc::clone(&self.errands);
+        let trace = OwnedTrace::from(trace);
         let task = tokio::spawn(async move {
-            let settled = logins.settle(attempt).await;
-            logged(settled, trace.borrow(), started)
+            let mut concluded = Arc::clone(&errands).run(errand, trace.client).await;
+            if let Some(upgrade) = concluded.upgrade.take() {
+                tokio::spawn(async move {
+                    if let Some(subject) = errands.upgrade(upgrade).await {
+                        tracing::info!(sub = subject, "hash upgraded");
+                        audit::upgraded(&subject);
+                    }
+                });
+            }
+            logged(concluded, trace.borrow(), started)
         });
         task.await
-            .unwrap_or_else(|_| unavailable(Unavailable::Internal))
+            .unwrap_or_else(|_| Decision::Deny(Denial::Unavailable(Unavailable::Internal)))
     }
 }
 
-impl Logins {
-    async fn settle(self: Arc<Self>, attempt: Box<Attempt>) -> Settled {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            return unavailable(Unavailable::Busy).into();
-        };
-        let (account, cause) = match self.users.find(&attempt.login.username).await {
-            Ok(account) => (account, None),
-            // Refused like everybody else, at the same cost: a broken row must not show that there is one.
-            Err(fault @ UsersFault::Row(_)) => (None, Some(fault)),
-            Err(fault) => {
-                return Settled {
-                    decision: unavailable(match fault {
-                        UsersFault::Timeout => Unavailable::DatabaseTimeout,
-                        UsersFault::Row(_)
-                        | UsersFault::NoConnection
-                        | UsersFault::Database(_)
-                        | UsersFault::NotMigrated
-                        | UsersFault::Exists
-                        | UsersFault::Unknown
-                        | UsersFault::Foreign
-                        | UsersFault::File(_)
-                        | UsersFault::Unprotected
-                        | UsersFault::Migrate(_) => Unavailable::Database,
-                    }),
-                    cause: Some(fault),
-                };
-            }
-        };
-        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
-            return unavailable(Unavailable::Internal).into();
-        };
-        let hashing = tokio::task::spawn_blocking(move || {
-            let decision = self.gate.settle(&attempt, account, unix_time());
-            drop((turn, place));
-            decision
-        });
-        let decision = hashing
-            .await
-            .unwrap_or_else(|_| unavailable(Unavailable::Internal));
-        Settled { decision, cause }
-    }
-}
-
-impl From<Decision> for Settled {
+impl From<Decision> for Concluded {
     fn from(decision: Decision) -> Self {
         Self {
             decision,
             cause: None,
+            upgrade: None,
         }
     }
-}
-
-fn unavailable(kind: Unavailable) -> Decision {
-    Decision::Deny(Denial::Unavailable(kind))
 }
 
 /// The clock of the shell.
@@ -261,15 +216,22 @@ fn shown(bytes: &[u8]) -> impl Display + '_ {
     bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
 }
 
-fn logged(settled: Settled, trace: Trace<'_>, started: Instant) -> Decision {
-    let Settled { decision, cause } = settled;
+fn logged(concluded: Concluded, trace: Trace<'_>, started: Instant) -> Decision {
+    let Concluded {
+        decision, cause, ..
+    } = concluded;
     let (verdict, reason, subject) = match &decision {
         Decision::Allow(admission) => match &admission.caller {
             Caller::Anonymous => ("allow", "anonymous", None),
             Caller::Known(identity) => ("allow", "token", Some(&*identity.subject)),
         },
-        Decision::Issue(issued) => ("issue", "login", Some(&*issued.identity.subject)),
+        Decision::Issue(issued) => ("issue", issued.by.reason(), Some(&*issued.identity.subject)),
+        Decision::Done(done) => ("done", done.reason(), done.subject()),
         Decision::Deny(denial) => ("deny", denial.reason(), denial.subject()),
+    };
+    let id = match &decision {
+        Decision::Allow(_) => None,
+        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => Some(Uuid::now_v7()),
     };
     macro_rules! write {
         ($level:expr) => {
@@ -283,6 +245,7 @@ fn logged(settled: Settled, trace: Trace<'_>, started: Instant) -> Decision {
                 reason,
                 sub = subject,
                 request_id = trace.request_id,
+                decision = id.map(tracing::field::display),
                 micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
                 cause = cause.as_ref().map(tracing::field::display),
                 "{verdict}"
@@ -292,8 +255,13 @@ fn logged(settled: Settled, trace: Trace<'_>, started: Instant) -> Decision {
     match &decision {
         Decision::Allow(_) => write!(Level::DEBUG),
         Decision::Deny(Denial::Unavailable(_)) => write!(Level::WARN),
-        Decision::Deny(_) | Decision::Issue(_) if cause.is_some() => write!(Level::WARN),
-        Decision::Deny(_) | Decision::Issue(_) => write!(Level::INFO),
+        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) if cause.is_some() => {
+            write!(Level::WARN);
+        }
+        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) => write!(Level::INFO),
+    }
+    if let Some(id) = id {
+        audit::decided(verdict, reason, subject, &trace, id);
     }
     decision
 }

@@ -1,6 +1,6 @@
 //! The grammar of the command line, nothing else.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -44,8 +44,11 @@ Examples:
     )]
     Migrate,
     /// Add, change and list users.
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "users")]
     User(User),
+    /// Look at failed logins, and forget them.
+    #[command(subcommand)]
+    Throttle(Throttle),
     /// Look at the settings.
     #[command(subcommand)]
     Config(Config),
@@ -74,14 +77,20 @@ Examples:
         /// Give the user a role; may be repeated.
         #[arg(long = "role", value_name = "ROLE")]
         roles: Vec<String>,
+        /// Take a password that the rules of `passwords` refuse.
+        #[arg(long)]
+        weak: bool,
     },
-    /// Change a user's password. It is asked for, or read as one line from standard input.
+    /// Change a user's password. It is asked for, or read as one line from standard input. All tokens of the user end.
     #[command(after_help = "Example:\n  doorward user passwd bob < password.txt")]
     Passwd {
         /// The user's name.
         name: String,
+        /// Take a password that the rules of `passwords` refuse.
+        #[arg(long)]
+        weak: bool,
     },
-    /// Give roles to a user, or take them; without either, show them.
+    /// Give roles to a user, or take them; without either, show them. A change ends all tokens of the user.
     #[command(after_help = "\
 Examples:
   doorward user role bob
@@ -96,7 +105,7 @@ Examples:
         #[arg(long, value_name = "ROLE")]
         revoke: Vec<String>,
     },
-    /// Refuse a user's logins. Tokens that the user has stay good until they expire.
+    /// Refuse a user's logins, and end all tokens of the user.
     #[command(after_help = "Example:\n  doorward user disable bob")]
     Disable {
         /// The user's name.
@@ -108,7 +117,13 @@ Examples:
         /// The user's name.
         name: String,
     },
-    /// Remove a user. Tokens that the user has stay good until they expire.
+    /// End all tokens and sessions of a user; every replica knows within a second or two.
+    #[command(after_help = "Example:\n  doorward user logout bob")]
+    Logout {
+        /// The user's name.
+        name: String,
+    },
+    /// Remove a user, and end all tokens of the user.
     #[command(after_help = "Example:\n  doorward user remove bob")]
     Remove {
         /// The user's name.
@@ -117,6 +132,37 @@ Examples:
     /// List all users.
     #[command(after_help = "Examples:\n  doorward user list\n  doorward user list --output json")]
     List(Output),
+    /// Count the schemes of stored password hashes, without showing any.
+    #[command(
+        after_help = "Examples:\n  doorward users hashes\n  doorward users hashes --output json"
+    )]
+    Hashes(Output),
+}
+
+/// What to do with counts of failed logins.
+#[derive(Debug, Subcommand)]
+pub enum Throttle {
+    /// List counts of failed logins, the latest first: at most 1000.
+    #[command(
+        after_help = "Examples:\n  doorward throttle list\n  doorward throttle list --output json"
+    )]
+    List(Output),
+    /// Forget failed logins, so that nobody waits for them any more.
+    #[command(after_help = "\
+Examples:
+  doorward throttle clear bob
+  doorward throttle clear --address 203.0.113.9
+  doorward throttle clear --all")]
+    Clear {
+        /// Names of accounts.
+        names: Vec<String>,
+        /// A client address.
+        #[arg(long)]
+        address: Option<IpAddr>,
+        /// Everything.
+        #[arg(long)]
+        all: bool,
+    },
 }
 
 /// What to do with the settings.

@@ -3,22 +3,28 @@
 
 mod keys;
 mod reader;
+mod rules;
+mod tables;
 
 use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 pub use keys::{KEYS, Key};
+use reader::Reader;
 pub use reader::{Fault, Sources};
-use reader::{Raw, RawRoute, Reader};
 
 use crate::{
+    audit::Trail,
+    database::Database,
     domain::{
+        account::Roles,
         decision::{LoginReply, Realm},
+        enrolment::PasswordRules,
         path::Tolerance,
-        policy::{Demand, Policy, Rule},
+        policy::{Endpoint, Policy},
         token::{Secret, TokenTerms},
         trust::{ClientAddress, TrustedProxies},
     },
-    users::{Database, MySql, Tls},
+    users::Mapping,
 };
 
 /// Everything Doorward can be told.
@@ -44,6 +50,28 @@ pub struct Settings {
     pub connections: u32,
     /// How long a login waits for its row.
     pub database_timeout: Duration,
+    /// Where Doorward's own tables are, where that is another database.
+    pub state: Option<Database>,
+    /// How a user table that was there before is read.
+    pub mapping: Option<Mapping>,
+    /// Whether passwords may stand in the table as they are.
+    pub plaintext: bool,
+    /// Failures that cost nothing, by account and by client address.
+    pub throttle: (u32, u32),
+    /// How often it is read what has ended elsewhere.
+    pub poll: Duration,
+    /// Beyond which age of what was read no token is accepted.
+    pub refuses_after: Option<Duration>,
+    /// How long sessions last, and for how long a refresh token that was used gives the same successor again.
+    pub refresh: (Option<Duration>, Duration),
+    /// What new passwords must be.
+    pub passwords: PasswordRules,
+    /// Roles of whoever registers.
+    pub register_roles: Roles,
+    /// What Doorward itself answers.
+    pub endpoints: Vec<Endpoint>,
+    /// Where the audit trail goes.
+    pub trail: Trail,
     /// The key of tokens.
     pub secret: SecretSource,
     /// What tokens say.
@@ -129,7 +157,11 @@ impl Settings {
             "" => Err("is empty".into()),
             _ => Ok(PathBuf::from(text)),
         });
-        let database = database(&mut reader, &data_dir);
+        let database = tables::database(&mut reader, &data_dir);
+        let endpoints = endpoints(&mut reader);
+        let session = reader.parse("refresh.lifetime", 30 * DAY, |text| {
+            duration(text, Duration::from_secs(600), 366 * DAY)
+        });
         let mut settings = Self {
             grpc: reader.parse(
                 "listen.grpc",
@@ -161,6 +193,35 @@ impl Settings {
                 Duration::from_millis(500),
                 |text| duration(text, Duration::from_millis(10), Duration::from_secs(10)),
             ),
+            state: tables::state(&mut reader),
+            mapping: tables::mapping(&mut reader),
+            plaintext: tables::plaintext(&mut reader),
+            throttle: (
+                reader.parse("throttle.account_failures", 5, |text| number(text, 1, 100)),
+                reader.parse("throttle.address_failures", 100, |text| {
+                    number(text, 1, 1_000_000)
+                }),
+            ),
+            poll: reader.parse("revocation.poll", Duration::from_secs(1), |text| {
+                duration(text, Duration::from_millis(100), Duration::from_secs(60))
+            }),
+            refuses_after: refuses_after(&mut reader),
+            refresh: (
+                endpoints.contains(&Endpoint::Refresh).then_some(session),
+                reader.parse("refresh.grace", Duration::from_secs(30), |text| {
+                    duration(text, Duration::ZERO, Duration::from_secs(300))
+                }),
+            ),
+            passwords: passwords(&mut reader),
+            register_roles: roles(&mut reader, "self_service.register_roles"),
+            trail: reader.parse("audit.to", Trail::Off, |text| {
+                Ok(match text {
+                    "off" => Trail::Off,
+                    "stderr" => Trail::Stderr,
+                    "" => return Err("is empty; write off, stderr or a path".into()),
+                    path => Trail::File(path.into()),
+                })
+            }),
             secret: secret(&mut reader, &database, &data_dir),
             terms: TokenTerms {
                 issuer: reader.parse("jwt.issuer", "doorward".into(), name),
@@ -186,8 +247,9 @@ impl Settings {
             hash_queue: reader.parse("login.hash_queue", 64, |text| number(text, 1, 10_000)),
             forwards_bearer: reader.parse("identity.forward_bearer", true, boolean),
             allows_preflight: reader.parse("cors.allow_preflight", false, boolean),
-            tolerance: tolerance(&mut reader),
-            policy: policy(&mut reader),
+            tolerance: rules::tolerance(&mut reader),
+            policy: rules::policy(&mut reader, &endpoints),
+            endpoints,
             log: Log {
                 level: reader.parse("log.level", tracing::Level::INFO, |text| {
                     one_of(
@@ -246,66 +308,60 @@ pub fn names_a_setting(name: &str) -> bool {
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-fn database(reader: &mut Reader, data_dir: &std::path::Path) -> Database {
-    let embedded = Database::Sqlite(data_dir.join("doorward.db"));
-    let tls = reader.parse("database.tls", Tls::Preferred, |text| {
-        one_of(
-            text,
-            &[
-                ("disabled", Tls::Disabled),
-                ("preferred", Tls::Preferred),
-                ("required", Tls::Required),
-                ("verify-ca", Tls::VerifyCa),
-                ("verify-identity", Tls::VerifyIdentity),
-            ],
-        )
-    });
-    let tls_ca = reader.parse("database.tls_ca", None, |text| {
-        Ok(Some(PathBuf::from(text)))
-    });
-    let parts = ["host", "port", "user", "password", "name"].map(|part| format!("database.{part}"));
-    let given: Vec<_> = parts
-        .iter()
-        .filter_map(|part| reader.get(part).map(|value| value.place.clone()))
-        .collect();
-    if reader.get("database.url").is_some() {
-        for place in given {
-            reader.fault(
-                place,
-                "database.url (DATABASE_URL) is set too; keep one of them",
-            );
-        }
-        return reader.parse("database.url", embedded, |url| {
-            Database::from_url(url, tls, tls_ca).map_err(|fault| fault.to_string())
-        });
-    }
-    if given.is_empty() {
-        return embedded;
-    }
-    for (part, names) in [
-        ("database.host", "MYSQL_HOST"),
-        ("database.user", "MYSQL_USER"),
-        ("database.name", "MYSQL_DB"),
+/// What Doorward itself answers: a login and a logout always, the rest where it is switched on.
+fn endpoints(reader: &mut Reader) -> Vec<Endpoint> {
+    let mut endpoints = vec![Endpoint::Login, Endpoint::Logout];
+    for (key, endpoint) in [
+        ("refresh.enabled", Endpoint::Refresh),
+        ("self_service.register", Endpoint::Register),
+        ("self_service.password", Endpoint::Password),
     ] {
-        if reader.get(part).is_none() {
-            reader.fault(
-                given.join(", "),
-                format!("{part} ({names}) is missing beside it"),
-            );
+        if reader.parse(key, false, boolean) {
+            endpoints.push(endpoint);
         }
     }
-    Database::MySql(MySql {
-        host: reader.parse("database.host", String::new(), name),
-        port: reader.parse("database.port", 3306, port),
-        user: reader.parse("database.user", String::new(), name),
-        password: reader
-            .parse("database.password", String::new(), |text| {
-                Ok(text.to_owned())
-            })
-            .into(),
-        name: reader.parse("database.name", String::new(), name),
-        tls,
-        tls_ca,
+    endpoints
+}
+
+fn refuses_after(reader: &mut Reader) -> Option<Duration> {
+    let after = reader.parse("revocation.stale_after", Duration::from_secs(30), |text| {
+        duration(text, Duration::from_secs(2), DAY)
+    });
+    reader
+        .parse("revocation.when_stale", false, |text| {
+            one_of(text, &[("warn", false), ("refuse", true)])
+        })
+        .then_some(after)
+}
+
+fn passwords(reader: &mut Reader) -> PasswordRules {
+    let default = PasswordRules::default();
+    let mut rules = PasswordRules {
+        min_length: reader.parse("passwords.min_length", default.min_length, |text| {
+            number(text, 8, 64)
+        }),
+        min_score: reader.parse("passwords.min_score", default.min_score, |text| {
+            number(text, 2, 4)
+        }),
+        blocklist: default.blocklist,
+    };
+    let list = reader.file("passwords.blocklist");
+    rules.blocklist.extend(
+        list.lines()
+            .map(|line| line.trim().to_lowercase())
+            .filter(|line| !line.is_empty()),
+    );
+    rules
+}
+
+fn roles(reader: &mut Reader, key: &str) -> Roles {
+    let Some(value) = reader.get(key).cloned() else {
+        return Roles::default();
+    };
+    let roles = value.raw.items();
+    Roles::parse(roles.iter().map(String::as_str)).unwrap_or_else(|fault| {
+        reader.fault(value.place, fault.to_string());
+        Roles::default()
     })
 }
 
@@ -368,110 +424,6 @@ fn sign_in(text: &str) -> Result<String, String> {
         Ok(_) | Err(_) => Err(format!(
             "{text:?} is not a URL; write one such as https://login.example.com/"
         )),
-    }
-}
-
-fn tolerance(reader: &mut Reader) -> Tolerance {
-    let mut tolerance = Tolerance::default();
-    let Some(value) = reader.get("paths.tolerate").cloned() else {
-        return tolerance;
-    };
-    let names: Vec<_> = match &value.raw {
-        Raw::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
-        Raw::List(names) => names.clone(),
-    };
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        match name.as_str() {
-            "encoded-slash" => tolerance.encoded_slash = true,
-            "encoded-percent" => tolerance.encoded_percent = true,
-            "semicolon" => tolerance.semicolon = true,
-            "double-slash" => tolerance.double_slash = true,
-            _ => reader.fault(
-                value.place.clone(),
-                format!(
-                    "{name:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
-                ),
-            ),
-        }
-    }
-    tolerance
-}
-
-fn policy(reader: &mut Reader) -> Policy {
-    let routes = std::mem::take(&mut reader.routes);
-    if routes.is_empty() {
-        return Policy::built_in();
-    }
-    let mut rules = Vec::new();
-    for route in &routes {
-        if let Some(rule) = rule(reader, route) {
-            rules.push(rule);
-        }
-    }
-    let place = routes.first().map(|route| route.place.clone());
-    Policy::new(rules).unwrap_or_else(|ties| {
-        for tie in ties {
-            reader.fault(place.clone().unwrap_or_default(), tie.to_string());
-        }
-        Policy::built_in()
-    })
-}
-
-fn rule(reader: &mut Reader, route: &RawRoute) -> Option<Rule> {
-    let list = |name: &str| match route.members.get(name).map(|value| &value.raw) {
-        None => Vec::new(),
-        Some(Raw::Text(one)) => vec![one.to_string()],
-        Some(Raw::List(several)) => several.clone(),
-    };
-    for name in ["methods", "hosts"] {
-        if let Some(value) = route.members.get(name)
-            && value.raw == Raw::List(Vec::new())
-        {
-            reader.fault(
-                value.place.clone(),
-                "is an empty list, which no request matches; leave it out for all",
-            );
-        }
-    }
-    let demand = match route.members.get("allow") {
-        None => {
-            reader.fault(
-                route.place.clone(),
-                "\"allow\" is missing; write \"public\", \"login\", \"signed-in\", \"nobody\" or \"role:NAME\"",
-            );
-            None
-        }
-        Some(value) => {
-            let demand = match &value.raw {
-                Raw::Text(word) => Demand::parse(word),
-                Raw::List(roles) => Demand::roles(roles.iter().map(String::as_str)),
-            };
-            demand
-                .map_err(|fault| reader.fault(value.place.clone(), fault.to_string()))
-                .ok()
-        }
-    };
-    let path = match route.members.get("path").map(|value| &value.raw) {
-        Some(Raw::Text(path)) => path.to_string(),
-        Some(Raw::List(_)) | None => {
-            reader.fault(
-                route.place.clone(),
-                "\"path\" is missing or not a string; write a path such as \"/docs\" or a prefix such as \"/docs/*\"",
-            );
-            return None;
-        }
-    };
-    // Without a demand the rest of the rule is still read, for its own faults.
-    let known = demand.is_some();
-    let demand = demand.unwrap_or(Demand::Nobody);
-    match Rule::new(&path, &list("methods"), &list("hosts"), demand) {
-        Ok(rule) => known.then_some(rule),
-        Err(faults) => {
-            for fault in faults {
-                reader.fault(route.place.clone(), fault.to_string());
-            }
-            None
-        }
     }
 }
 

@@ -7,10 +7,15 @@
 pub mod account;
 pub mod credential;
 pub mod decision;
+pub mod enrolment;
+pub mod fields;
 pub mod gate;
 pub mod password;
 pub mod path;
 pub mod policy;
 pub mod request;
+pub mod revocation;
+pub mod session;
+pub mod throttle;
 pub mod token;
 pub mod trust;

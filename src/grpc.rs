@@ -190,6 +190,7 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckRes
     match decision {
         Decision::Allow(admission) => respond(Verdict::Allow(ok(admission, extra))),
         Decision::Deny(denial) => respond(Verdict::deny(denial.answer(realm))),
+        Decision::Done(done) => respond(Verdict::deny(done.answer())),
         Decision::Issue(issued) => match issued.reply {
             LoginReply::Direct => respond(Verdict::deny(issued.answer())),
             LoginReply::Through => {
@@ -267,6 +268,8 @@ fn code(status: u16) -> NonZeroI32 {
     match status {
         400 | 413 => const { new(3) },
         401 => const { new(16) },
+        409 => const { new(6) },
+        429 => const { new(8) },
         503 => const { new(14) },
         405 => const { new(12) },
         200..300 => const { new(10) },

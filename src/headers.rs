@@ -7,10 +7,10 @@ use bytes::Bytes;
 use crate::domain::{
     credential::Credential,
     decision::{IDENTITY_HEADERS, reads_as_identity},
+    fields::Body,
     path::Tolerance,
     request::{
-        Answerable, LoginBody, Method, Request, RequestFault, RequestLine, TokenForm, is_form,
-        is_json,
+        Answerable, Method, Request, RequestFault, RequestLine, TokenForm, is_form, is_json,
     },
     trust::Hops,
 };
@@ -99,16 +99,16 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The form of a login's body, by its content type alone.
+    /// The form of a body, by its content type alone.
     #[must_use]
-    pub fn login_body(&self, body: &'a [u8]) -> LoginBody<'a> {
+    pub fn body(&self, body: &'a [u8]) -> Body<'a> {
         match (self.content_type, self.partial) {
-            (Some(of), _) if !is_json(of) && !is_form(of) => LoginBody::Absent,
-            (None, _) => LoginBody::Absent,
-            (Some(_), Some(b"true")) => LoginBody::Partial,
-            (Some(_), _) if body.is_empty() => LoginBody::Absent,
-            (Some(of), _) if is_json(of) => LoginBody::Json(body),
-            (Some(_), _) => LoginBody::Form(body),
+            (Some(of), _) if !is_json(of) && !is_form(of) => Body::Absent,
+            (None, _) => Body::Absent,
+            (Some(_), Some(b"true")) => Body::Partial,
+            (Some(_), _) if body.is_empty() => Body::Absent,
+            (Some(of), _) if is_json(of) => Body::Json(body),
+            (Some(_), _) => Body::Form(body),
         }
     }
 
@@ -137,11 +137,23 @@ impl<'a> Headers<'a> {
                 ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
                 _ => None,
             },
-            body: self.login_body(body),
+            body: self.body(body),
+            all: asks_for_all(line.target),
             form: self.accept.map_or(TokenForm::Plain, TokenForm::accepted),
             answerable,
         })
     }
+}
+
+/// Whether a query has the member `all`, with any value or none.
+fn asks_for_all(target: &[u8]) -> bool {
+    let query = target
+        .splitn(2, |byte| *byte == b'?')
+        .nth(1)
+        .unwrap_or_default();
+    query
+        .split(|byte| *byte == b'&')
+        .any(|member| member == b"all" || member.starts_with(b"all="))
 }
 
 /// Longer than any name that is looked for.

@@ -5,7 +5,7 @@
 mod dialect;
 pub mod listener;
 
-use std::{error::Error, net::IpAddr, pin::pin, time::Duration};
+use std::{error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,15 +15,17 @@ use hyper::{
     header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue},
 };
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use self::dialect::Dialect;
 use crate::{
     authorizer::{Authorizer, Trace},
     domain::{
-        credential::{LoginBodyFault, MAX_LOGIN_BODY},
         decision::{Answer, Decision, Denial, Realm},
+        fields::{self, BodyFault, MAX_BODY},
         path::Tolerance,
-        request::{Answerable, LoginBody, RequestLine},
+        policy::Endpoint,
+        request::{Answerable, RequestLine},
         trust::{ClientAddress, Hops, TrustedProxies},
     },
     headers::Headers,
@@ -42,11 +44,13 @@ pub struct Door {
     pub trusted: TrustedProxies,
     /// Where the address of a client is read from.
     pub client_address: ClientAddress,
+    /// Which endpoints there are.
+    pub endpoints: Arc<[Endpoint]>,
     /// Where people log in, for gateways that send them there.
     pub sign_in: Option<HeaderValue>,
 }
 
-/// How long the body of a login may take.
+/// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
 /// The most bytes of a body that is too long that are read, to be thrown away.
@@ -62,10 +66,13 @@ impl Door {
         if let Some(dialect) = Dialect::at(path) {
             return self.judge(dialect, &request, peer).await;
         }
-        match path {
-            "/login" => self.log_in(request, peer).await,
-            "/validate" => self.validate(&request, peer),
-            _ => plain(StatusCode::NOT_FOUND, "Not found"),
+        if path == "/validate" {
+            return self.validate(&request, peer);
+        }
+        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
+        match endpoint.filter(|endpoint| self.endpoints.contains(endpoint)) {
+            Some(endpoint) => self.ask(endpoint, request, peer).await,
+            None => plain(StatusCode::NOT_FOUND, "Not found"),
         }
     }
 
@@ -96,39 +103,51 @@ impl Door {
         dialect.encode(&decision, &headers, &self.realm, self.sign_in.as_ref())
     }
 
-    async fn log_in<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>>
+    async fn ask<B>(
+        &self,
+        endpoint: Endpoint,
+        request: Request<B>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let (parts, body) = request.into_parts();
         let headers = read(&parts.headers);
-        let trace = self.trace("login", &parts, &headers, peer);
+        let trace = self.trace(endpoint.name(), &parts, &headers, peer);
         if parts.method != Method::POST {
-            let denial = Denial::LoginMethod(vec!["POST".into()]);
+            let denial = Denial::EndpointMethod(vec!["POST".into()]);
             return self.deny(denial, trace);
         }
-        // Only its content type is looked at before it is read: credentials in the header need no body.
-        let expected = match headers.login_body(b"?") {
-            LoginBody::Absent => false,
-            LoginBody::Json(_) | LoginBody::Form(_) | LoginBody::Partial => {
-                parts.headers.get(hyper::header::AUTHORIZATION).is_none()
-            }
+        // Only its content type is looked at before it is read.
+        let has_body = match headers.body(b"?") {
+            fields::Body::Absent => false,
+            fields::Body::Json(_) | fields::Body::Form(_) | fields::Body::Partial => true,
         };
+        let shows_credential = parts.headers.contains_key(hyper::header::AUTHORIZATION);
+        let expected = has_body
+            && match endpoint {
+                // Credentials in the header need no body.
+                Endpoint::Login => !shows_credential,
+                Endpoint::Logout => false,
+                Endpoint::Refresh | Endpoint::Register | Endpoint::Password => true,
+            };
         let body = if expected {
             match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {
                 Ok(Some(body)) => body,
-                Ok(None) => return self.deny(Denial::LoginBody(LoginBodyFault::TooLong), trace),
+                Ok(None) => return self.deny(Denial::Body(BodyFault::TooLong), trace),
                 Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
             }
         } else {
-            Vec::new()
+            Zeroizing::default()
         };
         match headers.request(trace.line, self.tolerance, &body, Answerable::Anything) {
-            Ok(request) => match self.authorizer.log_in(&request, trace).await {
+            Ok(request) => match self.authorizer.ask(endpoint, &request, trace).await {
                 // Whoever asks this port is answered by it, whatever `login.reply` says to gateways.
                 Decision::Issue(issued) => respond(issued.answer()),
+                Decision::Done(done) => respond(done.answer()),
                 Decision::Deny(denial) => respond(denial.answer(&self.realm)),
-                // A login issues or denies; what else there may be passes nothing.
+                // An endpoint lets nothing pass.
                 Decision::Allow(_) => respond(Denial::Nobody.answer(&self.realm)),
             },
             Err(fault) => self.deny(Denial::Malformed(fault), trace),
@@ -220,11 +239,11 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body of a login, or nothing where it is too long or breaks off.
+/// The whole body, or nothing where it is too long or breaks off.
 ///
 /// What is too long is read to its end if that is near: a connection that is closed with bytes unread is reset, and
 /// then the gateway sees no answer.
-async fn whole<B>(body: B, announced: Option<usize>) -> Option<Vec<u8>>
+async fn whole<B>(body: B, announced: Option<usize>) -> Option<Zeroizing<Vec<u8>>>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
@@ -232,17 +251,17 @@ where
         return None;
     }
     let mut body = pin!(Limited::new(body, MAX_DRAINED));
-    let mut whole = Vec::new();
+    let mut whole = Zeroizing::new(Vec::with_capacity(MAX_BODY));
     let mut length = 0;
     while let Some(frame) = body.frame().await {
         if let Ok(mut piece) = frame.ok()?.into_data() {
             length += piece.remaining();
-            if length <= MAX_LOGIN_BODY {
+            if length <= MAX_BODY {
                 whole.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
             }
         }
     }
-    (length <= MAX_LOGIN_BODY).then_some(whole)
+    (length <= MAX_BODY).then_some(whole)
 }
 
 fn respond(answer: Answer) -> Response<Full<Bytes>> {

@@ -14,14 +14,19 @@
 //! format? A door ([`grpc`]). Does it know SQL? [`users`]. Otherwise [`domain`], which names none of them.
 
 pub mod admin;
+pub mod audit;
 pub mod authorizer;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod domain;
 pub mod grpc;
 pub mod headers;
 pub mod http;
+pub mod ledger;
+pub mod replicas;
 pub mod serve;
+pub mod store;
 pub mod telemetry;
 pub mod users;
 pub mod wire;

@@ -52,17 +52,27 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     match command {
         Command::Serve => {
             let settings = settings.with_secret()?;
-            telemetry::start(settings.log);
+            let started = telemetry::start(settings.log, &settings.trail);
+            started.context(TRAIL)?;
             runtime.block_on(serve::serve(settings))?;
             Ok(Outcome::Yes)
         }
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
-        Command::User(command) => runtime.block_on(admin::user(&settings, command)),
+        Command::User(command) => {
+            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            runtime.block_on(admin::user(&settings, command))
+        }
+        Command::Throttle(command) => {
+            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            runtime.block_on(admin::throttle(settings, command))
+        }
         Command::Config(_) => admin::config_check(settings),
         Command::Policy(command) => runtime.block_on(admin::policy_check(settings, command)),
-        Command::Token(command) => admin::token_inspect(settings, command),
+        Command::Token(command) => runtime.block_on(admin::token_inspect(settings, command)),
     }
 }
+
+const TRAIL: &str = "audit.to: the file cannot be written";
 
 /// The environment. A value that is not UTF-8 is a fault where the name is a setting's: to overlook it would be to
 /// start with another one.

@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -28,17 +28,24 @@ use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    authorizer::Authorizer,
+    authorizer::{Authorizer, Errands, Pace},
     config::{SecretSource, Settings},
+    database::{Connections, Database, Fault, create_private_dir},
     domain::{
         gate::Gate,
         password::Hasher,
+        policy::Endpoint,
+        revocation::Revocations,
+        throttle::Throttle,
         token::{Secret, Tokens},
         trust::TrustedProxies,
     },
     grpc,
     http::{self, listener},
-    users::{Database, Users, create_private_dir},
+    ledger::Ledger,
+    replicas::{self, Follower},
+    store::Store,
+    users::{Users, UsersFault},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
 };
 
@@ -53,6 +60,9 @@ const MAX_CALL_HEADERS: u32 = 16 * 1024;
 
 /// How long calls that are under way may take after the end was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long failed logins may take to be told to other replicas after the last answer.
+const LAST_SHARES: Duration = Duration::from_secs(1);
 
 macro_rules! reflection {
     ($build:ident) => {
@@ -70,22 +80,41 @@ macro_rules! reflection {
 ///
 /// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
 pub async fn serve(settings: Settings) -> anyhow::Result<()> {
-    let users = Users::open(
-        &settings.database,
-        settings.connections,
-        settings.database_timeout,
-    )?;
-    prepare(&settings, &users).await?;
+    let store = store(&settings, settings.connections, settings.database_timeout)?;
+    prepare(&settings, &store).await?;
     let secret = secret(&settings.secret)?;
+    let ended = Arc::new(Revocations::new(settings.refuses_after));
+    let (for_account, for_address) = settings.throttle;
+    let throttle = Arc::new(Throttle::new(&secret, for_account, for_address));
+    let mut follower = Follower::new(store.clone(), Arc::clone(&ended), Arc::clone(&throttle));
+    // Before anything is answered: what has ended stays so across a restart.
+    follower.read().await;
+    let (shares, sharing) = replicas::shares(store.clone());
+    let (sessions, grace) = settings.refresh;
     let gate = Gate {
         policy: settings.policy,
         tokens: Tokens::new(&secret, settings.terms),
-        hasher: Hasher::new()?,
+        ended,
+        hasher: Hasher::new()?.allow_plaintext(settings.plaintext),
+        passwords: settings.passwords,
+        sessions,
         reply: settings.reply,
         forwards_bearer: settings.forwards_bearer,
         allows_preflight: settings.allows_preflight,
     };
-    let authorizer = Authorizer::new(gate, users, settings.hash_threads, settings.hash_queue);
+    let places = settings.hash_threads.saturating_add(settings.hash_queue);
+    let authorizer = Authorizer::new(Errands {
+        gate,
+        store,
+        throttle,
+        shares,
+        trusted: settings.trusted.clone(),
+        grace,
+        register_roles: settings.register_roles,
+        places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+        turns: Arc::new(Semaphore::new(settings.hash_threads)),
+        pace: Pace::default(),
+    });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
         realm: settings.realm.clone(),
@@ -99,6 +128,7 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         tolerance: settings.tolerance,
         trusted: settings.trusted.clone(),
         client_address: settings.client_address,
+        endpoints: settings.endpoints.into(),
         sign_in: settings
             .sign_in
             .as_deref()
@@ -139,6 +169,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         let ready = Arc::clone(&ready);
         move |request: Request<Incoming>, _| std::future::ready(probe(request.uri().path(), &ready))
     };
+    tokio::spawn(follower.follow(settings.poll));
+    let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });
     doors.spawn(ending(listener::serve(
@@ -174,6 +206,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     if timeout(DRAIN, doors.join_all()).await.is_err() {
         tracing::warn!("ended with connections still open");
     }
+    // Failures that wait to be written are not worth more than this.
+    let _ = timeout(LAST_SHARES, sharing).await;
     // A door that ends unasked is a fault, however it ended.
     match ended {
         None => Ok(()),
@@ -181,15 +215,61 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     }
 }
 
-async fn prepare(settings: &Settings, users: &Users) -> anyhow::Result<()> {
-    match &settings.database {
-        Database::Sqlite(_) => users.migrate().await?,
-        // A database that is away does not keep Bearer requests from being answered.
-        Database::MySql(_) => {
-            if let Err(fault) = users.probe().await {
-                tracing::warn!(cause = %fault, "logins will be answered 503 until this is mended");
-            }
+/// Connections to the tables; opens none.
+///
+/// # Errors
+///
+/// An embedded database file cannot be made.
+pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyhow::Result<Store> {
+    let users = Connections::open(&settings.database, connections, patience)?;
+    let ledger = match &settings.state {
+        None => users.clone(),
+        Some(state) => Connections::open(state, connections, patience)?,
+    };
+    Ok(Store {
+        users: Users::new(users, settings.mapping.as_ref()),
+        ledger: Ledger::new(ledger),
+        together: settings.state.is_none(),
+    })
+}
+
+async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    if settings.plaintext {
+        tracing::warn!(
+            "users.plaintext is on: whoever reads the user table has the passwords; set users.update_password, and switch it off when `doorward users hashes` counts none"
+        );
+    }
+    for endpoint in &settings.endpoints {
+        let missing = match endpoint {
+            Endpoint::Register if !store.users.takes_users() => "users.insert",
+            Endpoint::Password if !store.users.takes_hashes() => "users.update_password",
+            Endpoint::Login
+            | Endpoint::Logout
+            | Endpoint::Refresh
+            | Endpoint::Register
+            | Endpoint::Password => continue,
+        };
+        bail!(
+            "/{} is switched on, and {missing} does not say how the table is changed",
+            endpoint.name()
+        );
+    }
+    if settings.mapping.is_none() && matches!(settings.database, Database::Sqlite(_)) {
+        store.users.migrate().await?;
+    }
+    if let Database::Sqlite(_) = settings.state.as_ref().unwrap_or(&settings.database) {
+        store.ledger.migrate().await?;
+    }
+    // A database that is away does not keep Bearer requests from being answered.
+    match store.users.probe().await {
+        Err(fault @ UsersFault::Mapping(_)) => return Err(fault.into()),
+        Err(fault @ UsersFault::Database(Fault::NoTable(_))) if settings.mapping.is_some() => {
+            return Err(fault.into());
         }
+        Err(fault) => {
+            tracing::warn!(cause = %fault, "logins will be answered 503 until this is mended");
+        }
+        Ok(()) => {}
     }
     Ok(())
 }

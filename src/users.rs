@@ -1,47 +1,33 @@
-//! The user table. Owns the SQL, the same for SQLite, MariaDB and MySQL; knows nothing of who may log in.
+//! The user table, Doorward's own or one that was there before. Knows its SQL and nothing of who may log in.
 
-mod database;
+mod cell;
+mod mapping;
 
-use std::{
-    borrow::Cow,
-    fmt, io,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+use std::fmt;
+
+use futures_util::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
+
+pub use self::mapping::{Columns, Mapping, Name, Source, Statement};
+use self::{
+    cell::{Cell, Cells as _},
+    mapping::Statements,
 };
-
-pub(crate) use database::create_private_dir;
-pub use database::{Database, DatabasePassword, MySql, Tls, UrlFault};
-use sqlx::{
-    Error, MySqlPool, Row as _, SqlSafeStr as _, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
-};
-use tokio::time::{Instant, timeout_at};
-
-use crate::domain::{
-    account::{Account, Roles, Username},
-    password::PasswordHash,
+use crate::{
+    database::{Connections, Fault, Write, ask},
+    domain::{
+        account::{ADMIN, Account, Role, Roles, Username},
+        password::PasswordHash,
+    },
 };
 
 /// The users of one database.
 #[derive(Clone, Debug)]
 pub struct Users {
-    pool: Pool,
-    timeout: Duration,
-}
-
-#[derive(Clone, Debug)]
-enum Pool {
-    MySql(MySqlPool),
-    Sqlite(SqlitePool),
-}
-
-/// Runs the same code on either pool: sqlx decides the engine by the type of what a query runs on.
-macro_rules! on_pool {
-    ($users:expr, $pool:ident => $body:expr) => {
-        match &$users.pool {
-            Pool::MySql($pool) => $body,
-            Pool::Sqlite($pool) => $body,
-        }
-    };
+    pub(crate) connections: Connections,
+    statements: Statements,
+    grant: Roles,
+    is_own: bool,
 }
 
 /// A row that the table holds, for people.
@@ -55,358 +41,461 @@ pub struct Listed {
     pub roles: Vec<String>,
     /// Whether logins are refused.
     pub disabled: bool,
-    /// Seconds since 1970.
-    pub created_at: i64,
+    /// Seconds since 1970, where the table is Doorward's own.
+    pub created_at: Option<i64>,
 }
 
 /// What kept the user table from answering.
 #[derive(Debug)]
 pub enum UsersFault {
-    /// No answer in time.
-    Timeout,
-    /// No connection in time.
-    NoConnection,
-    /// The database refused, or could not be reached.
-    Database(Error),
-    /// The database wants the password, and the connection is one that others can read.
-    Unprotected,
-    /// The table is not there.
-    NotMigrated,
-    /// A row that no account can be made of; the word says which part of it.
+    /// The database did.
+    Database(Fault),
+    /// A row that no account can be made of; the words say what of it.
     Row(&'static str),
+    /// The mapping does not fit the table; the words say where.
+    Mapping(String),
     /// There is a user of that name.
     Exists,
     /// There is no user of that name.
     Unknown,
     /// A table `users` that is not ours.
     Foreign,
-    /// The embedded database cannot be made or opened.
-    File(io::Error),
-    /// The tables could not be brought up to date.
-    Migrate(MigrateError),
+    /// The table is somebody else's, and no setting says how to do this to it.
+    NotOurs(&'static str),
 }
 
 impl fmt::Display for UsersFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("the database did not answer in time"),
-            Self::NoConnection => {
-                f.write_str("no connection to the database could be opened in time")
-            }
-            Self::Database(error) => write!(f, "the database cannot be asked: {error}"),
-            Self::Unprotected => f.write_str(
-                "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it",
-            ),
-            Self::NotMigrated => {
-                f.write_str("the database has no table of ours; make it with: doorward migrate")
-            }
+            Self::Database(fault) => fault.fmt(f),
             Self::Row(part) => write!(f, "the row of the user has a malformed {part}"),
+            Self::Mapping(what) => write!(f, "the settings under users do not fit the table: {what}"),
             Self::Exists => f.write_str("there is a user of that name already"),
             Self::Unknown => f.write_str("there is no user of that name"),
             Self::Foreign => f.write_str(
-                "the database has a table \"users\" that Doorward did not make; use another database, or rename the table",
+                "the database has a table \"users\" that Doorward did not make; describe it in the settings under users, use another database, or rename the table",
             ),
-            Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
-            Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
+            Self::NotOurs(what) => write!(
+                f,
+                "the user table is yours, and Doorward does not know how to {what} in it"
+            ),
         }
     }
 }
 
 impl std::error::Error for UsersFault {}
 
-impl From<Error> for UsersFault {
-    fn from(error: Error) -> Self {
-        if matches!(error, Error::PoolTimedOut) {
-            return Self::NoConnection;
+impl From<Fault> for UsersFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Exists => Self::Exists,
+            Fault::NoRow => Self::Unknown,
+            Fault::Timeout
+            | Fault::NoConnection
+            | Fault::Refused(_)
+            | Fault::NoTable(_)
+            | Fault::Unprotected
+            | Fault::File(_)
+            | Fault::Migrate(_) => Self::Database(fault),
         }
-        // MySQL's `caching_sha2_password` without TLS; sqlx's own words name features of Cargo.
-        if matches!(&error, Error::Configuration(said) if said.to_string().starts_with("RSA ")) {
-            return Self::Unprotected;
-        }
-        if let Some(said) = error.as_database_error() {
-            if said.is_unique_violation() {
-                return Self::Exists;
-            }
-            if is_missing_table(said) {
-                return Self::NotMigrated;
-            }
-        }
-        Self::Database(error)
     }
 }
 
-/// MySQL's ER_NO_SUCH_TABLE; SQLite has one code for every error of a statement.
-fn is_missing_table(error: &dyn sqlx::error::DatabaseError) -> bool {
-    error.code().as_deref() == Some("42S02") || error.message().starts_with("no such table")
+impl From<sqlx::Error> for UsersFault {
+    fn from(error: sqlx::Error) -> Self {
+        Fault::from(error).into()
+    }
 }
+
+/// The table that Doorward makes, one statement for each engine.
+const OWN_TABLE: (i64, &str, [&str; 2]) = (
+    1,
+    "users",
+    [
+        include_str!("users/mysql.sql"),
+        include_str!("users/sqlite.sql"),
+    ],
+);
+
+/// The most rows that a collation may take for one name.
+const MOST_ALIKE: usize = 16;
+
+const MIGRATED: &str = "SELECT 1 FROM doorward_migrations WHERE version = 1";
+
+const ANY_USER: &str = "SELECT 1 FROM users LIMIT 1";
 
 impl Users {
-    /// Prepares connections and opens none, so a database that is away does not keep anybody from starting.
-    ///
-    /// # Errors
-    ///
-    /// The embedded database file cannot be made.
-    pub fn open(
-        database: &Database,
-        connections: u32,
-        timeout: Duration,
-    ) -> Result<Self, UsersFault> {
-        let pool = match database {
-            Database::MySql(mysql) => {
-                Pool::MySql(database::mysql_pool(mysql, connections, timeout))
-            }
-            Database::Sqlite(path) => {
-                database::create_private_file(path).map_err(UsersFault::File)?;
-                Pool::Sqlite(database::sqlite_pool(path, connections, timeout))
-            }
-        };
-        Ok(Self { pool, timeout })
+    /// Takes connections to where the table is, and how it is to be read where it is not Doorward's own.
+    #[must_use]
+    pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
+        Self {
+            connections,
+            statements: mapping.map_or_else(Statements::own, Statements::of),
+            grant: mapping
+                .map(|mapping| mapping.grant.clone())
+                .unwrap_or_default(),
+            is_own: mapping.is_none(),
+        }
     }
 
-    /// Makes the tables, or brings them up to date.
+    /// Makes the table, where it is to be Doorward's own.
     ///
     /// # Errors
     ///
     /// The database cannot be reached, or holds a `users` table of somebody else.
     pub async fn migrate(&self) -> Result<(), UsersFault> {
-        let foreign = on_pool!(self, pool => {
-            match sqlx::query(MIGRATED).fetch_optional(pool).await.map_err(UsersFault::from) {
-                Ok(_) => false,
-                Err(UsersFault::NotMigrated) => {
-                    sqlx::query(ANY_USER).fetch_optional(pool).await.is_ok()
-                }
-                Err(fault) => return Err(fault),
-            }
-        });
-        if foreign {
+        if !self.is_own {
+            return Ok(());
+        }
+        if !self.has_row(MIGRATED).await? && self.is_there(ANY_USER).await? {
             return Err(UsersFault::Foreign);
         }
-        let sql = match &self.pool {
-            Pool::MySql(_) => include_str!("users/mysql.sql"),
-            Pool::Sqlite(_) => include_str!("users/sqlite.sql"),
-        };
-        let users = Migration::new(
-            1,
-            Cow::Borrowed("users"),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        );
-        let mut migrator = Migrator::with_migrations(vec![users]);
-        migrator.dangerous_set_table_name("doorward_migrations");
-        // A lock is a session's, and proxies in front of a database have none to give.
-        migrator.set_locking(false);
-        on_pool!(self, pool => migrator.run(pool).await).map_err(UsersFault::Migrate)
+        Ok(self.connections.migrate(&[OWN_TABLE]).await?)
     }
 
-    /// Fetches the account that the database takes for this name; a collation may make it somebody else's.
+    async fn has_row(&self, sql: &'static str) -> Result<bool, UsersFault> {
+        let row: Result<bool, Fault> = ask!(&self.connections, connection => {
+            Ok(sqlx::query(sql).fetch_optional(connection).await?.is_some())
+        });
+        match row {
+            Err(Fault::NoTable(_)) => Ok(false),
+            row => Ok(row?),
+        }
+    }
+
+    async fn is_there(&self, sql: &'static str) -> Result<bool, UsersFault> {
+        let row: Result<(), Fault> = ask!(&self.connections, connection => {
+            sqlx::query(sql).fetch_optional(connection).await?;
+            Ok(())
+        });
+        match row {
+            Err(Fault::NoTable(_)) => Ok(false),
+            row => Ok(row.map(|()| true)?),
+        }
+    }
+
+    /// Asks for somebody who does not exist, in every statement that reads.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::Mapping`], with the column that is missing; or what kept the database from answering.
+    pub async fn probe(&self) -> Result<(), UsersFault> {
+        let nobody = uuid::Uuid::new_v4().to_string();
+        let columns = self.columns(&self.statements.find).await?;
+        for needed in ["username", "password"] {
+            if !columns.iter().any(|column| column == needed) {
+                return Err(UsersFault::Mapping(format!(
+                    "the result has no column {needed:?}; it has {columns:?}; name columns with AS: id, username, password, roles, admin, active"
+                )));
+            }
+        }
+        if let Some(nobody) = Username::parse(&nobody) {
+            self.find(&nobody).await?;
+        }
+        let others = [&self.statements.roles, &self.statements.inactive];
+        for sql in others.into_iter().flatten() {
+            self.columns(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// The names of a statement's columns; sqlx knows them without running it.
+    async fn columns(&self, sql: &str) -> Result<Vec<String>, UsersFault> {
+        let columns: Result<Vec<String>, Fault> = ask!(&self.connections, connection => {
+            let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql.to_owned()));
+            let statement = connection.prepare(sql).await?;
+            Ok(statement.columns().iter().map(|column| column.name().to_ascii_lowercase()).collect())
+        });
+        columns.map_err(|fault| {
+            if let Fault::Refused(sqlx::Error::Database(said)) = &fault {
+                return UsersFault::Mapping(said.message().to_owned());
+            }
+            fault.into()
+        })
+    }
+
+    /// Fetches the account whose name is this one byte for byte.
     ///
     /// # Errors
     ///
     /// No answer within the time, counted from the call.
     pub async fn find(&self, username: &Username) -> Result<Option<Account>, UsersFault> {
-        let deadline = Instant::now() + self.timeout;
-        on_pool!(self, pool => {
-            let mut connection = timeout_at(deadline, pool.acquire())
-                .await
-                .map_err(|_| UsersFault::NoConnection)??;
-            let rows = sqlx::query(
-                "SELECT id, username, password_hash, roles, disabled FROM users WHERE username = ? LIMIT 2",
-            )
-            .bind(username.as_str())
-            .fetch_all(&mut *connection);
-            let Ok(rows) = timeout_at(deadline, rows).await else {
-                // Given back, it would be pinged first, and a dead peer does not answer.
-                connection.close_on_drop();
-                return Err(UsersFault::Timeout);
-            };
-            match &*rows? {
-                [] => Ok(None),
-                [row] => Ok(Some(Account {
-                    id: row.try_get("id")?,
-                    username: text(row.try_get("username")?)
-                        .and_then(|name| Username::parse(&name))
-                        .ok_or(UsersFault::Row("name"))?,
-                    hash: PasswordHash::new(row.try_get("password_hash")?),
-                    roles: Roles::parse_list(&row.try_get::<String, _>("roles")?)
-                        .map_err(|_| UsersFault::Row("list of roles"))?,
-                    disabled: row.try_get("disabled")?,
-                })),
-                [..] => Err(UsersFault::Row("name: several users share it")),
+        let statements = &self.statements;
+        ask!(&self.connections, connection => {
+            let mut accounts = Vec::new();
+            {
+                let mut rows = sqlx::query(AssertSqlSafe(statements.find.clone()))
+                    .bind(username.as_str())
+                    .fetch(&mut *connection);
+                let mut seen = 0;
+                while let Some(row) = rows.try_next().await? {
+                    seen += 1;
+                    if seen > MOST_ALIKE {
+                        return Err(UsersFault::Row("name: very many users share it"));
+                    }
+                    let cells = row.cells()?;
+                    // A collation folds case, accents, trailing blanks, zero-width characters; people stay apart.
+                    let name = cells.iter().find(|(column, _)| column == "username");
+                    if name.and_then(|(_, name)| name.text()).as_deref() == Some(username.as_str()) {
+                        accounts.push(cells);
+                    }
+                }
             }
+            let row = match &*accounts {
+                [] => return Ok(None),
+                [row] => row,
+                [..] => return Err(UsersFault::Row("name: several users share it")),
+            };
+            let mut account = self.account(row)?;
+            if let Some(sql) = &statements.roles {
+                let rows = sqlx::query(AssertSqlSafe(sql.clone()))
+                    .bind(account.id.clone())
+                    .fetch_all(connection)
+                    .await?;
+                let mut roles: Vec<_> = account.roles.iter().cloned().collect();
+                for row in &rows {
+                    let cells = row.cells()?;
+                    let more = cells.first().map(|(_, cell)| cell).unwrap_or(&Cell::Null);
+                    roles.extend(more.roles()?);
+                }
+                account.roles = Roles::collect(roles).map_err(|_| UsersFault::Row("list of roles"))?;
+            }
+            Ok(Some(account))
         })
     }
 
-    /// Adds a user.
+    fn account(&self, cells: &[(String, Cell)]) -> Result<Account, UsersFault> {
+        let cell = |name: &str| {
+            cells
+                .iter()
+                .find(|(own, _)| own == name)
+                .map(|(_, cell)| cell)
+        };
+        let username = cell("username").and_then(Cell::text);
+        let username = username
+            .and_then(|name| Username::parse(&name))
+            .ok_or(UsersFault::Row("name"))?;
+        let id = match cell("id") {
+            None => username.as_str().to_owned(),
+            Some(id) => id
+                .text()
+                .filter(|id| (1..=255).contains(&id.len()))
+                .ok_or(UsersFault::Row("id"))?,
+        };
+        let mut roles: Vec<Role> = self.grant.iter().cloned().collect();
+        if let Some(list) = cell("roles") {
+            roles.extend(list.roles()?);
+        }
+        if let Some(admin) = cell("admin")
+            && admin.truth().ok_or(UsersFault::Row("admin flag"))?
+        {
+            roles.push(Role::admin());
+        }
+        let active = match cell("active") {
+            None => true,
+            Some(active) => active.truth().ok_or(UsersFault::Row("active flag"))?,
+        };
+        Ok(Account {
+            id,
+            username,
+            // No hash at all is one that nothing matches.
+            hash: PasswordHash::new(cell("password").and_then(Cell::text).unwrap_or_default()),
+            roles: Roles::collect(roles).map_err(|_| UsersFault::Row("list of roles"))?,
+            disabled: !active,
+        })
+    }
+
+    /// Everybody whose tokens are refused at this time, or nothing where the table does not say; at most `most` ids.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Exists`], or what kept the database from answering.
-    pub async fn add(
-        &self,
-        username: &Username,
-        hash: &PasswordHash,
-        roles: &Roles,
-    ) -> Result<(), UsersFault> {
-        let (id, now) = (uuid::Uuid::now_v7().to_string(), now());
-        on_pool!(self, pool => {
-            sqlx::query(
-                "INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            )
-            .bind(id)
-            .bind(username.as_str())
-            .bind(hash.expose())
-            .bind(roles.to_string())
-            .bind(false)
-            .bind(now)
-            .bind(now)
-            .execute(pool)
-            .await?;
-        });
-        Ok(())
+    /// What kept the database from answering.
+    pub async fn inactive(&self, most: usize) -> Result<Option<Vec<String>>, UsersFault> {
+        let Some(sql) = &self.statements.inactive else {
+            return Ok(None);
+        };
+        ask!(&self.connections, connection => {
+            let mut ids = Vec::new();
+            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            while ids.len() < most && let Some(row) = rows.try_next().await? {
+                let cells = row.cells()?;
+                if let Some(id) = cells.first().and_then(|(_, cell)| cell.text()) {
+                    ids.push(id);
+                }
+            }
+            Ok(Some(ids))
+        })
     }
 
-    /// Replaces a user's password hash.
+    /// Every stored hash, one by one.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`], or what kept the database from answering.
-    pub async fn set_hash(
-        &self,
-        username: &Username,
-        hash: &PasswordHash,
-    ) -> Result<(), UsersFault> {
-        one(on_pool!(self, pool => {
-            sqlx::query("UPDATE users SET password_hash = ?, updated_at = ? WHERE username = ?")
-                .bind(hash.expose())
-                .bind(now())
-                .bind(username.as_str())
-                .execute(pool)
-                .await?
-                .rows_affected()
-        }))
-    }
-
-    /// Replaces a user's roles.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersFault::Unknown`], or what kept the database from answering.
-    pub async fn set_roles(&self, username: &Username, roles: &Roles) -> Result<(), UsersFault> {
-        one(on_pool!(self, pool => {
-            sqlx::query("UPDATE users SET roles = ?, updated_at = ? WHERE username = ?")
-                .bind(roles.to_string())
-                .bind(now())
-                .bind(username.as_str())
-                .execute(pool)
-                .await?
-                .rows_affected()
-        }))
-    }
-
-    /// Refuses a user's logins.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersFault::Unknown`], or what kept the database from answering.
-    pub async fn disable(&self, username: &Username) -> Result<(), UsersFault> {
-        self.set_disabled(username, true).await
-    }
-
-    /// Accepts a user's logins again.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersFault::Unknown`], or what kept the database from answering.
-    pub async fn enable(&self, username: &Username) -> Result<(), UsersFault> {
-        self.set_disabled(username, false).await
-    }
-
-    async fn set_disabled(&self, username: &Username, disabled: bool) -> Result<(), UsersFault> {
-        one(on_pool!(self, pool => {
-            sqlx::query("UPDATE users SET disabled = ?, updated_at = ? WHERE username = ?")
-                .bind(disabled)
-                .bind(now())
-                .bind(username.as_str())
-                .execute(pool)
-                .await?
-                .rows_affected()
-        }))
-    }
-
-    /// Removes a user.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersFault::Unknown`], or what kept the database from answering.
-    pub async fn remove(&self, username: &Username) -> Result<(), UsersFault> {
-        one(on_pool!(self, pool => {
-            sqlx::query("DELETE FROM users WHERE username = ?")
-                .bind(username.as_str())
-                .execute(pool)
-                .await?
-                .rows_affected()
-        }))
+    /// [`UsersFault::NotOurs`] where a query of one's own finds users, or what kept the database from answering.
+    pub async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
+        let Some(sql) = &self.statements.hashes else {
+            return Err(UsersFault::NotOurs(
+                "read all hashes; set users.table instead of users.query",
+            ));
+        };
+        ask!(&self.connections, connection => {
+            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            while let Some(row) = rows.try_next().await? {
+                let cells = row.cells()?;
+                let hash = cells.first().and_then(|(_, cell)| cell.text());
+                see(PasswordHash::new(hash.unwrap_or_default()));
+            }
+            Ok(())
+        })
     }
 
     /// Every user, by name.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// [`UsersFault::NotOurs`] where a query of one's own finds users, or what kept the database from answering.
     pub async fn list(&self) -> Result<Vec<Listed>, UsersFault> {
-        on_pool!(self, pool => {
-            sqlx::query("SELECT id, username, roles, disabled, created_at FROM users ORDER BY username")
-                .fetch_all(pool)
-                .await?
-                .iter()
-                .map(|row| {
-                    let roles = Roles::parse_list(&row.try_get::<String, _>("roles")?)
-                        .map_err(|_| UsersFault::Row("list of roles"))?;
-                    Ok(Listed {
-                        id: row.try_get("id")?,
-                        username: text(row.try_get("username")?).ok_or(UsersFault::Row("name"))?,
-                        roles: roles.iter().map(|role| role.as_str().to_owned()).collect(),
-                        disabled: row.try_get("disabled")?,
-                        created_at: row.try_get("created_at")?,
-                    })
-                })
-                .collect()
+        let Some(sql) = &self.statements.list else {
+            return Err(UsersFault::NotOurs(
+                "list everybody; set users.table instead of users.query",
+            ));
+        };
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch_all(connection).await?;
+            let mut listed = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cells = row.cells()?;
+                let account = self.account(&cells)?;
+                listed.push(Listed {
+                    id: account.id,
+                    username: account.username.as_str().to_owned(),
+                    roles: account.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+                    disabled: account.disabled,
+                    created_at: row.try_get("created_at").ok(),
+                });
+            }
+            Ok(listed)
         })
     }
 
-    /// Asks the table whether it is there.
-    ///
-    /// # Errors
-    ///
-    /// What kept the database from answering.
-    pub async fn probe(&self) -> Result<(), UsersFault> {
-        on_pool!(self, pool => {
-            sqlx::query(ANY_USER).fetch_optional(pool).await?;
-        });
-        Ok(())
+    /// Whether hashes can be replaced.
+    #[must_use]
+    pub fn takes_hashes(&self) -> bool {
+        self.statements.update_password.is_some()
+    }
+
+    /// Whether users can be added.
+    #[must_use]
+    pub fn takes_users(&self) -> bool {
+        self.is_own || self.statements.insert.is_some()
+    }
+
+    /// Adds a user.
+    pub(crate) fn adding(
+        &self,
+        username: &Username,
+        hash: &PasswordHash,
+        roles: &Roles,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        if let Some(sql) = &self.statements.insert {
+            if roles.iter().next().is_some() {
+                return Err(UsersFault::NotOurs("give roles"));
+            }
+            return Ok(Write::new(
+                sql.clone(),
+                [username.as_str().into(), hash.expose().into()],
+            ));
+        }
+        self.ours("add users; set users.insert")?;
+        Ok(Write::new(
+            "INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                uuid::Uuid::now_v7().to_string().into(),
+                username.as_str().into(),
+                hash.expose().into(),
+                roles.to_string().into(),
+                false.into(),
+                now.into(),
+                now.into(),
+            ],
+        ))
+    }
+
+    /// Replaces a hash where it is still the one that was seen.
+    pub(crate) fn replacing_hash(
+        &self,
+        username: &Username,
+        seen: &PasswordHash,
+        hash: &PasswordHash,
+    ) -> Result<Write, UsersFault> {
+        let Some(sql) = &self.statements.update_password else {
+            return Err(UsersFault::NotOurs(
+                "change passwords; set users.update_password",
+            ));
+        };
+        Ok(Write::new(
+            sql.clone(),
+            [
+                hash.expose().into(),
+                username.as_str().into(),
+                seen.expose().into(),
+            ],
+        )
+        .needs_a_row())
+    }
+
+    /// Replaces a user's roles.
+    pub(crate) fn setting_roles(
+        &self,
+        username: &Username,
+        roles: &Roles,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        self.ours("give or take roles; change them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "UPDATE users SET roles = ?, updated_at = ? WHERE username = ?",
+            [
+                roles.to_string().into(),
+                now.into(),
+                username.as_str().into(),
+            ],
+        )
+        .needs_a_row())
+    }
+
+    /// Refuses a user's logins, or accepts them again.
+    pub(crate) fn setting_disabled(
+        &self,
+        username: &Username,
+        disabled: bool,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        self.ours("disable users; change them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "UPDATE users SET disabled = ?, updated_at = ? WHERE username = ?",
+            [disabled.into(), now.into(), username.as_str().into()],
+        )
+        .needs_a_row())
+    }
+
+    /// Removes a user.
+    pub(crate) fn removing(&self, username: &Username) -> Result<Write, UsersFault> {
+        self.ours("remove users; remove them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "DELETE FROM users WHERE username = ?",
+            [username.as_str().into()],
+        )
+        .needs_a_row())
+    }
+
+    fn ours(&self, what: &'static str) -> Result<(), UsersFault> {
+        match self.is_own {
+            true => Ok(()),
+            false => Err(UsersFault::NotOurs(what)),
+        }
     }
 }
 
-const MIGRATED: &str = "SELECT 1 FROM doorward_migrations LIMIT 1";
-
-const ANY_USER: &str = "SELECT 1 FROM users LIMIT 1";
-
-/// MySQL's VARBINARY compares byte for byte, and is bytes for sqlx too.
-fn text(bytes: Vec<u8>) -> Option<String> {
-    String::from_utf8(bytes).ok()
-}
-
-fn one(rows: u64) -> Result<(), UsersFault> {
-    match rows {
-        0 => Err(UsersFault::Unknown),
-        _ => Ok(()),
-    }
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-    })
-}
+// The role that an admin flag stands for has the name that rules use.
+const _: () = assert!(matches!(ADMIN.as_bytes(), b"admin"));

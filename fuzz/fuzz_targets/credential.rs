@@ -3,8 +3,9 @@
 #![no_main]
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use doorward::domain::fields::{Body, MAX_BODY};
 use doorward::domain::credential::{
-    Credential, CredentialFault, Login, MAX_BASIC, MAX_CREDENTIAL, MAX_LOGIN_BODY,
+    Credential, CredentialFault, Login, MAX_BASIC, MAX_CREDENTIAL,
 };
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -56,10 +57,10 @@ fn one(value: &[u8], read: Credential<'_>) {
 }
 
 fn body(bytes: &[u8]) {
-    let Ok(Login { username, password }) = Login::from_json(bytes) else {
+    let Ok(Login { username, password }) = Login::from_body(Body::Json(bytes)) else {
         return;
     };
-    assert!(bytes.len() <= MAX_LOGIN_BODY);
+    assert!(bytes.len() <= MAX_BODY);
     possible(username.as_str(), password.expose());
     // A number out of range may stand in a member that a login ignores.
     if let Ok(body) = serde_json::from_slice::<Value>(bytes) {

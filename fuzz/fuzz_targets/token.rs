@@ -8,6 +8,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use doorward::domain::{
     account::Identity,
     credential::Compact,
+    revocation::Revocations,
     token::{Statement, TokenFault, Tokens},
 };
 use doorward_fuzz::{ADMIN, NOW, PLAIN, SECRET, tokens};
@@ -16,6 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
 static TOKENS: LazyLock<Tokens> = LazyLock::new(tokens);
+static ENDED: LazyLock<Revocations> = LazyLock::new(Revocations::default);
 static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_secret(SECRET));
 
 fuzz_target!(|bytes: &[u8]| {
@@ -33,7 +35,7 @@ fn unsigned(token: &str) {
     let good = [PLAIN, ADMIN].contains(&token);
     match Compact::parse(token) {
         Some(compact) => {
-            assert_eq!(TOKENS.verify(compact, NOW).is_ok(), good, "{token}");
+            assert_eq!(TOKENS.verify(compact, NOW, &ENDED).is_ok(), good, "{token}");
             let _ = Statement::read(compact);
         }
         None => assert!(!good),
@@ -75,7 +77,7 @@ fn signed(bytes: &[u8]) {
     let Some(compact) = Compact::parse(&token) else {
         return;
     };
-    match TOKENS.verify(compact, NOW) {
+    match TOKENS.verify(compact, NOW, &ENDED) {
         Ok(identity) => stands_for(&identity, header, claims),
         // An empty part, or a header that is refused before the signature is looked at.
         Err(fault) => assert_ne!(fault, TokenFault::Signature),

@@ -75,15 +75,17 @@ pub(super) struct RawRoute {
 }
 
 /// The values that are set, each from the strongest source that sets it.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
+    read: &'a dyn Fn(&Path) -> io::Result<String>,
     values: HashMap<&'static str, Value>,
     pub(super) routes: Vec<RawRoute>,
     pub(super) faults: Vec<Fault>,
 }
 
-impl Reader {
-    pub(super) fn read(sources: Sources<'_>) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn read(sources: Sources<'a>) -> Self {
         let mut reader = Self {
+            read: sources.read,
             values: HashMap::new(),
             routes: Vec::new(),
             faults: Vec::new(),
@@ -130,6 +132,14 @@ impl Reader {
         parsed.unwrap_or_else(|what| {
             self.fault(place, what);
             default
+        })
+    }
+
+    /// The text of the file that a key names, or none where it is not set.
+    pub(super) fn file(&mut self, name: &str) -> String {
+        let read = self.read;
+        self.parse(name, String::new(), |path| {
+            read(Path::new(path)).map_err(|error| format!("{path:?} cannot be read: {error}"))
         })
     }
 

@@ -27,14 +27,20 @@ fn nothing_is_needed() {
         matches!(settings.database, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
     );
     assert!(matches!(settings.secret, SecretSource::File(_)));
-    assert_eq!(settings.policy.rules().len(), 2);
+    assert_eq!(settings.policy.rules().len(), 3);
 }
 
 #[test]
 fn defaults_are_what_the_table_says() {
     for key in KEYS {
         let untypable = ["none", "empty", "built-in roots", "one per core"];
-        let computed = ["SQLite in data_dir", "generated in data_dir"];
+        let computed = [
+            "SQLite in data_dir",
+            "generated in data_dir",
+            "the same database",
+            "Doorward's own",
+            "the user name",
+        ];
         if untypable.contains(&key.default) || computed.contains(&key.default) {
             continue;
         }
@@ -48,7 +54,7 @@ fn defaults_are_what_the_table_says() {
         assert_eq!(default, set, "{name}");
         environment[0].1 = "\u{1}";
         assert!(
-            key.name == "data_dir" || load("", &environment).is_err(),
+            ["data_dir", "audit.to"].contains(&key.name) || load("", &environment).is_err(),
             "{name}"
         );
     }

@@ -3,19 +3,19 @@
 use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use super::{account::Username, password::Password};
+use super::{
+    account::Username,
+    fields::{Body, BodyFault},
+    password::Password,
+};
 
 /// The longest credential that is read, in bytes.
 pub const MAX_CREDENTIAL: usize = 8 * 1024;
 
 /// The longest decoded `user-id ":" password`, in bytes.
 pub const MAX_BASIC: usize = 1024;
-
-/// The longest login body, in bytes.
-pub const MAX_LOGIN_BODY: usize = 4 * 1024;
 
 /// The credential of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,99 +193,17 @@ impl Login {
         })
     }
 
-    /// Reads the body `{"username": "...", "password": "..."}`; members of other names are ignored.
+    /// Reads a body with the members `username` and `password`.
     ///
     /// # Errors
     ///
     /// What is wrong with which member.
-    pub fn from_json(body: &[u8]) -> Result<Self, LoginBodyFault> {
-        if body.len() > MAX_LOGIN_BODY {
-            return Err(LoginBodyFault::TooLong);
-        }
-        let body: JsonLogin =
-            serde_json::from_slice(body).map_err(|_| LoginBodyFault::NotAnObject)?;
+    pub fn from_body(body: Body<'_>) -> Result<Self, BodyFault> {
+        let [username, password] = body.read(["username", "password"])?;
         Ok(Self {
-            username: Member::text(body.username, "username", Username::parse)?,
-            password: Member::text(body.password, "password", Password::parse)?,
+            username: Username::parse(&username).ok_or(BodyFault::Impossible("username"))?,
+            password: Password::parse(&password).ok_or(BodyFault::Impossible("password"))?,
         })
-    }
-}
-
-impl Login {
-    /// Reads the form `username=...&password=...`; fields of other names are ignored.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with which field.
-    pub fn from_form(body: &[u8]) -> Result<Self, LoginBodyFault> {
-        if body.len() > MAX_LOGIN_BODY {
-            return Err(LoginBodyFault::TooLong);
-        }
-        let field = |wanted: &'static str| {
-            let mut values = form_urlencoded::parse(body)
-                .filter(|(name, _)| name == wanted)
-                .map(|(_, value)| Zeroizing::new(value.into_owned()));
-            match (values.next(), values.next()) {
-                (Some(value), None) => Ok(value),
-                (None, _) => Err(LoginBodyFault::Missing(wanted)),
-                (Some(_), Some(_)) => Err(LoginBodyFault::Doubled(wanted)),
-            }
-        };
-        let (username, password) = (field("username")?, field("password")?);
-        Ok(Self {
-            username: Username::parse(&username).ok_or(LoginBodyFault::Impossible("username"))?,
-            password: Password::parse(&password).ok_or(LoginBodyFault::Impossible("password"))?,
-        })
-    }
-}
-
-/// Why a login body is refused, for the client to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LoginBodyFault {
-    /// Not a JSON object, or a member twice.
-    #[error("The body must be a JSON object with \"username\" and \"password\"")]
-    NotAnObject,
-    /// Over [`MAX_LOGIN_BODY`], or cut short by the gateway.
-    #[error("The body is too long for a login")]
-    TooLong,
-    /// A member that is not there.
-    #[error("{0}: missing")]
-    Missing(&'static str),
-    /// A field that is there twice.
-    #[error("{0}: there twice")]
-    Doubled(&'static str),
-    /// A member that is not a string.
-    #[error("{0}: must be a string")]
-    NotText(&'static str),
-    /// A string that no account can have.
-    #[error("{0}: empty, too long, or with characters that are not allowed")]
-    Impossible(&'static str),
-}
-
-#[derive(Deserialize)]
-struct JsonLogin {
-    username: Option<Member>,
-    password: Option<Member>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Member {
-    Text(Zeroizing<String>),
-    Other(serde::de::IgnoredAny),
-}
-
-impl Member {
-    fn text<T>(
-        member: Option<Self>,
-        name: &'static str,
-        parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<T, LoginBodyFault> {
-        match member {
-            None => Err(LoginBodyFault::Missing(name)),
-            Some(Self::Other(_)) => Err(LoginBodyFault::NotText(name)),
-            Some(Self::Text(text)) => parse(&text).ok_or(LoginBodyFault::Impossible(name)),
-        }
     }
 }
 

@@ -7,8 +7,11 @@ use std::{borrow::Cow, time::Duration};
 
 use super::{
     account::Identity,
-    credential::{CredentialFault, LoginBodyFault, LoginFault},
+    credential::{CredentialFault, LoginFault},
+    enrolment::WeakPassword,
+    fields::BodyFault,
     request::{RequestFault, TokenForm},
+    session::{RefreshFault, RefreshToken},
     token::{Token, TokenFault},
 };
 
@@ -19,8 +22,59 @@ pub enum Decision {
     Allow(Admission),
     /// The request may not pass.
     Deny(Denial),
-    /// Somebody has logged in.
+    /// Somebody gets a token.
     Issue(Issued),
+    /// An endpoint of Doorward's own has done what it was asked, and there is nothing to hand out.
+    Done(Done),
+}
+
+/// What an endpoint has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A token has ended, or all of a user's.
+    LoggedOut {
+        /// Whose, as an id.
+        subject: String,
+        /// Whether all have.
+        everywhere: bool,
+    },
+    /// Somebody can log in who could not before.
+    Registered,
+}
+
+impl Done {
+    /// The stable code by which the log names it.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::LoggedOut {
+                everywhere: false, ..
+            } => "logout",
+            Self::LoggedOut {
+                everywhere: true, ..
+            } => "logout-everywhere",
+            Self::Registered => "register",
+        }
+    }
+
+    /// Whom it is about, where that is known.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::LoggedOut { subject, .. } => Some(subject),
+            Self::Registered => None,
+        }
+    }
+
+    /// What the client reads.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let (status, body) = match self {
+            Self::LoggedOut { .. } => (200, "Logged out"),
+            Self::Registered => (201, "Registered"),
+        };
+        refuse(status, body, [])
+    }
 }
 
 /// How a request passes.
@@ -106,6 +160,33 @@ pub struct Issued {
     pub form: TokenForm,
     /// Who answers.
     pub reply: LoginReply,
+    /// What they can have a new one for, and for how long.
+    pub refresh: Option<(RefreshToken, Duration)>,
+    /// What they got it for.
+    pub by: By,
+}
+
+/// What a token was handed out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A user name and a password.
+    Login,
+    /// A refresh token.
+    Refresh,
+    /// A change of the password, which ended the token before.
+    Password,
+}
+
+impl By {
+    /// The stable code by which the log names it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Refresh => "refresh",
+            Self::Password => "password",
+        }
+    }
 }
 
 /// Who answers a login that succeeded.
@@ -138,7 +219,11 @@ impl Issued {
     #[must_use]
     pub fn token_headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
         let bearer = format!("Bearer {}", self.token.expose());
-        vec![("authorization", bearer.into()), NO_STORE]
+        let mut headers = vec![("authorization", bearer.into()), NO_STORE];
+        if let Some((refresh, _)) = &self.refresh {
+            headers.push(("x-refresh-token", refresh.expose().to_string().into()));
+        }
+        headers
     }
 
     /// The whole answer, for [`LoginReply::Direct`] (RFC 6750, 4).
@@ -154,12 +239,18 @@ impl Issued {
             }
             TokenForm::Json => {
                 headers.push(JSON);
-                serde_json::json!({
+                let mut body = serde_json::json!({
                     "access_token": self.token.expose(),
                     "token_type": "Bearer",
                     "expires_in": self.token.lifetime.as_secs(),
-                })
-                .to_string()
+                });
+                if let (Some((refresh, lifetime)), Some(body)) =
+                    (&self.refresh, body.as_object_mut())
+                {
+                    body.insert("refresh_token".into(), refresh.expose().as_str().into());
+                    body.insert("refresh_expires_in".into(), lifetime.as_secs().into());
+                }
+                body.to_string()
             }
         };
         Answer {
@@ -181,18 +272,30 @@ pub enum Denial {
     NoHost,
     /// No rule, or the rule that nobody passes.
     Nobody,
-    /// A login by another method than these.
-    LoginMethod(Vec<String>),
+    /// An endpoint asked by another method than these.
+    EndpointMethod(Vec<String>),
     /// A login without credentials.
     MissingCredentials,
     /// A login with something that is not one credential.
     MalformedCredentials(CredentialFault),
     /// A login with credentials that are not good.
     InvalidCredentials(Refusal),
-    /// A login whose body is wrong.
-    LoginBody(LoginBodyFault),
-    /// A login by a door that can only say whether a request may pass.
-    LoginInSubRequest,
+    /// A body that is wrong.
+    Body(BodyFault),
+    /// An endpoint by a door that can only say whether a request may pass.
+    EndpointInSubRequest,
+    /// Too many failures before: not yet.
+    Throttled(Duration),
+    /// A refresh token that is not good.
+    InvalidRefresh(RefreshFault),
+    /// A new user name that is not canonical.
+    NewName,
+    /// A new user name that somebody has.
+    NameTaken,
+    /// A new password that is not good enough.
+    WeakPassword(WeakPassword),
+    /// A change of a password that somebody else changed meanwhile.
+    PasswordChanged(String),
     /// A question of somebody who is not a gateway of ours.
     UntrustedPeer,
     /// No token where one is needed.
@@ -231,6 +334,8 @@ pub enum Unavailable {
     DatabaseTimeout,
     /// More logins wait for hashing than may.
     Busy,
+    /// What has ended could not be read for too long, and a setting says to wait.
+    Stale,
     /// Hashing or signing failed.
     Internal,
 }
@@ -255,7 +360,7 @@ impl Denial {
             Self::TwoReadings => "two-readings",
             Self::NoHost => "no-host",
             Self::Nobody => "no-rule",
-            Self::LoginMethod(_) => "login-method",
+            Self::EndpointMethod(_) => "endpoint-method",
             Self::MissingCredentials => "missing-credentials",
             Self::MalformedCredentials(_) | Self::MalformedToken(_) => "malformed-authorization",
             Self::InvalidCredentials(refusal) => match refusal {
@@ -265,8 +370,19 @@ impl Denial {
                 Refusal::Disabled(_) => "disabled",
                 Refusal::UnsupportedHash(_) => "unsupported-hash",
             },
-            Self::LoginBody(_) => "login-body",
-            Self::LoginInSubRequest => "login-in-sub-request",
+            Self::Body(_) => "malformed-body",
+            Self::EndpointInSubRequest => "endpoint-in-sub-request",
+            Self::Throttled(_) => "throttled",
+            Self::InvalidRefresh(fault) => match fault {
+                RefreshFault::Malformed => "refresh-malformed",
+                RefreshFault::Unknown => "refresh-unknown",
+                RefreshFault::Reused => "refresh-reused",
+                RefreshFault::Account => "refresh-account",
+            },
+            Self::NewName => "new-name",
+            Self::NameTaken => "name-taken",
+            Self::WeakPassword(_) => "weak-password",
+            Self::PasswordChanged(_) => "password-changed-meanwhile",
             Self::UntrustedPeer => "untrusted-peer",
             Self::MissingToken => "missing-token",
             Self::InvalidToken(fault) => fault.reason(),
@@ -275,6 +391,7 @@ impl Denial {
                 Unavailable::Database => "database-unavailable",
                 Unavailable::DatabaseTimeout => "database-timeout",
                 Unavailable::Busy => "hashing-busy",
+                Unavailable::Stale => "revocations-stale",
                 Unavailable::Internal => "internal",
             },
         }
@@ -291,15 +408,21 @@ impl Denial {
                 | Refusal::UnsupportedHash(id) => Some(id),
                 Refusal::Basic(_) | Refusal::UnknownUser => None,
             },
+            Self::PasswordChanged(subject) => Some(subject),
             Self::Malformed(_)
             | Self::TwoReadings
             | Self::NoHost
             | Self::Nobody
-            | Self::LoginMethod(_)
+            | Self::EndpointMethod(_)
             | Self::MissingCredentials
             | Self::MalformedCredentials(_)
-            | Self::LoginBody(_)
-            | Self::LoginInSubRequest
+            | Self::Body(_)
+            | Self::EndpointInSubRequest
+            | Self::Throttled(_)
+            | Self::InvalidRefresh(_)
+            | Self::NewName
+            | Self::NameTaken
+            | Self::WeakPassword(_)
             | Self::UntrustedPeer
             | Self::MissingToken
             | Self::MalformedToken(_)
@@ -329,7 +452,7 @@ impl Denial {
         }
     }
 
-    /// What the client reads. The status is one of 400, 401, 403, 405, 413 and 503.
+    /// What the client reads. The status is one of 400, 401, 403, 405, 409, 413, 429 and 503.
     #[must_use]
     pub fn answer(&self, realm: &Realm) -> Answer {
         let basic = || ("www-authenticate", Cow::Owned(realm.basic()));
@@ -340,20 +463,32 @@ impl Denial {
             }
             Self::Malformed(_) | Self::NoHost => refuse(400, "Malformed request", []),
             Self::Nobody | Self::UntrustedPeer => refuse(403, "Forbidden", []),
-            Self::LoginMethod(methods) => refuse(
+            Self::EndpointMethod(methods) => refuse(
                 405,
                 "Method not allowed",
                 [("allow", methods.join(", ").into())],
             ),
-            Self::MissingCredentials | Self::LoginInSubRequest => {
+            Self::MissingCredentials | Self::EndpointInSubRequest => {
                 refuse(401, "Missing credentials", [basic()])
             }
             Self::MalformedCredentials(_) => refuse(400, "Malformed credentials", []),
             Self::InvalidCredentials(_) => refuse(401, "Invalid credentials", [basic()]),
-            Self::LoginBody(LoginBodyFault::TooLong) => {
-                refuse(413, LoginBodyFault::TooLong.to_string(), [])
+            Self::Body(BodyFault::TooLong) => refuse(413, BodyFault::TooLong.to_string(), []),
+            Self::Body(fault) => refuse(400, fault.to_string(), []),
+            Self::Throttled(wait) => {
+                // In whole seconds, and never too early.
+                let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
+                refuse(429, "Too many attempts", [("retry-after", seconds.into())])
             }
-            Self::LoginBody(fault) => refuse(400, fault.to_string(), []),
+            Self::InvalidRefresh(_) => refuse(
+                401,
+                "Invalid refresh token",
+                [bearer(Some("invalid_token"))],
+            ),
+            Self::NewName => refuse(400, NEW_NAME, []),
+            Self::NameTaken => refuse(409, "username: taken", []),
+            Self::WeakPassword(fault) => refuse(400, fault.to_string(), []),
+            Self::PasswordChanged(_) => refuse(409, "The password was changed meanwhile", []),
             Self::MissingToken => refuse(401, "Missing token", [bearer(None)]),
             Self::MalformedToken(_) => {
                 refuse(400, "Malformed token", [bearer(Some("invalid_request"))])
@@ -369,6 +504,9 @@ impl Denial {
         }
     }
 }
+
+/// What a name must be, for whoever chose another.
+const NEW_NAME: &str = "username: must be 3 to 64 lower-case letters, digits, \".\", \"_\", \"+\", \"@\" and \"-\", beginning with a letter or digit";
 
 fn refuse<const N: usize>(
     status: u16,

@@ -60,6 +60,12 @@ impl PasswordHash {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Whether two rows hold the same text.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        *self.0 == *other.0
+    }
 }
 
 impl fmt::Debug for PasswordHash {

@@ -14,8 +14,8 @@ use super::{
 pub enum Demand {
     /// Nothing.
     Public,
-    /// A user name and a password, for a token.
-    Login,
+    /// Whatever an endpoint of Doorward's own takes.
+    Endpoint(Endpoint),
     /// A token.
     SignedIn,
     /// A token of somebody with one of these roles.
@@ -24,8 +24,54 @@ pub enum Demand {
     Nobody,
 }
 
+/// What Doorward itself answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A user name and a password, for a token.
+    Login,
+    /// A token, to end it.
+    Logout,
+    /// A refresh token, for a new token.
+    Refresh,
+    /// A name and a password that are to be.
+    Register,
+    /// A token and two passwords, to have the second in place of the first.
+    Password,
+}
+
+impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Login,
+        Self::Logout,
+        Self::Refresh,
+        Self::Register,
+        Self::Password,
+    ];
+
+    /// The word by which rules name it; with a slash before it, its path on the HTTP port.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Logout => "logout",
+            Self::Refresh => "refresh",
+            Self::Register => "register",
+            Self::Password => "password",
+        }
+    }
+
+    /// The endpoint of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|endpoint| endpoint.name() == word)
+    }
+}
+
 impl Demand {
-    /// Reads the word of a rule: `public`, `login`, `signed-in`, `nobody` or `role:NAME`.
+    /// Reads the word of a rule: `public`, `signed-in`, `nobody`, `role:NAME` or the name of an [`Endpoint`].
     ///
     /// # Errors
     ///
@@ -33,13 +79,13 @@ impl Demand {
     pub fn parse(word: &str) -> Result<Self, RuleFault> {
         match word {
             "public" => Ok(Self::Public),
-            "login" => Ok(Self::Login),
             "signed-in" => Ok(Self::SignedIn),
             "nobody" => Ok(Self::Nobody),
-            _ => word
-                .strip_prefix("role:")
-                .ok_or_else(|| RuleFault::Allow(word.into()))
-                .and_then(|role| Self::roles([role])),
+            _ => match (Endpoint::parse(word), word.strip_prefix("role:")) {
+                (Some(endpoint), _) => Ok(Self::Endpoint(endpoint)),
+                (None, Some(role)) => Self::roles([role]),
+                (None, None) => Err(RuleFault::Allow(word.into())),
+            },
         }
     }
 
@@ -61,7 +107,7 @@ impl fmt::Display for Demand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Public => f.write_str("public"),
-            Self::Login => f.write_str("login"),
+            Self::Endpoint(endpoint) => f.write_str(endpoint.name()),
             Self::SignedIn => f.write_str("signed-in"),
             Self::Nobody => f.write_str("nobody"),
             Self::Role(roles) => {
@@ -97,7 +143,7 @@ pub enum RuleFault {
     Host(String),
     /// An unknown word.
     #[error(
-        "{0:?} is not a demand; write \"public\", \"login\", \"signed-in\", \"nobody\", \"role:NAME\" or a list of roles"
+        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\""
     )]
     Allow(String),
     /// Roles that cannot be.
@@ -106,7 +152,7 @@ pub enum RuleFault {
 }
 
 impl Rule {
-    /// Makes a rule. No methods are all methods, but for a login, where they are `POST`; no hosts are all hosts.
+    /// Makes a rule. No methods are all methods, but for an endpoint, where they are `POST`; no hosts are all hosts.
     ///
     /// # Errors
     ///
@@ -125,7 +171,7 @@ impl Rule {
                 faults.push(RuleFault::Method(method.clone()));
             }
         }
-        if methods.is_empty() && demand == Demand::Login {
+        if methods.is_empty() && matches!(demand, Demand::Endpoint(_)) {
             methods.push("POST".into());
         }
         let mut patterns = Vec::new();
@@ -359,8 +405,8 @@ pub struct Policy {
 pub enum Access<'p> {
     /// This rule decides.
     Rule(&'p Rule),
-    /// The path is a login's, but the method is not.
-    LoginMethod(&'p Rule),
+    /// The path is an endpoint's, but the method is not.
+    EndpointMethod(&'p Rule),
     /// No rule is for this request.
     NoRule,
     /// As sent and as the most generous service reads it, the path falls under rules with different demands.
@@ -400,13 +446,21 @@ impl Policy {
         })
     }
 
-    /// What is in force without a rule in the settings: `POST /login` is the login, everything else is for people who
-    /// are signed in.
+    /// What is in force without a rule in the settings: these endpoints at their own names, and everything else for
+    /// people who are signed in.
     #[must_use]
-    pub fn built_in() -> Self {
-        let rule = |path, demand| Rule::new(path, &[], &[], demand);
-        let rules = [rule("/login", Demand::Login), rule("/*", Demand::SignedIn)];
-        let rules = rules.into_iter().filter_map(Result::ok).collect();
+    pub fn built_in(endpoints: &[Endpoint]) -> Self {
+        let rule = |path: &str, demand| Rule::new(path, &[], &[], demand);
+        let rules = endpoints
+            .iter()
+            .map(|endpoint| {
+                rule(
+                    &format!("/{}", endpoint.name()),
+                    Demand::Endpoint(*endpoint),
+                )
+            })
+            .chain([rule("/*", Demand::SignedIn)]);
+        let rules = rules.filter_map(Result::ok).collect();
         Self::new(rules).unwrap_or(Self {
             rules: Vec::new(),
             names_hosts: false,
@@ -435,7 +489,7 @@ impl Policy {
             return as_sent;
         }
         match generous {
-            Access::Rule(rule) | Access::LoginMethod(rule) => Access::TwoReadings(rule),
+            Access::Rule(rule) | Access::EndpointMethod(rule) => Access::TwoReadings(rule),
             Access::NoRule | Access::TwoReadings(_) | Access::NoHost => Access::NoRule,
         }
     }
@@ -454,7 +508,7 @@ impl Policy {
                 continue;
             };
             if !rule.covers_method(method) {
-                if rule.demand == Demand::Login {
+                if matches!(rule.demand, Demand::Endpoint(_)) {
                     login = login.or(Some(rule));
                 }
                 continue;
@@ -466,10 +520,10 @@ impl Policy {
         }
         match (best, login) {
             (Some((best, _)), Some(login)) if login.path_rank() > best.path_rank() => {
-                Access::LoginMethod(login)
+                Access::EndpointMethod(login)
             }
             (Some((best, _)), _) => Access::Rule(best),
-            (None, Some(login)) => Access::LoginMethod(login),
+            (None, Some(login)) => Access::EndpointMethod(login),
             (None, None) => Access::NoRule,
         }
     }
@@ -478,10 +532,11 @@ impl Policy {
 fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
     match (left, right) {
         (Access::Rule(left), Access::Rule(right)) => left.demand == right.demand,
-        (Access::LoginMethod(_), Access::LoginMethod(_)) | (Access::NoRule, Access::NoRule) => true,
+        (Access::EndpointMethod(_), Access::EndpointMethod(_))
+        | (Access::NoRule, Access::NoRule) => true,
         (
             Access::Rule(_)
-            | Access::LoginMethod(_)
+            | Access::EndpointMethod(_)
             | Access::NoRule
             | Access::TwoReadings(_)
             | Access::NoHost,

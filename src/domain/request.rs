@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::{
     credential::Credential,
+    fields::Body,
     path::{Path, PathFault, Tolerance},
 };
 
@@ -20,8 +21,10 @@ pub struct Request<'a> {
     pub credential: Credential<'a>,
     /// What the client wants to do, where this is a CORS preflight (Fetch, 4.8).
     pub preflight: Option<Method<'a>>,
-    /// The body, where the gateway sent one and it may be a login's.
-    pub body: LoginBody<'a>,
+    /// The body, where the gateway sent one and it is of a type that is read.
+    pub body: Body<'a>,
+    /// Whether the query has the member `all`.
+    pub all: bool,
     /// The form in which the client wants a token.
     pub form: TokenForm,
     /// What the door can answer.
@@ -187,30 +190,6 @@ fn reg_name(name: &str) -> Option<&str> {
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
     well_formed.then_some(name)
-}
-
-/// The body of a login, as far as the gateway sent it.
-#[derive(Clone, Copy)]
-pub enum LoginBody<'a> {
-    /// None, or of no type that a login has.
-    Absent,
-    /// A JSON object.
-    Json(&'a [u8]),
-    /// A form (`application/x-www-form-urlencoded`).
-    Form(&'a [u8]),
-    /// Cut short by the gateway.
-    Partial,
-}
-
-impl fmt::Debug for LoginBody<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Absent => "Absent",
-            Self::Json(_) => "Json(..)",
-            Self::Form(_) => "Form(..)",
-            Self::Partial => "Partial",
-        })
-    }
 }
 
 /// Whether a `Content-Type` names JSON (RFC 9110, 8.3.1).

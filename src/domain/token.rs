@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
+    revocation::{Endings, Generation, Revocations},
 };
 
 /// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519, 2).
@@ -62,6 +63,17 @@ impl Secret {
         // A version 4 UUID has 122 random bits (RFC 9562, 5.4).
         let key = [(); 4].map(|()| uuid::Uuid::new_v4());
         Zeroizing::new(key.iter().map(|part| part.simple().to_string()).collect())
+    }
+}
+
+impl Secret {
+    /// A key for another purpose, from which nobody can tell this one.
+    pub(super) fn derived(&self, purpose: &str) -> hmac::Key {
+        let own = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
+        hmac::Key::new(
+            hmac::HMAC_SHA256,
+            hmac::sign(&own, purpose.as_bytes()).as_ref(),
+        )
     }
 }
 
@@ -198,6 +210,9 @@ pub enum TokenFault {
     /// No user name or roles that could be.
     #[error("its user name or roles cannot be")]
     Identity,
+    /// Somebody has ended it: by a logout, or by what ends all tokens of a user.
+    #[error("it was ended by a logout, or by a change of the account")]
+    Ended,
 }
 
 impl TokenFault {
@@ -218,6 +233,7 @@ impl TokenFault {
             Self::NotYet => "token-not-yet-valid",
             Self::IssuedAt => "token-issued-at",
             Self::Identity => "token-identity",
+            Self::Ended => "token-ended",
         }
     }
 }
@@ -252,6 +268,31 @@ struct Claims<'a> {
     exp: u64,
     #[serde(borrow)]
     jti: Cow<'a, str>,
+    #[serde(rename = "gen", default, skip_serializing_if = "is_first")]
+    generation: u64,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    sid: Option<Cow<'a, str>>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature is serde's"
+)]
+fn is_first(generation: &u64) -> bool {
+    *generation == 0
+}
+
+/// A good token, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// Who it speaks for.
+    pub identity: Identity,
+    /// `jti`.
+    pub token: String,
+    /// `sid`, where it came with a refresh token.
+    pub session: Option<String>,
+    /// When it is of no use any more, clocks that differ included.
+    pub expires: UnixTime,
 }
 
 /// One name, or a list of them (RFC 7519, 4.1.3).
@@ -317,12 +358,18 @@ impl Tokens {
         }
     }
 
-    /// Makes a token that speaks for somebody from `now` on.
+    /// Makes a token that speaks for somebody from `now` on, of their generation and, with a refresh token, of a session.
     ///
     /// # Errors
     ///
     /// [`IssueFault`].
-    pub fn issue(&self, identity: &Identity, now: UnixTime) -> Result<Token, IssueFault> {
+    pub fn issue(
+        &self,
+        identity: &Identity,
+        generation: Generation,
+        session: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Token, IssueFault> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let claims = Claims {
             sub: (&*identity.subject).into(),
@@ -335,6 +382,8 @@ impl Tokens {
             nbf: None,
             exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
             jti: (&*id).into(),
+            generation: generation.0,
+            sid: session.map(Into::into),
         };
         let header = Header::new(Algorithm::HS256);
         let compact = jsonwebtoken::encode(&header, &claims, &self.encoding);
@@ -352,9 +401,43 @@ impl Tokens {
     /// # Errors
     ///
     /// The first reason why it speaks for nobody. Claims are read only after the signature fits.
-    pub fn verify(&self, compact: Compact<'_>, now: UnixTime) -> Result<Identity, TokenFault> {
+    pub fn verify(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+    ) -> Result<Identity, TokenFault> {
         let claims = self.genuine(compact)?;
-        self.check(&claims, now)
+        self.check_claims(&parse(&claims)?, now, ended)
+    }
+
+    /// Takes a token apart that speaks for somebody at `now`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Tokens::verify`].
+    pub fn open(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+    ) -> Result<Presented, TokenFault> {
+        let claims = self.genuine(compact)?;
+        let claims = parse(&claims)?;
+        let identity = self.check_claims(&claims, now, ended)?;
+        Ok(Presented {
+            identity,
+            token: claims.jti.into_owned(),
+            session: claims.sid.map(Cow::into_owned),
+            expires: UnixTime(claims.exp.saturating_add(self.terms.leeway.as_secs())),
+        })
+    }
+
+    /// By when every token that is issued at `now` is of no use any more.
+    #[must_use]
+    pub fn all_expired(&self, now: UnixTime) -> UnixTime {
+        let lasts = self.terms.lifetime + self.terms.leeway + self.terms.leeway;
+        UnixTime(now.0.saturating_add(lasts.as_secs()))
     }
 
     /// The claims of a token that speaks for somebody at `now`, as JSON.
@@ -362,14 +445,15 @@ impl Tokens {
     /// # Errors
     ///
     /// As for [`Tokens::verify`].
-    pub fn claims(&self, compact: Compact<'_>, now: UnixTime) -> Result<Vec<u8>, TokenFault> {
+    pub fn claims(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+    ) -> Result<Vec<u8>, TokenFault> {
         let claims = self.genuine(compact)?;
-        self.check(&claims, now).map(|_| claims)
-    }
-
-    fn check(&self, claims: &[u8], now: UnixTime) -> Result<Identity, TokenFault> {
-        let claims = serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)?;
-        self.check_claims(claims, now)
+        self.check_claims(&parse(&claims)?, now, ended)?;
+        Ok(claims)
     }
 
     /// What was signed with our key.
@@ -391,7 +475,12 @@ impl Tokens {
             .map_err(|_| TokenFault::Claims)
     }
 
-    fn check_claims(&self, claims: Claims<'_>, now: UnixTime) -> Result<Identity, TokenFault> {
+    fn check_claims(
+        &self,
+        claims: &Claims<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+    ) -> Result<Identity, TokenFault> {
         let Claims {
             sub,
             username,
@@ -402,9 +491,11 @@ impl Tokens {
             iat,
             nbf,
             exp,
-            jti: _,
+            jti,
+            generation,
+            sid,
         } = claims;
-        if iss != self.terms.issuer {
+        if *iss != self.terms.issuer {
             return Err(TokenFault::Issuer);
         }
         if !aud.names(&self.terms.audience) {
@@ -418,17 +509,26 @@ impl Tokens {
         if nbf.is_some_and(|nbf| nbf > latest) {
             return Err(TokenFault::NotYet);
         }
-        if iat > latest || iat >= exp {
+        if *iat > latest || iat >= exp {
             return Err(TokenFault::IssuedAt);
         }
-        let username = Username::parse(&username).ok_or(TokenFault::Identity)?;
+        let username = Username::parse(username).ok_or(TokenFault::Identity)?;
         let roles = roles.iter().map(|role| &**role);
         let roles = Roles::parse(roles).map_err(|_| TokenFault::Identity)?;
-        if sub.is_empty() || admin != roles.admin() {
+        if sub.is_empty() || *admin != roles.admin() {
             return Err(TokenFault::Identity);
         }
+        let of = Endings {
+            subject: sub,
+            token: jti,
+            session: sid.as_deref(),
+            generation: Generation(*generation),
+        };
+        if ended.have_ended(of) {
+            return Err(TokenFault::Ended);
+        }
         Ok(Identity {
-            subject: sub.into_owned(),
+            subject: sub.clone().into_owned(),
             username,
             roles,
         })
@@ -445,6 +545,10 @@ impl fmt::Debug for Tokens {
 
 /// The bytes of a signature by HS256.
 const HS256: usize = 32;
+
+fn parse(claims: &[u8]) -> Result<Claims<'_>, TokenFault> {
+    serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)
+}
 
 struct Parts<'a> {
     header: &'a str,

@@ -7,10 +7,14 @@ use super::*;
 use crate::{
     domain::{
         account::{Identity, Roles, Username},
-        credential::{Credential, CredentialFault, LoginBodyFault, LoginFault},
-        decision::{Issued, Refusal, Unavailable, reads_as_identity},
+        credential::{Credential, CredentialFault, LoginFault},
+        decision::{By, Done, Issued, Refusal, Unavailable, reads_as_identity},
+        enrolment::WeakPassword,
+        fields::BodyFault,
         path::PathFault,
         request::TokenForm,
+        revocation::Generation,
+        session::RefreshFault,
         token::{Secret, TokenFault, TokenTerms, Tokens, UnixTime},
     },
     wire::envoy::{
@@ -285,13 +289,15 @@ fn issued(reply: LoginReply, form: TokenForm) -> Decision {
     };
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
     let token = Tokens::new(&secret, terms)
-        .issue(&identity(), UnixTime(1_800_000_000))
+        .issue(&identity(), Generation(0), None, UnixTime(1_800_000_000))
         .unwrap();
     Decision::Issue(Issued {
         identity: identity(),
         token,
         form,
         reply,
+        refresh: None,
+        by: By::Login,
     })
 }
 
@@ -352,7 +358,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         Just(Denial::TwoReadings),
         Just(Denial::NoHost),
         Just(Denial::Nobody),
-        prop::collection::vec("[A-Z]{1,8}", 1..4).prop_map(Denial::LoginMethod),
+        prop::collection::vec("[A-Z]{1,8}", 1..4).prop_map(Denial::EndpointMethod),
         Just(Denial::MissingCredentials),
         Just(Denial::MalformedCredentials(CredentialFault::Several)),
         prop_oneof![
@@ -364,15 +370,23 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         ]
         .prop_map(Denial::InvalidCredentials),
         prop::sample::select(vec![
-            LoginBodyFault::NotAnObject,
-            LoginBodyFault::TooLong,
-            LoginBodyFault::Missing("username"),
-            LoginBodyFault::NotText("password"),
-            LoginBodyFault::Doubled("username"),
-            LoginBodyFault::Impossible("password"),
+            BodyFault::NotAnObject,
+            BodyFault::TooLong,
+            BodyFault::Missing("username"),
+            BodyFault::NotText("password"),
+            BodyFault::Doubled("username"),
+            BodyFault::Impossible("password"),
         ])
-        .prop_map(Denial::LoginBody),
-        Just(Denial::LoginInSubRequest),
+        .prop_map(Denial::Body),
+        Just(Denial::EndpointInSubRequest),
+        any::<u32>().prop_map(|seconds| Denial::Throttled(Duration::from_secs(seconds.into()))),
+        prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])
+            .prop_map(Denial::InvalidRefresh),
+        Just(Denial::NewName),
+        Just(Denial::NameTaken),
+        prop::sample::select(vec![WeakPassword::Common, WeakPassword::Short(12)])
+            .prop_map(Denial::WeakPassword),
+        ".*".prop_map(Denial::PasswordChanged),
         Just(Denial::UntrustedPeer),
         Just(Denial::MissingToken),
         Just(Denial::MalformedToken(CredentialFault::Token)),
@@ -383,6 +397,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             Unavailable::Database,
             Unavailable::DatabaseTimeout,
             Unavailable::Busy,
+            Unavailable::Stale,
             Unavailable::Internal,
         ])
         .prop_map(Denial::Unavailable),
@@ -397,6 +412,11 @@ fn any_decision() -> impl Strategy<Value = Decision> {
     prop_oneof![
         (caller, forwarding).prop_map(|(caller, forwarding)| allow(caller, forwarding)),
         any_denial().prop_map(Decision::Deny),
+        Just(Decision::Done(Done::Registered)),
+        any::<bool>().prop_map(|everywhere| Decision::Done(Done::LoggedOut {
+            subject: "7".into(),
+            everywhere,
+        })),
         (reply, form).prop_map(|(reply, form)| issued(reply, form)),
     ]
 }
@@ -412,7 +432,7 @@ proptest! {
         let code = response.status.unwrap().code;
         let passes = match &decision {
             Decision::Allow(_) => true,
-            Decision::Deny(_) => false,
+            Decision::Deny(_) | Decision::Done(_) => false,
             Decision::Issue(issued) => issued.reply == LoginReply::Through,
         };
         prop_assert_eq!(code == 0, passes);
@@ -431,7 +451,7 @@ proptest! {
                 prop_assert!((200..600).contains(&status));
                 let has = |name: &str| denied.headers.iter().any(|o| o.header.as_ref().unwrap().key == name);
                 prop_assert_eq!(status == 405, has("allow"));
-                prop_assert_eq!(status == 503, has("retry-after"));
+                prop_assert_eq!(matches!(status, 429 | 503), has("retry-after"));
                 prop_assert!(status != 401 || has("www-authenticate"));
                 prop_assert!(has("cache-control") && has("content-type") && !denied.body.is_empty());
                 denied.headers

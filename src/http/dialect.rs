@@ -91,7 +91,9 @@ impl Dialect {
             Decision::Allow(admission) => self.allow(admission, headers),
             Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
             // A sub-request is never asked to log anybody in; if it were, 200 would let the request pass.
-            Decision::Issue(_) => self.deny(Denial::LoginInSubRequest.answer(realm), sign_in),
+            Decision::Issue(_) | Decision::Done(_) => {
+                self.deny(Denial::EndpointInSubRequest.answer(realm), sign_in)
+            }
         }
     }
 

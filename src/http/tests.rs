@@ -1,20 +1,28 @@
 use std::{net::Ipv4Addr, sync::LazyLock};
 
 use proptest::prelude::*;
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::Semaphore};
 
 use super::*;
 use crate::{
+    authorizer::{Errands, Pace},
+    database::{Connections, Database},
     domain::{
         account::{Identity, Roles, Username},
         decision::LoginReply,
+        enrolment::PasswordRules,
         gate::Gate,
         password::Hasher,
         policy::{Demand, Policy, Rule},
+        revocation::Generation,
+        throttle::Throttle,
         token::{Secret, TokenTerms, Tokens, UnixTime},
     },
     grpc,
-    users::{Database, Users},
+    ledger::Ledger,
+    replicas,
+    store::Store,
+    users::Users,
     wire::envoy::service::auth::v3::{
         AttributeContext, CheckRequest,
         attribute_context::{self, HttpRequest, http_request::HeadersEntry},
@@ -67,7 +75,14 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
-        let token = tokens.issue(&identity, UnixTime(now.as_secs())).unwrap();
+        let token = tokens
+            .issue(
+                &identity,
+                Generation::default(),
+                None,
+                UnixTime(now.as_secs()),
+            )
+            .unwrap();
         format!("Bearer {}", token.expose())
     };
     let (plain, admin) = (token("editor"), token("admin"));
@@ -83,22 +98,37 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         ])
         .unwrap(),
         tokens,
+        ended: Arc::default(),
         hasher: Hasher::new().unwrap(),
+        passwords: PasswordRules::default(),
+        sessions: None,
         reply: LoginReply::Direct,
         forwards_bearer: true,
         allows_preflight: true,
     };
     let dir = tempfile::tempdir().unwrap().keep();
-    let users = {
-        let _entered = runtime.enter();
-        Users::open(
-            &Database::Sqlite(dir.join("users.db")),
-            1,
-            Duration::from_millis(10),
-        )
-        .unwrap()
+    let entered = runtime.enter();
+    let database = Database::Sqlite(dir.join("users.db"));
+    let connections = Connections::open(&database, 1, Duration::from_millis(10)).unwrap();
+    let store = Store {
+        users: Users::new(connections.clone(), None),
+        ledger: Ledger::new(connections),
+        together: true,
     };
-    let authorizer = Authorizer::new(gate, users, 1, 1);
+    let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
+    let authorizer = Authorizer::new(Errands {
+        gate,
+        throttle: Arc::new(Throttle::new(&secret, 5, 100)),
+        shares: replicas::shares(store.clone()).0,
+        store,
+        trusted: TrustedProxies::loopback(),
+        grace: Duration::ZERO,
+        register_roles: Roles::default(),
+        places: Arc::new(Semaphore::new(1)),
+        turns: Arc::new(Semaphore::new(1)),
+        pace: Pace::default(),
+    });
+    drop(entered);
     let realm = Realm::parse("doorward").unwrap();
     Doors {
         http: Door {
@@ -107,6 +137,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             tolerance: Tolerance::default(),
             trusted: TrustedProxies::loopback(),
             client_address: ClientAddress::Peer,
+            endpoints: vec![Endpoint::Login, Endpoint::Logout].into(),
             sign_in: Some(HeaderValue::from_static("https://login.example/")),
         },
         grpc: grpc::Door {

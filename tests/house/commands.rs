@@ -57,7 +57,10 @@ async fn users_are_added_changed_and_listed() {
         .await
         .ok()
         .stdout;
-    assert_eq!(changed, "bob is with the roles admin,editor.\n");
+    assert_eq!(
+        changed,
+        "bob is with the roles admin,editor; tokens with other roles have ended.\n"
+    );
 
     for (arguments, stdin, why) in [
         (
@@ -111,11 +114,13 @@ async fn users_are_added_changed_and_listed() {
         assert_eq!(ran.status.code(), Some(2), "{arguments:?}: {ran:?}");
         assert!(ran.stderr.contains(why), "{arguments:?}: {ran:?}");
     }
-    let short = home.run(&["user", "add", "eve"], "short\n").await.ok();
+    let short = home.run(&["user", "add", "eve"], "short\n").await;
     assert!(
-        short.stderr.contains("fewer than 8 characters"),
+        short.stderr.contains("at least 12 characters") && short.stderr.contains("--weak"),
         "{short:?}"
     );
+    let weak = home.run(&["user", "add", "eve", "--weak"], "short\n").await;
+    assert!(weak.ok().stderr.contains("warning: password: too short"));
     let help = home.run(&["user", "add", "--help"], "").await.ok().stdout;
     assert!(!help.contains("--password"), "{help}");
 }
@@ -155,7 +160,7 @@ async fn a_decision_is_explained() {
             1,
             &["login", "401, missing-credentials"],
         ),
-        (&["GET", "/login"], 1, &["405, login-method"]),
+        (&["GET", "/login"], 1, &["405, endpoint-method"]),
         (
             &["GET", "//admin"],
             1,

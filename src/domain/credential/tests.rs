@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::fields::MAX_BODY;
 
 fn one(value: &str) -> Credential<'_> {
     Credential::parse([value.as_bytes()])
@@ -101,8 +102,11 @@ fn impossible_basic_credentials_are_refused() {
 
 #[test]
 fn a_json_login_names_the_member_that_is_wrong() {
-    use LoginBodyFault::{Impossible, Missing, NotAnObject, NotText, TooLong};
-    let login = Login::from_json(br#"{"username":"ada","password":"pw","remember":true}"#).unwrap();
+    use BodyFault::{Impossible, Missing, NotAnObject, NotText, TooLong};
+    let login = Login::from_body(Body::Json(
+        br#"{"username":"ada","password":"pw","remember":true}"#,
+    ))
+    .unwrap();
     assert_eq!(
         (login.username.as_str(), login.password.expose()),
         ("ada", "pw")
@@ -136,12 +140,12 @@ fn a_json_login_names_the_member_that_is_wrong() {
             Impossible("password"),
         ),
         (
-            &*format!("{{\"username\":\"{}\"}}", "a".repeat(MAX_LOGIN_BODY)),
+            &*format!("{{\"username\":\"{}\"}}", "a".repeat(MAX_BODY)),
             TooLong,
         ),
     ] {
         assert_eq!(
-            Login::from_json(body.as_bytes()).unwrap_err(),
+            Login::from_body(Body::Json(body.as_bytes())).unwrap_err(),
             fault,
             "{body}"
         );
@@ -150,8 +154,8 @@ fn a_json_login_names_the_member_that_is_wrong() {
 
 #[test]
 fn a_form_login_names_the_field_that_is_wrong() {
-    use LoginBodyFault::{Doubled, Impossible, Missing, TooLong};
-    let login = Login::from_form(b"username=ada+l&password=a%26b%3Dc&next=/").unwrap();
+    use BodyFault::{Doubled, Impossible, Missing, TooLong};
+    let login = Login::from_body(Body::Form(b"username=ada+l&password=a%26b%3Dc&next=/")).unwrap();
     assert_eq!(
         (login.username.as_str(), login.password.expose()),
         ("ada l", "a&b=c")
@@ -162,10 +166,10 @@ fn a_form_login_names_the_field_that_is_wrong() {
         ("username=a&username=b&password=c", Doubled("username")),
         ("username=&password=c", Impossible("username")),
         ("username=a&password=%00", Impossible("password")),
-        (&*"a".repeat(MAX_LOGIN_BODY + 1), TooLong),
+        (&*"a".repeat(MAX_BODY + 1), TooLong),
     ] {
         assert_eq!(
-            Login::from_form(body.as_bytes()).unwrap_err(),
+            Login::from_body(Body::Form(body.as_bytes())).unwrap_err(),
             fault,
             "{body}"
         );
@@ -194,8 +198,8 @@ proptest! {
             Credential::Bearer(compact) => prop_assert!(!compact.expose().contains([',', ' '])),
             Credential::Absent | Credential::Foreign | Credential::Malformed(_) => {}
         }
-        let _ = Login::from_json(&value);
-        let _ = Login::from_form(&value);
+        let _ = Login::from_body(Body::Json(&value));
+        let _ = Login::from_body(Body::Form(&value));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn decide(policy: &Policy, method: &str, host: &str, path: &str) -> String {
         &parsed,
     ) {
         Access::Rule(rule) => rule.demand.to_string(),
-        Access::LoginMethod(_) => "405".into(),
+        Access::EndpointMethod(_) => "405".into(),
         Access::NoRule => "no rule".into(),
         Access::TwoReadings(_) => "two readings".into(),
         Access::NoHost => "no host".into(),
@@ -35,9 +35,12 @@ fn decide(policy: &Policy, method: &str, host: &str, path: &str) -> String {
 }
 
 #[test]
-fn the_built_in_rules_are_a_login_and_signed_in() {
-    let policy = Policy::built_in();
-    assert_eq!(policy.rules().len(), 2);
+fn the_built_in_rules_are_the_endpoints_and_signed_in() {
+    let policy = Policy::built_in(&[Endpoint::Login, Endpoint::Logout]);
+    assert_eq!(policy.rules().len(), 3);
+    assert_eq!(decide(&policy, "POST", "", "/logout"), "logout");
+    assert_eq!(decide(&policy, "GET", "", "/logout"), "405");
+    assert_eq!(decide(&policy, "POST", "", "/refresh"), "signed-in");
     assert_eq!(decide(&policy, "POST", "", "/login"), "login");
     assert_eq!(decide(&policy, "GET", "", "/login"), "405");
     assert_eq!(decide(&policy, "GET", "", "/login/x"), "signed-in");

@@ -45,7 +45,7 @@ fn sign(header: &str, claims: &str) -> String {
 }
 
 fn verify(token: &str) -> Result<Identity, TokenFault> {
-    tokens().verify(Compact::parse(token).unwrap(), NOW)
+    tokens().verify(Compact::parse(token).unwrap(), NOW, &Revocations::new(None))
 }
 
 fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
@@ -59,9 +59,12 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 #[test]
 fn an_issued_token_speaks_for_who_logged_in() {
     let tokens = tokens();
-    let token = tokens.issue(&ada(), NOW).unwrap();
+    let token = tokens.issue(&ada(), Generation(0), None, NOW).unwrap();
     let compact = Compact::parse(token.expose()).unwrap();
-    assert_eq!(tokens.verify(compact, NOW), Ok(ada()));
+    assert_eq!(
+        tokens.verify(compact, NOW, &Revocations::new(None)),
+        Ok(ada())
+    );
     assert!(
         tokens
             .own_header
@@ -233,7 +236,7 @@ fn only_three_whole_parts_are_a_token() {
 fn another_secret_is_another_house() {
     let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
     let other = Tokens::new(&other, tokens().terms);
-    let token = other.issue(&ada(), NOW).unwrap();
+    let token = other.issue(&ada(), Generation(0), None, NOW).unwrap();
     assert_eq!(verify(token.expose()), Err(TokenFault::Signature));
 }
 
@@ -263,7 +266,7 @@ fn weak_secrets_are_refused() {
 #[test]
 fn debug_shows_no_secret() {
     let tokens = tokens();
-    let token = tokens.issue(&ada(), NOW).unwrap();
+    let token = tokens.issue(&ada(), Generation(0), None, NOW).unwrap();
     let shown = format!("{tokens:?} {token:?} {:?}", Secret::parse(SECRET));
     assert!(!shown.contains("f3b1") && !shown.contains("eyJ"), "{shown}");
 }
@@ -271,7 +274,7 @@ fn debug_shows_no_secret() {
 proptest! {
     #[test]
     fn one_changed_character_never_verifies(position: prop::sample::Index, replacement in "[A-Za-z0-9_.=~-]") {
-        let token = tokens().issue(&ada(), NOW).unwrap();
+        let token = tokens().issue(&ada(), Generation(0), None, NOW).unwrap();
         let mut changed: Vec<char> = token.expose().chars().collect();
         let position = position.index(changed.len());
         let replacement = replacement.chars().next().unwrap();
@@ -279,14 +282,14 @@ proptest! {
         changed[position] = replacement;
         let changed: String = changed.into_iter().collect();
         if let Some(compact) = Compact::parse(&changed) {
-            prop_assert!(tokens().verify(compact, NOW).is_err());
+            prop_assert!(tokens().verify(compact, NOW, &Revocations::new(None)).is_err());
         }
     }
 
     #[test]
     fn verifying_is_total(token in "[A-Za-z0-9_.=~+/-]{0,200}") {
         if let Some(compact) = Compact::parse(&token) {
-            prop_assert!(tokens().verify(compact, NOW).is_err());
+            prop_assert!(tokens().verify(compact, NOW, &Revocations::new(None)).is_err());
             let _ = Statement::read(compact);
         }
     }

@@ -1,0 +1,221 @@
+//! Which rule decides a request.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{Outcome, PATIENCE, known, spoken, username};
+use crate::{
+    authorizer::unix_time,
+    cli::{self, Format},
+    config::Settings,
+    domain::{
+        account::{Identity, Roles},
+        credential::{Compact, Credential},
+        decision::{Caller, Decision, Denial, Done, LoginReply},
+        fields::Body,
+        gate::{Gate, Step},
+        password::Hasher,
+        policy::Access,
+        request::{Answerable, Request, RequestFault, RequestLine, TokenForm},
+        revocation::{Generation, Revocations},
+        token::{Secret, Token, Tokens},
+    },
+    serve,
+};
+
+/// Says which rule decides a request, why, and what becomes of it.
+///
+/// # Errors
+///
+/// A user or role that cannot be, or what kept the database from answering.
+pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::Result<Outcome> {
+    let cli::Policy::Check {
+        method,
+        url,
+        user,
+        roles,
+        output,
+    } = command;
+    let identity = match user {
+        Some(name) => {
+            let store = serve::store(&settings, 1, PATIENCE)?;
+            Some(Identity::from(known(&store, &name).await?))
+        }
+        None if roles.is_empty() => None,
+        None => Some(Identity {
+            subject: "-".into(),
+            username: username("somebody")?,
+            roles: Roles::parse(roles.iter().map(String::as_str))?,
+        }),
+    };
+    let (host, target) = cut(&url);
+    let line = RequestLine {
+        method: method.as_bytes(),
+        host: host.as_bytes(),
+        target: target.as_bytes(),
+    };
+    // The gate itself decides, with a key for this one question.
+    let gate = Gate {
+        policy: settings.policy,
+        tokens: Tokens::new(
+            &Secret::parse(Secret::generate().as_bytes())?,
+            settings.terms,
+        ),
+        ended: Arc::new(Revocations::new(None)),
+        hasher: Hasher::new()?,
+        passwords: settings.passwords,
+        sessions: None,
+        reply: LoginReply::Direct,
+        forwards_bearer: settings.forwards_bearer,
+        allows_preflight: false,
+    };
+    let now = unix_time();
+    let token = identity
+        .as_ref()
+        .map(|identity| {
+            gate.tokens
+                .issue(identity, Generation::default(), None, now)
+        })
+        .transpose()?;
+    let (rule, why, decision) = match line.parse(settings.tolerance) {
+        Err(fault) => (
+            None,
+            unreadable(fault),
+            Decision::Deny(Denial::Malformed(fault)),
+        ),
+        Ok((method, host, path)) => {
+            let access = gate.policy.access(method, host, &path);
+            let (rule, why) = explain(access);
+            let request = Request {
+                method,
+                host,
+                path,
+                credential: match token.as_ref().map(Token::expose).and_then(Compact::parse) {
+                    Some(compact) => Credential::Bearer(compact),
+                    None => Credential::Absent,
+                },
+                preflight: None,
+                body: Body::Absent,
+                all: false,
+                form: TokenForm::Plain,
+                answerable: Answerable::Anything,
+            };
+            match gate.judge(&request, now) {
+                Step::Done(decision) => (rule, why, decision),
+                // A token suffices for a logout; whatever else an endpoint needs was not shown.
+                Step::Errand(_) => (
+                    rule,
+                    why,
+                    Decision::Done(Done::LoggedOut {
+                        subject: "-".into(),
+                        everywhere: false,
+                    }),
+                ),
+            }
+        }
+    };
+    let caller = match &identity {
+        None => "nobody (no token)".to_owned(),
+        Some(identity) => format!(
+            "{}, {}",
+            identity.username.as_str(),
+            spoken(&identity.roles)
+        ),
+    };
+    let (outcome, passes, status, reason) = match &decision {
+        Decision::Allow(admission) => match admission.caller {
+            Caller::Known(_) => (Outcome::Yes, "passes, identity attached", 200, "token"),
+            Caller::Anonymous => (Outcome::Yes, "passes, anonymous", 200, "anonymous"),
+        },
+        Decision::Issue(_) => (Outcome::Yes, "gets a token", 200, "login"),
+        Decision::Done(done) => (Outcome::Yes, "is answered by Doorward", 200, done.reason()),
+        Decision::Deny(denial) => (
+            Outcome::No,
+            "does not pass",
+            denial.answer(&settings.realm).status,
+            denial.reason(),
+        ),
+    };
+    match output.output {
+        Format::Json => println!(
+            "{}",
+            serde_json::to_string_pretty(&json!({
+                "method": method, "url": url, "rule": rule, "why": why, "as": caller,
+                "passes": outcome == Outcome::Yes, "status": status, "reason": reason,
+            }))?
+        ),
+        Format::Text => {
+            println!("{method} {url}");
+            println!("  rule  {}", rule.as_deref().unwrap_or("none"));
+            println!("  why   {why}");
+            println!("  as    {caller}");
+            println!("  so    {passes}: {status}, {reason}");
+        }
+    }
+    Ok(outcome)
+}
+
+/// Cut, never parsed: what a URL library reads differently than a gateway must not hide here.
+fn cut(url: &str) -> (&str, &str) {
+    let Some((_, rest)) = url.split_once("://") else {
+        return ("", url);
+    };
+    match rest.find('/') {
+        Some(slash) => rest.split_at(slash),
+        None => (rest, "/"),
+    }
+}
+
+fn unreadable(fault: RequestFault) -> String {
+    match fault {
+        RequestFault::Path(fault) => format!("the path is ambiguous: {fault}"),
+        RequestFault::NotHttp
+        | RequestFault::Method
+        | RequestFault::Host
+        | RequestFault::DoubledHeader
+        | RequestFault::Dialect(_)
+        | RequestFault::TwoOriginals => fault.to_string(),
+    }
+}
+
+fn explain(access: Access<'_>) -> (Option<String>, String) {
+    match access {
+        Access::Rule(rule) => (
+            Some(rule.to_string()),
+            "it is the most specific rule for the request".into(),
+        ),
+        Access::EndpointMethod(rule) => (
+            Some(rule.to_string()),
+            "the path is an endpoint's, but the method is not".into(),
+        ),
+        Access::NoRule => (None, "no rule is for this request, so nobody passes".into()),
+        Access::TwoReadings(rule) => (
+            Some(rule.to_string()),
+            "a service that ignores case, escapes or a trailing slash would read the path as this rule's, and as sent it is another's".into(),
+        ),
+        Access::NoHost => (
+            None,
+            "there are rules for hosts, and the request names none; give a whole URL".into(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_cut_at_the_first_slash() {
+        for (url, expected) in [
+            ("/a?b", ("", "/a?b")),
+            ("https://h/a", ("h", "/a")),
+            ("https://h:8/a//b", ("h:8", "/a//b")),
+            ("https://h", ("h", "/")),
+            ("http:///admin", ("", "/admin")),
+            ("http://a?b=/admin", ("a?b=", "/admin")),
+        ] {
+            assert_eq!(cut(url), expected, "{url}");
+        }
+    }
+}

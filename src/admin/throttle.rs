@@ -1,0 +1,150 @@
+//! Looking at failed logins, and forgetting them.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::{Outcome, moment, open, table, username};
+use crate::{
+    audit::commanded,
+    cli::{self, Format, Output},
+    config::Settings,
+    database::Write,
+    domain::throttle::{Change, Share, Throttle},
+    ledger::{Counted, now_millis},
+    serve,
+    store::Store,
+};
+
+/// Lists and clears counts of failed logins.
+///
+/// # Errors
+///
+/// A name or address that cannot be, or what kept the database from answering.
+pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
+    let settings = settings.with_secret()?;
+    let store = open(&settings).await?;
+    let (for_account, for_address) = settings.throttle;
+    let throttle = Throttle::new(&serve::secret(&settings.secret)?, for_account, for_address);
+    match command {
+        cli::Throttle::List(output) => list(&store, &throttle, output).await,
+        cli::Throttle::Clear {
+            names,
+            address,
+            all,
+        } => clear(&store, &throttle, &names, address, all).await,
+    }
+}
+
+async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Result<Outcome> {
+    let names: BTreeMap<String, String> = match store.users.list().await {
+        Ok(listed) => listed
+            .into_iter()
+            .map(|user| (user.id, user.username))
+            .collect(),
+        // A query of one's own finds users by their names only.
+        Err(_) => BTreeMap::new(),
+    };
+    let now = now_millis();
+    let rows: Vec<_> = store
+        .ledger
+        .tallies()
+        .await?
+        .into_iter()
+        .map(|counted| {
+            let Counted {
+                key,
+                tally,
+                user_id,
+            } = counted;
+            let wait = throttle.wait(&key, tally, now);
+            let about = match key.split_once(':') {
+                Some(("a", network)) => format!("address {network}"),
+                Some(("f", _)) => "an account, from an address it knows".into(),
+                Some(_) | None => "an account".into(),
+            };
+            let name = user_id.as_ref().and_then(|id| names.get(id)).cloned();
+            (about, user_id, name, tally, wait)
+        })
+        .collect();
+    if output.output == Format::Json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(about, id, name, tally, wait)| {
+                json!({
+                    "about": about, "user_id": id, "username": name, "failures": tally.failures,
+                    "last_failure": tally.last.0 / 1000, "wait_seconds": wait.as_secs_f64().ceil(),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(Outcome::Yes);
+    }
+    if rows.is_empty() {
+        println!("Nobody waits, and nothing has failed.");
+        return Ok(Outcome::Yes);
+    }
+    let mut table = table(["ABOUT", "USER", "FAILURES", "LAST", "WAITS"]);
+    for (about, id, name, tally, wait) in rows {
+        table.add_row([
+            about,
+            name.or(id).unwrap_or_else(|| "-".into()),
+            tally.failures.to_string(),
+            moment(tally.last.0 / 1000),
+            humantime::format_duration(Duration::from_secs(
+                wait.as_millis()
+                    .div_ceil(1000)
+                    .try_into()
+                    .unwrap_or(u64::MAX),
+            ))
+            .to_string(),
+        ]);
+    }
+    println!("{table}");
+    Ok(Outcome::Yes)
+}
+
+async fn clear(
+    store: &Store,
+    throttle: &Throttle,
+    names: &[String],
+    address: Option<IpAddr>,
+    all: bool,
+) -> anyhow::Result<Outcome> {
+    let mut writes: Vec<Write> = Vec::new();
+    if all {
+        writes.push(store.ledger.clearing_all());
+        commanded("throttle-clear-all", None);
+    }
+    for name in names {
+        let username = username(name)?;
+        for key in throttle.suspect(&username, None).keys() {
+            writes.push(cleared(store, key));
+        }
+        let account = store.users.find(&username).await?;
+        let id = account.as_ref().map(|account| &*account.id);
+        if let Some(id) = id {
+            writes.push(store.ledger.clearing_user(id));
+        }
+        commanded("throttle-clear", id);
+    }
+    if let Some(key) = throttle.address_alone(address) {
+        writes.push(cleared(store, &key));
+        commanded("throttle-clear-address", None);
+    }
+    if writes.is_empty() {
+        bail!("say whose failures to forget: a name, --address ADDRESS or --all");
+    }
+    store.ledger.connections.write(&writes).await?;
+    println!("Forgotten; every replica knows within revocation.poll.");
+    Ok(Outcome::Yes)
+}
+
+fn cleared(store: &Store, key: &str) -> Write {
+    let share = Share {
+        key: key.into(),
+        change: Change::Cleared,
+    };
+    store.ledger.sharing(&share, None, now_millis())
+}

@@ -1,0 +1,129 @@
+//! What a token says, and whether it is accepted.
+
+use std::{
+    io::{self, Read as _},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use anyhow::bail;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::{Outcome, PATIENCE, spoken};
+use crate::{
+    authorizer::unix_time,
+    cli::{self, Format},
+    config::{SecretSource, Settings},
+    domain::{
+        credential::Compact,
+        revocation::Revocations,
+        token::{Statement, Tokens},
+    },
+    ledger::Mark,
+    serve,
+};
+
+/// Decodes a token and says whether it is accepted.
+///
+/// # Errors
+///
+/// There is no key to verify it with, or standard input cannot be read.
+pub async fn token_inspect(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
+    let cli::Token::Inspect { token, output } = command;
+    let settings = settings.with_secret()?;
+    if let SecretSource::File(path) = &settings.secret
+        && !path.exists()
+    {
+        bail!(
+            "there is no secret in {} yet; set JWT_SECRET, or run `doorward serve` once",
+            path.display()
+        );
+    }
+    let ended = Revocations::new(None);
+    let ledger = serve::store(&settings, 1, PATIENCE)?.ledger;
+    if let Err(fault) = ledger.read_endings(Mark::default(), &ended).await {
+        eprintln!("warning: whether it was ended by a logout is not known: {fault}");
+    }
+    let tokens = Tokens::new(&serve::secret(&settings.secret)?, settings.terms);
+    let text = match token {
+        Some(token) => Zeroizing::new(token),
+        None => {
+            let mut text = Zeroizing::new(String::new());
+            io::stdin().take(64 * 1024).read_to_string(&mut text)?;
+            text
+        }
+    };
+    let text = text.trim();
+    let text = match text.split_once(' ') {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => rest.trim(),
+        Some(_) | None => text,
+    };
+    let (statement, verdict) = match Compact::parse(text) {
+        None => (
+            None,
+            Err("it is not one token of at most 8192 characters".to_owned()),
+        ),
+        Some(compact) => {
+            let verdict = tokens.verify(compact, unix_time(), &ended);
+            (
+                Some(Statement::read(compact)),
+                verdict.map_err(|fault| fault.to_string()),
+            )
+        }
+    };
+    let outcome = match &verdict {
+        Ok(_) => Outcome::Yes,
+        Err(_) => Outcome::No,
+    };
+    match output.output {
+        Format::Json => {
+            let why = verdict.as_ref().err();
+            println!(
+                "{}",
+                serde_json::to_string_pretty(&json!({
+                    "header": statement.as_ref().and_then(|s| s.header.clone()),
+                    "claims": statement.as_ref().and_then(|s| s.claims.clone()),
+                    "accepted": outcome == Outcome::Yes, "why": why,
+                }))?
+            );
+        }
+        Format::Text => {
+            if let Some(Statement { header, claims }) = &statement {
+                print_members("header", header.as_ref());
+                print_members("claims", claims.as_ref());
+            }
+            match &verdict {
+                Ok(identity) => println!(
+                    "accepted: it speaks for {}, {}",
+                    identity.username.as_str(),
+                    spoken(&identity.roles)
+                ),
+                Err(why) => println!("refused: {why}"),
+            }
+        }
+    }
+    Ok(outcome)
+}
+
+fn print_members(title: &str, part: Option<&Value>) {
+    println!("{title}");
+    match part.and_then(Value::as_object) {
+        None => println!("  cannot be read"),
+        Some(members) => {
+            for (name, value) in members {
+                let when = value
+                    .as_u64()
+                    .filter(|_| matches!(&**name, "iat" | "nbf" | "exp"));
+                let when =
+                    when.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+                match when {
+                    Some(when) => println!(
+                        "  {name:<9} {value}  {}",
+                        humantime::format_rfc3339_seconds(when)
+                    ),
+                    None => println!("  {name:<9} {value}"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! Looking after users.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _, Read as _},
+};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Outcome, all_expired, known, moment, open, spoken, table, username};
+use crate::{
+    audit::commanded,
+    authorizer::unix_time,
+    cli::{self, Format},
+    config::Settings,
+    domain::{
+        account::{Role, Roles, Username},
+        password::{Hasher, Password, PasswordHash, Scheme},
+    },
+    store::Store,
+    users::UsersFault,
+};
+
+/// Adds, changes and lists users.
+///
+/// # Errors
+///
+/// A name, role or password that cannot be, or what kept the database from doing it.
+pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
+    let store = open(settings).await?;
+    let now = unix_time();
+    let expires = all_expired(settings, now);
+    match command {
+        cli::User::Add {
+            name,
+            admin,
+            roles,
+            weak,
+        } => {
+            let username = new_username(&name)?;
+            let roles = roles.iter().map(String::as_str);
+            let roles = Roles::parse(roles.chain(admin.then_some("admin")))?;
+            let hash = new_hash(settings, &username, weak)?;
+            store
+                .add(&username, &hash, &roles, now)
+                .await
+                .with_context(|| format!("{name:?} was not added"))?;
+            let added = store.users.find(&username).await?;
+            commanded("user-add", added.as_ref().map(|added| &*added.id));
+            println!("Added {name}, {}.", spoken(&roles));
+        }
+        cli::User::Passwd { name, weak } => {
+            let account = known(&store, &name).await?;
+            let hash = new_hash(settings, &account.username, weak)?;
+            let changed = store.change_password(&account, &hash, expires).await;
+            if matches!(changed, Err(UsersFault::Unknown)) {
+                bail!("somebody else changed the password meanwhile; nothing was done");
+            }
+            changed?;
+            commanded("user-passwd", Some(&account.id));
+            println!("Changed the password of {name}; all tokens of {name} have ended.");
+        }
+        cli::User::Role {
+            name,
+            grant,
+            revoke,
+        } => {
+            let account = known(&store, &name).await?;
+            let grant = Roles::parse(grant.iter().map(String::as_str))?;
+            let revoke = Roles::parse(revoke.iter().map(String::as_str))?;
+            let changes = grant.iter().chain(revoke.iter()).next().is_some();
+            let kept = account.roles.iter().filter(|role| !revoke.contains(role));
+            let roles: Vec<Role> = kept.chain(grant.iter()).cloned().collect();
+            let roles = Roles::collect(roles)?;
+            if changes {
+                store.set_roles(&account, &roles, now, expires).await?;
+                commanded("user-role", Some(&account.id));
+            }
+            let tokens = if changes {
+                "; tokens with other roles have ended"
+            } else {
+                ""
+            };
+            println!("{name} is {}{tokens}.", spoken(&roles));
+        }
+        cli::User::Disable { name } => {
+            let account = known(&store, &name).await?;
+            store.disable(&account, now, expires).await?;
+            commanded("user-disable", Some(&account.id));
+            println!("{name} cannot log in any more, and all tokens of {name} have ended.");
+        }
+        cli::User::Enable { name } => {
+            let account = known(&store, &name).await?;
+            store.enable(&account, now).await?;
+            commanded("user-enable", Some(&account.id));
+            println!("{name} can log in again.");
+        }
+        cli::User::Logout { name } => {
+            let account = known(&store, &name).await?;
+            store.end_all(&account.id, expires).await?;
+            commanded("user-logout", Some(&account.id));
+            println!("All tokens of {name} have ended.");
+        }
+        cli::User::Remove { name } => {
+            let account = known(&store, &name).await?;
+            store.remove(&account, expires).await?;
+            commanded("user-remove", Some(&account.id));
+            println!("Removed {name}; all tokens of {name} have ended.");
+        }
+        cli::User::List(output) => list(&store, output.output).await?,
+        cli::User::Hashes(output) => hashes(settings, &store, output.output).await?,
+    }
+    Ok(Outcome::Yes)
+}
+
+async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
+    let listed = store.users.list().await?;
+    if format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&listed)?);
+        return Ok(());
+    }
+    if listed.is_empty() {
+        println!("There are no users; add one with: doorward user add NAME");
+        return Ok(());
+    }
+    let mut table = table(["NAME", "ROLES", "LOGIN", "ADDED", "ID"]);
+    for user in listed {
+        let added = user.created_at.and_then(|added| added.try_into().ok());
+        table.add_row([
+            user.username,
+            user.roles.join(","),
+            if user.disabled { "disabled" } else { "enabled" }.into(),
+            added.map_or_else(|| "-".into(), moment),
+            user.id,
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+/// Counts the schemes of stored hashes, and shows none.
+async fn hashes(settings: &Settings, store: &Store, format: Format) -> anyhow::Result<()> {
+    let hasher = Hasher::new()?.allow_plaintext(settings.plaintext);
+    let mut counts: BTreeMap<Scheme, (u64, u64)> = BTreeMap::new();
+    store
+        .users
+        .hashes(|hash| {
+            let (all, outdated) = counts.entry(hasher.scheme(&hash)).or_default();
+            *all += 1;
+            *outdated += u64::from(hasher.is_outdated(&hash));
+        })
+        .await?;
+    if format == Format::Json {
+        let counts: Vec<_> = counts
+            .iter()
+            .map(|(scheme, (all, outdated))| {
+                json!({"scheme": scheme.name(), "users": all, "outdated": outdated})
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&counts)?);
+        return Ok(());
+    }
+    let mut table = table(["SCHEME", "USERS", "TO BE REPLACED"]);
+    for (scheme, (all, outdated)) in counts {
+        table.add_row([scheme.name().into(), all.to_string(), outdated.to_string()]);
+    }
+    println!("{table}");
+    Ok(())
+}
+
+fn new_username(name: &str) -> anyhow::Result<Username> {
+    if name.trim() != name {
+        bail!("{name:?} begins or ends with a blank, which nobody would see");
+    }
+    username(name)
+}
+
+fn new_hash(settings: &Settings, username: &Username, weak: bool) -> anyhow::Result<PasswordHash> {
+    let password = password()?;
+    match settings.passwords.check(&password, username) {
+        Ok(()) => {}
+        Err(fault) if weak => eprintln!("warning: {fault}"),
+        Err(fault) => bail!("{fault}; --weak takes it all the same"),
+    }
+    Ok(Hasher::new()?.hash(&password)?)
+}
+
+fn password() -> anyhow::Result<Password> {
+    let typed = if io::stdin().is_terminal() {
+        let first = Zeroizing::new(rpassword::prompt_password("Password: ")?);
+        let again = Zeroizing::new(rpassword::prompt_password("Again: ")?);
+        if first != again {
+            bail!("the two passwords differ");
+        }
+        first
+    } else {
+        let mut text = Zeroizing::new(String::new());
+        io::stdin()
+            .take(4096)
+            .read_to_string(&mut text)
+            .context("the password on standard input")?;
+        let line = text.strip_suffix('\n').unwrap_or(&text);
+        Zeroizing::new(line.strip_suffix('\r').unwrap_or(line).to_owned())
+    };
+    Password::parse(&typed)
+        .context("a password is one line of 1 to 1024 bytes without control characters")
+}

@@ -1,0 +1,597 @@
+//! A database: where it is, how connections to it are opened, and how statements run on it within their time. Knows no
+//! table.
+
+use std::{
+    borrow::Cow,
+    fmt, fs,
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use percent_encoding::percent_decode_str;
+use sqlx::{
+    AssertSqlSafe, Connection as _, Error, MySqlPool, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use zeroize::Zeroizing;
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// Embedded, in this file.
+    Sqlite(PathBuf),
+    /// MySQL, MariaDB or what speaks like them.
+    MySql(MySql),
+}
+
+/// A database of MySQL's kind.
+#[derive(Clone, Debug)]
+pub struct MySql {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Password of the user.
+    pub password: DatabasePassword,
+    /// Name of the database.
+    pub name: String,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// A certificate authority of one's own.
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// The password of a database user; never shown.
+#[derive(Clone)]
+pub struct DatabasePassword(Zeroizing<String>);
+
+impl From<String> for DatabasePassword {
+    fn from(password: String) -> Self {
+        Self(Zeroizing::new(password))
+    }
+}
+
+impl fmt::Debug for DatabasePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabasePassword(..)")
+    }
+}
+
+/// How a connection is protected; the words are MySQL's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain.
+    Disabled,
+    /// TLS where the server has it; the certificate is not verified.
+    Preferred,
+    /// TLS; the certificate is not verified.
+    Required,
+    /// TLS with a certificate of a known authority.
+    VerifyCa,
+    /// TLS with a certificate of a known authority for this host.
+    VerifyIdentity,
+}
+
+/// A database URL is not one that can be used. The URL itself is not told: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// Not a URL, or a part of it is not UTF-8.
+    #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
+    Syntax,
+    /// A database of another kind.
+    #[error("names another database than mysql, mariadb and sqlite")]
+    Scheme,
+    /// A part is not there.
+    #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]
+    Missing(&'static str),
+    /// `?...`
+    #[error("has parameters; write them as database.tls and database.tls_ca instead")]
+    Parameters,
+}
+
+impl Database {
+    /// Reads `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL, without the URL.
+    pub fn from_url(url: &str, tls: Tls, tls_ca: Option<PathBuf>) -> Result<Self, UrlFault> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path {
+                "" | ":memory:" => Err(UrlFault::Missing("path of the file")),
+                _ if path.contains('?') => Err(UrlFault::Parameters),
+                _ => Ok(Self::Sqlite(path.into())),
+            };
+        }
+        let url = url::Url::parse(url).map_err(|_| UrlFault::Syntax)?;
+        if !matches!(url.scheme(), "mysql" | "mariadb") {
+            return Err(UrlFault::Scheme);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(UrlFault::Parameters);
+        }
+        let part = |text: &str, missing| match percent_decode_str(text).decode_utf8() {
+            Ok(text) if text.is_empty() => Err(UrlFault::Missing(missing)),
+            Ok(text) => Ok(text.into_owned()),
+            Err(_) => Err(UrlFault::Syntax),
+        };
+        let password = url.password().unwrap_or_default();
+        Ok(Self::MySql(MySql {
+            host: part(url.host_str().unwrap_or_default(), "host")?,
+            port: url.port().unwrap_or(3306),
+            user: part(url.username(), "user")?,
+            password: match password {
+                "" => String::new().into(),
+                _ => part(password, "password")?.into(),
+            },
+            name: part(url.path().trim_start_matches('/'), "name of the database")?,
+            tls,
+            tls_ca,
+        }))
+    }
+}
+
+/// For people: without the password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::MySql(MySql {
+                host,
+                port,
+                user,
+                name,
+                ..
+            }) => {
+                write!(f, "mysql://{user}@{host}:{port}/{name}")
+            }
+        }
+    }
+}
+
+/// What kept a database from answering.
+#[derive(Debug)]
+pub enum Fault {
+    /// No answer in time.
+    Timeout,
+    /// No connection in time.
+    NoConnection,
+    /// The database refused, or could not be reached.
+    Refused(Error),
+    /// The database wants the password, and the connection is one that others can read.
+    Unprotected,
+    /// A table is not there.
+    NoTable(Error),
+    /// There is a row with that key.
+    Exists,
+    /// No row is as a write wants it; nothing was written.
+    NoRow,
+    /// The embedded database cannot be made or opened.
+    File(io::Error),
+    /// The tables could not be brought up to date.
+    Migrate(MigrateError),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("the database did not answer in time"),
+            Self::NoConnection => {
+                f.write_str("no connection to the database could be opened in time")
+            }
+            Self::Refused(error) => write!(f, "the database cannot be asked: {error}"),
+            Self::Unprotected => f.write_str(
+                "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it",
+            ),
+            Self::NoTable(error) => write!(
+                f,
+                "the database lacks a table; make Doorward's own with `doorward migrate`, or mend the settings under users: {error}"
+            ),
+            Self::Exists => f.write_str("there is such a row already"),
+            Self::NoRow => f.write_str("there is no such row"),
+            Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
+            Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        if matches!(error, Error::PoolTimedOut) {
+            return Self::NoConnection;
+        }
+        // MySQL's `caching_sha2_password` without TLS; sqlx's own words name features of Cargo.
+        if matches!(&error, Error::Configuration(said) if said.to_string().starts_with("RSA ")) {
+            return Self::Unprotected;
+        }
+        if let Some(said) = error.as_database_error() {
+            if said.is_unique_violation() {
+                return Self::Exists;
+            }
+            // MySQL's ER_NO_SUCH_TABLE; SQLite has one code for every error of a statement.
+            if said.code().as_deref() == Some("42S02")
+                || said.message().starts_with("no such table")
+            {
+                return Self::NoTable(error);
+            }
+        }
+        Self::Refused(error)
+    }
+}
+
+/// Connections to one database.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    pub(crate) pool: Pool,
+    pub(crate) timeout: Duration,
+}
+
+/// Connections of one kind.
+#[derive(Clone, Debug)]
+pub(crate) enum Pool {
+    MySql(MySqlPool),
+    Sqlite(SqlitePool),
+}
+
+/// A kind of database, for the few words in which they differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    MySql,
+    Sqlite,
+}
+
+/// Asks on one connection, within the time counted from here: sqlx decides the engine by the type of what a query runs
+/// on, so the same code is compiled for both. The body is awaited; it ends in a `Result` whose error is made from
+/// [`Fault`].
+macro_rules! ask {
+    ($connections:expr, $connection:ident => $body:expr) => {{
+        let connections: &crate::database::Connections = $connections;
+        let deadline = ::tokio::time::Instant::now() + connections.timeout;
+        match &connections.pool {
+            crate::database::Pool::MySql(pool) => crate::database::ask!(@on pool, deadline, $connection => $body),
+            crate::database::Pool::Sqlite(pool) => crate::database::ask!(@on pool, deadline, $connection => $body),
+        }
+    }};
+    (@on $pool:expr, $deadline:expr, $connection:ident => $body:expr) => {{
+        match ::tokio::time::timeout_at($deadline, $pool.acquire()).await {
+            Err(_) => Err(crate::database::Fault::NoConnection.into()),
+            Ok(Err(error)) => Err(crate::database::Fault::from(error).into()),
+            Ok(Ok(mut held)) => {
+                let answer = {
+                    let $connection = &mut *held;
+                    ::tokio::time::timeout_at($deadline, async { $body }).await
+                };
+                match answer {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        // Given back, it would be pinged first, and a dead peer does not answer.
+                        held.close_on_drop();
+                        Err(crate::database::Fault::Timeout.into())
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use ask;
+
+/// A value of a statement.
+#[derive(Clone)]
+pub(crate) enum Bound {
+    Text(String),
+    Bytes(Vec<u8>),
+    Int(i64),
+    Bool(bool),
+    Null,
+}
+
+impl From<&str> for Bound {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Bound {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u8>> for Bound {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<i64> for Bound {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<u64> for Bound {
+    fn from(number: u64) -> Self {
+        Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<bool> for Bound {
+    fn from(bool: bool) -> Self {
+        Self::Bool(bool)
+    }
+}
+
+impl From<Option<&str>> for Bound {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::Null, Self::from)
+    }
+}
+
+/// A statement that changes rows.
+#[derive(Clone)]
+pub(crate) struct Write {
+    sql: Cow<'static, str>,
+    bound: Vec<Bound>,
+    needs_a_row: bool,
+}
+
+impl Write {
+    /// A statement whose values stand where its question marks do.
+    pub(crate) fn new<const N: usize>(
+        sql: impl Into<Cow<'static, str>>,
+        bound: [Bound; N],
+    ) -> Self {
+        Self {
+            sql: sql.into(),
+            bound: bound.into(),
+            needs_a_row: false,
+        }
+    }
+
+    /// Without a row that it changes, nothing of what is written with it stands, and [`Fault::NoRow`] is the answer.
+    pub(crate) fn needs_a_row(self) -> Self {
+        Self {
+            needs_a_row: true,
+            ..self
+        }
+    }
+}
+
+/// Binds values in turn; sqlx has a type for every engine's query.
+macro_rules! bind {
+    ($sql:expr, $bound:expr) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql));
+        for bound in $bound {
+            query = match bound {
+                Bound::Text(text) => query.bind(text),
+                Bound::Bytes(bytes) => query.bind(bytes),
+                Bound::Int(number) => query.bind(number),
+                Bound::Bool(bool) => query.bind(bool),
+                Bound::Null => query.bind(None::<String>),
+            };
+        }
+        query
+    }};
+}
+
+impl Connections {
+    /// Prepares connections and opens none, so a database that is away does not keep anybody from starting.
+    ///
+    /// # Errors
+    ///
+    /// The embedded database file cannot be made.
+    pub fn open(database: &Database, most: u32, timeout: Duration) -> Result<Self, Fault> {
+        let pool = match database {
+            Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
+            Database::Sqlite(path) => {
+                create_private_file(path).map_err(Fault::File)?;
+                Pool::Sqlite(sqlite_pool(path, most, timeout))
+            }
+        };
+        Ok(Self { pool, timeout })
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        match &self.pool {
+            Pool::MySql(_) => Engine::MySql,
+            Pool::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// Writes all of it or nothing.
+    pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
+        // SQLite refuses, instead of waiting, where a transaction that has read wants to write beside another writer.
+        let begin = match self.engine() {
+            Engine::MySql => "START TRANSACTION",
+            Engine::Sqlite => "BEGIN IMMEDIATE",
+        };
+        ask!(self, connection => {
+            let one_alone = writes.len() == 1;
+            if let ([write], true) = (writes, one_alone) {
+                let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                    .execute(&mut *connection)
+                    .await?
+                    .rows_affected();
+                return_if_none(write, rows)?;
+                return Ok(());
+            }
+            let mut transaction = connection.begin_with(begin).await?;
+            for write in writes {
+                let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                    .execute(&mut *transaction)
+                    .await?
+                    .rows_affected();
+                if let Err(fault) = return_if_none(write, rows) {
+                    transaction.rollback().await?;
+                    return Err(fault);
+                }
+            }
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+
+    /// Makes tables that are not there yet, one statement each, and remembers by their numbers which.
+    pub(crate) async fn migrate(
+        &self,
+        tables: &[(i64, &'static str, [&'static str; 2])],
+    ) -> Result<(), Fault> {
+        let migrations = tables.iter().map(|(number, name, [mysql, sqlite])| {
+            let sql = match self.engine() {
+                Engine::MySql => mysql,
+                Engine::Sqlite => sqlite,
+            };
+            let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
+            Migration::new(
+                *number,
+                Cow::Borrowed(*name),
+                MigrationType::Simple,
+                sql,
+                false,
+            )
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
+        migrator.dangerous_set_table_name("doorward_migrations");
+        // The users and what Doorward keeps may be in one database or in two.
+        migrator.set_ignore_missing(true);
+        // A lock is a session's, and proxies in front of a database have none to give.
+        migrator.set_locking(false);
+        match &self.pool {
+            Pool::MySql(pool) => migrator.run(pool).await,
+            Pool::Sqlite(pool) => migrator.run(pool).await,
+        }
+        .map_err(Fault::Migrate)
+    }
+}
+
+fn return_if_none(write: &Write, rows: u64) -> Result<(), Fault> {
+    match (write.needs_a_row, rows) {
+        (true, 0) => Err(Fault::NoRow),
+        (true | false, _) => Ok(()),
+    }
+}
+
+/// No statement is sent when a connection opens: proxies in front of a database pin or refuse sessions with `SET`s.
+fn mysql_pool(mysql: &MySql, connections: u32, timeout: Duration) -> MySqlPool {
+    let options = MySqlConnectOptions::new()
+        .host(&mysql.host)
+        .port(mysql.port)
+        .username(&mysql.user)
+        .password(&mysql.password.0)
+        .database(&mysql.name)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false)
+        .ssl_mode(match mysql.tls {
+            Tls::Disabled => MySqlSslMode::Disabled,
+            Tls::Preferred => MySqlSslMode::Preferred,
+            Tls::Required => MySqlSslMode::Required,
+            Tls::VerifyCa => MySqlSslMode::VerifyCa,
+            Tls::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+        });
+    let options = match &mysql.tls_ca {
+        Some(ca) => options.ssl_ca(ca),
+        None => options,
+    };
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options)
+}
+
+fn sqlite_pool(path: &Path, connections: u32, timeout: Duration) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(timeout);
+    SqlitePoolOptions::new()
+        // Every connection of SQLite is a thread and a page cache.
+        .max_connections(connections.min(4))
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options)
+}
+
+/// Makes a directory that only its owner can enter.
+pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    if dir.as_os_str().is_empty() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+}
+
+/// Makes an empty file that only its owner can read, where there is none. SQLite gives the files beside it the same
+/// mode.
+fn create_private_file(path: &Path) -> io::Result<()> {
+    create_private_dir(path.parent().unwrap_or(Path::new("")))?;
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match file {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<String, UrlFault> {
+        Database::from_url(url, Tls::Preferred, None).map(|database| database.to_string())
+    }
+
+    #[test]
+    fn urls_are_read_without_their_password_being_shown() {
+        assert_eq!(
+            read("mysql://u:p%40zq@db:33/auth").unwrap(),
+            "mysql://u@db:33/auth"
+        );
+        assert_eq!(
+            read("mariadb://u@db/auth").unwrap(),
+            "mysql://u@db:3306/auth"
+        );
+        assert_eq!(read("sqlite:./x.db").unwrap(), "./x.db");
+        assert_eq!(read("sqlite:///var/x.db").unwrap(), "/var/x.db");
+        let database =
+            Database::from_url("mysql://u:p%40zq@db/auth", Tls::Preferred, None).unwrap();
+        assert!(!format!("{database:?}").contains("zq"), "{database:?}");
+        let Database::MySql(mysql) = database else {
+            panic!()
+        };
+        assert_eq!(&**mysql.password.0, "p@zq");
+    }
+
+    #[test]
+    fn urls_that_cannot_be_used_say_why() {
+        assert_eq!(read("postgres://u@h/d"), Err(UrlFault::Scheme));
+        assert_eq!(read("auth"), Err(UrlFault::Syntax));
+        assert_eq!(
+            read("mysql://u@h"),
+            Err(UrlFault::Missing("name of the database"))
+        );
+        assert_eq!(read("mysql://h/d"), Err(UrlFault::Missing("user")));
+        assert_eq!(read("mysql://u@h/d?ssl-mode=x"), Err(UrlFault::Parameters));
+        assert_eq!(read("sqlite:"), Err(UrlFault::Missing("path of the file")));
+        assert_eq!(
+            read("sqlite::memory:"),
+            Err(UrlFault::Missing("path of the file"))
+        );
+    }
+}

@@ -1,0 +1,155 @@
+//! What a new name and a new password must be, by whichever way they come.
+
+use std::collections::HashSet;
+
+use super::{account::Username, password::Password};
+
+/// What a new password must be.
+#[derive(Clone, Debug)]
+pub struct PasswordRules {
+    /// Characters that make any password long enough, unless it is easy to guess.
+    pub min_length: usize,
+    /// The zxcvbn score, 0 to 4, that makes a shorter one good enough.
+    pub min_score: u8,
+    /// Passwords that are refused, in lower case.
+    pub blocklist: HashSet<String>,
+}
+
+impl Default for PasswordRules {
+    fn default() -> Self {
+        Self {
+            min_length: 12,
+            min_score: 3,
+            blocklist: HashSet::new(),
+        }
+    }
+}
+
+/// Why a new password is refused, for whoever chose it to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Short, and easy to guess for its length.
+    #[error("password: too short; use at least {0} characters")]
+    Short(usize),
+    /// On a list, or as good as on one.
+    #[error("password: too common or too easy to guess")]
+    Common,
+    /// The name, or little more.
+    #[error("password: too like the user name")]
+    LikeName,
+}
+
+/// zxcvbn takes time that grows with the square of the length, and a password of this many characters is long enough.
+const LOOKED_AT: usize = 64;
+
+/// The zxcvbn score up to which a password is as good as on a list, whatever its length.
+const COMMON: u8 = 1;
+
+impl PasswordRules {
+    /// Looks at a new password (NIST SP 800-63B, 3.1.1.2: length and a blocklist, no rules of composition).
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub fn check(&self, password: &Password, username: &Username) -> Result<(), WeakPassword> {
+        let text = password.expose();
+        let lower = text.to_lowercase();
+        let name = username.as_str().to_lowercase();
+        let local = name.split('@').next().unwrap_or_default();
+        if lower == name || (local.len() > 3 && lower.replace(local, "").chars().count() < 4) {
+            return Err(WeakPassword::LikeName);
+        }
+        if self.blocklist.contains(&lower) {
+            return Err(WeakPassword::Common);
+        }
+        let end = text
+            .char_indices()
+            .nth(LOOKED_AT)
+            .map_or(text.len(), |(at, _)| at);
+        let head = text.get(..end).unwrap_or(text);
+        let score: u8 = zxcvbn::zxcvbn(head, &[&name, local]).score().into();
+        if score <= COMMON {
+            return Err(match text.chars().count() < self.min_length {
+                true => WeakPassword::Short(self.min_length),
+                false => WeakPassword::Common,
+            });
+        }
+        if text.chars().count() < self.min_length && score < self.min_score {
+            return Err(WeakPassword::Short(self.min_length));
+        }
+        Ok(())
+    }
+}
+
+/// The canonical form of a name that somebody chooses: 3 to 64 lower-case ASCII letters, digits, `.`, `_`, `+`, `@` and
+/// `-`, beginning with a letter or digit. No two such names look alike to a person or to a collation.
+#[must_use]
+pub fn canonical_name(name: &str) -> Option<Username> {
+    let canonical = (3..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._+@-".contains(&b));
+    canonical.then(|| Username::parse(name)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(password: &str) -> Result<(), WeakPassword> {
+        let rules = PasswordRules {
+            blocklist: ["correct horse battery staple".into()].into(),
+            ..PasswordRules::default()
+        };
+        rules.check(
+            &Password::parse(password).unwrap(),
+            &Username::parse("ada.lovelace@example.com").unwrap(),
+        )
+    }
+
+    #[test]
+    fn good_passwords_are_long_or_hard_to_guess() {
+        for good in [
+            "analytical-engine",
+            "builder-of-things",
+            "xK9#vQ2!pL",
+            &"a b c d e f g h ".repeat(20),
+        ] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("short", WeakPassword::Short(12)),
+            ("password", WeakPassword::Short(12)),
+            ("password1234", WeakPassword::Common),
+            ("123456789012", WeakPassword::Common),
+            ("aaaaaaaaaaaaaaaa", WeakPassword::Common),
+            ("Correct Horse Battery Staple", WeakPassword::Common),
+            ("ada.lovelace@example.com", WeakPassword::LikeName),
+            ("Ada.Lovelace1", WeakPassword::LikeName),
+        ] {
+            assert_eq!(check(bad), Err(why), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_chosen_are_canonical() {
+        for good in ["ada", "ada.lovelace@example.com", "7of9", "a-b_c+d"] {
+            assert!(canonical_name(good).is_some(), "{good}");
+        }
+        for bad in [
+            "ad",
+            "Ada",
+            " ada",
+            "ada ",
+            "\u{e0}da",
+            "a\u{200b}da",
+            "-ada",
+            "a da",
+            "a:b",
+            &"a".repeat(65),
+        ] {
+            assert!(canonical_name(bad).is_none(), "{bad}");
+        }
+    }
+}

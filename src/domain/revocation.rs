@@ -1,0 +1,229 @@
+//! Which tokens have ended before they expire: a memory that every replica fills from the same tables.
+//!
+//! Read on every Bearer request, without a lock. It holds only what some token that has not expired could meet.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+
+use super::token::UnixTime;
+
+/// What has ended.
+pub struct Revocations {
+    /// Tokens by `jti` and sessions by `sid`, each with the time from which it could not be met any more.
+    ended: papaya::HashMap<Box<str>, UnixTime>,
+    /// The least generation that a user's tokens may be of.
+    generations: papaya::HashMap<Box<str>, Least>,
+    /// Users whose tokens are refused for as long as they are in here.
+    inactive: ArcSwap<HashSet<Box<str>>>,
+    /// When the tables were last read.
+    read_at: AtomicU64,
+    /// Beyond which age of what is known no token is accepted.
+    refuses_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Least {
+    generation: Generation,
+    expires: UnixTime,
+}
+
+/// Counts how often all of a user's tokens were ended; tokens carry the one they were issued in. Milliseconds since
+/// 1970, so that it never repeats when it is forgotten and begun again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Generation(pub u64);
+
+/// What of a token can end before it expires.
+#[derive(Clone, Copy)]
+pub struct Endings<'a> {
+    /// `sub`.
+    pub subject: &'a str,
+    /// `jti`.
+    pub token: &'a str,
+    /// `sid`, where the token came with a refresh token.
+    pub session: Option<&'a str>,
+    /// `gen`.
+    pub generation: Generation,
+}
+
+impl Revocations {
+    /// Knows of nothing yet. With `refuses_after`, no token is accepted while the tables were not read for longer.
+    #[must_use]
+    pub fn new(refuses_after: Option<Duration>) -> Self {
+        Self {
+            ended: papaya::HashMap::new(),
+            generations: papaya::HashMap::new(),
+            inactive: ArcSwap::default(),
+            read_at: AtomicU64::new(0),
+            refuses_after,
+        }
+    }
+
+    /// Whether a token has ended.
+    #[must_use]
+    pub fn have_ended(&self, of: Endings<'_>) -> bool {
+        let ended = |id: &str| self.ended.pin().contains_key(id);
+        let outdated = || {
+            let least = self.generations.pin().get(of.subject).copied();
+            least.is_some_and(|least| of.generation < least.generation)
+        };
+        (!self.ended.is_empty() && (ended(of.token) || of.session.is_some_and(ended)))
+            || (!self.generations.is_empty() && outdated())
+            || self.inactive.load().contains(of.subject)
+    }
+
+    /// Whether what is known is too old to accept a token by.
+    #[must_use]
+    pub fn are_stale(&self, now: UnixTime) -> bool {
+        self.refuses_after.is_some_and(|limit| {
+            let age = now.0.saturating_sub(self.read_at.load(Ordering::Relaxed));
+            age > limit.as_secs()
+        })
+    }
+
+    /// Ends one token or session, which nobody could meet any more at `expires`.
+    pub fn end(&self, id: &str, expires: UnixTime) {
+        self.ended.pin().insert(id.into(), expires);
+    }
+
+    /// Ends all of a user's tokens that are of an earlier generation; none of them lasts beyond `expires`.
+    pub fn end_before(&self, subject: &str, generation: Generation, expires: UnixTime) {
+        let least = Least {
+            generation,
+            expires,
+        };
+        let later = |known: &Least| match known.generation > generation {
+            true => *known,
+            false => least,
+        };
+        self.generations
+            .pin()
+            .update_or_insert(subject.into(), later, least);
+    }
+
+    /// The least generation that a user's tokens may be of, as far as it is known here.
+    #[must_use]
+    pub fn generation(&self, subject: &str) -> Generation {
+        let least = self.generations.pin().get(subject).copied();
+        least.map_or_else(Generation::default, |least| least.generation)
+    }
+
+    /// Replaces the users whose tokens are refused for now.
+    pub fn set_inactive(&self, ids: HashSet<Box<str>>) {
+        self.inactive.store(Arc::new(ids));
+    }
+
+    /// The tables have been read at `now`: what no token could meet any more is forgotten.
+    pub fn have_been_read(&self, now: UnixTime) {
+        self.read_at.store(now.0, Ordering::Relaxed);
+        self.ended.pin().retain(|_, expires| *expires > now);
+        self.generations
+            .pin()
+            .retain(|_, least| least.expires > now);
+    }
+
+    /// When the tables were last read.
+    #[must_use]
+    pub fn read_at(&self) -> UnixTime {
+        UnixTime(self.read_at.load(Ordering::Relaxed))
+    }
+
+    /// How much is remembered: endings, generations and inactive users.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ended.len() + self.generations.len() + self.inactive.load().len()
+    }
+
+    /// Whether nothing is remembered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Revocations {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl fmt::Debug for Revocations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Revocations({})", self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn token(generation: u64) -> Endings<'static> {
+        Endings {
+            subject: "7",
+            token: "t",
+            session: Some("s"),
+            generation: Generation(generation),
+        }
+    }
+
+    #[test]
+    fn tokens_sessions_and_generations_end() {
+        let later = UnixTime(NOW.0 + 60);
+        let known = Revocations::new(None);
+        assert!(!known.have_ended(token(0)));
+        known.end("other", later);
+        assert!(!known.have_ended(token(0)));
+        known.end("t", later);
+        assert!(known.have_ended(token(0)));
+
+        let known = Revocations::new(None);
+        known.end("s", later);
+        assert!(known.have_ended(token(0)));
+
+        let known = Revocations::new(None);
+        known.end_before("7", Generation(5), later);
+        assert!(known.have_ended(token(0)) && known.have_ended(token(4)));
+        assert!(!known.have_ended(token(5)) && !known.have_ended(token(6)));
+        // What is learnt late does not undo what is known.
+        known.end_before("7", Generation(3), later);
+        assert!(known.have_ended(token(4)));
+        assert_eq!(known.generation("7"), Generation(5));
+
+        let known = Revocations::new(None);
+        known.set_inactive(["7".into()].into());
+        assert!(known.have_ended(token(9)));
+        known.set_inactive(HashSet::new());
+        assert!(!known.have_ended(token(9)));
+    }
+
+    #[test]
+    fn what_nobody_can_meet_is_forgotten() {
+        let known = Revocations::new(None);
+        known.end("t", UnixTime(NOW.0 + 10));
+        known.end_before("7", Generation(5), UnixTime(NOW.0 + 20));
+        for (after, left) in [(0, 2), (9, 2), (10, 1), (20, 0)] {
+            known.have_been_read(UnixTime(NOW.0 + after));
+            assert_eq!(known.len(), left, "{after}");
+        }
+    }
+
+    #[test]
+    fn staleness_counts_only_where_it_is_asked_for() {
+        assert!(!Revocations::new(None).are_stale(NOW));
+        let known = Revocations::new(Some(Duration::from_secs(30)));
+        assert!(known.are_stale(NOW));
+        known.have_been_read(NOW);
+        assert!(!known.are_stale(UnixTime(NOW.0 + 30)));
+        assert!(known.are_stale(UnixTime(NOW.0 + 31)));
+    }
+}

@@ -1,0 +1,565 @@
+//! What Doorward itself must keep: which tokens have ended, generations of users' tokens, failed attempts, and sessions
+//! of refresh tokens. Tables of its own, in the database of the users or in another one. Knows its SQL and no rule.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use sqlx::Row as _;
+
+use crate::{
+    database::{Connections, Engine, Fault, Write, ask},
+    domain::{
+        account::{Identity, Username},
+        revocation::{Generation, Revocations},
+        session::{RefreshFault, RefreshToken},
+        throttle::{Change, Share, Tally, Throttle, UnixMillis},
+        token::UnixTime,
+    },
+};
+
+/// Connections to Doorward's own tables.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    pub(crate) connections: Connections,
+}
+
+const TABLES: [(i64, &str, [&str; 2]); 4] = [
+    (
+        2,
+        "endings",
+        [
+            include_str!("ledger/endings.mysql.sql"),
+            include_str!("ledger/endings.sqlite.sql"),
+        ],
+    ),
+    (
+        3,
+        "generations",
+        [
+            include_str!("ledger/generations.mysql.sql"),
+            include_str!("ledger/generations.sqlite.sql"),
+        ],
+    ),
+    (
+        4,
+        "tallies",
+        [
+            include_str!("ledger/tallies.mysql.sql"),
+            include_str!("ledger/tallies.sqlite.sql"),
+        ],
+    ),
+    (
+        5,
+        "sessions",
+        [
+            include_str!("ledger/sessions.mysql.sql"),
+            include_str!("ledger/sessions.sqlite.sql"),
+        ],
+    ),
+];
+
+/// How far back a reading looks beyond the last change it saw, in seconds of the database's clock: a change is seen only
+/// once it is committed, and others may have been committed before it.
+const OVERLAP: i64 = 10;
+
+/// After how many seconds without a failure a count is of no use any more, and after how many a familiar address is one
+/// no longer.
+const KEPT: (i64, i64) = (24 * 3600, 90 * 24 * 3600);
+
+/// The most counts that are read at once.
+const MOST_TALLIES: i64 = 50_000;
+
+/// How far the tables have been read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mark(i64);
+
+/// A session that goes on.
+#[derive(Debug)]
+pub struct Session {
+    /// Whose, as an id.
+    pub user_id: String,
+    /// Whose, as the name of the login.
+    pub username: Username,
+    /// The generation of the login.
+    pub generation: Generation,
+    /// The refresh token for the next time.
+    pub refresh: RefreshToken,
+}
+
+/// A count, for people.
+#[derive(Clone, Debug)]
+pub struct Counted {
+    /// Its key.
+    pub key: String,
+    /// What it says.
+    pub tally: Tally,
+    /// The user's id, where the account is one.
+    pub user_id: Option<String>,
+}
+
+/// A count out of a row of either engine.
+macro_rules! tally {
+    ($row:expr) => {
+        Tally {
+            epoch: unsigned($row.try_get("epoch")?),
+            failures: u32::try_from($row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
+            last: UnixMillis(unsigned($row.try_get("last_failure")?)),
+        }
+    };
+}
+
+impl Ledger {
+    /// Takes connections to where the tables are.
+    #[must_use]
+    pub fn new(connections: Connections) -> Self {
+        Self { connections }
+    }
+
+    /// Makes the tables, or brings them up to date.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached.
+    pub async fn migrate(&self) -> Result<(), Fault> {
+        self.connections.migrate(&TABLES).await
+    }
+
+    /// Seconds since 1970 by the database's clock, which all replicas share.
+    fn clock(&self) -> &'static str {
+        match self.connections.engine() {
+            Engine::MySql => "UNIX_TIMESTAMP()",
+            Engine::Sqlite => "unixepoch()",
+        }
+    }
+
+    /// A row that is inserted, or changed where there is one of that key.
+    fn upsert(&self, table: &str, columns: &str, values: &str, key: &str, change: &str) -> String {
+        let on = match self.connections.engine() {
+            Engine::MySql => "ON DUPLICATE KEY UPDATE".to_owned(),
+            Engine::Sqlite => format!("ON CONFLICT ({key}) DO UPDATE SET"),
+        };
+        let clock = self.clock();
+        format!(
+            "INSERT INTO {table} ({columns}, changed_at) VALUES ({values}, {clock}) {on} {change}, changed_at = {clock}"
+        )
+    }
+
+    /// Ends a token or a session.
+    pub(crate) fn ending(&self, id: &str, expires: UnixTime) -> Write {
+        let sql = self.upsert(
+            "doorward_endings",
+            "ended_id, expires_at",
+            "?, ?",
+            "ended_id",
+            "expires_at = ?",
+        );
+        Write::new(sql, [id.into(), expires.0.into(), expires.0.into()])
+    }
+
+    /// Ends all of a user's tokens by beginning a new generation.
+    pub(crate) fn ending_all(&self, user_id: &str, expires: UnixTime) -> Write {
+        let greatest = match self.connections.engine() {
+            Engine::MySql => "GREATEST",
+            Engine::Sqlite => "MAX",
+        };
+        let change = format!(
+            "generation = {greatest}(generation + 1, ?), expires_at = {greatest}(expires_at, ?)"
+        );
+        let sql = self.upsert(
+            "doorward_generations",
+            "user_id, generation, expires_at",
+            "?, ?, ?",
+            "user_id",
+            &change,
+        );
+        let now = now_millis().0;
+        let expires = expires.0;
+        Write::new(
+            sql,
+            [
+                user_id.into(),
+                now.into(),
+                expires.into(),
+                now.into(),
+                expires.into(),
+            ],
+        )
+    }
+
+    /// Ends all sessions of a user; that of refresh tokens, whose generation is looked at only when they are used.
+    pub(crate) fn closing_all(&self, user_id: &str) -> Write {
+        Write::new(
+            "DELETE FROM doorward_sessions WHERE user_id = ?",
+            [user_id.into()],
+        )
+    }
+
+    /// Ends one session.
+    pub(crate) fn closing(&self, session_id: &str) -> Write {
+        Write::new(
+            "DELETE FROM doorward_sessions WHERE session_id = ?",
+            [session_id.into()],
+        )
+    }
+
+    /// The generation of a user's tokens.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn generation(&self, user_id: &str) -> Result<Generation, Fault> {
+        ask!(&self.connections, connection => {
+            let row = sqlx::query("SELECT generation FROM doorward_generations WHERE user_id = ?")
+                .bind(user_id)
+                .fetch_optional(connection)
+                .await?;
+            Ok(match row {
+                None => Generation::default(),
+                Some(row) => Generation(unsigned(row.try_get("generation")?)),
+            })
+        })
+    }
+
+    /// Reads what has ended since the mark, and moves the mark.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering; the mark is where it was.
+    pub async fn read_endings(&self, mark: Mark, into: &Revocations) -> Result<Mark, Fault> {
+        let since = mark.0.saturating_sub(OVERLAP);
+        ask!(&self.connections, connection => {
+            let mut newest = mark.0;
+            let rows = sqlx::query("SELECT ended_id, expires_at, changed_at FROM doorward_endings WHERE changed_at >= ?")
+                .bind(since)
+                .fetch_all(&mut *connection)
+                .await?;
+            for row in &rows {
+                into.end(&row.try_get::<String, _>("ended_id")?, UnixTime(unsigned(row.try_get("expires_at")?)));
+                newest = newest.max(row.try_get("changed_at")?);
+            }
+            let rows = sqlx::query("SELECT user_id, generation, expires_at, changed_at FROM doorward_generations WHERE changed_at >= ?")
+                .bind(since)
+                .fetch_all(connection)
+                .await?;
+            for row in &rows {
+                into.end_before(
+                    &text(row.try_get("user_id")?),
+                    Generation(unsigned(row.try_get("generation")?)),
+                    UnixTime(unsigned(row.try_get("expires_at")?)),
+                );
+                newest = newest.max(row.try_get("changed_at")?);
+            }
+            Ok(Mark(newest))
+        })
+    }
+
+    /// Reads counts that have changed since the mark, and moves the mark.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering; the mark is where it was.
+    pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
+        // The first time, only what may still make somebody wait: familiar addresses are looked up when they matter.
+        let since = match mark.0 {
+            0 => unix_now().saturating_sub(KEPT.0),
+            newest => newest.saturating_sub(OVERLAP),
+        };
+        ask!(&self.connections, connection => {
+            let mut newest = mark.0;
+            let rows = sqlx::query(
+                "SELECT tally_key, epoch, failures, last_failure, changed_at FROM doorward_tallies WHERE changed_at >= ? ORDER BY changed_at DESC LIMIT ?",
+            )
+            .bind(since)
+            .bind(MOST_TALLIES)
+            .fetch_all(connection)
+            .await?;
+            for row in &rows {
+                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row));
+                newest = newest.max(row.try_get("changed_at")?);
+            }
+            Ok(Mark(newest))
+        })
+    }
+
+    /// One count.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn tally(&self, key: &str) -> Result<Option<Tally>, Fault> {
+        ask!(&self.connections, connection => {
+            let row = sqlx::query("SELECT epoch, failures, last_failure FROM doorward_tallies WHERE tally_key = ?")
+                .bind(key)
+                .fetch_optional(connection)
+                .await?;
+            Ok(match row {
+                None => None,
+                Some(row) => Some(tally!(row)),
+            })
+        })
+    }
+
+    /// Every count that has failures, the latest first.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn tallies(&self) -> Result<Vec<Counted>, Fault> {
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(
+                "SELECT tally_key, epoch, failures, last_failure, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY last_failure DESC LIMIT 1000",
+            )
+            .fetch_all(connection)
+            .await?;
+            let mut counted = Vec::with_capacity(rows.len());
+            for row in &rows {
+                counted.push(Counted {
+                    key: row.try_get("tally_key")?,
+                    tally: tally!(row),
+                    user_id: row.try_get::<Option<Vec<u8>>, _>("user_id")?.map(text),
+                });
+            }
+            Ok(counted)
+        })
+    }
+
+    /// Tells the other replicas of a count.
+    pub(crate) fn sharing(&self, share: &Share, user_id: Option<&str>, now: UnixMillis) -> Write {
+        let key = || (&*share.key).into();
+        let change = match share.change {
+            Change::Failed => {
+                "failures = CASE WHEN last_failure < ? THEN 1 ELSE failures + 1 END, last_failure = ?, user_id = ?"
+            }
+            Change::Cleared => "epoch = epoch + 1, failures = 0, user_id = ?",
+        };
+        let sql = self.upsert(
+            "doorward_tallies",
+            "tally_key, epoch, failures, last_failure, user_id",
+            "?, ?, ?, ?, ?",
+            "tally_key",
+            change,
+        );
+        let forgotten = unsigned(KEPT.0).saturating_mul(1000);
+        match share.change {
+            Change::Failed => Write::new(
+                sql,
+                [
+                    key(),
+                    0_i64.into(),
+                    1_i64.into(),
+                    now.0.into(),
+                    user_id.into(),
+                    now.0.saturating_sub(forgotten).into(),
+                    now.0.into(),
+                    user_id.into(),
+                ],
+            ),
+            Change::Cleared => Write::new(
+                sql,
+                [
+                    key(),
+                    1_i64.into(),
+                    0_i64.into(),
+                    0_i64.into(),
+                    user_id.into(),
+                    user_id.into(),
+                ],
+            ),
+        }
+    }
+
+    /// Clears every count that has failures.
+    pub(crate) fn clearing_all(&self) -> Write {
+        let clock = self.clock();
+        Write::new(
+            format!(
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {clock} WHERE failures > 0"
+            ),
+            [],
+        )
+    }
+
+    /// Clears every count of a user that has failures, whatever address they came from.
+    pub(crate) fn clearing_user(&self, user_id: &str) -> Write {
+        let clock = self.clock();
+        Write::new(
+            format!(
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {clock} WHERE failures > 0 AND user_id = ?"
+            ),
+            [user_id.into()],
+        )
+    }
+
+    /// Begins a session.
+    pub(crate) fn opening(
+        &self,
+        refresh: &RefreshToken,
+        identity: &Identity,
+        generation: Generation,
+        expires: UnixTime,
+    ) -> Write {
+        Write::new(
+            "INSERT INTO doorward_sessions (session_id, user_id, username, generation, current_hash, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                refresh.session_id().into(),
+                (&*identity.subject).into(),
+                identity.username.as_str().into(),
+                generation.0.into(),
+                refresh.hash().into(),
+                now_millis().0.into(),
+                expires.0.into(),
+            ],
+        )
+    }
+
+    /// Takes a refresh token for its successor, in one statement. Shown again within the grace (in seconds), it gives the
+    /// same successor; later, its session ends.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused, or what kept the database from answering.
+    pub async fn rotate(
+        &self,
+        refresh: &RefreshToken,
+        now: UnixTime,
+        grace: u64,
+        all_expired: UnixTime,
+    ) -> Result<Result<Session, RefreshFault>, Fault> {
+        let (session_id, presented) = (refresh.session_id(), refresh.hash());
+        let Ok(successor) = refresh.successor() else {
+            return Ok(Err(RefreshFault::Unknown));
+        };
+        let rotation = Write::new(
+            "UPDATE doorward_sessions SET previous_hash = ?, current_hash = ?, sealed = ?, rotated_at = ? WHERE session_id = ? AND current_hash = ? AND expires_at > ?",
+            [
+                presented.clone().into(),
+                successor.hash().into(),
+                refresh.seal(&successor).into(),
+                now_millis().0.into(),
+                session_id.clone().into(),
+                presented.clone().into(),
+                now.0.into(),
+            ],
+        );
+        let rotated = match self.connections.write(&[rotation.needs_a_row()]).await {
+            Ok(()) => true,
+            Err(Fault::NoRow) => false,
+            Err(fault) => return Err(fault),
+        };
+        let row: Result<Option<Row>, Fault> = ask!(&self.connections, connection => {
+            let row = sqlx::query(
+                "SELECT user_id, username, generation, current_hash, previous_hash, sealed, rotated_at, expires_at FROM doorward_sessions WHERE session_id = ?",
+            )
+            .bind(&session_id)
+            .fetch_optional(connection)
+            .await?;
+            let Some(row) = row else {
+                return Ok(None);
+            };
+            Ok(Some(Row {
+                user_id: text(row.try_get("user_id")?),
+                username: text(row.try_get("username")?),
+                generation: Generation(unsigned(row.try_get("generation")?)),
+                current: row.try_get("current_hash")?,
+                previous: row.try_get("previous_hash")?,
+                sealed: row.try_get("sealed")?,
+                rotated_at: UnixMillis(unsigned(row.try_get("rotated_at")?)),
+                expires: UnixTime(unsigned(row.try_get("expires_at")?)),
+            }))
+        });
+        let Some(row) = row?.filter(|row| row.expires > now) else {
+            return Ok(Err(RefreshFault::Unknown));
+        };
+        let next = match rotated {
+            true => Some(successor),
+            false => {
+                let age = now_millis().0.saturating_sub(row.rotated_at.0);
+                let is_previous = row.previous.as_deref() == Some(&*presented);
+                let sealed = row
+                    .sealed
+                    .as_deref()
+                    .and_then(|sealed| refresh.unseal(sealed));
+                sealed
+                    .filter(|_| is_previous && age <= grace.saturating_mul(1000))
+                    .filter(|next| next.hash() == row.current)
+            }
+        };
+        let Some(next) = next else {
+            let writes = [
+                self.closing(&session_id),
+                self.ending(&session_id, all_expired),
+            ];
+            self.connections.write(&writes).await?;
+            return Ok(Err(RefreshFault::Reused));
+        };
+        let Some(username) = Username::parse(&row.username) else {
+            return Ok(Err(RefreshFault::Account));
+        };
+        Ok(Ok(Session {
+            user_id: row.user_id,
+            username,
+            generation: row.generation,
+            refresh: next,
+        }))
+    }
+
+    /// Removes what is of no use any more.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn sweep(&self, now: UnixTime) -> Result<(), Fault> {
+        let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+        let old = |table: &str| {
+            let sql = format!("DELETE FROM {table} WHERE expires_at < ?");
+            Write::new(sql, [now.saturating_sub(3600).into()])
+        };
+        for write in [
+            old("doorward_endings"),
+            old("doorward_generations"),
+            old("doorward_sessions"),
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE changed_at < ? AND tally_key NOT LIKE 'f:%'",
+                [now.saturating_sub(2 * KEPT.0).into()],
+            ),
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE changed_at < ?",
+                [now.saturating_sub(KEPT.1).into()],
+            ),
+        ] {
+            self.connections.write(&[write]).await?;
+        }
+        Ok(())
+    }
+}
+
+struct Row {
+    user_id: String,
+    username: String,
+    generation: Generation,
+    current: String,
+    previous: Option<String>,
+    sealed: Option<String>,
+    rotated_at: UnixMillis,
+    expires: UnixTime,
+}
+
+/// MySQL's VARBINARY compares byte for byte, and is bytes for sqlx too.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn unix_now() -> i64 {
+    i64::try_from(now_millis().0 / 1000).unwrap_or(i64::MAX)
+}
+
+/// The clock of this replica.
+pub(crate) fn now_millis() -> UnixMillis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    UnixMillis(since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }))
+}

@@ -1,0 +1,149 @@
+//! What replicas tell each other by way of the ledger: endings and failures of others are read every second into memory,
+//! own failures are written behind the answers they belong to.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    authorizer::unix_time,
+    domain::{
+        revocation::Revocations,
+        throttle::{Share, Throttle},
+    },
+    ledger::{Mark, now_millis},
+    store::Store,
+};
+
+/// The most inactive users that are remembered.
+const MOST_INACTIVE: usize = 100_000;
+
+/// How often everything is read again, whatever the mark says, and how often what is of no use is removed.
+const WHOLE: Duration = Duration::from_secs(300);
+
+/// The most failures that wait to be written; of further ones other replicas do not hear.
+const MOST_SHARES: usize = 4096;
+
+/// Where failures go that others must hear of.
+#[derive(Clone, Debug)]
+pub struct Shares(mpsc::Sender<(Share, Option<String>)>);
+
+impl Shares {
+    /// Tells others, soon.
+    pub fn send(&self, shares: Vec<Share>, user_id: Option<&str>) {
+        for share in shares {
+            // Where the database is away for long, each replica counts for itself.
+            let _ = self.0.try_send((share, user_id.map(str::to_owned)));
+        }
+    }
+}
+
+/// Begins to write failures; ends when the last [`Shares`] is gone and all is written.
+pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
+    let (sender, mut receiver) = mpsc::channel::<(Share, Option<String>)>(MOST_SHARES);
+    let write = async move {
+        let mut fails = Failing::default();
+        while let Some((share, user_id)) = receiver.recv().await {
+            let write = store
+                .ledger
+                .sharing(&share, user_id.as_deref(), now_millis());
+            let written = store.ledger.connections.write(&[write]).await;
+            fails.note(
+                written.as_ref().err(),
+                "failed logins cannot be shared with other replicas",
+            );
+        }
+    };
+    (Shares(sender), write)
+}
+
+/// What is read from the ledger, and how far.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    ended: Arc<Revocations>,
+    throttle: Arc<Throttle>,
+    endings: Mark,
+    tallies: Mark,
+    whole: Instant,
+    fails: Failing,
+}
+
+impl Follower {
+    /// Has read nothing yet.
+    #[must_use]
+    pub fn new(store: Store, ended: Arc<Revocations>, throttle: Arc<Throttle>) -> Self {
+        Self {
+            store,
+            ended,
+            throttle,
+            endings: Mark::default(),
+            tallies: Mark::default(),
+            whole: Instant::now(),
+            fails: Failing::default(),
+        }
+    }
+
+    /// Reads what others have written since the last time.
+    pub async fn read(&mut self) {
+        let read = self.read_all().await;
+        self.fails.note(
+            read.as_ref().err(),
+            "logouts and disabled users of other replicas cannot be read",
+        );
+    }
+
+    async fn read_all(&mut self) -> Result<(), crate::users::UsersFault> {
+        let now = unix_time();
+        let ledger = &self.store.ledger;
+        self.endings = ledger.read_endings(self.endings, &self.ended).await?;
+        if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
+            if inactive.len() == MOST_INACTIVE {
+                tracing::warn!(
+                    "users.inactive_query finds more users than are remembered; let it find those who became inactive lately"
+                );
+            }
+            let inactive: HashSet<Box<str>> = inactive.into_iter().map(Into::into).collect();
+            self.ended.set_inactive(inactive);
+        }
+        self.ended.have_been_read(now);
+        self.tallies = ledger.read_tallies(self.tallies, &self.throttle).await?;
+        Ok(())
+    }
+
+    /// Reads for ever.
+    pub async fn follow(mut self, every: Duration) {
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.whole.elapsed() > WHOLE {
+                self.whole = Instant::now();
+                self.endings = Mark::default();
+                self.tallies = Mark::default();
+                if let Err(fault) = self.store.ledger.sweep(unix_time()).await {
+                    tracing::warn!(cause = %fault, "rows of no use cannot be removed");
+                }
+            }
+            self.read().await;
+        }
+    }
+}
+
+/// Says once that something fails, and once that it does no more.
+#[derive(Debug, Default)]
+struct Failing(bool);
+
+impl Failing {
+    fn note(&mut self, fault: Option<&impl std::fmt::Display>, what: &'static str) {
+        match (fault, self.0) {
+            (Some(fault), false) => tracing::warn!(cause = %fault, "{what}"),
+            (None, true) => tracing::info!("no longer: {what}"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.0 = fault.is_some();
+    }
+}
