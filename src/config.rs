@@ -24,6 +24,7 @@ use crate::{
         token::{Secret, TokenTerms},
         trust::{ClientAddress, TrustedProxies},
     },
+    hashing::HashPriority,
     users::Mapping,
 };
 
@@ -82,6 +83,8 @@ pub struct Settings {
     pub realm: Realm,
     /// How many passwords are hashed at once.
     pub hash_threads: usize,
+    /// How much hashing gives way to everything else.
+    pub hash_priority: HashPriority,
     /// How many logins wait for hashing.
     pub hash_queue: usize,
     /// Whether the service sees Bearer tokens.
@@ -244,6 +247,15 @@ impl Settings {
             }),
             realm: realm(&mut reader),
             hash_threads: reader.parse("login.hash_threads", cores(), |text| number(text, 1, 256)),
+            hash_priority: reader.parse("login.hash_priority", HashPriority::Idle, |text| {
+                one_of(
+                    text,
+                    &[
+                        ("idle", HashPriority::Idle),
+                        ("normal", HashPriority::Normal),
+                    ],
+                )
+            }),
             hash_queue: reader.parse("login.hash_queue", 64, |text| number(text, 1, 10_000)),
             forwards_bearer: reader.parse("identity.forward_bearer", true, boolean),
             allows_preflight: reader.parse("cors.allow_preflight", false, boolean),

@@ -21,6 +21,7 @@ pub mod config;
 pub mod database;
 pub mod domain;
 pub mod grpc;
+pub mod hashing;
 pub mod headers;
 pub mod http;
 pub mod ledger;

@@ -41,6 +41,7 @@ use crate::{
         trust::TrustedProxies,
     },
     grpc,
+    hashing::Hashing,
     http::{self, listener},
     ledger::Ledger,
     replicas::{self, Follower},
@@ -112,7 +113,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         grace,
         register_roles: settings.register_roles,
         places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-        turns: Arc::new(Semaphore::new(settings.hash_threads)),
+        hashing: Hashing::new(settings.hash_threads, settings.hash_priority)
+            .context("login.hash_threads")?,
         pace: Pace::default(),
     });
     let door = grpc::Door {

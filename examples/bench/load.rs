@@ -2,7 +2,7 @@
 //!
 //! The checks are made with h2 itself, because a whole gRPC client would cost more than the server that is measured.
 
-use std::{future::poll_fn, net::SocketAddr, time::Duration};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -13,7 +13,7 @@ use doorward::wire::{
 };
 use h2::client::SendRequest;
 use http_body_util::{BodyExt as _, Empty};
-use hyper::{Request, StatusCode, client::conn::http1};
+use hyper::{Method, Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage};
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 pub const USER: &str = "ada";
@@ -55,6 +55,40 @@ impl Checks {
     }
 }
 
+impl Checks {
+    /// Asks so often a second, whether or not the answers to earlier checks have come, and says how long each took.
+    pub async fn steadily(
+        &self,
+        per_second: u32,
+        length: Duration,
+    ) -> anyhow::Result<Vec<Duration>> {
+        let mut asked = JoinSet::new();
+        let (start, mut moments) = (Instant::now(), interval(SECOND / per_second));
+        moments.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while start.elapsed() < length {
+            moments.tick().await;
+            let (mut sender, call) = (self.sender.clone(), self.call.clone());
+            asked.spawn(async move {
+                let start = Instant::now();
+                passed(call.make(&mut sender).await?)?;
+                anyhow::Ok(start.elapsed())
+            });
+        }
+        all(asked, Duration::ZERO).await
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn passed(answer: CheckResponse) -> anyhow::Result<()> {
+    match answer.http_response {
+        Some(HttpResponse::DeniedResponse(denied)) => {
+            bail!("a check was refused: {:?}", denied.body)
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Load for Checks {
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
         let mut streams = JoinSet::new();
@@ -64,10 +98,7 @@ impl Load for Checks {
             streams.spawn(async move {
                 let mut answers = 0;
                 while Instant::now() < end && answers < MOST {
-                    let answer = call.make(&mut sender).await?;
-                    if let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response {
-                        bail!("a check was refused: {:?}", denied.body);
-                    }
+                    passed(call.make(&mut sender).await?)?;
                     answers += 1;
                 }
                 anyhow::Ok(answers)
@@ -80,9 +111,12 @@ impl Load for Checks {
 /// HTTP/1.1 connections with one request at a time on each; kept open as long as the server does.
 pub struct Browsers {
     address: SocketAddr,
-    connections: Vec<http1::SendRequest<Empty<Bytes>>>,
-    request: Request<Empty<Bytes>>,
+    connections: Vec<Connection>,
+    requests: Arc<[Question]>,
 }
+
+pub type Connection = http1::SendRequest<Empty<Bytes>>;
+pub type Question = Request<Empty<Bytes>>;
 
 impl Browsers {
     pub async fn open(
@@ -91,25 +125,53 @@ impl Browsers {
         token: &str,
         count: u16,
     ) -> anyhow::Result<Self> {
+        let request = question(Method::GET, path, &format!("Bearer {token}"))?;
+        Self::with(address, [request].into(), count).await
+    }
+
+    /// Asks all of these, over and over.
+    pub async fn with(
+        address: SocketAddr,
+        requests: Arc<[Question]>,
+        count: u16,
+    ) -> anyhow::Result<Self> {
         let mut connections = Vec::new();
         for _ in 0..count {
             connections.push(connect(address).await?);
         }
-        let mut request = Request::get(path).header("host", HOST);
-        for (name, value) in BROWSER {
-            request = request.header(name, value);
-        }
         Ok(Self {
             address,
             connections,
-            request: request
-                .header("authorization", format!("Bearer {token}"))
-                .body(Empty::new())?,
+            requests,
         })
     }
 }
 
-async fn connect(address: SocketAddr) -> anyhow::Result<http1::SendRequest<Empty<Bytes>>> {
+/// A login by HTTP Basic.
+pub fn login(user: &str, password: &str) -> anyhow::Result<Question> {
+    question(Method::POST, "/login", &basic(user, password))
+}
+
+fn basic(user: &str, password: &str) -> String {
+    format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{user}:{password}"))
+    )
+}
+
+fn question(method: Method, path: &str, authorization: &str) -> anyhow::Result<Question> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", HOST);
+    for (name, value) in BROWSER {
+        request = request.header(name, value);
+    }
+    let request = request.header("authorization", authorization);
+    Ok(request.body(Empty::new())?)
+}
+
+pub async fn connect(address: SocketAddr) -> anyhow::Result<Connection> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -122,11 +184,14 @@ impl Load for Browsers {
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
         let mut browsers = JoinSet::new();
         let end = Instant::now() + length;
-        for mut connection in self.connections.drain(..) {
-            let (address, request) = (self.address, self.request.clone());
+        for (first, mut connection) in self.connections.drain(..).enumerate() {
+            let (address, requests) = (self.address, Arc::clone(&self.requests));
             browsers.spawn(async move {
                 let mut answers = 0;
-                while Instant::now() < end && answers < MOST {
+                for request in requests.iter().cycle().skip(first % requests.len()) {
+                    if Instant::now() >= end || answers >= MOST {
+                        break;
+                    }
                     // gunicorn closes after every answer.
                     if connection.ready().await.is_err() {
                         connection = connect(address).await?;
@@ -159,7 +224,7 @@ const MOST: u64 = 10_000_000;
 /// How long the answers that are under way may take when a round is over.
 const LATE: Duration = Duration::from_secs(10);
 
-async fn all<T: 'static>(
+pub async fn all<T: 'static>(
     mut tasks: JoinSet<anyhow::Result<T>>,
     length: Duration,
 ) -> anyhow::Result<Vec<T>> {
@@ -230,8 +295,7 @@ const PREFIX: usize = 5;
 
 /// Logs in, and gives the token.
 pub async fn log_in(address: SocketAddr) -> anyhow::Result<String> {
-    let pair = BASE64_STANDARD.encode(format!("{USER}:{PASSWORD}"));
-    let check = encode("POST", "/login", &format!("Basic {pair}"))?;
+    let check = encode("POST", "/login", &basic(USER, PASSWORD))?;
     let mut checks = Checks::open(address, &check, 1).await?;
     let answer = timeout(LATE, checks.call.make(&mut checks.sender)).await??;
     let Some(HttpResponse::DeniedResponse(login)) = answer.http_response else {

@@ -1,6 +1,7 @@
 //! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK, directly over gRPC and
 //! behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and `/validate`, as a
-//! ratio to a Flask service of the kind it replaces.
+//! ratio to a Flask service of the kind it replaces. And logins: how many a second, as a ratio to what hashing allows,
+//! and what a flood of them does to Bearer requests and to memory.
 //!
 //! Both sides of a ratio answer the same load in short rounds by turns, so that whatever else the machine does hits both
 //! alike.
@@ -19,6 +20,7 @@ mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod load;
+mod logins;
 mod null;
 
 use std::{
@@ -33,7 +35,7 @@ use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{CellAlignment, Table, presets::NOTHING};
 use harness::{Doorward, Envoy, EnvoyConfig};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::{runtime::Runtime, time::sleep};
 
 use cost::Cost;
@@ -64,6 +66,9 @@ struct Arguments {
     /// Connections to Envoy, with one request under way on each
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
+    /// Passwords that Doorward hashes at once, for the logins [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    hash_threads: Option<u16>,
     /// The form of the result
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -77,6 +82,7 @@ enum Way {
     Envoy,
     Nginx,
     Flask,
+    Logins,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -119,6 +125,31 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("This is not a release build: the numbers will say nothing.");
     }
     let machine = cost::machine()?;
+    let wanted = arguments.way != Some(Way::Logins);
+    let checks = if wanted {
+        Some(checks(arguments).await?)
+    } else {
+        None
+    };
+    let wanted = arguments.way.is_none_or(|only| only == Way::Logins);
+    let logins = if wanted {
+        Some(logins::measure(arguments).await?)
+    } else {
+        None
+    };
+    let report = Report {
+        machine,
+        checks,
+        logins,
+    };
+    match arguments.output {
+        Output::Table => report.table(arguments),
+        Output::Json => report.json(arguments),
+    }
+    Ok(())
+}
+
+async fn checks(arguments: &Arguments) -> anyhow::Result<ChecksReport> {
     let home = Doorward::prepare(|settings| {
         settings.binary(binary(arguments));
     });
@@ -232,16 +263,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         lines.push(Line::new("validate_per_second", way, &rounds, RATE));
     }
 
-    let report = Report {
-        machine,
-        lines,
-        at_rest,
-    };
-    match arguments.output {
-        Output::Table => report.table(arguments),
-        Output::Json => report.json(arguments),
-    }
-    Ok(())
+    Ok(ChecksReport { lines, at_rest })
 }
 
 async fn browsers(
@@ -346,6 +368,11 @@ const CPU: Measure = ("CPU µs of a check", |round| round.cpu_per_request);
 
 struct Report {
     machine: String,
+    checks: Option<ChecksReport>,
+    logins: Option<logins::Report>,
+}
+
+struct ChecksReport {
     lines: Vec<Line>,
     /// Bytes.
     at_rest: Pair<u64>,
@@ -361,11 +388,34 @@ struct Line {
     ratio: Ratio,
 }
 
-/// Doorward's value by the null authorizer's, of neighbouring rounds: the median and both ends.
+/// One value by another, of neighbouring rounds: the median and both ends.
 struct Ratio {
     median: f64,
     least: f64,
     most: f64,
+}
+
+impl Ratio {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let values = sorted(values);
+        Self {
+            median: median(&values),
+            least: values.first().copied().unwrap_or(f64::NAN),
+            most: values.last().copied().unwrap_or(f64::NAN),
+        }
+    }
+
+    fn cells(&self) -> [String; 2] {
+        [
+            format!("{:.3}", self.median),
+            format!("{:.3} to {:.3}", self.least, self.most),
+        ]
+    }
+}
+
+fn number(value: f64) -> String {
+    let places = if value < 1000.0 { 1 } else { 0 };
+    format!("{value:.places$}")
 }
 
 impl Line {
@@ -377,22 +427,16 @@ impl Line {
     ) -> Self {
         let values =
             |side: fn(&Pair<Round>) -> &Round| sorted(rounds.iter().map(|pair| value(side(pair))));
-        let ratios = sorted(
-            rounds
-                .iter()
-                .map(|pair| value(&pair.doorward) / value(&pair.null)),
-        );
+        let ratios = rounds
+            .iter()
+            .map(|pair| value(&pair.doorward) / value(&pair.null));
         Self {
             key,
             way,
             what,
             null: median(&values(|pair| &pair.null)),
             doorward: median(&values(|pair| &pair.doorward)),
-            ratio: Ratio {
-                median: median(&ratios),
-                least: ratios.first().copied().unwrap_or(f64::NAN),
-                most: ratios.last().copied().unwrap_or(f64::NAN),
-            },
+            ratio: Ratio::of(ratios),
         }
     }
 }
@@ -416,26 +460,47 @@ fn median(sorted: &[f64]) -> f64 {
 
 impl Report {
     fn table(&self, arguments: &Arguments) {
+        if let Some(checks) = &self.checks {
+            println!("{}\n", checks.table());
+        }
+        if let Some(logins) = &self.logins {
+            println!("{}\n", logins.table());
+        }
+        println!(
+            "Medians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
+            arguments.rounds, arguments.seconds, self.machine
+        );
+    }
+
+    fn json(&self, arguments: &Arguments) {
+        let mut report = self
+            .checks
+            .as_ref()
+            .map_or_else(Map::new, ChecksReport::json);
+        if let Some(logins) = &self.logins {
+            report.insert("logins".into(), logins.json());
+        }
+        report.insert("rounds".into(), arguments.rounds.into());
+        report.insert("seconds".into(), arguments.seconds.into());
+        report.insert("machine".into(), self.machine.as_str().into());
+        println!("{:#}", Value::Object(report));
+    }
+}
+
+impl ChecksReport {
+    fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(NOTHING);
         table.set_header(["", "", "other", "Doorward", "ratio", "rounds"]);
         for line in &self.lines {
-            let number = |value: f64| {
-                let places = if value < 1000.0 { 1 } else { 0 };
-                format!("{value:.places$}")
-            };
-            let Ratio {
-                median,
-                least,
-                most,
-            } = line.ratio;
+            let [ratio, rounds] = line.ratio.cells();
             table.add_row([
                 line.way.to_owned(),
                 line.what.to_owned(),
                 number(line.null),
                 number(line.doorward),
-                format!("{median:.3}"),
-                format!("{least:.3} to {most:.3}"),
+                ratio,
+                rounds,
             ]);
         }
         let Pair { null, doorward } = self.at_rest;
@@ -448,17 +513,11 @@ impl Report {
             format!("{:.3}", doorward / null),
             String::new(),
         ]);
-        for column in table.column_iter_mut().skip(2) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        println!("{table}");
-        println!(
-            "\nMedians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
-            arguments.rounds, arguments.seconds, self.machine
-        );
+        right(&mut table);
+        table
     }
 
-    fn json(&self, arguments: &Arguments) {
+    fn json(&self) -> Map<String, Value> {
         let lines = self.lines.iter().map(|line| {
             let Ratio {
                 median,
@@ -474,16 +533,20 @@ impl Report {
             });
             (line.key.to_owned(), value)
         });
-        let mut report: serde_json::Map<_, _> = lines.collect();
+        let mut report: Map<_, _> = lines.collect();
         let at_rest = &self.at_rest;
         report.insert(
             "resident_bytes".into(),
             json!({ "null": at_rest.null, "doorward": at_rest.doorward }),
         );
-        report.insert("rounds".into(), arguments.rounds.into());
-        report.insert("seconds".into(), arguments.seconds.into());
-        report.insert("machine".into(), self.machine.as_str().into());
-        println!("{:#}", serde_json::Value::Object(report));
+        report
+    }
+}
+
+/// Numbers stand on the right; the first two columns are words.
+fn right(table: &mut Table) {
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
 }
 

@@ -1,9 +1,10 @@
 //! One gate for all targets, and the only tokens that its key has ever signed.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward::domain::{
     decision::LoginReply,
+    enrolment::PasswordRules,
     gate::Gate,
     password::Hasher,
     policy::{Demand, Policy, Rule},
@@ -47,7 +48,10 @@ pub fn gate() -> Gate {
         ])
         .unwrap(),
         tokens: tokens(),
+        ended: Arc::default(),
         hasher: Hasher::new().unwrap(),
+        passwords: PasswordRules::default(),
+        sessions: None,
         reply: LoginReply::Direct,
         forwards_bearer: true,
         allows_preflight: false,

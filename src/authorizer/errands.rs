@@ -23,6 +23,7 @@ use crate::{
         throttle::{Admitted, Suspect, Throttle},
         trust::TrustedProxies,
     },
+    hashing::Hashing,
     ledger::now_millis,
     replicas::Shares,
     store::Store,
@@ -48,8 +49,8 @@ pub struct Errands {
     pub register_roles: Roles,
     /// Logins that are under way, from the first look at the table on.
     pub places: Arc<Semaphore>,
-    /// Passwords that are hashed at once.
-    pub turns: Arc<Semaphore>,
+    /// Who hashes.
+    pub hashing: Hashing,
     /// How long a refusal takes.
     pub pace: Pace,
 }
@@ -130,7 +131,7 @@ impl Errands {
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
         let (place, attempt, verified) = self
-            .hashing(place, account.as_ref(), {
+            .hash(place, account.as_ref(), {
                 let account = account.clone();
                 move |gate| {
                     let verified = gate.settle(&attempt, account);
@@ -290,7 +291,7 @@ impl Errands {
             self.shares.send(vec![share], None);
         }
         let (_place, (registration, hash)) = self
-            .hashing(place, None, |gate| {
+            .hash(place, None, |gate| {
                 let hash = gate.enrol(&registration);
                 (registration, hash)
             })
@@ -324,7 +325,7 @@ impl Errands {
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
         let (_place, (change, settled)) = self
-            .hashing(place, account.as_ref(), {
+            .hash(place, account.as_ref(), {
                 let account = account.clone();
                 move |gate| {
                     let settled = gate.settle_password(&change, account);
@@ -380,7 +381,7 @@ impl Errands {
             place,
         } = upgrade;
         let hashed = self
-            .hashing(place, None, move |gate| gate.rehash(&attempt))
+            .hash(place, None, move |gate| gate.rehash(&attempt))
             .await;
         let (_place, hash) = hashed.ok()?;
         let hash = hash?;
@@ -453,23 +454,19 @@ impl Errands {
     }
 
     /// Hashes when it is its turn; the answer waits until it takes as long for every scheme.
-    async fn hashing<T: Send + 'static>(
+    async fn hash<T: Send + 'static>(
         self: &Arc<Self>,
         place: OwnedSemaphorePermit,
         account: Option<&Account>,
         hash: impl FnOnce(&Gate) -> T + Send + 'static,
     ) -> Result<(OwnedSemaphorePermit, T), Denial> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let turn = turn.map_err(|_| INTERNAL)?;
         let scheme = account.map(|account| self.gate.hasher.scheme(&account.hash));
-        let started = Instant::now();
         let own = Arc::clone(self);
-        let hashed = tokio::task::spawn_blocking(move || {
-            let hashed = hash(&own.gate);
-            drop(turn);
-            hashed
+        let hashed = self.hashing.run(move || {
+            let started = Instant::now();
+            (started, hash(&own.gate))
         });
-        let hashed = hashed.await.map_err(|_| INTERNAL)?;
+        let (started, hashed) = hashed.await.ok_or(INTERNAL)?;
         if let Some(until) = self.pace.until(started, scheme) {
             tokio::time::sleep_until(until.into()).await;
         }

@@ -13,10 +13,13 @@ mod text;
 
 use std::{fmt, hint::black_box};
 
-use ::argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version, password_hash::phc};
+use ::argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
 use zeroize::Zeroizing;
 
-use self::{argon2::Argon2Hash, stored::Stored as _};
+use self::{
+    argon2::Argon2Hash,
+    stored::{Memory, Stored as _},
+};
 
 pub use self::scheme::Scheme;
 
@@ -90,6 +93,7 @@ pub enum Verdict {
 pub struct Hasher {
     argon2: Argon2<'static>,
     decoy: Argon2Hash,
+    memory: Memory,
     plaintext_allowed: bool,
 }
 
@@ -127,6 +131,7 @@ impl Hasher {
                 salt: phc::Salt::new(uuid::Uuid::new_v4().as_bytes()).map_err(|_| HashFault)?,
                 output: phc::Output::new(&output).map_err(|_| HashFault)?,
             },
+            memory: Memory::default(),
             plaintext_allowed: false,
         })
     }
@@ -146,9 +151,10 @@ impl Hasher {
     ///
     /// [`HashFault`].
     pub fn hash(&self, password: &Password) -> Result<PasswordHash, HashFault> {
-        let hash = self.argon2.hash_password(password.expose().as_bytes());
-        hash.map(|hash| PasswordHash::new(hash.to_string()))
-            .map_err(|_| HashFault)
+        let password = password.expose().as_bytes();
+        argon2::hash(&self.argon2, password, &self.memory)
+            .map(PasswordHash::new)
+            .ok_or(HashFault)
     }
 
     /// Holds a password against a stored hash, or against a decoy where there is none to verify. The decoy costs as much as
@@ -161,10 +167,10 @@ impl Hasher {
             .filter(|known| known.is_affordable());
         // A scheme that costs next to nothing would tell by its speed that there is such a user.
         if known.as_ref().is_none_or(|known| !known.is_slow()) {
-            black_box(self.decoy.matches(password));
+            black_box(self.decoy.matches(password, &self.memory));
         }
         match known {
-            Some(known) if known.matches(password) => Verdict::Match,
+            Some(known) if known.matches(password, &self.memory) => Verdict::Match,
             None if stored.is_some() => Verdict::Unsupported,
             Some(_) | None => Verdict::Mismatch,
         }

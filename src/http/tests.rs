@@ -19,6 +19,7 @@ use crate::{
         token::{Secret, TokenTerms, Tokens, UnixTime},
     },
     grpc,
+    hashing::{HashPriority, Hashing},
     ledger::Ledger,
     replicas,
     store::Store,
@@ -125,7 +126,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         grace: Duration::ZERO,
         register_roles: Roles::default(),
         places: Arc::new(Semaphore::new(1)),
-        turns: Arc::new(Semaphore::new(1)),
+        hashing: Hashing::new(1, HashPriority::Normal).unwrap(),
         pace: Pace::default(),
     });
     drop(entered);

@@ -236,6 +236,8 @@ impl Doorward {
             .env("DOORWARD_LISTEN__HTTP", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__OPS", "127.0.0.1:0")
             .env("DOORWARD_LOG__FORMAT", "json")
+            // Many programs run beside it here, in the same control group.
+            .env("DOORWARD_LOGIN__HASH_PRIORITY", "normal")
             .env(
                 "DOORWARD_DATA_DIR",
                 dir.path().join("data").to_str().unwrap(),

@@ -1,10 +1,13 @@
 //! Argon2 in PHC form; ours and that of others.
 
 use ::argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::{constant_time::verify_slices_are_equal, rand};
 use zeroize::Zeroizing;
 
-use super::{Scheme, stored::Stored};
+use super::{
+    Scheme,
+    stored::{Memory, Stored},
+};
 
 /// Ours, of the OWASP cheat sheet.
 pub(super) const MEMORY_KIB: u32 = 19_456;
@@ -64,11 +67,44 @@ impl Stored for Argon2Hash {
             || work(memory, passes) < work(MEMORY_KIB, PASSES)
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], memory: &Memory) -> bool {
         let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
         let mut output = Zeroizing::new(vec![0; self.output.len()]);
-        argon2
-            .hash_password_into(password, &self.salt, &mut output)
-            .is_ok_and(|()| verify_slices_are_equal(&output, self.output.as_bytes()).is_ok())
+        compute(&argon2, password, &self.salt, &mut output, memory)
+            && verify_slices_are_equal(&output, self.output.as_bytes()).is_ok()
     }
+}
+
+/// A hash of ours, with a salt of its own.
+pub(super) fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &Memory) -> Option<String> {
+    let mut salt = [0; 16];
+    rand::fill(&mut salt).ok()?;
+    let salt = phc::Salt::new(&salt).ok()?;
+    let mut output = Zeroizing::new([0; Params::DEFAULT_OUTPUT_LEN]);
+    if !compute(argon2, password, &salt, &mut *output, memory) {
+        return None;
+    }
+    let hash = phc::PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: phc::ParamsString::try_from(argon2.params()).ok()?,
+        salt: Some(salt),
+        hash: Some(phc::Output::new(&*output).ok()?),
+    };
+    Some(hash.to_string())
+}
+
+fn compute(
+    argon2: &Argon2<'_>,
+    password: &[u8],
+    salt: &phc::Salt,
+    output: &mut [u8],
+    memory: &Memory,
+) -> bool {
+    let ours = usize::try_from(MEMORY_KIB).unwrap_or(usize::MAX);
+    memory.lend(argon2.params().block_count(), ours, |blocks| {
+        argon2
+            .hash_password_into_with_memory(password, salt, output, blocks)
+            .is_ok()
+    })
 }

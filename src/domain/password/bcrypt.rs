@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Scheme,
-    stored::Stored,
+    stored::{Memory, Stored},
     text::{decimal, to_hex},
 };
 
@@ -89,7 +89,7 @@ impl Stored for Bcrypt<'_> {
         self.cost <= MAX_COST
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let sha256 = || digest::digest(&digest::SHA256, password);
         let digested = Zeroizing::new(match self.of {
             Of::Password => String::new(),

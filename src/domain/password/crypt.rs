@@ -6,7 +6,7 @@ use md5::{Digest as _, Md5};
 
 use super::{
     Scheme,
-    stored::Stored,
+    stored::{Memory, Stored},
     text::{crypt64_digit, decimal, is_crypt64, to_crypt64},
 };
 
@@ -54,7 +54,7 @@ impl Stored for ShaCrypt<'_> {
         self.rounds <= MAX_SHA_ROUNDS
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         Algorithm::default()
             .verify_password(password, self.hash)
             .is_ok()
@@ -127,7 +127,7 @@ impl Stored for Md5Crypt<'_> {
         false
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = self.digest(password);
         let written = [m, g, a, n, h, b, o, i, c, p, j, d, f, k, e, l];
         verify_slices_are_equal(&to_crypt64(&written), self.hash.as_bytes()).is_ok()
@@ -166,7 +166,7 @@ impl Stored for Phpass<'_> {
         false
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let mut digest = Md5::new()
             .chain_update(self.salt)
             .chain_update(password)

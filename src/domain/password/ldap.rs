@@ -5,7 +5,11 @@ use aws_lc_rs::{
     digest::{Algorithm, Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256, SHA512},
 };
 
-use super::{Scheme, stored::Stored, text::padded};
+use super::{
+    Scheme,
+    stored::{Memory, Stored},
+    text::padded,
+};
 
 pub(super) struct LdapSha {
     algorithm: &'static Algorithm,
@@ -44,7 +48,7 @@ impl Stored for LdapSha {
         false
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let mut context = Context::new(self.algorithm);
         context.update(password);
         context.update(&self.salt);

@@ -7,7 +7,7 @@ use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA1, PBKDF2_HMAC_SHA256, PBKDF2_HMAC_
 
 use super::{
     Scheme,
-    stored::Stored,
+    stored::{Memory, Stored},
     text::{adapted, decimal, hex, padded},
 };
 
@@ -140,7 +140,7 @@ impl Stored for Pbkdf2 {
         runs * u64::from(self.iterations.get()) <= MAX_ITERATIONS
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let algorithm = self.digest.algorithm();
         pbkdf2::verify(
             algorithm,

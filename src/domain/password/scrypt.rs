@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     Scheme,
-    stored::Stored,
+    stored::{Memory, Stored},
     text::{decimal, hex, padded},
 };
 
@@ -93,7 +93,7 @@ impl Stored for Scrypt {
             && memory.is_some_and(|memory| memory <= MAX_MEMORY)
     }
 
-    fn matches(&self, password: &[u8]) -> bool {
+    fn matches(&self, password: &[u8], _: &Memory) -> bool {
         // The crate multiplies `r` by `p` unchecked, so it must never see what is beyond the caps.
         let params = self
             .is_affordable()

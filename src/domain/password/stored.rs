@@ -1,5 +1,9 @@
 //! What a stored text is, told from the text alone.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use ::argon2::Block;
+
 use super::{
     Scheme,
     argon2::Argon2Hash,
@@ -30,7 +34,41 @@ pub(super) trait Stored {
         true
     }
 
-    fn matches(&self, password: &[u8]) -> bool;
+    fn matches(&self, password: &[u8], memory: &Memory) -> bool;
+}
+
+/// Memory of hashes that are done, for those to come: an allocator that is asked for it time and again keeps many times
+/// as much.
+#[derive(Default)]
+pub(super) struct Memory(Mutex<Vec<Vec<Block>>>);
+
+impl Memory {
+    /// Hashes with memory that is kept, unless it took more than `most` blocks.
+    pub(super) fn lend<T>(
+        &self,
+        blocks: usize,
+        most: usize,
+        hash: impl FnOnce(&mut [Block]) -> T,
+    ) -> T {
+        let mut memory = self.kept().pop().unwrap_or_default();
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::new());
+        }
+        let hashed = hash(memory.as_mut_slice());
+        if memory.len() <= most {
+            self.kept().push(memory);
+        }
+        hashed
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn blocks(&self) -> Vec<usize> {
+        self.kept().iter().map(Vec::len).collect()
+    }
 }
 
 /// No text of a known format is longer, and no password is.

@@ -47,7 +47,7 @@ fn stored(text: &str) -> PasswordHash {
 fn matches(text: &str, password: &str) -> bool {
     stored::parse(text, false)
         .filter(|known| known.is_affordable())
-        .is_some_and(|known| known.matches(password.as_bytes()))
+        .is_some_and(|known| known.matches(password.as_bytes(), &Memory::default()))
 }
 
 #[test]
@@ -394,6 +394,28 @@ fn pieces() -> impl Strategy<Value = String> {
         "[0-9a-f]{40}",
     ];
     prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+#[test]
+fn memory_is_kept_for_the_next_hash_unless_it_was_dearer() {
+    let hasher = Hasher::new().unwrap();
+    let ours = argon2::MEMORY_KIB as usize;
+    let dearer = Params::new(2 * argon2::MEMORY_KIB, 1, 1, None).unwrap();
+    let dearer = Argon2::new(Algorithm::Argon2id, Version::V0x13, dearer);
+    let dearer = argon2::hash(&dearer, b"secret", &Memory::default()).unwrap();
+    let dearer = PasswordHash::new(dearer);
+    for (stored, verdict, kept) in [
+        (None, Verdict::Mismatch, vec![ours]),
+        (Some(&dearer), Verdict::Match, vec![]),
+        (None, Verdict::Mismatch, vec![ours]),
+        (None, Verdict::Mismatch, vec![ours]),
+    ] {
+        assert_eq!(
+            hasher.verify(&Password::parse("secret").unwrap(), stored),
+            verdict
+        );
+        assert_eq!(hasher.memory.blocks(), kept);
+    }
 }
 
 proptest! {
