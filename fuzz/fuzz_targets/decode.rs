@@ -9,7 +9,7 @@ use doorward::{
         decision::{
             Caller, Decision, Denial, Forwarding, IDENTITY_HEADERS, Realm, reads_as_identity,
         },
-        gate::{Gate, Step},
+        gate::{Errand, Gate, Step},
         path::Tolerance,
     },
     grpc::{decode, encode},
@@ -50,11 +50,22 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
     let (request, extra) = decode(http, tolerance);
     let decision = match request.map(|request| GATE.judge(&request, NOW)) {
         Err(fault) => Decision::Deny(Denial::Malformed(fault)),
-        Ok(Step::Login(attempt)) => {
+        Ok(Step::Errand(Errand::Login(attempt))) => {
             assert!(!attempt.login.username.as_str().is_empty());
             assert!(!attempt.login.password.expose().is_empty());
             return;
         }
+        Ok(Step::Errand(Errand::Logout(logout))) => {
+            let is_admin = logout.presented.identity.roles.admin();
+            assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
+            return;
+        }
+        Ok(Step::Errand(Errand::Password(change))) => {
+            let is_admin = change.identity.roles.admin();
+            assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
+            return;
+        }
+        Ok(Step::Errand(Errand::Refresh(..) | Errand::Register(_))) => return,
         Ok(Step::Done(decision)) => decision,
     };
     let bytes = encode(&decision, &extra, &REALM).encode_to_vec();
@@ -70,22 +81,23 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
             assert_ne!(code, 0, "Envoy would let it pass");
             assert!((400..600).contains(&denied.status.unwrap().code));
         }
-        (Decision::Allow(_) | Decision::Deny(_) | Decision::Issue(_), _) => {
+        (Decision::Allow(_) | Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_), _) => {
             panic!("code {code} and an answer that does not fit it")
         }
     }
 }
 
+/// Whether this token is the one credential.
+fn shows(http: &HttpRequest, token: &str) -> bool {
+    credential(http).is_some_and(|value| {
+        let value = std::str::from_utf8(&value).unwrap_or_default();
+        let (scheme, rest) = value.split_once(' ').unwrap_or_default();
+        scheme.eq_ignore_ascii_case("bearer") && rest.trim_start_matches(' ') == token
+    })
+}
+
 /// Whoever passes has shown what every reading of the path demands.
 fn may_pass(http: &HttpRequest, caller: &Caller) {
-    let shown = credential(http);
-    let bearer = |token: &str| {
-        shown.as_deref().is_some_and(|value| {
-            let value = std::str::from_utf8(value).unwrap_or_default();
-            let (scheme, rest) = value.split_once(' ').unwrap_or_default();
-            scheme.eq_ignore_ascii_case("bearer") && rest.trim_start_matches(' ') == token
-        })
-    };
     let under = |path: &str, prefix: &str| {
         path.strip_prefix(prefix)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -93,7 +105,7 @@ fn may_pass(http: &HttpRequest, caller: &Caller) {
     let is_admin = match caller {
         Caller::Known(identity) => {
             let is_admin = identity.roles.admin();
-            assert!(bearer(if is_admin { ADMIN } else { PLAIN }));
+            assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
             is_admin
         }
         Caller::Anonymous => {

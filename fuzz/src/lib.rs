@@ -43,6 +43,10 @@ pub fn gate() -> Gate {
         policy: Policy::new(vec![
             rule("/public/*", "public"),
             rule("/login", "login"),
+            rule("/logout", "logout"),
+            rule("/refresh", "refresh"),
+            rule("/register", "register"),
+            rule("/password", "password"),
             rule("/files/*", "signed-in"),
             rule("/admin/*", "role:admin"),
         ])
