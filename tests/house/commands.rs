@@ -202,7 +202,7 @@ async fn settings_are_checked_all_at_once() {
         .await
         .ok()
         .stdout;
-    assert!(fine.contains("hold together: 4 rules"), "{fine}");
+    assert!(fine.contains("hold together: 5 rules"), "{fine}");
     let home = Doorward::prepare(|settings| {
         settings
             .toml("[listen]\ngrcp = 'x'\n[jwt]\nlifetime = 'long'\n[[route]]\npath = 'x'\nallow = 'y'\n")

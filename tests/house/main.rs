@@ -41,6 +41,7 @@ mod contract;
 mod core_table;
 mod database;
 mod docs;
+mod endpoints;
 mod golden;
 mod grpc_client;
 mod http_port;

@@ -41,6 +41,7 @@ through!(
     traefik: Traefik: {
         every_row,
         logins_reach_doorward_and_nothing_else_does,
+        a_logout_ends_the_token,
         forged_identity_does_not_arrive,
         forged_questions_change_no_decision,
         addresses_are_the_clients_own,
@@ -291,6 +292,33 @@ async fn every_row(gateway: Gateway) {
     let body = "u".repeat(100_000);
     let reply = send(house.proxy.edge, "POST", "/upload", &headers, body).await;
     assert_eq!(reply.json(), json!({"bytes": 100_000}), "{gateway:?}");
+}
+
+async fn a_logout_ends_the_token(gateway: Gateway) {
+    let house = House::open(gateway).await;
+    let (first, second) = (house.bearer(BOB).await, house.bearer(BOB).await);
+    let profile = async |bearer: &str| {
+        let headers = [("authorization", bearer)];
+        house.send("GET", "/profile", &headers).await.status
+    };
+    let logout = async |target: &str, bearer: &str| {
+        let headers = [("authorization", bearer)];
+        let reply = house.send("POST", target, &headers).await;
+        assert_eq!(
+            (reply.status, reply.text()),
+            (200, "Logged out"),
+            "{gateway:?} {reply:?}"
+        );
+    };
+    logout("/logout", &first).await;
+    assert_eq!(profile(&first).await, house.denied(401), "{gateway:?}");
+    assert_eq!(profile(&second).await, 200, "{gateway:?}");
+    let third = house.bearer(BOB).await;
+    logout("/logout?all", &second).await;
+    assert_eq!(profile(&third).await, house.denied(401), "{gateway:?}");
+    let nothing = house.send("POST", "/logout", &[]).await;
+    assert_eq!(nothing.status, 401, "{gateway:?} {nothing:?}");
+    assert_eq!(house.service.requests(), 1, "{gateway:?}: only the profile");
 }
 
 async fn logins_reach_doorward_and_nothing_else_does(gateway: Gateway) {
