@@ -188,7 +188,8 @@ impl Store {
         match self.ledger.generation(user_id).await {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {
-                tracing::warn!(cause = %fault, "the generation of a user's tokens cannot be read");
+                // That the ledger cannot be read is said once, by whoever reads it every second.
+                tracing::debug!(cause = %fault, "the generation of a user's tokens cannot be read");
                 known.generation(user_id)
             }
         }

@@ -15,10 +15,11 @@ use super::{Concluded, unix_time};
 use crate::{
     domain::{
         account::{Account, Roles, Username},
-        decision::{By, Decision, Denial, Done, Issued, Refusal, Unavailable},
+        decision::{By, Decision, Denial, Done, Issued, Unavailable},
         gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
         password::Scheme,
         request::TokenForm,
+        revocation::Generation,
         session::{RefreshFault, RefreshToken},
         throttle::{Admitted, Suspect, Throttle},
         trust::TrustedProxies,
@@ -99,6 +100,9 @@ impl From<crate::database::Fault> for Refused {
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_SHORT_WAIT: Duration = Duration::from_secs(3);
 
+/// How often a row may change under a login.
+const MOST_CHANGES: usize = 4;
+
 const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 
 impl Errands {
@@ -130,35 +134,10 @@ impl Errands {
         self.look(&suspect).await?;
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (place, attempt, verified) = self
-            .hash(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let verified = gate.settle(&attempt, account);
-                    (attempt, verified)
-                }
-            })
-            .await
-            .map(|(place, (attempt, verified))| (place, attempt, verified))?;
-        let account = match verified {
-            Ok(account) => account,
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
-            }
-        };
-        let issued = self.go_on(&account, |identity, generation| {
-            attempt.grant(identity, generation)
-        });
-        let issued = match issued.await {
-            Ok(issued) => issued,
-            Err(refused) => {
-                self.throttle.taken_back(&admitted);
-                return Err(refused);
-            }
+        let settled = self.settle(place, attempt, account).await;
+        let (account, issued, attempt, place) = match settled {
+            Ok(settled) => settled,
+            Err(refused) => return Err(self.refused(&admitted, refused, cause)),
         };
         self.shares
             .send(self.throttle.succeeded(&admitted), Some(&account.id));
@@ -176,23 +155,62 @@ impl Errands {
         })
     }
 
-    /// Hands out a token for an account whose password was right a moment ago. What ends all tokens of a user changes the
-    /// row with the generation: so the row is read once more behind the generation, and must be as it was.
+    /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
+    async fn settle(
+        self: &Arc<Self>,
+        mut place: OwnedSemaphorePermit,
+        mut attempt: Box<Attempt>,
+        mut account: Option<Account>,
+    ) -> Result<(Account, Issued, Box<Attempt>, OwnedSemaphorePermit), Refused> {
+        for _ in 0..MOST_CHANGES {
+            let row = account.clone();
+            let hashed = self.hash(place, account.as_ref(), move |gate| {
+                let verified = gate.settle(&attempt, row);
+                (attempt, verified)
+            });
+            let verified;
+            (place, (attempt, verified)) = hashed.await?;
+            let seen = verified?;
+            let gone_on = self.go_on(&seen, |account, generation| {
+                attempt.grant(account, generation)
+            });
+            match gone_on.await? {
+                Ok(issued) => return Ok((seen, issued, attempt, place)),
+                Err(changed) => account = changed,
+            }
+        }
+        Err(Denial::Unavailable(Unavailable::Busy).into())
+    }
+
+    /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
+    fn refused(&self, admitted: &Admitted, refused: Refused, cause: Option<UsersFault>) -> Refused {
+        let Denial::InvalidCredentials(_) = &refused.denial else {
+            self.throttle.taken_back(admitted);
+            return refused;
+        };
+        let shares = self.throttle.failed(admitted, now_millis());
+        self.shares.send(shares, refused.denial.subject());
+        Refused { cause, ..refused }
+    }
+
+    /// Hands out a token for an account whose password was right a moment ago, or gives its row where that is another one
+    /// now. What ends all tokens of a user changes the row with the generation: so the row is read once more behind the
+    /// generation, and must be as it was.
     async fn go_on(
         &self,
         account: &Account,
-        grant: impl FnOnce(Account, crate::domain::revocation::Generation) -> Grant,
-    ) -> Result<Issued, Refused> {
+        grant: impl FnOnce(Account, Generation) -> Grant,
+    ) -> Result<Result<Issued, Option<Account>>, Refused> {
         let generation = self.store.generation(&account.id, &self.gate.ended).await;
         let again = self.store.users.find(&account.username).await?;
-        let again = again
-            .filter(|again| again.id == account.id && again.hash.is(&account.hash))
-            .ok_or_else(|| {
-                Denial::InvalidCredentials(Refusal::WrongPassword(account.id.clone()))
-            })?;
-        if again.disabled {
-            return Err(Denial::InvalidCredentials(Refusal::Disabled(again.id)).into());
-        }
+        let again = match again {
+            Some(again)
+                if again.id == account.id && again.hash.is(&account.hash) && !again.disabled =>
+            {
+                again
+            }
+            changed => return Ok(Err(changed)),
+        };
         let issued = self.issue(grant(again, generation))?;
         if let Some((refresh, lifetime)) = &issued.refresh {
             let mut expires = unix_time();
@@ -201,7 +219,7 @@ impl Errands {
                 (self.store.ledger).opening(refresh, &issued.identity, generation, expires);
             self.store.ledger.connections.write(&[opening]).await?;
         }
-        Ok(issued)
+        Ok(Ok(issued))
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
@@ -324,28 +342,18 @@ impl Errands {
         self.look(&suspect).await?;
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (_place, (change, settled)) = self
-            .hash(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let settled = gate.settle_password(&change, account);
-                    (change, settled)
-                }
-            })
-            .await?;
-        let (account, new) = match settled {
+        let row = account.clone();
+        let hashed = self.hash(place, account.as_ref(), move |gate| {
+            let settled = gate.settle_password(&change, row);
+            (change, settled)
+        });
+        let settled = hashed.await.and_then(|(_, (change, settled))| {
+            let (account, new) = settled?;
+            Ok((change, account, new))
+        });
+        let (change, account, new) = match settled {
             Ok(settled) => settled,
-            Err(denial @ Denial::WeakPassword(_)) => {
-                self.throttle.taken_back(&admitted);
-                return Err(denial.into());
-            }
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
-            }
+            Err(denial) => return Err(self.refused(&admitted, denial.into(), cause)),
         };
         self.shares
             .send(self.throttle.succeeded(&admitted), Some(&account.id));
@@ -365,12 +373,14 @@ impl Errands {
             hash: new,
             ..account
         };
-        let issued = self
-            .go_on(&account, |account, generation| {
-                change.grant(account, generation)
-            })
-            .await?;
-        Ok(Decision::Issue(issued).into())
+        let gone_on = self.go_on(&account, |account, generation| {
+            change.grant(account, generation)
+        });
+        match gone_on.await? {
+            Ok(issued) => Ok(Decision::Issue(issued).into()),
+            // The password is changed; whoever changed the row once more decides what comes now.
+            Err(_) => Err(Denial::PasswordChanged(account.id).into()),
+        }
     }
 
     /// Replaces the hash of a login that succeeded, behind its answer.
