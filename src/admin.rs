@@ -6,6 +6,7 @@
     reason = "the results and warnings of commands are for whoever runs them"
 )]
 
+mod keyring;
 mod policy;
 mod throttle;
 mod token;
@@ -16,7 +17,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use comfy_table::{Table, presets::NOTHING};
 
-pub use self::{policy::policy_check, throttle::throttle, token::token_inspect, user::user};
+pub use self::{
+    keyring::keyring, policy::policy_check, throttle::throttle, token::token, user::user,
+};
 use crate::{
     config::Settings,
     database::Database,
@@ -24,7 +27,7 @@ use crate::{
         account::{Account, Roles, Username},
         token::UnixTime,
     },
-    serve,
+    keys, serve,
     store::Store,
     users::UsersFault,
 };
@@ -72,8 +75,7 @@ async fn open(settings: &Settings) -> anyhow::Result<Store> {
 
 /// By when every token that could be issued at `now` is of no use any more.
 fn all_expired(settings: &Settings, now: UnixTime) -> UnixTime {
-    let lasts = settings.terms.lifetime + settings.terms.leeway + settings.terms.leeway;
-    UnixTime(now.0.saturating_add(lasts.as_secs()))
+    UnixTime(now.0.saturating_add(settings.terms.lasts().as_secs()))
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {
@@ -116,8 +118,8 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 /// # Errors
 ///
 /// A secret that must be given and is not.
-pub fn config_check(settings: Settings) -> anyhow::Result<Outcome> {
-    let settings = settings.with_secret()?;
+pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
+    keys::check(settings)?;
     println!(
         "The settings hold together: {} rules, users in {}, checks on {}.",
         settings.policy.rules().len(),

@@ -24,6 +24,7 @@ use crate::{
         request::{Request, RequestFault, RequestLine},
         token::UnixTime,
     },
+    live::{Live, Rules},
     users::UsersFault,
 };
 
@@ -107,22 +108,29 @@ impl Authorizer {
         }
     }
 
-    /// Decides a request. Only an errand is awaited.
-    pub async fn decide(&self, request: &Request<'_>, trace: Trace<'_>) -> Decision {
+    /// The rules that are in force.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.errands.live
+    }
+
+    /// Decides a request by the rules it began with. Only an errand is awaited.
+    pub async fn decide(&self, rules: &Rules, request: &Request<'_>, trace: Trace<'_>) -> Decision {
         let started = Instant::now();
-        let step = self.errands.gate.judge(request, unix_time());
+        let step = rules.gate.judge(request, unix_time());
         self.take(step, trace, started).await
     }
 
     /// Takes what a request asks of an endpoint, by a door that has a route for it.
     pub async fn ask(
         &self,
+        rules: &Rules,
         endpoint: Endpoint,
         request: &Request<'_>,
         trace: Trace<'_>,
     ) -> Decision {
         let started = Instant::now();
-        let step = self.errands.gate.endpoint(endpoint, request, unix_time());
+        let step = rules.gate.endpoint(endpoint, request, unix_time());
         self.take(step, trace, started).await
     }
 
@@ -133,6 +141,7 @@ impl Authorizer {
     /// Why the credential is not one.
     pub fn validate(
         &self,
+        rules: &Rules,
         credential: Credential<'_>,
         trace: Trace<'_>,
     ) -> Result<Vec<u8>, Denial> {
@@ -143,7 +152,7 @@ impl Authorizer {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
             Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
-                self.errands.gate.claims(credential, unix_time())
+                rules.gate.claims(credential, unix_time())
             }
         };
         if let Err(denial) = &claims {

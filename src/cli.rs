@@ -58,6 +58,9 @@ Examples:
     /// Look at tokens.
     #[command(subcommand)]
     Token(Token),
+    /// Make, list and remove keys.
+    #[command(subcommand)]
+    Keys(Keys),
 }
 
 /// What to do with users.
@@ -214,6 +217,70 @@ Examples:
         #[command(flatten)]
         output: Output,
     },
+    /// Hold a compact token against one JWK and nothing else, for suites of test vectors. Status 0: valid; 1: not.
+    #[command(
+        hide = true,
+        after_help = "Example:\n  doorward token verify --jwk key.json --token eyJ0eXAiOiJKV1Qi..."
+    )]
+    Verify {
+        /// File of the key.
+        #[arg(long)]
+        jwk: PathBuf,
+        /// The token.
+        #[arg(long)]
+        token: String,
+    },
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Make the first key of the directory of keys.
+    #[command(after_help = "\
+Examples:
+  doorward keys generate ES256
+  doorward keys generate RS256 --id 2026-november")]
+    Generate {
+        /// HS256, RS256, RS384, RS512, PS256, ES256, ES384 or EdDSA.
+        algorithm: String,
+        /// The name of the key (`kid`); drawn where it is not given.
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Make the next key: published at once, signing later; the one before verifies until its last token has expired.
+    #[command(after_help = "\
+Examples:
+  doorward keys rotate
+  doorward keys rotate --algorithm EdDSA --after 1h")]
+    Rotate {
+        /// The algorithm, where it is to be another one.
+        #[arg(long, value_name = "ALG")]
+        algorithm: Option<String>,
+        /// The name of the key (`kid`); drawn where it is not given.
+        #[arg(long)]
+        id: Option<String>,
+        /// How long it is published before it signs [default: 10m].
+        #[arg(long, value_name = "DURATION")]
+        after: Option<String>,
+    },
+    /// Remove a key whose last token has expired.
+    #[command(after_help = "\
+Examples:
+  doorward keys retire 2026-november
+  doorward keys retire 2026-november --now     # it has leaked: all of its tokens end")]
+    Retire {
+        /// The name of the key.
+        id: String,
+        /// Remove it though tokens of it are good.
+        #[arg(long)]
+        now: bool,
+    },
+    /// List keys with what they do.
+    #[command(after_help = "Examples:\n  doorward keys list\n  doorward keys list --output json")]
+    List(Output),
+    /// Write the public keys as a JWK set, such as for Envoy's `local_jwks`.
+    #[command(after_help = "Example:\n  doorward keys export > jwks.json")]
+    Export,
 }
 
 /// How results look.

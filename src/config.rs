@@ -6,11 +6,13 @@ mod reader;
 mod rules;
 mod tables;
 
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
+};
 
 pub use keys::{KEYS, Key};
-use reader::Reader;
 pub use reader::{Fault, Sources};
+use reader::{Raw, Reader};
 
 use crate::{
     audit::Trail,
@@ -73,8 +75,14 @@ pub struct Settings {
     pub endpoints: Vec<Endpoint>,
     /// Where the audit trail goes.
     pub trail: Trail,
+    /// What was written.
+    values: Values,
     /// The key of tokens.
     pub secret: SecretSource,
+    /// A secret that tokens were signed with before.
+    pub previous_secret: Option<Secret>,
+    /// The directory of keys.
+    pub keys_dir: PathBuf,
     /// What tokens say.
     pub terms: TokenTerms,
     /// Who answers a good login.
@@ -226,6 +234,16 @@ impl Settings {
                 })
             }),
             secret: secret(&mut reader, &database, &data_dir),
+            previous_secret: reader.parse("jwt.previous_secret", None, |text| {
+                Secret::parse(text.as_bytes())
+                    .map(Some)
+                    .map_err(|fault| fault.to_string())
+            }),
+            keys_dir: reader.parse("jwt.keys_dir", data_dir.join("keys"), |text| match text {
+                "" => Err("is empty".into()),
+                _ => Ok(PathBuf::from(text)),
+            }),
+            values: Values(reader.take_values()),
             terms: TokenTerms {
                 issuer: reader.parse("jwt.issuer", "doorward".into(), name),
                 audience: reader.parse("jwt.audience", "doorward".into(), name),
@@ -292,21 +310,23 @@ impl Settings {
         }
     }
 
-    /// The same settings, fit for signing and verifying tokens.
-    ///
-    /// # Errors
-    ///
-    /// A secret that must be given and is not.
-    pub fn with_secret(self) -> Result<Self, Faults> {
-        match self.secret {
-            SecretSource::Given(_) | SecretSource::File(_) => Ok(self),
-            SecretSource::Missing => Err(Faults(vec![Fault {
-                place: "environment: JWT_SECRET".into(),
-                what: format!(
-                    "is not set, and every replica on this database needs the same one; make it with: {MAKE_SECRET}"
-                ),
-            }])),
-        }
+    /// The keys whose values differ and that are read at the start alone.
+    #[must_use]
+    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+        let value = |settings: &Self, name| settings.values.0.get(name).cloned();
+        KEYS.iter()
+            .filter(|key| !key.reloads && value(self, key.name) != value(other, key.name))
+            .map(|key| key.name)
+            .collect()
+    }
+}
+
+/// The values as they were written; never shown.
+pub struct Values(HashMap<&'static str, Raw>);
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Values(..)")
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         },
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
-        trust::{ClientAddress, Hops, TrustedProxies},
+        trust::Hops,
     },
     headers::{Headers, aliases},
     wire::{
@@ -41,14 +41,6 @@ use crate::{
 pub struct Door {
     /// Decides.
     pub authorizer: Authorizer,
-    /// The realm of challenges.
-    pub realm: Realm,
-    /// Which ambiguous paths are judged.
-    pub tolerance: Tolerance,
-    /// Who may ask.
-    pub trusted: TrustedProxies,
-    /// Where the address of a client is read from.
-    pub client_address: ClientAddress,
 }
 
 #[tonic::async_trait]
@@ -70,11 +62,12 @@ impl Authorization for Door {
 impl Door {
     /// Answers one check of a peer.
     pub async fn answer(&self, check: &CheckRequest, peer: Option<IpAddr>) -> CheckResponse {
+        let rules = self.authorizer.live().now();
         let Some(http) = http(check) else {
             let decision = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
-            return encode(&decision, &Extra::default(), &self.realm);
+            return encode(&decision, &Extra::default(), &rules.realm);
         };
-        let (request, extra) = decode(http, self.tolerance);
+        let (request, extra) = decode(http, rules.tolerance);
         let hops = Hops {
             peer: source(check),
             ..extra.hops
@@ -82,17 +75,17 @@ impl Door {
         let trace = Trace {
             request_id: extra.request_id,
             line: line(http),
-            client: self.client_address.of(hops),
+            client: rules.client_address.of(hops),
             ..TRACE
         };
         let decision = match request {
-            _ if !peer.is_some_and(|peer| self.trusted.contains(peer)) => {
+            _ if !peer.is_some_and(|peer| rules.trusted.contains(peer)) => {
                 self.authorizer.deny(Denial::UntrustedPeer, trace)
             }
-            Ok(request) => self.authorizer.decide(&request, trace).await,
+            Ok(request) => self.authorizer.decide(&rules, &request, trace).await,
             Err(fault) => self.authorizer.refuse(fault, trace),
         };
-        encode(&decision, &extra, &self.realm)
+        encode(&decision, &extra, &rules.realm)
     }
 }
 

@@ -19,16 +19,16 @@ use zeroize::Zeroizing;
 
 use self::dialect::Dialect;
 use crate::{
-    authorizer::{Authorizer, Trace},
+    authorizer::{Authorizer, Trace, unix_time},
     domain::{
-        decision::{Answer, Decision, Denial, Realm},
+        decision::{Answer, Decision, Denial},
         fields::{self, BodyFault, MAX_BODY},
-        path::Tolerance,
         policy::Endpoint,
         request::{Answerable, RequestLine},
-        trust::{ClientAddress, Hops, TrustedProxies},
+        trust::Hops,
     },
     headers::Headers,
+    live::Rules,
 };
 
 /// The doors and routes of the HTTP port.
@@ -36,14 +36,6 @@ use crate::{
 pub struct Door {
     /// Decides.
     pub authorizer: Authorizer,
-    /// The realm of challenges.
-    pub realm: Realm,
-    /// Which ambiguous paths are judged.
-    pub tolerance: Tolerance,
-    /// Who may ask at the doors.
-    pub trusted: TrustedProxies,
-    /// Where the address of a client is read from.
-    pub client_address: ClientAddress,
     /// Which endpoints there are.
     pub endpoints: Arc<[Endpoint]>,
     /// Where people log in, for gateways that send them there.
@@ -62,22 +54,26 @@ impl Door {
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
+        let rules = self.authorizer.live().now();
         let path = request.uri().path();
         if let Some(dialect) = Dialect::at(path) {
-            return self.judge(dialect, &request, peer).await;
+            return self.judge(&rules, dialect, &request, peer).await;
         }
-        if path == "/validate" {
-            return self.validate(&request, peer);
+        match path {
+            "/validate" => return self.validate(&rules, &request, peer),
+            "/.well-known/jwks.json" => return jwks(&rules, request.method()),
+            _ => {}
         }
         let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
         match endpoint.filter(|endpoint| self.endpoints.contains(endpoint)) {
-            Some(endpoint) => self.ask(endpoint, request, peer).await,
+            Some(endpoint) => self.ask(&rules, endpoint, request, peer).await,
             None => plain(StatusCode::NOT_FOUND, "Not found"),
         }
     }
 
     async fn judge<B>(
         &self,
+        rules: &Rules,
         dialect: Dialect,
         request: &Request<B>,
         peer: IpAddr,
@@ -87,24 +83,25 @@ impl Door {
         let trace = Trace {
             door: dialect.name(),
             request_id: headers.request_id(b""),
-            client: self.client(&headers, peer),
+            client: client(rules, &headers, peer),
             line: line.unwrap_or_default(),
         };
-        let decision = if self.trusted.contains(peer) {
+        let decision = if rules.trusted.contains(peer) {
             let question = line
-                .and_then(|line| headers.request(line, self.tolerance, b"", Answerable::Verdict));
+                .and_then(|line| headers.request(line, rules.tolerance, b"", Answerable::Verdict));
             match question {
-                Ok(question) => self.authorizer.decide(&question, trace).await,
+                Ok(question) => self.authorizer.decide(rules, &question, trace).await,
                 Err(fault) => self.authorizer.refuse(fault, trace),
             }
         } else {
             self.authorizer.deny(Denial::UntrustedPeer, trace)
         };
-        dialect.encode(&decision, &headers, &self.realm, self.sign_in.as_ref())
+        dialect.encode(&decision, &headers, &rules.realm, self.sign_in.as_ref())
     }
 
     async fn ask<B>(
         &self,
+        rules: &Rules,
         endpoint: Endpoint,
         request: Request<B>,
         peer: IpAddr,
@@ -114,10 +111,10 @@ impl Door {
     {
         let (parts, body) = request.into_parts();
         let headers = read(&parts.headers);
-        let trace = self.trace(endpoint.name(), &parts, &headers, peer);
+        let trace = trace(rules, endpoint.name(), &parts, &headers, peer);
         if parts.method != Method::POST {
             let denial = Denial::EndpointMethod(vec!["POST".into()]);
-            return self.deny(denial, trace);
+            return self.deny(rules, denial, trace);
         }
         // Only its content type is looked at before it is read.
         let has_body = match headers.body(b"?") {
@@ -135,26 +132,31 @@ impl Door {
         let body = if expected {
             match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {
                 Ok(Some(body)) => body,
-                Ok(None) => return self.deny(Denial::Body(BodyFault::TooLong), trace),
+                Ok(None) => return self.deny(rules, Denial::Body(BodyFault::TooLong), trace),
                 Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
             }
         } else {
             Zeroizing::default()
         };
-        match headers.request(trace.line, self.tolerance, &body, Answerable::Anything) {
-            Ok(request) => match self.authorizer.ask(endpoint, &request, trace).await {
+        match headers.request(trace.line, rules.tolerance, &body, Answerable::Anything) {
+            Ok(request) => match self.authorizer.ask(rules, endpoint, &request, trace).await {
                 // Whoever asks this port is answered by it, whatever `login.reply` says to gateways.
                 Decision::Issue(issued) => respond(issued.answer()),
                 Decision::Done(done) => respond(done.answer()),
-                Decision::Deny(denial) => respond(denial.answer(&self.realm)),
+                Decision::Deny(denial) => respond(denial.answer(&rules.realm)),
                 // An endpoint lets nothing pass.
-                Decision::Allow(_) => respond(Denial::Nobody.answer(&self.realm)),
+                Decision::Allow(_) => respond(Denial::Nobody.answer(&rules.realm)),
             },
-            Err(fault) => self.deny(Denial::Malformed(fault), trace),
+            Err(fault) => self.deny(rules, Denial::Malformed(fault), trace),
         }
     }
 
-    fn validate<B>(&self, request: &Request<B>, peer: IpAddr) -> Response<Full<Bytes>> {
+    fn validate<B>(
+        &self,
+        rules: &Rules,
+        request: &Request<B>,
+        peer: IpAddr,
+    ) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::POST | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
             let allow = HeaderValue::from_static("GET, POST");
@@ -165,10 +167,10 @@ impl Door {
         let trace = Trace {
             door: "validate",
             request_id: headers.request_id(b""),
-            client: self.client(&headers, peer),
+            client: client(rules, &headers, peer),
             line: line(request.method(), request.uri(), request.headers()),
         };
-        match self.authorizer.validate(headers.credential(), trace) {
+        match self.authorizer.validate(rules, headers.credential(), trace) {
             Ok(claims) => {
                 let mut response = Response::new(Full::from(claims));
                 let own = response.headers_mut();
@@ -177,43 +179,63 @@ impl Door {
                 own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
                 response
             }
-            Err(denial) => respond(denial.answer_of_validate(&self.realm)),
+            Err(denial) => respond(denial.answer_of_validate(&rules.realm)),
         }
     }
 
-    fn deny(&self, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
-        let answer = denial.answer(&self.realm);
+    fn deny(&self, rules: &Rules, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
+        let answer = denial.answer(&rules.realm);
         // The decision is the denial that went in; it is logged on the way.
         let _ = self.authorizer.deny(denial, trace);
         respond(answer)
     }
+}
 
-    fn trace<'a>(
-        &self,
-        door: &'static str,
-        parts: &'a hyper::http::request::Parts,
-        headers: &Headers<'a>,
-        peer: IpAddr,
-    ) -> Trace<'a> {
-        Trace {
-            door,
-            request_id: headers.request_id(b""),
-            client: self.client(headers, peer),
-            line: line(&parts.method, &parts.uri, &parts.headers),
-        }
+fn trace<'a>(
+    rules: &Rules,
+    door: &'static str,
+    parts: &'a hyper::http::request::Parts,
+    headers: &Headers<'a>,
+    peer: IpAddr,
+) -> Trace<'a> {
+    Trace {
+        door,
+        request_id: headers.request_id(b""),
+        client: client(rules, headers, peer),
+        line: line(&parts.method, &parts.uri, &parts.headers),
     }
+}
 
-    /// Only a gateway of ours is believed where a client is.
-    fn client(&self, headers: &Headers<'_>, peer: IpAddr) -> Option<IpAddr> {
-        let peer = Some(peer);
-        match self.trusted.contains(peer?) {
-            true => self.client_address.of(Hops {
-                peer,
-                ..headers.hops()
-            }),
-            false => peer,
-        }
+/// Only a gateway of ours is believed where a client is.
+fn client(rules: &Rules, headers: &Headers<'_>, peer: IpAddr) -> Option<IpAddr> {
+    match rules.trusted.contains(peer) {
+        true => rules.client_address.of(Hops {
+            peer: Some(peer),
+            ..headers.hops()
+        }),
+        false => Some(peer),
     }
+}
+
+/// How long a verifier may keep the public keys: a staged key is published for longer before it signs.
+const JWKS_AGE: &str = "public, max-age=60";
+
+/// The public keys (RFC 7517, 5), for whoever verifies tokens by themselves.
+fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+        let allow = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(hyper::header::ALLOW, allow);
+        return response;
+    }
+    let mut response = Response::new(Full::from(rules.gate.tokens.keys().jwks(unix_time())));
+    insert(
+        response.headers_mut(),
+        "content-type",
+        "application/jwk-set+json",
+    );
+    insert(response.headers_mut(), "cache-control", JWKS_AGE);
+    response
 }
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");

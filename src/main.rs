@@ -1,6 +1,12 @@
 //! Parse the command line, read the settings, start the log, dispatch, exit.
 
-use std::{collections::BTreeMap, env, fs, path::Path, process::ExitCode};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Parser as _;
@@ -33,28 +39,17 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         set,
         command,
     } = cli;
-    let file = match config {
-        Some(path) => Some(read(&path)?),
-        None => Path::new(DEFAULT_FILE)
-            .exists()
-            .then(|| read(Path::new(DEFAULT_FILE)))
-            .transpose()?,
-    };
-    let settings = Settings::load(Sources {
-        flags: set,
-        environment: environment()?,
-        file,
-        read: &|path| fs::read_to_string(path),
-    })?;
+    let environment = environment()?;
+    let load = move || load(config.as_deref(), &set, &environment);
+    let (settings, _) = load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     match command {
         Command::Serve => {
-            let settings = settings.with_secret()?;
             let started = telemetry::start(settings.log, &settings.trail);
             started.context(TRAIL)?;
-            runtime.block_on(serve::serve(settings))?;
+            runtime.block_on(serve::serve(settings, Box::new(load)))?;
             Ok(Outcome::Yes)
         }
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
@@ -62,14 +57,40 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             telemetry::trail_alone(&settings.trail).context(TRAIL)?;
             runtime.block_on(admin::user(&settings, command))
         }
+        Command::Keys(command) => {
+            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            admin::keyring(&settings, command)
+        }
         Command::Throttle(command) => {
             telemetry::trail_alone(&settings.trail).context(TRAIL)?;
             runtime.block_on(admin::throttle(settings, command))
         }
-        Command::Config(_) => admin::config_check(settings),
+        Command::Config(_) => admin::config_check(&settings),
         Command::Policy(command) => runtime.block_on(admin::policy_check(settings, command)),
-        Command::Token(command) => runtime.block_on(admin::token_inspect(settings, command)),
+        Command::Token(command) => runtime.block_on(admin::token(settings, command)),
     }
+}
+
+/// Reads all settings, and says which files they came from.
+fn load(
+    config: Option<&Path>,
+    set: &[(String, String)],
+    environment: &BTreeMap<String, String>,
+) -> anyhow::Result<(Settings, Vec<PathBuf>)> {
+    let default = Path::new(DEFAULT_FILE);
+    let config = config.or_else(|| default.exists().then_some(default));
+    let file = config.map(read).transpose()?;
+    let files = RefCell::new(Vec::from_iter(config.map(Path::to_owned)));
+    let settings = Settings::load(Sources {
+        flags: set.to_vec(),
+        environment: environment.clone(),
+        file,
+        read: &|path| {
+            files.borrow_mut().push(path.to_owned());
+            fs::read_to_string(path)
+        },
+    })?;
+    Ok((settings, files.into_inner()))
 }
 
 const TRAIL: &str = "audit.to: the file cannot be written";

@@ -1,11 +1,7 @@
 //! The only wiring: files, pool, gate, doors, health, drain.
 
 use std::{
-    fs,
-    io::{ErrorKind, Write as _},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,21 +25,19 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     authorizer::{Authorizer, Errands, Pace},
-    config::{SecretSource, Settings},
-    database::{Connections, Database, Fault, create_private_dir},
+    config::Settings,
+    database::{Connections, Database, Fault},
     domain::{
-        gate::Gate,
-        password::Hasher,
-        policy::Endpoint,
-        revocation::Revocations,
-        throttle::Throttle,
-        token::{Secret, Tokens},
+        password::Hasher, policy::Endpoint, revocation::Revocations, throttle::Throttle,
         trust::TrustedProxies,
     },
     grpc,
     hashing::Hashing,
     http::{self, listener},
+    keys,
     ledger::Ledger,
+    live::Live,
+    reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
     store::Store,
     users::{Users, UsersFault},
@@ -80,38 +74,32 @@ macro_rules! reflection {
 /// # Errors
 ///
 /// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
-pub async fn serve(settings: Settings) -> anyhow::Result<()> {
+pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
+    let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
     prepare(&settings, &store).await?;
-    let secret = secret(&settings.secret)?;
+    let keys = keys::load(&settings)?;
+    let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Arc::new(Revocations::new(settings.refuses_after));
     let (for_account, for_address) = settings.throttle;
-    let throttle = Arc::new(Throttle::new(&secret, for_account, for_address));
+    let throttle = Arc::new(Throttle::new(seal, for_account, for_address));
     let mut follower = Follower::new(store.clone(), Arc::clone(&ended), Arc::clone(&throttle));
     // Before anything is answered: what has ended stays so across a restart.
     follower.read().await;
     let (shares, sharing) = replicas::shares(store.clone());
-    let (sessions, grace) = settings.refresh;
-    let gate = Gate {
-        policy: settings.policy,
-        tokens: Tokens::new(&secret, settings.terms),
+    let lasting = Lasting {
         ended,
-        hasher: Hasher::new()?.allow_plaintext(settings.plaintext),
-        passwords: settings.passwords,
-        sessions,
-        reply: settings.reply,
-        forwards_bearer: settings.forwards_bearer,
-        allows_preflight: settings.allows_preflight,
+        hasher: Arc::new(Hasher::new()?.allow_plaintext(settings.plaintext)),
     };
+    let live = Live::new(lasting.rules(&settings, keys));
     let places = settings.hash_threads.saturating_add(settings.hash_queue);
     let authorizer = Authorizer::new(Errands {
-        gate,
+        live: live.clone(),
         store,
         throttle,
         shares,
-        trusted: settings.trusted.clone(),
-        grace,
-        register_roles: settings.register_roles,
+        grace: settings.refresh.1,
+        register_roles: settings.register_roles.clone(),
         places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
         hashing: Hashing::new(settings.hash_threads, settings.hash_priority)
             .context("login.hash_threads")?,
@@ -119,18 +107,10 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
     });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
-        realm: settings.realm.clone(),
-        tolerance: settings.tolerance,
-        trusted: settings.trusted.clone(),
-        client_address: settings.client_address,
     };
     let http_door = Arc::new(http::Door {
         authorizer,
-        realm: settings.realm,
-        tolerance: settings.tolerance,
-        trusted: settings.trusted.clone(),
-        client_address: settings.client_address,
-        endpoints: settings.endpoints.into(),
+        endpoints: settings.endpoints.clone().into(),
         sign_in: settings
             .sign_in
             .as_deref()
@@ -172,6 +152,8 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         move |request: Request<Incoming>, _| std::future::ready(probe(request.uri().path(), &ready))
     };
     tokio::spawn(follower.follow(settings.poll));
+    let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
+    tokio::spawn(Reloader::new(settings, load, live, lasting).follow());
     let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });
@@ -186,16 +168,12 @@ pub async fn serve(settings: Settings) -> anyhow::Result<()> {
         grpc = %grpc_at,
         http = %http_at,
         ops = %ops_at,
-        database = %settings.database,
-        trusted_proxies = %settings.trusted,
-        client_address = %settings.client_address,
+        %database,
+        trusted_proxies = %trusted,
+        %client_address,
         "serving"
     );
-    say_what_is_next(
-        [grpc_at, http_at, ops_at],
-        &settings.database,
-        &settings.trusted,
-    );
+    say_what_is_next([grpc_at, http_at, ops_at], &database, &trusted);
 
     let ended = tokio::select! {
         ended = doors.join_next() => ended,
@@ -274,47 +252,6 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         Ok(()) => {}
     }
     Ok(())
-}
-
-/// The key of tokens; made once and kept where it was not given.
-///
-/// # Errors
-///
-/// The file cannot be read or made, or holds a weak secret.
-pub fn secret(source: &SecretSource) -> anyhow::Result<Secret> {
-    match source {
-        SecretSource::Given(secret) => Ok(secret.clone()),
-        SecretSource::Missing => anyhow::bail!("JWT_SECRET is not set"),
-        SecretSource::File(path) => {
-            let kept = keep_secret(path)
-                .with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
-            Secret::parse(&kept).with_context(|| format!("the secret in {}", path.display()))
-        }
-    }
-}
-
-fn keep_secret(path: &Path) -> std::io::Result<Vec<u8>> {
-    match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        kept => return kept,
-    }
-    create_private_dir(path.parent().unwrap_or(Path::new("")))?;
-    // Written whole beside it and linked into place: a second process finds all of it or nothing.
-    let draft = path.with_extension(format!("draft-{}", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(Secret::generate().as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        Err(_) | Ok(()) => fs::read(path),
-    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {

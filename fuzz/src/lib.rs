@@ -53,7 +53,7 @@ pub fn gate() -> Gate {
         .unwrap(),
         tokens: tokens(),
         ended: Arc::default(),
-        hasher: Hasher::new().unwrap(),
+        hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
         sessions: None,
         reply: LoginReply::Direct,

@@ -63,7 +63,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
             settings.terms,
         ),
         ended: Arc::new(Revocations::new(None)),
-        hasher: Hasher::new()?,
+        hasher: Arc::new(Hasher::new()?),
         passwords: settings.passwords,
         sessions: None,
         reply: LoginReply::Direct,

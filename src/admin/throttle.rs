@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{Outcome, moment, open, table, username};
@@ -12,8 +12,8 @@ use crate::{
     config::Settings,
     database::Write,
     domain::throttle::{Change, Share, Throttle},
+    keys,
     ledger::{Counted, now_millis},
-    serve,
     store::Store,
 };
 
@@ -23,10 +23,11 @@ use crate::{
 ///
 /// A name or address that cannot be, or what kept the database from answering.
 pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
-    let settings = settings.with_secret()?;
     let store = open(&settings).await?;
     let (for_account, for_address) = settings.throttle;
-    let throttle = Throttle::new(&serve::secret(&settings.secret)?, for_account, for_address);
+    let keys = keys::load(&settings)?;
+    let seal = keys.seal().context("no key has a private half")?.clone();
+    let throttle = Throttle::new(seal, for_account, for_address);
     match command {
         cli::Throttle::List(output) => list(&store, &throttle, output).await,
         cli::Throttle::Clear {

@@ -1,24 +1,30 @@
 //! What a token says, and whether it is accepted.
 
 use std::{
+    fs,
     io::{self, Read as _},
+    path::Path,
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::{Outcome, PATIENCE, spoken};
 use crate::{
     authorizer::unix_time,
-    cli::{self, Format},
+    cli::{self, Format, Output},
     config::{SecretSource, Settings},
     domain::{
         credential::Compact,
+        jws,
+        key::Key,
         revocation::Revocations,
         token::{Statement, Tokens},
     },
+    keys,
     ledger::Mark,
     serve,
 };
@@ -28,11 +34,38 @@ use crate::{
 /// # Errors
 ///
 /// There is no key to verify it with, or standard input cannot be read.
-pub async fn token_inspect(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
-    let cli::Token::Inspect { token, output } = command;
-    let settings = settings.with_secret()?;
+pub async fn token(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
+    match command {
+        cli::Token::Inspect { token, output } => inspect(settings, token, output).await,
+        cli::Token::Verify { jwk, token } => verify(&jwk, &token),
+    }
+}
+
+/// Holds a token against one key and nothing else.
+fn verify(jwk: &Path, token: &str) -> anyhow::Result<Outcome> {
+    let text = fs::read_to_string(jwk).map(Zeroizing::new);
+    let text = text.with_context(|| jwk.display().to_string())?;
+    let key = Key::from_jwk(&text).with_context(|| jwk.display().to_string())?;
+    match jws::verify(token, &key) {
+        Ok(_) => {
+            println!("valid");
+            Ok(Outcome::Yes)
+        }
+        Err(fault) => {
+            println!("invalid: {fault}");
+            Ok(Outcome::No)
+        }
+    }
+}
+
+async fn inspect(
+    settings: Settings,
+    token: Option<String>,
+    output: Output,
+) -> anyhow::Result<Outcome> {
     if let SecretSource::File(path) = &settings.secret
         && !path.exists()
+        && keys::files(&settings.keys_dir)?.is_empty()
     {
         bail!(
             "there is no secret in {} yet; set JWT_SECRET, or run `doorward serve` once",
@@ -44,7 +77,8 @@ pub async fn token_inspect(settings: Settings, command: cli::Token) -> anyhow::R
     if let Err(fault) = ledger.read_endings(Mark::default(), &ended).await {
         eprintln!("warning: whether it was ended by a logout is not known: {fault}");
     }
-    let tokens = Tokens::new(&serve::secret(&settings.secret)?, settings.terms);
+    let keys = keys::load(&settings)?;
+    let tokens = Tokens::of(Arc::new(keys), settings.terms);
     let text = match token {
         Some(token) => Zeroizing::new(token),
         None => {

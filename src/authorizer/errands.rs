@@ -22,10 +22,10 @@ use crate::{
         revocation::Generation,
         session::{RefreshFault, RefreshToken},
         throttle::{Admitted, Suspect, Throttle},
-        trust::TrustedProxies,
     },
     hashing::Hashing,
     ledger::now_millis,
+    live::Live,
     replicas::Shares,
     store::Store,
     users::UsersFault,
@@ -35,15 +35,13 @@ use crate::{
 #[derive(Debug)]
 pub struct Errands {
     /// The rules.
-    pub gate: Gate,
+    pub live: Live,
     /// The tables.
     pub store: Store,
     /// Counts of attempts.
     pub throttle: Arc<Throttle>,
     /// Where failures are told to other replicas.
     pub shares: Shares,
-    /// Gateways, whose addresses are no client's.
-    pub trusted: TrustedProxies,
     /// For how long a refresh token that was used gives the same successor again.
     pub grace: Duration,
     /// Roles of whoever registers.
@@ -108,7 +106,7 @@ const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 impl Errands {
     /// Runs one errand to its end.
     pub async fn run(self: Arc<Self>, errand: Errand, client: Option<IpAddr>) -> Concluded {
-        let client = client.filter(|client| !self.trusted.contains(*client));
+        let client = client.filter(|client| !self.live.now().trusted.contains(*client));
         let concluded = match errand {
             Errand::Login(attempt) => self.login(attempt, client).await,
             Errand::Logout(logout) => self.logout(&logout).await,
@@ -141,7 +139,7 @@ impl Errands {
         };
         self.shares
             .send(self.throttle.succeeded(&admitted), Some(&account.id));
-        let upgrade = (self.gate.hasher.is_outdated(&account.hash)
+        let upgrade = (self.live.now().gate.hasher.is_outdated(&account.hash)
             && self.store.users.takes_hashes())
         .then(|| Upgrade {
             attempt,
@@ -201,7 +199,10 @@ impl Errands {
         account: &Account,
         grant: impl FnOnce(Account, Generation) -> Grant,
     ) -> Result<Result<Issued, Option<Account>>, Refused> {
-        let generation = self.store.generation(&account.id, &self.gate.ended).await;
+        let generation = self
+            .store
+            .generation(&account.id, &self.live.now().gate.ended)
+            .await;
         let again = self.store.users.find(&account.username).await?;
         let again = match again {
             Some(again)
@@ -223,7 +224,7 @@ impl Errands {
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
-        match self.gate.issue(grant, unix_time()) {
+        match self.live.now().gate.issue(grant, unix_time()) {
             Decision::Issue(issued) => Ok(issued),
             Decision::Deny(denial) => Err(denial),
             Decision::Allow(_) | Decision::Done(_) => Err(INTERNAL),
@@ -233,8 +234,8 @@ impl Errands {
     async fn logout(&self, logout: &Logout) -> Result<Concluded, Refused> {
         let presented = &logout.presented;
         let subject = &presented.identity.subject;
-        let ended = &self.gate.ended;
-        let all_expired = self.gate.tokens.all_expired(unix_time());
+        let ended = Arc::clone(&self.live.now().gate.ended);
+        let all_expired = self.live.now().gate.tokens.all_expired(unix_time());
         if logout.everywhere {
             self.store.end_all(subject, all_expired).await?;
             let generation = self.store.ledger.generation(subject).await?;
@@ -258,7 +259,7 @@ impl Errands {
 
     async fn refresh(&self, token: &RefreshToken, form: TokenForm) -> Result<Concluded, Refused> {
         let now = unix_time();
-        let all_expired = self.gate.tokens.all_expired(now);
+        let all_expired = self.live.now().gate.tokens.all_expired(now);
         let rotated = (self.store.ledger)
             .rotate(token, now, self.grace.as_secs(), all_expired)
             .await?;
@@ -266,14 +267,18 @@ impl Errands {
             Ok(session) => session,
             Err(fault) => {
                 if fault == RefreshFault::Reused {
-                    self.gate.ended.end(&token.session_id(), all_expired);
+                    self.live
+                        .now()
+                        .gate
+                        .ended
+                        .end(&token.session_id(), all_expired);
                 }
                 return Err(Denial::InvalidRefresh(fault).into());
             }
         };
         let generation = self
             .store
-            .generation(&session.user_id, &self.gate.ended)
+            .generation(&session.user_id, &self.live.now().gate.ended)
             .await;
         let account = match self.store.users.find(&session.username).await {
             Err(UsersFault::Row(_)) => None,
@@ -357,7 +362,7 @@ impl Errands {
         };
         self.shares
             .send(self.throttle.succeeded(&admitted), Some(&account.id));
-        let all_expired = self.gate.tokens.all_expired(unix_time());
+        let all_expired = self.live.now().gate.tokens.all_expired(unix_time());
         match self
             .store
             .change_password(&account, &new, all_expired)
@@ -368,7 +373,7 @@ impl Errands {
             Err(fault) => return Err(fault.into()),
         }
         let generation = self.store.ledger.generation(&account.id).await?;
-        (self.gate.ended).end_before(&account.id, generation, all_expired);
+        (self.live.now().gate.ended).end_before(&account.id, generation, all_expired);
         let account = Account {
             hash: new,
             ..account
@@ -470,11 +475,11 @@ impl Errands {
         account: Option<&Account>,
         hash: impl FnOnce(&Gate) -> T + Send + 'static,
     ) -> Result<(OwnedSemaphorePermit, T), Denial> {
-        let scheme = account.map(|account| self.gate.hasher.scheme(&account.hash));
+        let scheme = account.map(|account| self.live.now().gate.hasher.scheme(&account.hash));
         let own = Arc::clone(self);
         let hashed = self.hashing.run(move || {
             let started = Instant::now();
-            (started, hash(&own.gate))
+            (started, hash(&own.live.keep().gate))
         });
         let (started, hashed) = hashed.await.ok_or(INTERNAL)?;
         if let Some(until) = self.pace.until(started, scheme) {

@@ -11,6 +11,8 @@ pub struct Key {
     pub default: &'static str,
     /// What it means, with its unit.
     pub meaning: &'static str,
+    /// Whether it is read again while Doorward serves.
+    pub reloads: bool,
 }
 
 impl Key {
@@ -38,6 +40,16 @@ const fn key(
         also,
         default,
         meaning,
+        reloads: false,
+    }
+}
+
+impl Key {
+    const fn reloads(self) -> Self {
+        Self {
+            reloads: true,
+            ..self
+        }
     }
 }
 
@@ -72,13 +84,15 @@ pub const KEYS: &[Key] = &[
         &[],
         "127.0.0.0/8, ::1/128",
         "networks of the gateways that may ask at the gRPC door and at `/auth/…`; must be set where a door listens beyond loopback",
-    ),
+    )
+    .reloads(),
     key(
         "client_address",
         &[],
         "peer",
         "where a client's address is read from: `peer` (whoever is connected to Envoy, or to the HTTP port), `x-envoy-external-address`, or `x-forwarded-for:N` (the N-th from the right)",
-    ),
+    )
+    .reloads(),
     key(
         "database.url",
         &["DATABASE_URL"],
@@ -229,6 +243,20 @@ pub const KEYS: &[Key] = &[
         &["JWT_SECRET"],
         "generated in data_dir",
         "secret of HS256, at least 32 bytes; must be given where the user table is in MySQL or MariaDB",
+    )
+    .reloads(),
+    key(
+        "jwt.previous_secret",
+        &["JWT_SECRET_PREVIOUS"],
+        "none",
+        "a secret that tokens were signed with before; it verifies only",
+    )
+    .reloads(),
+    key(
+        "jwt.keys_dir",
+        &[],
+        "keys in data_dir",
+        "directory of keys (JWK or PEM, one a file) that `doorward keys` looks after, or a mount of them; the one that began last signs, all verify",
     ),
     key("jwt.issuer", &[], "doorward", "claim `iss`"),
     key("jwt.audience", &[], "doorward", "claim `aud`"),
@@ -237,37 +265,43 @@ pub const KEYS: &[Key] = &[
         &[],
         "24h",
         "from issue to expiry, 1min to 366days",
-    ),
+    )
+    .reloads(),
     key(
         "jwt.leeway",
         &[],
         "30s",
         "how far clocks may differ, at most 60s",
-    ),
+    )
+    .reloads(),
     key(
         "login.reply",
         &[],
         "direct",
         "who answers a good login: `direct` (Doorward) or `through` (the gateway's own route, with the token added)",
-    ),
+    )
+    .reloads(),
     key(
         "login.realm",
         &[],
         "doorward",
         "the realm that challenges name",
-    ),
+    )
+    .reloads(),
     key(
         "login.hash_threads",
         &[],
         "one per core",
         "passwords that are hashed at once, each with 19 MiB and a core, 1 to 256",
-    ),
+    )
+    .reloads(),
     key(
         "login.hash_priority",
         &[],
         "idle",
         "`idle`: hashing gives way to everything else that runs, so that no flood of logins delays a check; `normal`: it does not, for a Doorward that shares its control group with busy programs",
-    ),
+    )
+    .reloads(),
     key(
         "login.hash_queue",
         &[],
@@ -315,7 +349,8 @@ pub const KEYS: &[Key] = &[
         &[],
         "30days",
         "from a login to the end of its session",
-    ),
+    )
+    .reloads(),
     key(
         "refresh.grace",
         &[],
@@ -345,19 +380,22 @@ pub const KEYS: &[Key] = &[
         &[],
         "12",
         "characters that make a new password long enough, 8 to 64",
-    ),
+    )
+    .reloads(),
     key(
         "passwords.min_score",
         &[],
         "3",
         "the zxcvbn score that makes a shorter one good enough, 2 to 4",
-    ),
+    )
+    .reloads(),
     key(
         "passwords.blocklist",
         &[],
         "none",
         "file of passwords that are refused, one a line",
-    ),
+    )
+    .reloads(),
     key(
         "http.sign_in",
         &[],
@@ -369,19 +407,22 @@ pub const KEYS: &[Key] = &[
         &[],
         "true",
         "whether the service sees the `Authorization` header of a Bearer request; it never sees Basic",
-    ),
+    )
+    .reloads(),
     key(
         "cors.allow_preflight",
         &[],
         "false",
         "whether CORS preflights pass without a token where the request they announce has a rule",
-    ),
+    )
+    .reloads(),
     key(
         "paths.tolerate",
         &[],
         "none",
         "ambiguous spellings that are judged in both readings instead of refused: `encoded-slash`, `encoded-percent`, `semicolon`, `double-slash`",
-    ),
+    )
+    .reloads(),
     key(
         "audit.to",
         &[],

@@ -135,6 +135,14 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// What was written, for comparing.
+    pub(super) fn take_values(&self) -> HashMap<&'static str, Raw> {
+        let values = self.values.iter();
+        values
+            .map(|(name, value)| (*name, value.raw.clone()))
+            .collect()
+    }
+
     /// The text of the file that a key names, or none where it is not set.
     pub(super) fn file(&mut self, name: &str) -> String {
         let read = self.read;

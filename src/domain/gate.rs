@@ -29,7 +29,7 @@ pub struct Gate {
     /// Which tokens have ended before they expire.
     pub ended: Arc<Revocations>,
     /// Hashes and verifies passwords.
-    pub hasher: Hasher,
+    pub hasher: Arc<Hasher>,
     /// What new passwords must be.
     pub passwords: PasswordRules,
     /// How long sessions last, where refresh tokens are handed out.

@@ -16,7 +16,7 @@ use aws_lc_rs::hmac;
 use ipnet::IpNet;
 use lru::LruCache;
 
-use super::{account::Username, token::Secret};
+use super::account::Username;
 
 /// Milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -188,11 +188,11 @@ pub struct Throttle {
 const MOST: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
 
 impl Throttle {
-    /// Takes the secret that keeps names from being read out of keys, and how many failures cost nothing.
+    /// Takes the key that keeps names from being read out of keys, and how many failures cost nothing.
     #[must_use]
-    pub fn new(secret: &Secret, account: u32, address: u32) -> Self {
+    pub fn new(seal: hmac::Key, account: u32, address: u32) -> Self {
         Self {
-            seal: secret.derived("doorward throttle"),
+            seal,
             account: Curve::account(account),
             address: Curve::address(address),
             counts: Mutex::new(LruCache::new(MOST)),

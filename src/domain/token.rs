@@ -1,10 +1,9 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeOwned, SeqAccess, Visitor},
@@ -14,6 +13,8 @@ use zeroize::Zeroizing;
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
+    jws::{self, Parts},
+    keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
 };
 
@@ -48,6 +49,15 @@ impl Secret {
     pub fn parse(secret: &[u8]) -> Result<Self, SecretFault> {
         let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
         let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+        Self::parse_exactly(secret)
+    }
+
+    /// Takes the bytes of a secret as they are.
+    ///
+    /// # Errors
+    ///
+    /// Why it is weak.
+    pub fn parse_exactly(secret: &[u8]) -> Result<Self, SecretFault> {
         if secret.len() < Self::MIN {
             return Err(SecretFault::Short(secret.len()));
         }
@@ -55,6 +65,10 @@ impl Secret {
             return Err(SecretFault::Guessable);
         }
         Ok(Self(Zeroizing::new(secret.to_owned())))
+    }
+
+    pub(super) fn expose(&self) -> &[u8] {
+        &self.0
     }
 
     /// Draws a new secret of more than 256 random bits, as 128 hexadecimal digits.
@@ -128,13 +142,19 @@ pub struct TokenTerms {
     pub leeway: Duration,
 }
 
-/// Issues and verifies tokens with one key.
+impl TokenTerms {
+    /// For how long a token is good anywhere, clocks that differ included.
+    #[must_use]
+    pub fn lasts(&self) -> Duration {
+        self.lifetime + self.leeway + self.leeway
+    }
+}
+
+/// Issues and verifies tokens.
+#[derive(Debug)]
 pub struct Tokens {
-    encoding: EncodingKey,
-    verifying: hmac::Key,
+    keys: Arc<Keyring>,
     terms: TokenTerms,
-    /// The first part of every token issued here.
-    own_header: Option<String>,
 }
 
 /// A token fresh from issuing; never shown by accident.
@@ -178,7 +198,7 @@ pub enum TokenFault {
     )]
     Header,
     /// Another algorithm than the key's.
-    #[error("its algorithm is not HS256")]
+    #[error("its algorithm is none that is known, or not that of its key")]
     Algorithm,
     /// `typ` is missing or another one.
     #[error("its type is not JWT")]
@@ -186,6 +206,9 @@ pub enum TokenFault {
     /// A `kid` that no key can have.
     #[error("its key id is malformed")]
     KeyId,
+    /// A `kid` that no key has, or none any more.
+    #[error("its key id is that of no key here, or of one whose time is over")]
+    UnknownKey,
     /// The signature does not fit.
     #[error("its signature does not fit the key")]
     Signature,
@@ -225,6 +248,7 @@ impl TokenFault {
             Self::Algorithm => "token-algorithm",
             Self::Type => "token-type",
             Self::KeyId => "token-key-id",
+            Self::UnknownKey => "token-unknown-key",
             Self::Signature => "token-signature",
             Self::Claims => "token-claims",
             Self::Issuer => "token-issuer",
@@ -236,17 +260,6 @@ impl TokenFault {
             Self::Ended => "token-ended",
         }
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct StrictHeader<'a> {
-    #[serde(borrow)]
-    alg: Cow<'a, str>,
-    #[serde(borrow)]
-    typ: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    kid: Option<Cow<'a, str>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -346,16 +359,23 @@ impl Audience<'_> {
 }
 
 impl Tokens {
-    /// Takes the key and the terms.
+    /// Takes one secret and the terms.
     #[must_use]
     pub fn new(secret: &Secret, terms: TokenTerms) -> Self {
-        let header = serde_json::to_vec(&Header::new(Algorithm::HS256));
-        Self {
-            encoding: EncodingKey::from_secret(&secret.0),
-            verifying: hmac::Key::new(hmac::HMAC_SHA256, &secret.0),
-            terms,
-            own_header: header.ok().map(|json| BASE64_URL_SAFE_NO_PAD.encode(json)),
-        }
+        let keys = Keyring::of_secret(secret, terms.lasts());
+        Self::of(Arc::new(keys), terms)
+    }
+
+    /// Takes keys and the terms.
+    #[must_use]
+    pub fn of(keys: Arc<Keyring>, terms: TokenTerms) -> Self {
+        Self { keys, terms }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<Keyring> {
+        &self.keys
     }
 
     /// Makes a token that speaks for somebody from `now` on, of their generation and, with a refresh token, of a session.
@@ -385,9 +405,9 @@ impl Tokens {
             generation: generation.0,
             sid: session.map(Into::into),
         };
-        let header = Header::new(Algorithm::HS256);
-        let compact = jsonwebtoken::encode(&header, &claims, &self.encoding);
-        let compact = compact.map_err(|_| IssueFault)?;
+        let payload = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| IssueFault)?);
+        let key = self.keys.signer(now).ok_or(IssueFault)?;
+        let compact = jws::sign(&payload, key).ok_or(IssueFault)?;
         drop(claims);
         Ok(Token {
             compact: Zeroizing::new(compact),
@@ -407,7 +427,7 @@ impl Tokens {
         now: UnixTime,
         ended: &Revocations,
     ) -> Result<Identity, TokenFault> {
-        let claims = self.genuine(compact)?;
+        let claims = self.genuine(compact, now)?;
         self.check_claims(&parse(&claims)?, now, ended)
     }
 
@@ -422,7 +442,7 @@ impl Tokens {
         now: UnixTime,
         ended: &Revocations,
     ) -> Result<Presented, TokenFault> {
-        let claims = self.genuine(compact)?;
+        let claims = self.genuine(compact, now)?;
         let claims = parse(&claims)?;
         let identity = self.check_claims(&claims, now, ended)?;
         Ok(Presented {
@@ -436,8 +456,7 @@ impl Tokens {
     /// By when every token that is issued at `now` is of no use any more.
     #[must_use]
     pub fn all_expired(&self, now: UnixTime) -> UnixTime {
-        let lasts = self.terms.lifetime + self.terms.leeway + self.terms.leeway;
-        UnixTime(now.0.saturating_add(lasts.as_secs()))
+        UnixTime(now.0.saturating_add(self.terms.lasts().as_secs()))
     }
 
     /// The claims of a token that speaks for somebody at `now`, as JSON.
@@ -451,28 +470,21 @@ impl Tokens {
         now: UnixTime,
         ended: &Revocations,
     ) -> Result<Vec<u8>, TokenFault> {
-        let claims = self.genuine(compact)?;
+        let claims = self.genuine(compact, now)?;
         self.check_claims(&parse(&claims)?, now, ended)?;
         Ok(claims)
     }
 
-    /// What was signed with our key.
-    fn genuine(&self, compact: Compact<'_>) -> Result<Vec<u8>, TokenFault> {
-        let parts = Parts::split(compact.expose()).ok_or(TokenFault::Parts)?;
-        if self.own_header.as_deref() != Some(parts.header) {
-            check_header(parts.header)?;
-        }
-        // The key is prepared once; jsonwebtoken would prepare it for every token.
-        let mut signature = [0; HS256];
-        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(parts.signature, &mut signature);
-        let genuine = length == Ok(HS256)
-            && hmac::verify(&self.verifying, parts.signed.as_bytes(), &signature).is_ok();
-        if !genuine {
-            return Err(TokenFault::Signature);
-        }
-        BASE64_URL_SAFE_NO_PAD
-            .decode(parts.claims)
-            .map_err(|_| TokenFault::Claims)
+    /// What was signed with a key of ours.
+    fn genuine(&self, compact: Compact<'_>, now: UnixTime) -> Result<Vec<u8>, TokenFault> {
+        let parts = Parts::split(compact.expose())?;
+        parts.genuine(&self.keys, now, |header| {
+            let typ = header.typ.as_deref();
+            match typ.is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")) {
+                true => Ok(()),
+                false => Err(TokenFault::Type),
+            }
+        })
     }
 
     fn check_claims(
@@ -535,66 +547,8 @@ impl Tokens {
     }
 }
 
-impl fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens")
-            .field("terms", &self.terms)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The bytes of a signature by HS256.
-const HS256: usize = 32;
-
 fn parse(claims: &[u8]) -> Result<Claims<'_>, TokenFault> {
     serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)
-}
-
-struct Parts<'a> {
-    header: &'a str,
-    claims: &'a str,
-    signature: &'a str,
-    signed: &'a str,
-}
-
-impl<'a> Parts<'a> {
-    fn split(compact: &'a str) -> Option<Self> {
-        let (signed, signature) = compact.rsplit_once('.')?;
-        let (header, claims) = signed.split_once('.')?;
-        let whole = !claims.contains('.')
-            && !header.is_empty()
-            && !claims.is_empty()
-            && !signature.is_empty();
-        whole.then_some(Self {
-            header,
-            claims,
-            signature,
-            signed,
-        })
-    }
-}
-
-fn check_header(header: &str) -> Result<(), TokenFault> {
-    let header = BASE64_URL_SAFE_NO_PAD.decode(header);
-    let header = header.map_err(|_| TokenFault::Header)?;
-    let StrictHeader { alg, typ, kid } =
-        serde_json::from_slice(&header).map_err(|_| TokenFault::Header)?;
-    if alg != "HS256" {
-        return Err(TokenFault::Algorithm);
-    }
-    if !typ.is_some_and(|typ| typ.eq_ignore_ascii_case("JWT")) {
-        return Err(TokenFault::Type);
-    }
-    let possible = |kid: Cow<'_, str>| {
-        (1..=64).contains(&kid.len())
-            && kid
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-    };
-    if !kid.is_none_or(possible) {
-        return Err(TokenFault::KeyId);
-    }
-    Ok(())
 }
 
 /// The header and the claims of a token as it states them, believed or not; for people who look for a mistake.

@@ -9,18 +9,22 @@ use crate::{
     database::{Connections, Database},
     domain::{
         account::{Identity, Roles, Username},
-        decision::LoginReply,
+        decision::{LoginReply, Realm},
         enrolment::PasswordRules,
         gate::Gate,
+        keyring::Keyring,
         password::Hasher,
+        path::Tolerance,
         policy::{Demand, Policy, Rule},
         revocation::Generation,
         throttle::Throttle,
         token::{Secret, TokenTerms, Tokens, UnixTime},
+        trust::{ClientAddress, TrustedProxies},
     },
     grpc,
     hashing::{HashPriority, Hashing},
     ledger::Ledger,
+    live::Live,
     replicas,
     store::Store,
     users::Users,
@@ -100,7 +104,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         .unwrap(),
         tokens,
         ended: Arc::default(),
-        hasher: Hasher::new().unwrap(),
+        hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
@@ -118,11 +122,23 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
     let authorizer = Authorizer::new(Errands {
-        gate,
-        throttle: Arc::new(Throttle::new(&secret, 5, 100)),
+        live: Live::new(Rules {
+            gate,
+            realm: Realm::parse("doorward").unwrap(),
+            tolerance: Tolerance::default(),
+            trusted: TrustedProxies::loopback(),
+            client_address: ClientAddress::Peer,
+        }),
+        throttle: Arc::new(Throttle::new(
+            Keyring::of_secret(&secret, Duration::ZERO)
+                .seal()
+                .unwrap()
+                .clone(),
+            5,
+            100,
+        )),
         shares: replicas::shares(store.clone()).0,
         store,
-        trusted: TrustedProxies::loopback(),
         grace: Duration::ZERO,
         register_roles: Roles::default(),
         places: Arc::new(Semaphore::new(1)),
@@ -130,24 +146,13 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         pace: Pace::default(),
     });
     drop(entered);
-    let realm = Realm::parse("doorward").unwrap();
     Doors {
         http: Door {
             authorizer: authorizer.clone(),
-            realm: realm.clone(),
-            tolerance: Tolerance::default(),
-            trusted: TrustedProxies::loopback(),
-            client_address: ClientAddress::Peer,
             endpoints: vec![Endpoint::Login, Endpoint::Logout].into(),
             sign_in: Some(HeaderValue::from_static("https://login.example/")),
         },
-        grpc: grpc::Door {
-            authorizer,
-            realm,
-            tolerance: Tolerance::default(),
-            trusted: TrustedProxies::loopback(),
-            client_address: ClientAddress::Peer,
-        },
+        grpc: grpc::Door { authorizer },
         runtime,
         plain,
         admin,

@@ -33,7 +33,7 @@ fn gate() -> Gate {
             },
         ),
         ended: Arc::new(Revocations::new(None)),
-        hasher: Hasher::new().unwrap(),
+        hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
         sessions: None,
         reply: LoginReply::Direct,

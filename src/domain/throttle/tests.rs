@@ -1,12 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::token::Secret;
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
 
 fn throttle() -> Throttle {
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    Throttle::new(&secret, 5, 100)
+    Throttle::new(secret.derived("doorward throttle"), 5, 100)
 }
 
 fn suspect(throttle: &Throttle, name: &str, client: &str) -> Suspect {

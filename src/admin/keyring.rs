@@ -1,0 +1,230 @@
+//! Looking after keys.
+
+use std::{fs, time::Duration};
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+
+use super::{Outcome, moment, table};
+use crate::{
+    audit::commanded,
+    authorizer::unix_time,
+    cli::{self, Format},
+    config::{SecretSource, Settings},
+    domain::{
+        key::{Algorithm, Key, KeyId},
+        keyring::{KeyState, Keyring},
+        token::UnixTime,
+    },
+    keys,
+};
+
+/// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and files are
+/// looked at every two seconds.
+const PUBLISHED: Duration = Duration::from_secs(120);
+
+/// Makes, lists and removes keys.
+///
+/// # Errors
+///
+/// A key that cannot be made, read or removed.
+pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcome> {
+    let now = unix_time();
+    match command {
+        cli::Keys::Generate { algorithm, id } => {
+            let algorithm = algorithm_of(&algorithm)?;
+            let at = match keys::read(settings)?.iter().any(Key::can_sign) {
+                true => bail!(
+                    "there are keys in {} already; `doorward keys rotate` makes the next",
+                    settings.keys_dir.display()
+                ),
+                false => now,
+            };
+            // Beside a secret that signs, the new key must be known to every replica and verifier before it does.
+            let at = match has_secret(settings) {
+                true => after(at, PUBLISHED),
+                false => at,
+            };
+            make(settings, algorithm, id, at)?;
+        }
+        cli::Keys::Rotate {
+            algorithm,
+            id,
+            after: wait,
+        } => {
+            let ring = keys::load(settings)?;
+            let signer = ring.signer(now).context("no key signs")?;
+            let algorithm = match algorithm {
+                Some(algorithm) => algorithm_of(&algorithm)?,
+                None => signer.algorithm(),
+            };
+            if let Some(staged) =
+                (ring.keys().iter()).find(|key| ring.state(key, now) == KeyState::Staged)
+            {
+                bail!(
+                    "{} is staged already and signs from {} on",
+                    staged.id().as_str(),
+                    moment(staged.not_before().0)
+                );
+            }
+            let wait = wait.map_or(Ok(Duration::from_secs(600)), |wait| {
+                humantime::parse_duration(&wait)
+                    .with_context(|| format!("--after {wait:?}: write a duration such as 10m"))
+            })?;
+            if wait < PUBLISHED && algorithm != Algorithm::Hs256 {
+                eprintln!(
+                    "warning: verifiers that keep the public keys for up to a minute may meet tokens of a key they do not know; --after 2m is long enough"
+                );
+            }
+            make(settings, algorithm, id, after(now, wait))?;
+        }
+        cli::Keys::Retire { id, now: at_once } => retire(settings, &id, at_once)?,
+        cli::Keys::List(output) => list(&keys::load(settings)?, now, output.output)?,
+        cli::Keys::Export => println!("{}", keys::load(settings)?.jwks(now)),
+    }
+    Ok(Outcome::Yes)
+}
+
+fn has_secret(settings: &Settings) -> bool {
+    match &settings.secret {
+        SecretSource::Given(_) => true,
+        SecretSource::File(path) => path.exists(),
+        SecretSource::Missing => false,
+    }
+}
+
+fn after(now: UnixTime, wait: Duration) -> UnixTime {
+    UnixTime(now.0.saturating_add(wait.as_secs()))
+}
+
+fn algorithm_of(name: &str) -> anyhow::Result<Algorithm> {
+    Algorithm::parse(name).with_context(|| {
+        let known: Vec<_> = Algorithm::ALL.iter().map(|known| known.name()).collect();
+        format!("{name:?} is none of: {}", known.join(", "))
+    })
+}
+
+fn make(
+    settings: &Settings,
+    algorithm: Algorithm,
+    id: Option<String>,
+    at: UnixTime,
+) -> anyhow::Result<()> {
+    // A name that sorts by time.
+    let drawn = || {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        format!(
+            "{}-{}",
+            moment(at.0).replace(':', ""),
+            random.get(..6).unwrap_or_default()
+        )
+    };
+    let id = KeyId::parse(&id.unwrap_or_else(drawn))
+        .context("--id: 1 to 64 letters, digits, \".\", \"_\" and \"-\"")?;
+    let end = if algorithm == Algorithm::Hs256 {
+        "jwk"
+    } else {
+        "pem"
+    };
+    let path = settings.keys_dir.join(format!("{}.{end}", id.as_str()));
+    if path.exists() {
+        bail!("{} is there already", path.display());
+    }
+    let text = Key::generate(&id, algorithm, at)?;
+    keys::keep(&path, &text).with_context(|| path.display().to_string())?;
+    // What cannot be read with the others must not be found out by a replica.
+    if let Err(fault) = keys::load(settings) {
+        fs::remove_file(&path)?;
+        return Err(fault);
+    }
+    commanded("keys-add", None);
+    println!("Made {} ({algorithm}) in {}.", id.as_str(), path.display());
+    println!(
+        "It is published at once, and signs from {} on; what signs now goes on verifying until its last token has expired.",
+        moment(at.0)
+    );
+    Ok(())
+}
+
+fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
+    let now = unix_time();
+    let ring = keys::load(settings)?;
+    let key = (ring.keys().iter()).find(|key| key.id().as_str() == id);
+    let key = key.with_context(|| format!("there is no key {id:?}; see `doorward keys list`"))?;
+    let path = keys::files(&settings.keys_dir)?.into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        fs::read(path)
+            .is_ok_and(|content| Key::read(&name, &content).is_ok_and(|read| read.id() == key.id()))
+    });
+    let path = path.with_context(|| {
+        format!("{id:?} is the secret of the settings; take it out there (jwt.secret, or jwt.previous_secret)")
+    })?;
+    match ring.state(key, now) {
+        KeyState::Expired | KeyState::Verifying(None) => {}
+        KeyState::Staged if at_once => {}
+        KeyState::Signing
+            if ring
+                .keys()
+                .iter()
+                .filter(|other| other.can_sign() && other.not_before() <= now)
+                .count()
+                < 2 =>
+        {
+            bail!(
+                "{id:?} signs, and no other key could; make the next with `doorward keys rotate --after 0s` first"
+            )
+        }
+        KeyState::Signing | KeyState::Verifying(_) | KeyState::Staged if at_once => {}
+        KeyState::Signing => {
+            bail!("{id:?} signs; rotate first, or end all of its tokens with --now")
+        }
+        KeyState::Staged => bail!("{id:?} is staged; --now removes it all the same"),
+        KeyState::Verifying(Some(until)) => bail!(
+            "tokens of {id:?} are good until {}; --now ends them",
+            moment(until.0)
+        ),
+    }
+    fs::remove_file(&path).with_context(|| path.display().to_string())?;
+    commanded("keys-retire", None);
+    println!("Removed {id}; no token of it is accepted any more, here within two seconds.");
+    Ok(())
+}
+
+fn list(ring: &Keyring, now: UnixTime, format: Format) -> anyhow::Result<()> {
+    let rows = ring.keys().iter().map(|key| {
+        let (state, until) = match ring.state(key, now) {
+            KeyState::Staged => ("staged", None),
+            KeyState::Signing => ("signing", None),
+            KeyState::Verifying(until) => ("verifying", until),
+            KeyState::Expired => ("expired", None),
+        };
+        (key, state, until)
+    });
+    if format == Format::Json {
+        let rows: Vec<_> = rows
+            .map(|(key, state, until)| {
+                json!({
+                    "kid": key.id().as_str(), "alg": key.algorithm().name(), "state": state,
+                    "not_before": key.not_before().0, "until": until.map(|until| until.0),
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&rows)?);
+        return Ok(());
+    }
+    let mut table = table(["KID", "ALG", "STATE", "SIGNS FROM", "UNTIL"]);
+    for (key, state, until) in rows {
+        table.add_row([
+            key.id().as_str().to_owned(),
+            key.algorithm().name().to_owned(),
+            state.to_owned(),
+            match key.not_before() {
+                UnixTime(0) => "-".to_owned(),
+                since => moment(since.0),
+            },
+            until.map_or_else(|| "-".to_owned(), |until| moment(until.0)),
+        ]);
+    }
+    println!("{table}");
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Signatures over compact tokens (RFC 7515, 7.1, with the practices of RFC 8725): what was signed, and with which key.
+//! Says nothing of what the payload means.
+
+use std::borrow::Cow;
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde::Deserialize;
+
+use super::{
+    key::{Algorithm, Key, KeyId},
+    keyring::Keyring,
+    token::{TokenFault, UnixTime},
+};
+
+/// The three parts of a compact token.
+pub(super) struct Parts<'a> {
+    header: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    signed: &'a str,
+}
+
+/// The header, of which only these members may be there: what else there is asks for keys, or for a reading, of the
+/// sender's choice (`jwk`, `jku`, `x5u`, `x5c`, `crit`, `b64`, `zip`).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Header<'a> {
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) typ: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    kid: Option<Cow<'a, str>>,
+}
+
+/// The bytes of a signature by the longest key.
+const LONGEST: usize = 1024;
+
+impl<'a> Parts<'a> {
+    pub(super) fn split(compact: &'a str) -> Result<Self, TokenFault> {
+        let (signed, signature) = compact.rsplit_once('.').ok_or(TokenFault::Parts)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenFault::Parts)?;
+        let whole = !payload.contains('.')
+            && !header.is_empty()
+            && !payload.is_empty()
+            && !signature.is_empty();
+        whole
+            .then_some(Self {
+                header,
+                payload,
+                signature,
+                signed,
+            })
+            .ok_or(TokenFault::Parts)
+    }
+
+    /// The payload, if the key of a keyring that the header names has signed it; `accepts` sees a header that is not
+    /// simply that of one of the keys.
+    pub(super) fn genuine(
+        &self,
+        keys: &Keyring,
+        now: UnixTime,
+        accepts: impl FnOnce(&Header<'_>) -> Result<(), TokenFault>,
+    ) -> Result<Vec<u8>, TokenFault> {
+        let (signature, length) = self.signature()?;
+        let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
+        let verifies = |key: &Key| key.verifies(self.signed.as_bytes(), signature);
+        let is_genuine = if let Some(key) = keys.by_header(self.header, now) {
+            verifies(key)
+        } else {
+            let bytes = decode(self.header)?;
+            let header = Header::parse(&bytes)?;
+            let algorithm = Algorithm::parse(&header.alg).ok_or(TokenFault::Algorithm)?;
+            accepts(&header)?;
+            match &header.kid {
+                Some(kid) => {
+                    let id = KeyId::parse(kid).ok_or(TokenFault::KeyId)?;
+                    let key = keys.find(id.as_str(), now).ok_or(TokenFault::UnknownKey)?;
+                    if key.algorithm() != algorithm {
+                        return Err(TokenFault::Algorithm);
+                    }
+                    verifies(key)
+                }
+                // Before keys had names; secrets are few, and cheap to try.
+                None if algorithm == Algorithm::Hs256 => {
+                    let mut secrets = (keys.keys().iter())
+                        .filter(|key| key.algorithm() == algorithm)
+                        .filter_map(|key| keys.find(key.id().as_str(), now))
+                        .peekable();
+                    if secrets.peek().is_none() {
+                        return Err(TokenFault::Algorithm);
+                    }
+                    secrets.any(verifies)
+                }
+                None => return Err(TokenFault::Algorithm),
+            }
+        };
+        match is_genuine {
+            true => BASE64_URL_SAFE_NO_PAD
+                .decode(self.payload)
+                .map_err(|_| TokenFault::Claims),
+            false => Err(TokenFault::Signature),
+        }
+    }
+
+    fn signature(&self) -> Result<([u8; LONGEST], usize), TokenFault> {
+        let mut signature = [0; LONGEST];
+        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(self.signature, &mut signature);
+        Ok((signature, length.map_err(|_| TokenFault::Signature)?))
+    }
+}
+
+impl<'a> Header<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, TokenFault> {
+        serde_json::from_slice(bytes).map_err(|_| TokenFault::Header)
+    }
+}
+
+fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
+    BASE64_URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| TokenFault::Header)
+}
+
+/// The payload of a compact token, if this one key has signed it.
+///
+/// # Errors
+///
+/// Why not.
+pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
+    let parts = Parts::split(compact)?;
+    let (signature, length) = parts.signature()?;
+    let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
+    let bytes = decode(parts.header)?;
+    let header = Header::parse(&bytes)?;
+    if Algorithm::parse(&header.alg) != Some(key.algorithm()) {
+        return Err(TokenFault::Algorithm);
+    }
+    // A key without a name of its own is not asked for by name.
+    if let Some(kid) = &header.kid {
+        let id = KeyId::parse(kid).ok_or(TokenFault::KeyId)?;
+        if *key.id() != id && key.id().as_str() != "-" {
+            return Err(TokenFault::UnknownKey);
+        }
+    }
+    if !key.verifies(parts.signed.as_bytes(), signature) {
+        return Err(TokenFault::Signature);
+    }
+    BASE64_URL_SAFE_NO_PAD
+        .decode(parts.payload)
+        .map_err(|_| TokenFault::Claims)
+}
+
+/// Signs a payload.
+pub(super) fn sign(payload: &[u8], key: &Key) -> Option<String> {
+    let mut compact = format!(
+        "{}.{}",
+        key.header(),
+        BASE64_URL_SAFE_NO_PAD.encode(payload)
+    );
+    let signature = key.sign(compact.as_bytes())?;
+    compact.push('.');
+    BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut compact);
+    Some(compact)
+}

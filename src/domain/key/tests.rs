@@ -1,0 +1,192 @@
+use std::sync::LazyLock;
+
+use jsonwebtoken::{DecodingKey, Validation, jwk::Jwk as ForeignJwk};
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::jws;
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+/// A file of every algorithm; an RSA key takes its time.
+static FILES: LazyLock<Vec<(Algorithm, String)>> = LazyLock::new(|| {
+    let id = KeyId::parse("k-1").unwrap();
+    Algorithm::ALL
+        .into_iter()
+        .map(|algorithm| {
+            let file = Key::generate(&id, algorithm, NOW).unwrap();
+            (algorithm, file.to_string())
+        })
+        .collect()
+});
+
+fn read(file: &str) -> Key {
+    Key::read("another-name.pem", file.as_bytes()).unwrap()
+}
+
+#[test]
+fn generated_keys_read_back_sign_and_verify() {
+    for (algorithm, file) in &*FILES {
+        let key = read(file);
+        assert_eq!(
+            (key.id().as_str(), key.algorithm(), key.not_before()),
+            ("k-1", *algorithm, NOW)
+        );
+        let token = jws::sign(b"{}", &key).unwrap();
+        assert_eq!(jws::verify(&token, &key), Ok(b"{}".to_vec()), "{algorithm}");
+        let other = Key::generate(key.id(), *algorithm, NOW).unwrap();
+        assert!(jws::verify(&token, &read(&other)).is_err(), "{algorithm}");
+        assert!(!format!("{key:?}").contains(&file[file.len() - 40..file.len() - 30]));
+        assert_eq!(key.public().is_some(), *algorithm != Algorithm::Hs256);
+    }
+}
+
+/// Another implementation verifies what is signed here, by the JWK that is published.
+#[test]
+fn published_keys_are_what_others_verify_by() {
+    for (algorithm, file) in &*FILES {
+        let key = read(file);
+        let Some(public) = key.public() else {
+            continue;
+        };
+        let foreign: ForeignJwk = serde_json::from_value(public.clone()).unwrap();
+        let mut validation = Validation::new(algorithm.name().parse().unwrap());
+        validation.required_spec_claims.clear();
+        validation.validate_exp = false;
+        let token = jws::sign(br#"{"sub":"7"}"#, &key).unwrap();
+        let decoding = DecodingKey::from_jwk(&foreign).unwrap();
+        let decoded = jsonwebtoken::decode::<Value>(&token, &decoding, &validation);
+        assert_eq!(decoded.unwrap().claims["sub"], "7", "{algorithm}");
+        // And so does a key of ours that has the public half alone.
+        let published = Key::from_jwk(&public.to_string()).unwrap();
+        assert!(!published.can_sign());
+        assert!(jws::verify(&token, &published).is_ok(), "{algorithm}");
+    }
+}
+
+/// A public key is no secret: used as one, it signs nothing.
+#[test]
+fn a_public_key_is_never_taken_for_a_secret() {
+    for (algorithm, file) in &*FILES {
+        let key = read(file);
+        let Some(public) = key.public() else {
+            continue;
+        };
+        for confused in [
+            public.to_string().into_bytes(),
+            BASE64_URL_SAFE_NO_PAD
+                .decode(public["n"].as_str().or(public["x"].as_str()).unwrap())
+                .unwrap(),
+        ] {
+            let header = format!(
+                r#"{{"alg":"HS256","typ":"JWT","kid":"{}"}}"#,
+                key.id().as_str()
+            );
+            let signed = format!("{}.e30", BASE64_URL_SAFE_NO_PAD.encode(header));
+            let secret = hmac::Key::new(hmac::HMAC_SHA256, &confused);
+            let tag = hmac::sign(&secret, signed.as_bytes());
+            let token = format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag.as_ref()));
+            assert!(jws::verify(&token, &key).is_err(), "{algorithm}");
+        }
+    }
+}
+
+#[test]
+fn weak_and_malformed_keys_say_why() {
+    let short = BASE64_URL_SAFE_NO_PAD.encode([0xc5; 128]);
+    for (jwk, fault) in [
+        ("{".to_owned(), KeyFault::Syntax),
+        ("x".to_owned(), KeyFault::Syntax),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n".to_owned(),
+            KeyFault::Syntax,
+        ),
+        (
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_owned(),
+            KeyFault::Parts,
+        ),
+        (
+            r#"{"kty":"oct","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Secret(SecretFault::Short(5)),
+        ),
+        (
+            format!(
+                r#"{{"kty":"oct","alg":"HS256","k":"{}"}}"#,
+                BASE64_URL_SAFE_NO_PAD.encode([b'a'; 64])
+            ),
+            KeyFault::Secret(SecretFault::Guessable),
+        ),
+        (
+            r#"{"kty":"oct","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Algorithm,
+        ),
+        (
+            r#"{"kty":"oct","alg":"none","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Algorithm,
+        ),
+        (
+            r#"{"kty":"oct","alg":"RS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Rs256),
+        ),
+        (
+            format!(r#"{{"kty":"RSA","alg":"RS256","n":"{short}","e":"AQAB"}}"#),
+            KeyFault::ShortRsa(1024),
+        ),
+        (
+            r#"{"kty":"RSA","alg":"HS256","n":"AQAB","e":"AQAB"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Hs256),
+        ),
+        (
+            r#"{"kty":"EC","crv":"P-256","x":"AQAB","y":"AQAB"}"#.to_owned(),
+            KeyFault::Parts,
+        ),
+        (
+            r#"{"kty":"EC","crv":"P-384","alg":"ES256","x":"AQAB","y":"AQAB"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Es256),
+        ),
+        (
+            r#"{"kty":"OKP","crv":"Ed25519"}"#.to_owned(),
+            KeyFault::Parts,
+        ),
+        (
+            r#"{"kty":"oct","kid":"../x","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Id,
+        ),
+        (
+            r#"{"kty":"oct","kty":"oct","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Syntax,
+        ),
+        (
+            r#"{"kty":"oct","use":"enc","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Hs256),
+        ),
+    ] {
+        assert_eq!(
+            Key::read("k.jwk", jwk.as_bytes()).err(),
+            Some(fault),
+            "{jwk}"
+        );
+    }
+    for (_, file) in &*FILES {
+        let broken = file
+            .replace("alg: ", "alg: X")
+            .replace("\"alg\": \"", "\"alg\": \"X");
+        assert_eq!(
+            Key::read("k", broken.as_bytes()).err(),
+            Some(KeyFault::Algorithm)
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn reading_is_total(bytes: Vec<u8>, file in 0..8_usize, cut in 0..2000_usize, put: u8) {
+        let _ = Key::read("k.pem", &bytes);
+        let whole = &FILES[file].1;
+        let mut broken = whole.clone().into_bytes();
+        let _ = Key::read("k", &broken[..cut.min(broken.len())]);
+        let at = cut % broken.len();
+        broken[at] = put;
+        let _ = Key::read("k", &broken);
+    }
+}
