@@ -128,9 +128,11 @@ impl Users {
     /// Takes connections to where the table is, and how it is to be read where it is not Doorward's own.
     #[must_use]
     pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
+        let engine = connections.engine();
+        let of = |mapping| Statements::of(mapping, engine);
         Self {
             connections,
-            statements: mapping.map_or_else(Statements::own, Statements::of),
+            statements: mapping.map_or_else(Statements::own, of),
             grant: mapping
                 .map(|mapping| mapping.grant.clone())
                 .unwrap_or_default(),
@@ -434,15 +436,13 @@ impl Users {
                 "change passwords; set users.update_password",
             ));
         };
-        Ok(Write::new(
-            sql.clone(),
-            [
-                hash.expose().into(),
-                username.as_str().into(),
-                seen.expose().into(),
-            ],
-        )
-        .needs_a_row())
+        let name = || username.as_str().into();
+        let (hash, seen) = (hash.expose().into(), seen.expose().into());
+        let write = match self.statements.names_twice {
+            true => Write::new(sql.clone(), [hash, name(), seen, name()]),
+            false => Write::new(sql.clone(), [hash, name(), seen]),
+        };
+        Ok(write.needs_a_row())
     }
 
     /// Replaces a user's roles.

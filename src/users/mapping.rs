@@ -1,6 +1,6 @@
 //! Settings -> the statements that ask a user table, Doorward's own or one that was there before.
 
-use crate::domain::account::Roles;
+use crate::{database::Engine, domain::account::Roles};
 
 /// A user table that was there before, as the settings describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,8 +96,10 @@ pub(super) struct Statements {
     pub(super) roles: Option<String>,
     /// Gives one id a row.
     pub(super) inactive: Option<String>,
-    /// New hash, user name, old hash.
+    /// New hash, user name, old hash, and the user name once more where it was made from the columns.
     pub(super) update_password: Option<String>,
+    /// Whether it was.
+    pub(super) names_twice: bool,
     /// User name, hash.
     pub(super) insert: Option<String>,
     /// Gives one hash a row.
@@ -107,7 +109,7 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) fn of(mapping: &Mapping) -> Self {
+    pub(super) fn of(mapping: &Mapping, engine: Engine) -> Self {
         let own = |statement: &Statement, auto: Option<String>| match statement {
             Statement::None => None,
             Statement::Auto => auto,
@@ -119,10 +121,15 @@ impl Statements {
                 let (table, username) = (columns.table.quoted(), columns.username.quoted());
                 let password = columns.password.quoted();
                 let select = columns.select();
+                // A collation may take other names and passwords for these, and then would change their rows too.
+                let [own_name, own_password] =
+                    [&username, &password].map(|column| bytes(column, engine));
+                let given = bytes("?", engine);
                 (
                     format!("{select} WHERE {username} = ? LIMIT 17"),
+                    // The first condition is there for an index.
                     Some(format!(
-                        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {password} = ?"
+                        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {own_password} = {given} AND {own_name} = {given}"
                     )),
                     Some(format!(
                         "INSERT INTO {table} ({username}, {password}) VALUES (?, ?)"
@@ -136,6 +143,7 @@ impl Statements {
             find,
             roles: mapping.roles_query.clone(),
             inactive: mapping.inactive_query.clone(),
+            names_twice: mapping.update_password == Statement::Auto,
             update_password: own(&mapping.update_password, update),
             insert: own(&mapping.insert, insert),
             hashes,
@@ -153,12 +161,21 @@ impl Statements {
                 "UPDATE users SET password_hash = ? WHERE username = ? AND password_hash = ?"
                     .into(),
             ),
+            names_twice: false,
             insert: None,
             hashes: Some("SELECT password_hash FROM users".into()),
             list: Some(
                 "SELECT id, username, roles, NOT disabled AS active, created_at FROM users ORDER BY username".into(),
             ),
         }
+    }
+}
+
+/// Text as the bytes that it has in UTF-8, whatever its column has.
+fn bytes(text: &str, engine: Engine) -> String {
+    match engine {
+        Engine::MySql => format!("CAST(CONVERT({text} USING utf8mb4) AS BINARY)"),
+        Engine::Sqlite => format!("CAST({text} AS BLOB)"),
     }
 }
 
@@ -203,7 +220,7 @@ mod tests {
             }),
             ..Mapping::default()
         };
-        let statements = Statements::of(&mapping);
+        let statements = Statements::of(&mapping, Engine::MySql);
         assert_eq!(
             statements.find,
             "SELECT `email` AS id, `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
