@@ -173,6 +173,8 @@ pub enum Fault {
     Exists,
     /// No row is as a write wants it; nothing was written.
     NoRow,
+    /// The database would have cut a value; nothing was written.
+    Cut,
     /// The embedded database cannot be made or opened.
     File(io::Error),
     /// The tables could not be brought up to date.
@@ -196,6 +198,9 @@ impl fmt::Display for Fault {
             ),
             Self::Exists => f.write_str("there is such a row already"),
             Self::NoRow => f.write_str("there is no such row"),
+            Self::Cut => f.write_str(
+                "a column is too short for what was to be written, and the database would have cut it; a password hash takes 97 characters",
+            ),
             Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
             Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
         }
@@ -341,7 +346,7 @@ impl From<Option<&str>> for Bound {
 pub(crate) struct Write {
     sql: Cow<'static, str>,
     bound: Vec<Bound>,
-    needs_a_row: bool,
+    needs_a_row: Option<fn() -> Fault>,
 }
 
 impl Write {
@@ -353,14 +358,23 @@ impl Write {
         Self {
             sql: sql.into(),
             bound: bound.into(),
-            needs_a_row: false,
+            needs_a_row: None,
         }
     }
 
     /// Without a row that it changes, nothing of what is written with it stands, and [`Fault::NoRow`] is the answer.
     pub(crate) fn needs_a_row(self) -> Self {
         Self {
-            needs_a_row: true,
+            needs_a_row: Some(|| Fault::NoRow),
+            ..self
+        }
+    }
+
+    /// The same, where it finds what was written just before and [`Fault::Cut`] is the answer otherwise: a server that is
+    /// not strict cuts what is too long for its column, and says nothing.
+    pub(crate) fn proves(self) -> Self {
+        Self {
+            needs_a_row: Some(|| Fault::Cut),
             ..self
         }
     }
@@ -475,8 +489,8 @@ impl Connections {
 
 fn return_if_none(write: &Write, rows: u64) -> Result<(), Fault> {
     match (write.needs_a_row, rows) {
-        (true, 0) => Err(Fault::NoRow),
-        (true | false, _) => Ok(()),
+        (Some(fault), 0) => Err(fault()),
+        (Some(_) | None, _) => Ok(()),
     }
 }
 

@@ -35,13 +35,13 @@ impl Store {
     }
 
     /// In two databases, sessions end first: if the rest does not come to be, people log in again and nothing else.
-    async fn write(&self, users: Write, ledger: Vec<Write>) -> Result<(), UsersFault> {
+    async fn write(&self, users: Vec<Write>, ledger: Vec<Write>) -> Result<(), UsersFault> {
         if self.together {
-            let all: Vec<_> = std::iter::once(users).chain(ledger).collect();
+            let all = [users, ledger].concat();
             return Ok(self.users.connections.write(&all).await?);
         }
         self.ledger.connections.write(&ledger).await?;
-        Ok(self.users.connections.write(&[users]).await?)
+        Ok(self.users.connections.write(&users).await?)
     }
 
     fn ending_all(&self, user_id: &str, expires: UnixTime) -> Vec<Write> {
@@ -108,8 +108,8 @@ impl Store {
         seen: &PasswordHash,
         hash: &PasswordHash,
     ) -> Result<(), UsersFault> {
-        let write = self.users.replacing_hash(username, seen, hash)?;
-        Ok(self.users.connections.write(&[write]).await?)
+        let writes = self.users.replacing_hash(username, seen, hash)?;
+        Ok(self.users.connections.write(&writes).await?)
     }
 
     /// Replaces a password, where its hash is still the one that was seen, and ends every token and session of the user.
@@ -123,8 +123,8 @@ impl Store {
         hash: &PasswordHash,
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
-        let write = (self.users).replacing_hash(&account.username, &account.hash, hash)?;
-        self.write(write, self.ending_all(&account.id, expires))
+        let writes = (self.users).replacing_hash(&account.username, &account.hash, hash)?;
+        self.write(writes, self.ending_all(&account.id, expires))
             .await
     }
 
@@ -141,7 +141,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_roles(&account.username, roles, signed(now))?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write(vec![write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -157,7 +157,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_disabled(&account.username, true, signed(now))?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write(vec![write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -178,7 +178,7 @@ impl Store {
     /// [`UsersFault::Unknown`], or what kept the database from doing it.
     pub async fn remove(&self, account: &Account, expires: UnixTime) -> Result<(), UsersFault> {
         let write = self.users.removing(&account.username)?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write(vec![write], self.ending_all(&account.id, expires))
             .await
     }
 

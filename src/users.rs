@@ -95,6 +95,7 @@ impl From<Fault> for UsersFault {
             | Fault::Refused(_)
             | Fault::NoTable(_)
             | Fault::Unprotected
+            | Fault::Cut
             | Fault::File(_)
             | Fault::Migrate(_) => Self::Database(fault),
         }
@@ -430,19 +431,26 @@ impl Users {
         username: &Username,
         seen: &PasswordHash,
         hash: &PasswordHash,
-    ) -> Result<Write, UsersFault> {
+    ) -> Result<Vec<Write>, UsersFault> {
         let Some(sql) = &self.statements.update_password else {
             return Err(UsersFault::NotOurs(
                 "change passwords; set users.update_password",
             ));
         };
         let name = || username.as_str().into();
-        let (hash, seen) = (hash.expose().into(), seen.expose().into());
-        let write = match self.statements.names_twice {
-            true => Write::new(sql.clone(), [hash, name(), seen, name()]),
-            false => Write::new(sql.clone(), [hash, name(), seen]),
+        let write = |seen: &PasswordHash| {
+            let (hash, seen) = (hash.expose().into(), seen.expose().into());
+            match self.statements.names_twice {
+                true => Write::new(sql.clone(), [hash, name(), seen, name()]),
+                false => Write::new(sql.clone(), [hash, name(), seen]),
+            }
         };
-        Ok(write.needs_a_row())
+        let mut writes = vec![write(seen).needs_a_row()];
+        // A column of our own is long enough, and a statement of somebody else's may do more when it runs again.
+        if self.statements.names_twice {
+            writes.push(write(hash).proves());
+        }
+        Ok(writes)
     }
 
     /// Replaces a user's roles.
