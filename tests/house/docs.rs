@@ -11,12 +11,16 @@ use crate::{
 };
 
 fn readme() -> String {
-    fs::read_to_string(repository().join("README.md")).unwrap()
+    text("README.md")
 }
 
-/// The fenced blocks of a language, in their order.
-fn blocks(language: &str) -> Vec<String> {
-    let text = readme();
+fn text(document: &str) -> String {
+    fs::read_to_string(repository().join(document)).unwrap()
+}
+
+/// The fenced blocks of a language in a document, in their order.
+pub fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = text(document);
     let mut found = Vec::new();
     let mut rest = &*text;
     while let Some((_, block)) = rest.split_once(&format!("```{language}\n")) {
@@ -63,7 +67,7 @@ fn the_table_of_settings_is_the_one_in_the_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_of_settings_holds_together() {
-    let blocks = blocks("toml");
+    let blocks = blocks("README.md", "toml");
     assert!(!blocks.is_empty());
     for block in blocks {
         let home = Doorward::prepare(|settings| {
@@ -97,7 +101,12 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// Runs a block as its reader would, with our binary in the path and the ports where things really are.
-fn run(block: &str, dir: &Path, variables: &[(String, String)], ports: &[(&str, u16)]) -> String {
+pub fn run(
+    block: &str,
+    dir: &Path,
+    variables: &[(String, String)],
+    ports: &[(&str, u16)],
+) -> String {
     let mut script = block.replace("cargo run --release -- ", "doorward ");
     for (port, real) in ports {
         assert!(port.len() == 5, "a colon and four digits");
@@ -151,7 +160,7 @@ async fn every_block_of_commands_does_what_it_says() {
         (":9002", front.doorward.http.port()),
     ];
     let mut known = 0;
-    for block in blocks("sh") {
+    for block in blocks("README.md", "sh") {
         known += 1;
         if block.starts_with("make ") {
             // `every_make_target_exists`, the smoke test of the demo, and whoever runs this.
@@ -255,11 +264,13 @@ async fn every_block_of_commands_does_what_it_says() {
 
 #[test]
 fn every_file_the_documents_name_exists() {
-    for document in ["README.md", "ARCHITECTURE.md"] {
-        let text = fs::read_to_string(repository().join(document)).unwrap();
+    for document in ["README.md", "ARCHITECTURE.md", "docs/from-flask.md"] {
+        let text = text(document);
+        let beside = repository().join(document);
+        let beside = beside.parent().unwrap();
         for link in text.split("](").skip(1) {
             let link = link.split(')').next().unwrap();
-            let there = link.starts_with("https://") || repository().join(link).exists();
+            let there = link.starts_with("https://") || beside.join(link).exists();
             assert!(there, "{document} links to {link}");
         }
         for part in text.split('`').skip(1).step_by(2) {

@@ -42,6 +42,7 @@ mod core_table;
 mod database;
 mod docs;
 mod endpoints;
+mod flask;
 mod golden;
 mod grpc_client;
 mod http_port;
