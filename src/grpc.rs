@@ -3,7 +3,7 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by [`respond`], and no answer is a gRPC error.
 
-use std::{net::IpAddr, num::NonZeroI32};
+use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
 use bytes::Bytes;
 
@@ -188,7 +188,7 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckRes
             LoginReply::Direct => respond(Verdict::deny(issued.answer())),
             LoginReply::Through => {
                 let admission = Admission {
-                    caller: Caller::Known(issued.identity.clone()),
+                    caller: Caller::Known(Arc::new(issued.identity.clone())),
                     authorization: Forwarding::Strip,
                 };
                 let mut ok = ok(&admission, extra);

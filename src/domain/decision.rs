@@ -3,7 +3,7 @@
 //! A denial has two voices. [`Denial::answer`] is what the client reads, the same for everything it must not tell
 //! apart; [`Denial::reason`] is what the log says.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{
     account::Identity,
@@ -92,7 +92,7 @@ pub enum Caller {
     /// Nobody that a token speaks for.
     Anonymous,
     /// Somebody that a token speaks for.
-    Known(Identity),
+    Known(Arc<Identity>),
 }
 
 /// What becomes of the `Authorization` header on the way to the service.
@@ -305,7 +305,7 @@ pub enum Denial {
     /// A token that is not good.
     InvalidToken(TokenFault),
     /// A good token of somebody without the role.
-    MissingRole(Identity),
+    MissingRole(Arc<Identity>),
     /// Doorward cannot decide.
     Unavailable(Unavailable),
 }

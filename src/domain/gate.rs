@@ -214,7 +214,7 @@ impl Gate {
         }
     }
 
-    fn verified(&self, compact: Compact<'_>, now: UnixTime) -> Result<Identity, Denial> {
+    fn verified(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, Denial> {
         let verified = self.tokens.verify(compact, now, &self.ended);
         verified.map_err(Denial::InvalidToken)
     }

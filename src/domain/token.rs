@@ -16,6 +16,7 @@ use super::{
     jws::{self, Parts},
     keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
+    verified::{Good, Verified},
 };
 
 /// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519, 2).
@@ -155,6 +156,7 @@ impl TokenTerms {
 pub struct Tokens {
     keys: Arc<Keyring>,
     terms: TokenTerms,
+    verified: Verified,
 }
 
 /// A token fresh from issuing; never shown by accident.
@@ -369,7 +371,11 @@ impl Tokens {
     /// Takes keys and the terms.
     #[must_use]
     pub fn of(keys: Arc<Keyring>, terms: TokenTerms) -> Self {
-        Self { keys, terms }
+        Self {
+            keys,
+            terms,
+            verified: Verified::new(),
+        }
     }
 
     /// The keys.
@@ -426,9 +432,35 @@ impl Tokens {
         compact: Compact<'_>,
         now: UnixTime,
         ended: &Revocations,
-    ) -> Result<Identity, TokenFault> {
+    ) -> Result<Arc<Identity>, TokenFault> {
+        let fingerprint = self.verified.fingerprint(compact.expose());
+        if let Some(known) = self.verified.find(fingerprint) {
+            let (_, good) = &*known;
+            self.check_expiry(good.expires, now)?;
+            if ended.have_ended(good.endings()) {
+                return Err(TokenFault::Ended);
+            }
+            return Ok(Arc::clone(&good.identity));
+        }
         let claims = self.genuine(compact, now)?;
-        self.check_claims(&parse(&claims)?, now, ended)
+        let claims = parse(&claims)?;
+        let identity = Arc::new(self.check_claims(&claims, now, ended)?);
+        let good = Good {
+            identity: Arc::clone(&identity),
+            token: claims.jti.into(),
+            session: claims.sid.map(Into::into),
+            generation: Generation(claims.generation),
+            expires: claims.exp,
+        };
+        self.verified.remember(fingerprint, good, now.0);
+        Ok(identity)
+    }
+
+    fn check_expiry(&self, exp: u64, now: UnixTime) -> Result<(), TokenFault> {
+        match exp.saturating_add(self.terms.leeway.as_secs()) > now.0 {
+            true => Ok(()),
+            false => Err(TokenFault::Expired),
+        }
     }
 
     /// Takes a token apart that speaks for somebody at `now`.
@@ -513,11 +545,8 @@ impl Tokens {
         if !aud.names(&self.terms.audience) {
             return Err(TokenFault::Audience);
         }
-        let leeway = self.terms.leeway.as_secs();
-        if exp.saturating_add(leeway) <= now.0 {
-            return Err(TokenFault::Expired);
-        }
-        let latest = now.0.saturating_add(leeway);
+        self.check_expiry(*exp, now)?;
+        let latest = now.0.saturating_add(self.terms.leeway.as_secs());
         if nbf.is_some_and(|nbf| nbf > latest) {
             return Err(TokenFault::NotYet);
         }

@@ -213,7 +213,7 @@ fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
     ]);
     let (_, extra) = decode(&http, Tolerance::default());
     let ok = ok_response(encode(
-        &allow(Caller::Known(identity()), Forwarding::Keep),
+        &allow(Caller::Known(Arc::new(identity())), Forwarding::Keep),
         &extra,
         &realm(),
     ));
@@ -262,7 +262,7 @@ fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
     http.headers.pop();
     let (_, extra) = decode(&http, Tolerance::default());
     let ok = ok_response(encode(
-        &allow(Caller::Known(identity()), Forwarding::Keep),
+        &allow(Caller::Known(Arc::new(identity())), Forwarding::Keep),
         &extra,
         &realm(),
     ));
@@ -392,7 +392,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         Just(Denial::MalformedToken(CredentialFault::Token)),
         prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])
             .prop_map(Denial::InvalidToken),
-        Just(Denial::MissingRole(identity())),
+        Just(Denial::MissingRole(Arc::new(identity()))),
         prop::sample::select(vec![
             Unavailable::Database,
             Unavailable::DatabaseTimeout,
@@ -405,7 +405,10 @@ fn any_denial() -> impl Strategy<Value = Denial> {
 }
 
 fn any_decision() -> impl Strategy<Value = Decision> {
-    let caller = prop_oneof![Just(Caller::Anonymous), Just(Caller::Known(identity()))];
+    let caller = prop_oneof![
+        Just(Caller::Anonymous),
+        Just(Caller::Known(Arc::new(identity())))
+    ];
     let forwarding = prop_oneof![Just(Forwarding::Keep), Just(Forwarding::Strip)];
     let reply = prop_oneof![Just(LoginReply::Direct), Just(LoginReply::Through)];
     let form = prop_oneof![Just(TokenForm::Plain), Just(TokenForm::Json)];

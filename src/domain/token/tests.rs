@@ -47,7 +47,8 @@ fn sign(header: &str, claims: &str) -> String {
 }
 
 fn verify(token: &str) -> Result<Identity, TokenFault> {
-    tokens().verify(Compact::parse(token).unwrap(), NOW, &Revocations::new(None))
+    let verified = tokens().verify(Compact::parse(token).unwrap(), NOW, &Revocations::new(None));
+    verified.map(Arc::unwrap_or_clone)
 }
 
 fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
@@ -65,7 +66,7 @@ fn an_issued_token_speaks_for_who_logged_in() {
     let compact = Compact::parse(token.expose()).unwrap();
     assert_eq!(
         tokens.verify(compact, NOW, &Revocations::new(None)),
-        Ok(ada())
+        Ok(Arc::new(ada()))
     );
     let key = tokens.keys().signer(NOW).unwrap();
     assert!(token.expose().starts_with(key.header()));
@@ -297,5 +298,108 @@ proptest! {
             prop_assert!(tokens().verify(compact, NOW, &Revocations::new(None)).is_err());
             let _ = Statement::read(compact);
         }
+    }
+}
+
+/// What may happen between two looks at a token.
+#[derive(Clone, Debug)]
+enum Event {
+    Look(usize),
+    Issue(u8),
+    Logout(usize),
+    LogoutAll(u8),
+    Inactive(Option<u8>),
+    Wait(u16),
+    Retire(usize),
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        6 => (0..8_usize).prop_map(Event::Look),
+        2 => (0..3_u8).prop_map(Event::Issue),
+        1 => (0..8_usize).prop_map(Event::Logout),
+        1 => (0..3_u8).prop_map(Event::LogoutAll),
+        1 => prop::option::of(0..3_u8).prop_map(Event::Inactive),
+        1 => any::<u16>().prop_map(Event::Wait),
+        1 => (0..3_usize).prop_map(Event::Retire),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order: who has seen a token before says of it what somebody says who has not.
+    #[test]
+    fn what_was_verified_is_forgotten_at_once(events in prop::collection::vec(any_event(), 1..80)) {
+        const FILES: [&str; 3] = ["a", "b", "c"];
+        let file = |name: &str, since| {
+            let id = crate::domain::key::KeyId::parse(name).unwrap();
+            Key::generate(&id, crate::domain::key::Algorithm::EdDsa, UnixTime(since)).unwrap().to_string()
+        };
+        let files: Vec<_> = FILES.iter().zip(1..).map(|(name, since)| file(name, since)).collect();
+        let terms = tokens().terms;
+        let with = |alive: &[bool]| {
+            let keys = files.iter().zip(alive).filter(|(_, alive)| **alive);
+            let keys = keys.map(|(file, _)| Key::read("k.pem", file.as_bytes()).unwrap());
+            // Each key signs for long, so that retiring one is what ends its tokens.
+            Tokens::of(Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap()), terms.clone())
+        };
+        let mut alive = [true; 3];
+        let mut tokens = with(&alive);
+        let ended = Revocations::new(None);
+        let (mut now, mut issued, mut generation) = (NOW, Vec::new(), 0);
+        for event in events {
+            match event {
+                Event::Issue(user) => {
+                    let identity = Identity { subject: user.to_string(), ..ada() };
+                    if let Ok(token) = tokens.issue(&identity, ended.generation(&identity.subject), None, now) {
+                        issued.push(token);
+                    }
+                }
+                Event::Look(which) => {
+                    let Some(token) = issued.get(which) else { continue };
+                    let compact = Compact::parse(token.expose()).unwrap();
+                    let seen = tokens.verify(compact, now, &ended);
+                    prop_assert_eq!(seen, with(&alive).verify(compact, now, &ended));
+                }
+                Event::Logout(which) => {
+                    if let Some(token) = issued.get(which) {
+                        ended.end(&token.id, UnixTime(u64::MAX));
+                    }
+                }
+                Event::LogoutAll(user) => {
+                    generation += 1;
+                    ended.end_before(&user.to_string(), Generation(generation), UnixTime(u64::MAX));
+                }
+                Event::Inactive(user) => {
+                    let ids = user.map(|user| user.to_string().into());
+                    ended.set_inactive(ids.into_iter().collect());
+                }
+                Event::Wait(seconds) => now.0 += u64::from(seconds) / 16,
+                Event::Retire(which) => {
+                    alive[which] = !alive[which];
+                    tokens = with(&alive);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_memory_of_tokens_is_bounded_and_sound(names in prop::collection::vec("[a-z]{1,3}", 1..200)) {
+        let verified = Verified::new();
+        for name in &names {
+            let of = verified.fingerprint(name);
+            let good = Good {
+                identity: Arc::new(Identity { subject: name.clone(), ..ada() }),
+                token: name.as_str().into(),
+                session: None,
+                generation: Generation(0),
+                expires: NOW.0 + 60,
+            };
+            verified.remember(of, good, NOW.0);
+            let known = verified.find(of).unwrap();
+            prop_assert_eq!(&*known.1.token, name.as_str());
+            let other = verified.fingerprint(&format!("{name}."));
+            prop_assert!(verified.find(other).is_none());
+        }
+        prop_assert!(verified.len() <= names.len());
     }
 }

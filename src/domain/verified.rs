@@ -1,0 +1,130 @@
+//! Tokens that were verified a while ago: so an asymmetric signature is paid for once. Keyed by a keyed hash of the exact
+//! token; whether a token has expired or was ended is asked every time. A memory belongs to the keys it was filled with, and
+//! goes with them.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::{
+    account::Identity,
+    revocation::{Endings, Generation},
+};
+
+/// What a good token says.
+#[derive(Debug)]
+pub(super) struct Good {
+    pub(super) identity: Arc<Identity>,
+    pub(super) token: Box<str>,
+    pub(super) session: Option<Box<str>>,
+    pub(super) generation: Generation,
+    /// `exp`, in seconds.
+    pub(super) expires: u64,
+}
+
+impl Good {
+    pub(super) fn endings(&self) -> Endings<'_> {
+        Endings {
+            subject: &self.identity.subject,
+            token: &self.token,
+            session: self.session.as_deref(),
+            generation: self.generation,
+        }
+    }
+}
+
+/// The exact token, by a hash that nobody can aim at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint(u128);
+
+/// A bounded memory: some hundred bytes for each token, and never more than [`SETS`] times [`WAYS`] of them.
+pub(super) struct Verified {
+    key: (u64, u64),
+    sets: Box<[Set]>,
+}
+
+/// Tokens that share a place. Tags spare the look at those that are others.
+#[derive(Default)]
+struct Set {
+    tags: [AtomicU64; WAYS],
+    entries: [ArcSwapOption<(Fingerprint, Good)>; WAYS],
+}
+
+const SETS: usize = 4096;
+const WAYS: usize = 8;
+
+impl Verified {
+    pub(super) fn new() -> Self {
+        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
+        Self {
+            key: (high, low),
+            sets: (0..SETS).map(|_| Set::default()).collect(),
+        }
+    }
+
+    pub(super) fn fingerprint(&self, token: &str) -> Fingerprint {
+        let (high, low) = self.key;
+        let mut hasher = SipHasher13::new_with_keys(high, low);
+        std::hash::Hasher::write(&mut hasher, token.as_bytes());
+        Fingerprint(hasher.finish128().as_u128())
+    }
+
+    /// What is known of a token; without a lock.
+    pub(super) fn find(&self, of: Fingerprint) -> Option<Arc<(Fingerprint, Good)>> {
+        let set = self.set(of)?;
+        let alike = set.tags.iter().zip(&set.entries);
+        alike
+            .filter(|(tag, _)| tag.load(Ordering::Relaxed) == of.tag())
+            .find_map(|(_, entry)| {
+                let entry = entry.load();
+                let entry = entry.as_ref().filter(|entry| entry.0 == of)?;
+                Some(Arc::clone(entry))
+            })
+    }
+
+    /// Remembers a token, in the place of one that has expired, or of any.
+    pub(super) fn remember(&self, of: Fingerprint, good: Good, now: u64) {
+        let Some(set) = self.set(of) else {
+            return;
+        };
+        let free = set.entries.iter().position(|entry| {
+            let entry = entry.load();
+            entry.as_ref().is_none_or(|entry| entry.1.expires <= now)
+        });
+        // Any: by bits that say nothing of the place.
+        let place = free.unwrap_or((of.tag() >> 32) as usize % WAYS);
+        if let (Some(tag), Some(entry)) = (set.tags.get(place), set.entries.get(place)) {
+            entry.store(Some(Arc::new((of, good))));
+            tag.store(of.tag(), Ordering::Relaxed);
+        }
+    }
+
+    fn set(&self, of: Fingerprint) -> Option<&Set> {
+        self.sets.get((of.0 >> 64) as usize % SETS)
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let entries = self.sets.iter().flat_map(|set| &set.entries);
+        entries.filter(|entry| entry.load().is_some()).count()
+    }
+}
+
+impl Fingerprint {
+    fn tag(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verified(..)")
+    }
+}
