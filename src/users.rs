@@ -278,7 +278,7 @@ impl Users {
         let id = match cell("id") {
             None => username.as_str().to_owned(),
             Some(id) => id
-                .text()
+                .id()
                 .filter(|id| (1..=255).contains(&id.len()))
                 .ok_or(UsersFault::Row("id"))?,
         };
@@ -319,7 +319,7 @@ impl Users {
             let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
             while ids.len() < most && let Some(row) = rows.try_next().await? {
                 let cells = row.cells()?;
-                if let Some(id) = cells.first().and_then(|(_, cell)| cell.text()) {
+                if let Some(id) = cells.first().and_then(|(_, cell)| cell.id()) {
                     ids.push(id);
                 }
             }

@@ -167,9 +167,8 @@ const OWN: &str =
 
 impl Columns {
     fn select(&self) -> String {
-        let id = self.id.as_ref().unwrap_or(&self.username);
         let columns = [
-            (Some(id), "id"),
+            (self.id.as_ref(), "id"),
             (Some(&self.username), "username"),
             (Some(&self.password), "password"),
             (self.roles.as_ref(), "roles"),
@@ -206,7 +205,7 @@ mod tests {
         let statements = Statements::of(&mapping);
         assert_eq!(
             statements.find,
-            "SELECT `email` AS id, `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
+            "SELECT `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
         );
         assert_eq!(
             statements.update_password, None,
