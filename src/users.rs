@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
 pub use self::mapping::{Columns, Mapping, Name, Source, Statement};
 use self::{
     cell::{Cell, Cells as _},
-    mapping::Statements,
+    mapping::{Statements, Update},
 };
 use crate::{
     database::{Connections, Fault, Write, ask},
@@ -129,8 +129,11 @@ impl Users {
     #[must_use]
     pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
         Self {
+            statements: match mapping {
+                None => Statements::own(connections.engine()),
+                Some(mapping) => Statements::of(mapping, connections.engine()),
+            },
             connections,
-            statements: mapping.map_or_else(Statements::own, Statements::of),
             grant: mapping
                 .map(|mapping| mapping.grant.clone())
                 .unwrap_or_default(),
@@ -429,20 +432,18 @@ impl Users {
         seen: &PasswordHash,
         hash: &PasswordHash,
     ) -> Result<Write, UsersFault> {
-        let Some(sql) = &self.statements.update_password else {
-            return Err(UsersFault::NotOurs(
-                "change passwords; set users.update_password",
-            ));
+        let name = || username.as_str().into();
+        let (hash, seen) = (hash.expose().into(), seen.expose().into());
+        let write = match &self.statements.update_password {
+            None => {
+                return Err(UsersFault::NotOurs(
+                    "change passwords; set users.update_password",
+                ));
+            }
+            Some(Update::Exact(sql)) => Write::new(sql.clone(), [hash, name(), name(), seen]),
+            Some(Update::Own(sql)) => Write::new(sql.clone(), [hash, name(), seen]),
         };
-        Ok(Write::new(
-            sql.clone(),
-            [
-                hash.expose().into(),
-                username.as_str().into(),
-                seen.expose().into(),
-            ],
-        )
-        .needs_a_row())
+        Ok(write.needs_a_row())
     }
 
     /// Replaces a user's roles.

@@ -1,6 +1,6 @@
 //! Settings -> the statements that ask a user table, Doorward's own or one that was there before.
 
-use crate::domain::account::Roles;
+use crate::{database::Engine, domain::account::Roles};
 
 /// A user table that was there before, as the settings describe it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -96,8 +96,7 @@ pub(super) struct Statements {
     pub(super) roles: Option<String>,
     /// Gives one id a row.
     pub(super) inactive: Option<String>,
-    /// New hash, user name, old hash.
-    pub(super) update_password: Option<String>,
+    pub(super) update_password: Option<Update>,
     /// User name, hash.
     pub(super) insert: Option<String>,
     /// Gives one hash a row.
@@ -106,13 +105,42 @@ pub(super) struct Statements {
     pub(super) list: Option<String>,
 }
 
+/// A statement that replaces a hash.
+#[derive(Clone, Debug)]
+pub(super) enum Update {
+    /// New hash, user name, user name, old hash: of rows that an index finds by the name, the one that it is byte for byte.
+    Exact(String),
+    /// New hash, user name, old hash.
+    Own(String),
+}
+
+/// A comparison byte for byte: where a collation folds names or passwords, two rows could be taken for one.
+fn exactly(engine: Engine, name: &str) -> String {
+    match engine {
+        Engine::MySql => format!(
+            "CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
+        ),
+        Engine::Sqlite => format!("{name} COLLATE BINARY = ?"),
+    }
+}
+
+fn update(engine: Engine, table: &str, username: &str, password: &str) -> Update {
+    Update::Exact(format!(
+        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {} AND {}",
+        exactly(engine, username),
+        exactly(engine, password)
+    ))
+}
+
 impl Statements {
-    pub(super) fn of(mapping: &Mapping) -> Self {
-        let own = |statement: &Statement, auto: Option<String>| match statement {
-            Statement::None => None,
-            Statement::Auto => auto,
-            Statement::Own(sql) => Some(sql.clone()),
-        };
+    pub(super) fn of(mapping: &Mapping, engine: Engine) -> Self {
+        fn own<T>(statement: &Statement, auto: Option<T>, own: impl Fn(String) -> T) -> Option<T> {
+            match statement {
+                Statement::None => None,
+                Statement::Auto => auto,
+                Statement::Own(sql) => Some(own(sql.clone())),
+            }
+        }
         let (find, update, insert, hashes, list) = match &mapping.source {
             Source::Query(query) => (query.clone(), None, None, None, None),
             Source::Table(columns) => {
@@ -121,9 +149,7 @@ impl Statements {
                 let select = columns.select();
                 (
                     format!("{select} WHERE {username} = ? LIMIT 17"),
-                    Some(format!(
-                        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {password} = ?"
-                    )),
+                    Some(self::update(engine, &table, &username, &password)),
                     Some(format!(
                         "INSERT INTO {table} ({username}, {password}) VALUES (?, ?)"
                     )),
@@ -136,23 +162,20 @@ impl Statements {
             find,
             roles: mapping.roles_query.clone(),
             inactive: mapping.inactive_query.clone(),
-            update_password: own(&mapping.update_password, update),
-            insert: own(&mapping.insert, insert),
+            update_password: own(&mapping.update_password, update, Update::Own),
+            insert: own(&mapping.insert, insert, |sql| sql),
             hashes,
             list,
         }
     }
 
     /// Those of the table that `doorward migrate` makes.
-    pub(super) fn own() -> Self {
+    pub(super) fn own(engine: Engine) -> Self {
         Self {
             find: format!("{OWN} WHERE username = ? LIMIT 17"),
             roles: None,
             inactive: None,
-            update_password: Some(
-                "UPDATE users SET password_hash = ? WHERE username = ? AND password_hash = ?"
-                    .into(),
-            ),
+            update_password: Some(update(engine, "users", "username", "password_hash")),
             insert: None,
             hashes: Some("SELECT password_hash FROM users".into()),
             list: Some(
@@ -202,13 +225,13 @@ mod tests {
             }),
             ..Mapping::default()
         };
-        let statements = Statements::of(&mapping);
+        let statements = Statements::of(&mapping, Engine::MySql);
         assert_eq!(
             statements.find,
             "SELECT `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
         );
-        assert_eq!(
-            statements.update_password, None,
+        assert!(
+            statements.update_password.is_none(),
             "only where it is asked for"
         );
     }
