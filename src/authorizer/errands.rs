@@ -19,6 +19,7 @@ use crate::{
         gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
         password::Scheme,
         request::TokenForm,
+        revocation::Generation,
         session::{RefreshFault, RefreshToken},
         throttle::{Admitted, Suspect, Throttle},
         trust::TrustedProxies,
@@ -127,36 +128,41 @@ impl Errands {
         let username = attempt.login.username.clone();
         let suspect = self.throttle.suspect(&username, client);
         self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
+        let (mut row, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (place, attempt, verified) = self
-            .hashing(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let verified = gate.settle(&attempt, account);
-                    (attempt, verified)
+        let (mut place, mut attempt) = (place, attempt);
+        let (account, issued) = loop {
+            let verified;
+            (place, (attempt, verified)) = self
+                .hashing(place, row.as_ref(), {
+                    let row = row.clone();
+                    move |gate| {
+                        let verified = gate.settle(&attempt, row);
+                        (attempt, verified)
+                    }
+                })
+                .await?;
+            let account = match verified {
+                Ok(account) => account,
+                Err(denial) => {
+                    self.shares.send(
+                        self.throttle.failed(&admitted, now_millis()),
+                        denial.subject(),
+                    );
+                    return Err(Refused { denial, cause });
                 }
-            })
-            .await
-            .map(|(place, (attempt, verified))| (place, attempt, verified))?;
-        let account = match verified {
-            Ok(account) => account,
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
-            }
-        };
-        let issued = self.go_on(&account, |identity, generation| {
-            attempt.grant(identity, generation)
-        });
-        let issued = match issued.await {
-            Ok(issued) => issued,
-            Err(refused) => {
-                self.throttle.taken_back(&admitted);
-                return Err(refused);
+            };
+            let issued = self.go_on(&account, |identity, generation| {
+                attempt.grant(identity, generation)
+            });
+            match issued.await {
+                Ok(Ok(issued)) => break (account, issued),
+                // Another login has had the hash replaced, or somebody has changed the password.
+                Ok(Err(changed)) => row = changed,
+                Err(refused) => {
+                    self.throttle.taken_back(&admitted);
+                    return Err(refused);
+                }
             }
         };
         self.shares
@@ -176,19 +182,19 @@ impl Errands {
     }
 
     /// Hands out a token for an account whose password was right a moment ago. What ends all tokens of a user changes the
-    /// row with the generation: so the row is read once more behind the generation, and must be as it was.
+    /// row with the generation: so the row is read once more behind the generation, and must be as it was. Where it is not,
+    /// there is no token, and the row as it is now.
     async fn go_on(
         &self,
         account: &Account,
-        grant: impl FnOnce(Account, crate::domain::revocation::Generation) -> Grant,
-    ) -> Result<Issued, Refused> {
+        grant: impl FnOnce(Account, Generation) -> Grant,
+    ) -> Result<Result<Issued, Option<Account>>, Refused> {
         let generation = self.store.generation(&account.id, &self.gate.ended).await;
         let again = self.store.users.find(&account.username).await?;
-        let again = again
-            .filter(|again| again.id == account.id && again.hash.is(&account.hash))
-            .ok_or_else(|| {
-                Denial::InvalidCredentials(Refusal::WrongPassword(account.id.clone()))
-            })?;
+        let again = match again {
+            Some(again) if again.id == account.id && again.hash.is(&account.hash) => again,
+            changed => return Ok(Err(changed)),
+        };
         if again.disabled {
             return Err(Denial::InvalidCredentials(Refusal::Disabled(again.id)).into());
         }
@@ -200,7 +206,7 @@ impl Errands {
                 (self.store.ledger).opening(refresh, &issued.identity, generation, expires);
             self.store.ledger.connections.write(&[opening]).await?;
         }
-        Ok(issued)
+        Ok(Ok(issued))
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
@@ -321,43 +327,56 @@ impl Errands {
         let username = change.identity.username.clone();
         let suspect = self.throttle.suspect(&username, client);
         self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
+        let (mut row, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (_place, (change, settled)) = self
-            .hashing(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let settled = gate.settle_password(&change, account);
-                    (change, settled)
+        let (mut place, mut change) = (place, change);
+        let mut was_right = None;
+        let all_expired = self.gate.tokens.all_expired(unix_time());
+        let (account, new) = loop {
+            let settled;
+            (place, (change, settled)) = self
+                .hashing(place, row.as_ref(), {
+                    let row = row.clone();
+                    move |gate| {
+                        let settled = gate.settle_password(&change, row);
+                        (change, settled)
+                    }
+                })
+                .await?;
+            let (account, new) = match (settled, was_right.take()) {
+                (Ok(settled), None) => {
+                    self.shares
+                        .send(self.throttle.succeeded(&admitted), Some(&settled.0.id));
+                    settled
                 }
-            })
-            .await?;
-        let (account, new) = match settled {
-            Ok(settled) => settled,
-            Err(denial @ Denial::WeakPassword(_)) => {
-                self.throttle.taken_back(&admitted);
-                return Err(denial.into());
-            }
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
+                (Ok(settled), Some(_)) => settled,
+                (Err(_), Some(id)) => return Err(Denial::PasswordChanged(id).into()),
+                (Err(denial @ Denial::WeakPassword(_)), None) => {
+                    self.throttle.taken_back(&admitted);
+                    return Err(denial.into());
+                }
+                (Err(denial), None) => {
+                    self.shares.send(
+                        self.throttle.failed(&admitted, now_millis()),
+                        denial.subject(),
+                    );
+                    return Err(Refused { denial, cause });
+                }
+            };
+            match self
+                .store
+                .change_password(&account, &new, all_expired)
+                .await
+            {
+                Ok(()) => break (account, new),
+                // A login has had the hash replaced, or somebody has changed the password.
+                Err(UsersFault::Unknown) => {
+                    row = self.users_row(&username).await?.0;
+                    was_right = Some(account.id);
+                }
+                Err(fault) => return Err(fault.into()),
             }
         };
-        self.shares
-            .send(self.throttle.succeeded(&admitted), Some(&account.id));
-        let all_expired = self.gate.tokens.all_expired(unix_time());
-        match self
-            .store
-            .change_password(&account, &new, all_expired)
-            .await
-        {
-            Ok(()) => {}
-            Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(account.id).into()),
-            Err(fault) => return Err(fault.into()),
-        }
         let generation = self.store.ledger.generation(&account.id).await?;
         (self.gate.ended).end_before(&account.id, generation, all_expired);
         let account = Account {
@@ -368,7 +387,8 @@ impl Errands {
             .go_on(&account, |account, generation| {
                 change.grant(account, generation)
             })
-            .await?;
+            .await?
+            .map_err(|_| Denial::PasswordChanged(account.id.clone()))?;
         Ok(Decision::Issue(issued).into())
     }
 
