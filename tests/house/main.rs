@@ -51,6 +51,7 @@ macro_rules! on_each_server {
 
 mod front;
 
+mod accounts;
 mod borders;
 mod commands;
 mod contract;
