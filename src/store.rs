@@ -93,6 +93,12 @@ impl Store {
         roles: &Roles,
         now: UnixTime,
     ) -> Result<(), UsersFault> {
+        // A table of somebody else may let a name be there twice, and then neither of the two could log in.
+        match self.users.find(username).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(UsersFault::Row(_)) => return Err(UsersFault::Exists),
+            Err(fault) => return Err(fault),
+        }
         let write = self.users.adding(username, hash, roles, signed(now))?;
         Ok(self.users.connections.write(&[write]).await?)
     }
