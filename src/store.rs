@@ -35,13 +35,18 @@ impl Store {
     }
 
     /// In two databases, sessions end first: if the rest does not come to be, people log in again and nothing else.
-    async fn write(&self, users: Write, ledger: Vec<Write>) -> Result<(), UsersFault> {
+    async fn write(
+        &self,
+        users: impl IntoIterator<Item = Write>,
+        ledger: Vec<Write>,
+    ) -> Result<(), UsersFault> {
+        let users: Vec<_> = users.into_iter().collect();
         if self.together {
-            let all: Vec<_> = std::iter::once(users).chain(ledger).collect();
+            let all: Vec<_> = users.into_iter().chain(ledger).collect();
             return Ok(self.users.connections.write(&all).await?);
         }
         self.ledger.connections.write(&ledger).await?;
-        Ok(self.users.connections.write(&[users]).await?)
+        Ok(self.users.connections.write(&users).await?)
     }
 
     fn ending_all(&self, user_id: &str, expires: UnixTime) -> Vec<Write> {
@@ -114,8 +119,8 @@ impl Store {
         seen: &PasswordHash,
         hash: &PasswordHash,
     ) -> Result<(), UsersFault> {
-        let write = self.users.replacing_hash(username, seen, hash)?;
-        Ok(self.users.connections.write(&[write]).await?)
+        let writes = self.users.replacing_hash(username, seen, hash)?;
+        Ok(self.users.connections.write(&writes).await?)
     }
 
     /// Replaces a password, where its hash is still the one that was seen, and ends every token and session of the user.
@@ -129,8 +134,8 @@ impl Store {
         hash: &PasswordHash,
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
-        let write = (self.users).replacing_hash(&account.username, &account.hash, hash)?;
-        self.write(write, self.ending_all(&account.id, expires))
+        let writes = (self.users).replacing_hash(&account.username, &account.hash, hash)?;
+        self.write(writes, self.ending_all(&account.id, expires))
             .await
     }
 
@@ -147,7 +152,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_roles(&account.username, roles, signed(now))?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -163,7 +168,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_disabled(&account.username, true, signed(now))?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -184,7 +189,7 @@ impl Store {
     /// [`UsersFault::Unknown`], or what kept the database from doing it.
     pub async fn remove(&self, account: &Account, expires: UnixTime) -> Result<(), UsersFault> {
         let write = self.users.removing(&account.username)?;
-        self.write(write, self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 

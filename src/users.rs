@@ -95,6 +95,7 @@ impl From<Fault> for UsersFault {
             | Fault::Refused(_)
             | Fault::NoTable(_)
             | Fault::Unprotected
+            | Fault::Altered
             | Fault::File(_)
             | Fault::Migrate(_) => Self::Database(fault),
         }
@@ -425,25 +426,31 @@ impl Users {
         ))
     }
 
-    /// Replaces a hash where it is still the one that was seen.
+    /// Replaces a hash where it is still the one that was seen, and by the same statement sees that it is kept whole:
+    /// without its strict mode, MySQL cuts off what is too long for a column.
     pub(crate) fn replacing_hash(
         &self,
         username: &Username,
         seen: &PasswordHash,
         hash: &PasswordHash,
-    ) -> Result<Write, UsersFault> {
-        let name = || username.as_str().into();
-        let (hash, seen) = (hash.expose().into(), seen.expose().into());
-        let write = match &self.statements.update_password {
-            None => {
-                return Err(UsersFault::NotOurs(
-                    "change passwords; set users.update_password",
-                ));
-            }
-            Some(Update::Exact(sql)) => Write::new(sql.clone(), [hash, name(), name(), seen]),
-            Some(Update::Own(sql)) => Write::new(sql.clone(), [hash, name(), seen]),
+    ) -> Result<[Write; 2], UsersFault> {
+        let Some(update) = &self.statements.update_password else {
+            return Err(UsersFault::NotOurs(
+                "change passwords; set users.update_password",
+            ));
         };
-        Ok(write.needs_a_row())
+        let name = || username.as_str().into();
+        let replacing = |seen: &PasswordHash| {
+            let (hash, seen) = (hash.expose().into(), seen.expose().into());
+            match update {
+                Update::Exact(sql) => Write::new(sql.clone(), [hash, name(), name(), seen]),
+                Update::Own(sql) => Write::new(sql.clone(), [hash, name(), seen]),
+            }
+        };
+        Ok([
+            replacing(seen).needs_a_row(),
+            replacing(hash).needs_to_be_kept(),
+        ])
     }
 
     /// Replaces a user's roles.

@@ -99,6 +99,9 @@ impl From<crate::database::Fault> for Refused {
 const SHORT_WAIT: Duration = Duration::from_millis(20);
 const LONGEST_SHORT_WAIT: Duration = Duration::from_secs(3);
 
+/// How often a row is looked at that changes meanwhile.
+const MOST_LOOKS: u32 = 3;
+
 const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 
 impl Errands {
@@ -131,7 +134,9 @@ impl Errands {
         let (mut row, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
         let (mut place, mut attempt) = (place, attempt);
+        let mut looks = 0;
         let (account, issued) = loop {
+            looks += 1;
             let verified;
             (place, (attempt, verified)) = self
                 .hashing(place, row.as_ref(), {
@@ -158,10 +163,11 @@ impl Errands {
             match issued.await {
                 Ok(Ok(issued)) => break (account, issued),
                 // Another login has had the hash replaced, or somebody has changed the password.
-                Ok(Err(changed)) => row = changed,
-                Err(refused) => {
+                Ok(Err(changed)) if looks < MOST_LOOKS => row = changed,
+                refused => {
                     self.throttle.taken_back(&admitted);
-                    return Err(refused);
+                    let changed = Denial::InvalidCredentials(Refusal::WrongPassword(account.id));
+                    return Err(refused.err().unwrap_or_else(|| changed.into()));
                 }
             }
         };
@@ -331,8 +337,10 @@ impl Errands {
         let admitted = self.admit(&suspect).await?;
         let (mut place, mut change) = (place, change);
         let mut was_right = None;
+        let mut looks = 0;
         let all_expired = self.gate.tokens.all_expired(unix_time());
         let (account, new) = loop {
+            looks += 1;
             let settled;
             (place, (change, settled)) = self
                 .hashing(place, row.as_ref(), {
@@ -370,10 +378,11 @@ impl Errands {
             {
                 Ok(()) => break (account, new),
                 // A login has had the hash replaced, or somebody has changed the password.
-                Err(UsersFault::Unknown) => {
+                Err(UsersFault::Unknown) if looks < MOST_LOOKS => {
                     row = self.users_row(&username).await?.0;
                     was_right = Some(account.id);
                 }
+                Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(account.id).into()),
                 Err(fault) => return Err(fault.into()),
             }
         };
