@@ -178,7 +178,7 @@ impl Users {
         }
     }
 
-    /// Asks for somebody who does not exist, in every statement that reads.
+    /// Asks for somebody who does not exist, and has the database look at every other statement that the settings ask for.
     ///
     /// # Errors
     ///
@@ -196,7 +196,21 @@ impl Users {
         if let Some(nobody) = Username::parse(&nobody) {
             self.find(&nobody).await?;
         }
-        let others = [&self.statements.roles, &self.statements.inactive];
+        let Statements {
+            roles,
+            inactive,
+            update_password,
+            insert,
+            ..
+        } = &self.statements;
+        let update = update_password.as_ref().map(Update::sql);
+        let others = [
+            roles.as_ref(),
+            inactive.as_ref(),
+            // Doorward's own table may be one that a replica can only read.
+            update.filter(|_| !self.is_own),
+            insert.as_ref(),
+        ];
         for sql in others.into_iter().flatten() {
             self.columns(sql).await?;
         }

@@ -114,6 +114,14 @@ pub(super) enum Update {
     Own(String),
 }
 
+impl Update {
+    pub(super) fn sql(&self) -> &String {
+        match self {
+            Self::Exact(sql) | Self::Own(sql) => sql,
+        }
+    }
+}
+
 /// A comparison byte for byte: where a collation folds names or passwords, two rows could be taken for one.
 fn exactly(engine: Engine, name: &str) -> String {
     match engine {
