@@ -453,6 +453,20 @@ async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
         ),
         (query("SELECT name FROM WHERE name = ?"), "syntax"),
         (
+            but(&[(
+                "users.update_password",
+                "UPDATE members SET hsah = ? WHERE name = ? AND hash = ?",
+            )]),
+            "hsah",
+        ),
+        (
+            but(&[(
+                "users.insert",
+                "INSERT INTO membres (name, hash) VALUES (?, ?)",
+            )]),
+            "membres",
+        ),
+        (
             but(&[("self_service.register", "true")]),
             "/register is switched on, and users.insert",
         ),
@@ -952,6 +966,7 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
     let server = format!("mysql://keeper:k@{}/state", database.address());
     let dir = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}", dir.path().join("state.db").display());
+    let grant = "GRANT UPDATE (hash) ON auth.members TO reader@'127.0.0.1'";
     for (state, tables) in [(&server, true), (&file, false)] {
         let home = Doorward::prepare(|settings| {
             settings
@@ -966,7 +981,13 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
                 .env("DOORWARD_REFRESH__ENABLED", "true");
         });
         home.run(&["migrate"], "").await.ok();
+        // A setting that cannot be followed is said at the start, and a right that is lost later keeps nobody out.
+        let ran = home.run(&["serve"], "").await;
+        assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+        assert!(ran.stderr.contains("UPDATE command denied"), "{ran:?}");
+        database.sql(grant);
         let doorward = home.serve().await;
+        database.sql(&grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "));
         let first = bearer(&doorward, "ada", HORSE).await;
         let second = login(&doorward, "ada", HORSE).await;
         let refresh = second.json()["refresh_token"].clone();
@@ -981,7 +1002,6 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
         let out = post(&doorward, "/logout", Some(&first), &json!({})).await;
         assert_eq!(out.status, 200);
         assert!(!is_good(&doorward, &first).await);
-        // What may not be written is said, and keeps nobody out.
         let refused = |line: &Value| {
             let message = line["fields"]["message"].as_str().unwrap_or_default();
             message.contains("could not be replaced")
