@@ -1,10 +1,6 @@
 //! User tables that were there before, and people who look after themselves: on every database, over the HTTP port.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde::Deserialize;
@@ -23,6 +19,9 @@ const HASH: &str = "$argon2id$v=19$m=64,t=2,p=1$xyb6yFgbcH41nRDLY3kswQ$Ghk8Oig5p
 
 /// What other replicas learn within.
 const SOON: Duration = Duration::from_secs(2);
+
+/// How long anything else may take where many tests run at once.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 on_each_database!(
     a_table_is_read_by_the_names_of_its_columns,
@@ -640,7 +639,7 @@ async fn names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told<E:
             let old = database.sql("SELECT COUNT(*) FROM members WHERE hash LIKE '$1$%'");
             (old == "0\n").then_some(())
         };
-        until("all hashes are replaced", Duration::from_secs(10), is_done).await;
+        until("all hashes are replaced", PATIENCE, is_done).await;
     }
 
     for (name, password, reason, why) in [
@@ -662,7 +661,7 @@ async fn names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told<E:
         let before = doorward.log().len();
         let reply = login(&doorward, name, password).await;
         assert_eq!(told(&reply), wrong, "{name:?} {password:?}");
-        let line = until("a line of the log", SOON, async || {
+        let line = until("a line of the log", PATIENCE, async || {
             let log = doorward.log();
             let mut new = log.into_iter().skip(before);
             new.find(|line| line["fields"]["reason"] == reason)
@@ -733,6 +732,8 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
             ("users.username", "name"),
             ("users.password", "hash"),
             ("users.update_password", update),
+            // As it is by default.
+            ("throttle.account_failures", "5"),
         ]
     };
     let everybody_logs_in = async |doorward: &Doorward| {
@@ -854,7 +855,7 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
         let reply = login(&doorward, name, password).await;
         assert_eq!(reply.status, status, "{name} {password}");
     }
-    until("bob's is replaced", SOON, async || {
+    until("bob's is replaced", PATIENCE, async || {
         (upgrades(&doorward) == 1).then_some(())
     })
     .await;
@@ -872,7 +873,7 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
         let reply = login(&doorward, name, password).await;
         assert_eq!(reply.status, status, "{name} {password}");
     }
-    until("Bob's is replaced", SOON, async || {
+    until("Bob's is replaced", PATIENCE, async || {
         (!hashes(&doorward).await.contains_key("plaintext")).then_some(())
     })
     .await;
@@ -1059,7 +1060,7 @@ async fn a_column_that_is_too_short_for_a_hash_locks_nobody_out<S: Server>() {
                 let message = line["fields"]["message"].as_str().unwrap_or_default();
                 message.contains("could not be replaced")
             };
-            until("the refused hash", SOON, async || {
+            until("the refused hash", PATIENCE, async || {
                 let log = doorward.log();
                 let all = log.iter().filter(|line| refused(line)).count();
                 (all == number).then_some(())
@@ -1281,7 +1282,7 @@ async fn refused(doorward: &Doorward, token: &str, reason: &str) {
         "{reason}"
     );
     assert_eq!(reply.header("x-refresh-token"), None);
-    until(reason, SOON, async || {
+    until(reason, PATIENCE, async || {
         let log = doorward.log();
         let mut new = log.iter().skip(before);
         new.any(|line| line["fields"]["reason"] == reason)
@@ -1482,12 +1483,10 @@ async fn a_logout_ends_one_token_or_all<E: Dialect>() {
     }
     let reply = logout(&doorward, "/logout?all", &[("authorization", &bobs[1])]).await;
     assert_eq!((reply.status, reply.text()), (200, "Logged out"));
-    let start = Instant::now();
     for ended in &bobs[1..] {
         assert!(!is_good(&doorward, ended).await, "at once here");
         ends_soon(&other, ended).await;
     }
-    assert!(start.elapsed() < SOON);
     let next = bearer(&other, BOB.0, BOB.1).await;
     for doorward in [&doorward, &other] {
         assert!(is_good(doorward, &next).await && is_good(doorward, &ada).await);
