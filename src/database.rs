@@ -173,8 +173,8 @@ pub enum Fault {
     Exists,
     /// No row is as a write wants it; nothing was written.
     NoRow,
-    /// The database would have cut a value; nothing was written.
-    Cut,
+    /// A column would hold something else than what was written to it; nothing was written.
+    Altered,
     /// The embedded database cannot be made or opened.
     File(io::Error),
     /// The tables could not be brought up to date.
@@ -198,8 +198,8 @@ impl fmt::Display for Fault {
             ),
             Self::Exists => f.write_str("there is such a row already"),
             Self::NoRow => f.write_str("there is no such row"),
-            Self::Cut => f.write_str(
-                "a column is too short for what was to be written, and the database would have cut it; a password hash takes 97 characters",
+            Self::Altered => f.write_str(
+                "the database would not keep a hash as it is; make its column VARCHAR(255), so that nothing is cut off",
             ),
             Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
             Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
@@ -346,7 +346,15 @@ impl From<Option<&str>> for Bound {
 pub(crate) struct Write {
     sql: Cow<'static, str>,
     bound: Vec<Bound>,
-    needs_a_row: Option<fn() -> Fault>,
+    needs: Needs,
+}
+
+/// What a write needs so that it stands, with all that is written with it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Row,
+    Kept,
 }
 
 impl Write {
@@ -358,23 +366,23 @@ impl Write {
         Self {
             sql: sql.into(),
             bound: bound.into(),
-            needs_a_row: None,
+            needs: Needs::Nothing,
         }
     }
 
     /// Without a row that it changes, nothing of what is written with it stands, and [`Fault::NoRow`] is the answer.
     pub(crate) fn needs_a_row(self) -> Self {
         Self {
-            needs_a_row: Some(|| Fault::NoRow),
+            needs: Needs::Row,
             ..self
         }
     }
 
-    /// The same, where it finds what was written just before and [`Fault::Cut`] is the answer otherwise: a server that is
-    /// not strict cuts what is too long for its column, and says nothing.
-    pub(crate) fn proves(self) -> Self {
+    /// It finds its row by what was written before it; without one, the database has altered that, nothing of it stands,
+    /// and [`Fault::Altered`] is the answer.
+    pub(crate) fn needs_to_be_kept(self) -> Self {
         Self {
-            needs_a_row: Some(|| Fault::Cut),
+            needs: Needs::Kept,
             ..self
         }
     }
@@ -488,9 +496,10 @@ impl Connections {
 }
 
 fn return_if_none(write: &Write, rows: u64) -> Result<(), Fault> {
-    match (write.needs_a_row, rows) {
-        (Some(fault), 0) => Err(fault()),
-        (Some(_) | None, _) => Ok(()),
+    match (write.needs, rows) {
+        (Needs::Row, 0) => Err(Fault::NoRow),
+        (Needs::Kept, 0) => Err(Fault::Altered),
+        (Needs::Nothing | Needs::Row | Needs::Kept, _) => Ok(()),
     }
 }
 

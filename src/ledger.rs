@@ -479,7 +479,7 @@ impl Ledger {
                     .as_deref()
                     .and_then(|sealed| refresh.unseal(sealed));
                 sealed
-                    .filter(|_| is_previous && age <= grace.saturating_mul(1000))
+                    .filter(|_| is_previous && age < grace.saturating_mul(1000))
                     .filter(|next| next.hash() == row.current)
             }
         };

@@ -35,9 +35,14 @@ impl Store {
     }
 
     /// In two databases, sessions end first: if the rest does not come to be, people log in again and nothing else.
-    async fn write(&self, users: Vec<Write>, ledger: Vec<Write>) -> Result<(), UsersFault> {
+    async fn write(
+        &self,
+        users: impl IntoIterator<Item = Write>,
+        ledger: Vec<Write>,
+    ) -> Result<(), UsersFault> {
+        let users: Vec<_> = users.into_iter().collect();
         if self.together {
-            let all = [users, ledger].concat();
+            let all: Vec<_> = users.into_iter().chain(ledger).collect();
             return Ok(self.users.connections.write(&all).await?);
         }
         self.ledger.connections.write(&ledger).await?;
@@ -93,6 +98,12 @@ impl Store {
         roles: &Roles,
         now: UnixTime,
     ) -> Result<(), UsersFault> {
+        // A table of somebody else may let a name be there twice, and then neither of the two could log in.
+        match self.users.find(username).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(UsersFault::Row(_)) => return Err(UsersFault::Exists),
+            Err(fault) => return Err(fault),
+        }
         let write = self.users.adding(username, hash, roles, signed(now))?;
         Ok(self.users.connections.write(&[write]).await?)
     }
@@ -141,7 +152,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_roles(&account.username, roles, signed(now))?;
-        self.write(vec![write], self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -157,7 +168,7 @@ impl Store {
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
         let write = (self.users).setting_disabled(&account.username, true, signed(now))?;
-        self.write(vec![write], self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -178,7 +189,7 @@ impl Store {
     /// [`UsersFault::Unknown`], or what kept the database from doing it.
     pub async fn remove(&self, account: &Account, expires: UnixTime) -> Result<(), UsersFault> {
         let write = self.users.removing(&account.username)?;
-        self.write(vec![write], self.ending_all(&account.id, expires))
+        self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
@@ -188,8 +199,7 @@ impl Store {
         match self.ledger.generation(user_id).await {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {
-                // That the ledger cannot be read is said once, by whoever reads it every second.
-                tracing::debug!(cause = %fault, "the generation of a user's tokens cannot be read");
+                tracing::warn!(cause = %fault, "the generation of a user's tokens cannot be read");
                 known.generation(user_id)
             }
         }

@@ -11,7 +11,7 @@ use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
 pub use self::mapping::{Columns, Mapping, Name, Source, Statement};
 use self::{
     cell::{Cell, Cells as _},
-    mapping::Statements,
+    mapping::{Statements, Update},
 };
 use crate::{
     database::{Connections, Fault, Write, ask},
@@ -95,7 +95,7 @@ impl From<Fault> for UsersFault {
             | Fault::Refused(_)
             | Fault::NoTable(_)
             | Fault::Unprotected
-            | Fault::Cut
+            | Fault::Altered
             | Fault::File(_)
             | Fault::Migrate(_) => Self::Database(fault),
         }
@@ -129,11 +129,12 @@ impl Users {
     /// Takes connections to where the table is, and how it is to be read where it is not Doorward's own.
     #[must_use]
     pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
-        let engine = connections.engine();
-        let of = |mapping| Statements::of(mapping, engine);
         Self {
+            statements: match mapping {
+                None => Statements::own(connections.engine()),
+                Some(mapping) => Statements::of(mapping, connections.engine()),
+            },
             connections,
-            statements: mapping.map_or_else(Statements::own, of),
             grant: mapping
                 .map(|mapping| mapping.grant.clone())
                 .unwrap_or_default(),
@@ -177,7 +178,7 @@ impl Users {
         }
     }
 
-    /// Asks for somebody who does not exist, in every statement that reads.
+    /// Asks for somebody who does not exist, and has the database look at every other statement that the settings ask for.
     ///
     /// # Errors
     ///
@@ -195,7 +196,21 @@ impl Users {
         if let Some(nobody) = Username::parse(&nobody) {
             self.find(&nobody).await?;
         }
-        let others = [&self.statements.roles, &self.statements.inactive];
+        let Statements {
+            roles,
+            inactive,
+            update_password,
+            insert,
+            ..
+        } = &self.statements;
+        let update = update_password.as_ref().map(Update::sql);
+        let others = [
+            roles.as_ref(),
+            inactive.as_ref(),
+            // Doorward's own table may be one that a replica can only read.
+            update.filter(|_| !self.is_own),
+            insert.as_ref(),
+        ];
         for sql in others.into_iter().flatten() {
             self.columns(sql).await?;
         }
@@ -281,7 +296,7 @@ impl Users {
         let id = match cell("id") {
             None => username.as_str().to_owned(),
             Some(id) => id
-                .text()
+                .id()
                 .filter(|id| (1..=255).contains(&id.len()))
                 .ok_or(UsersFault::Row("id"))?,
         };
@@ -322,7 +337,7 @@ impl Users {
             let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
             while ids.len() < most && let Some(row) = rows.try_next().await? {
                 let cells = row.cells()?;
-                if let Some(id) = cells.first().and_then(|(_, cell)| cell.text()) {
+                if let Some(id) = cells.first().and_then(|(_, cell)| cell.id()) {
                     ids.push(id);
                 }
             }
@@ -425,30 +440,31 @@ impl Users {
         ))
     }
 
-    /// Replaces a hash where it is still the one that was seen.
+    /// Replaces a hash where it is still the one that was seen, and by the same statement sees that it is kept whole:
+    /// without its strict mode, MySQL cuts off what is too long for a column.
     pub(crate) fn replacing_hash(
         &self,
         username: &Username,
         seen: &PasswordHash,
         hash: &PasswordHash,
     ) -> Result<Vec<Write>, UsersFault> {
-        let Some(sql) = &self.statements.update_password else {
+        let Some(update) = &self.statements.update_password else {
             return Err(UsersFault::NotOurs(
                 "change passwords; set users.update_password",
             ));
         };
         let name = || username.as_str().into();
-        let write = |seen: &PasswordHash| {
+        let replacing = |seen: &PasswordHash| {
             let (hash, seen) = (hash.expose().into(), seen.expose().into());
-            match self.statements.names_twice {
-                true => Write::new(sql.clone(), [hash, name(), seen, name()]),
-                false => Write::new(sql.clone(), [hash, name(), seen]),
+            match update {
+                Update::Exact(sql) => Write::new(sql.clone(), [hash, name(), name(), seen]),
+                Update::Own(sql) => Write::new(sql.clone(), [hash, name(), seen]),
             }
         };
-        let mut writes = vec![write(seen).needs_a_row()];
-        // A column of our own is long enough, and a statement of somebody else's may do more when it runs again.
-        if self.statements.names_twice {
-            writes.push(write(hash).proves());
+        let mut writes = vec![replacing(seen).needs_a_row()];
+        // A statement of somebody else's may do more when it runs again.
+        if let Update::Exact(_) = update {
+            writes.push(replacing(hash).needs_to_be_kept());
         }
         Ok(writes)
     }

@@ -347,31 +347,42 @@ impl Errands {
         self.look(&suspect).await?;
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let row = account.clone();
-        let hashed = self.hash(place, account.as_ref(), move |gate| {
-            let settled = gate.settle_password(&change, row);
-            (change, settled)
-        });
-        let settled = hashed.await.and_then(|(_, (change, settled))| {
-            let (account, new) = settled?;
-            Ok((change, account, new))
-        });
-        let (change, account, new) = match settled {
-            Ok(settled) => settled,
-            Err(denial) => return Err(self.refused(&admitted, denial.into(), cause)),
-        };
-        self.shares
-            .send(self.throttle.succeeded(&admitted), Some(&account.id));
         let all_expired = self.live.now().gate.tokens.all_expired(unix_time());
-        match self
-            .store
-            .change_password(&account, &new, all_expired)
-            .await
-        {
-            Ok(()) => {}
-            Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(account.id).into()),
-            Err(fault) => return Err(fault.into()),
-        }
+        let (mut place, mut change, mut account) = (place, change, account);
+        let mut was_right = None;
+        let (account, new) = loop {
+            let row = account.clone();
+            let hashed = self.hash(place, account.as_ref(), move |gate| {
+                let settled = gate.settle_password(&change, row);
+                (change, settled)
+            });
+            let settled;
+            (place, (change, settled)) = hashed.await?;
+            let (seen, new) = match (settled, &was_right) {
+                (Ok(settled), _) => settled,
+                (Err(denial), None) => {
+                    return Err(self.refused(&admitted, denial.into(), cause));
+                }
+                (Err(_), Some((id, _))) => {
+                    return Err(Denial::PasswordChanged(String::clone(id)).into());
+                }
+            };
+            let looks = was_right.take().map_or(0, |(_, looks)| looks);
+            if looks == 0 {
+                let shares = self.throttle.succeeded(&admitted);
+                self.shares.send(shares, Some(&seen.id));
+            }
+            match self.store.change_password(&seen, &new, all_expired).await {
+                Ok(()) => break (seen, new),
+                // A login has had the hash replaced, or somebody has changed the password.
+                Err(UsersFault::Unknown) if looks < MOST_CHANGES => {
+                    account = self.users_row(&username).await?.0;
+                    was_right = Some((seen.id, looks + 1));
+                }
+                Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(seen.id).into()),
+                Err(fault) => return Err(fault.into()),
+            }
+        };
         let generation = self.store.ledger.generation(&account.id).await?;
         (self.live.now().gate.ended).end_before(&account.id, generation, all_expired);
         let account = Account {

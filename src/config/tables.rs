@@ -107,24 +107,16 @@ pub(super) fn mapping(reader: &mut Reader) -> Option<Mapping> {
             .get(key)
             .map_or_else(|| key.to_owned(), |value| value.place.clone())
     };
-    let source = match (table, query) {
-        (Some(_), Some(_)) => {
+    let is_set = |reader: &Reader, key: &str| reader.get(key).is_some();
+    // What is set wrongly is set all the same: the rest is looked at, so that every fault is named at once.
+    let source = match (is_set(reader, "users.table"), is_set(reader, "users.query")) {
+        (true, true) => {
             let place = place(reader, "users.query");
             reader.fault(place, "users.table is set too; keep one of them");
-            return None;
+            Source::Query(query.unwrap_or_default())
         }
-        (None, Some(query)) => {
-            for key in &columns {
-                let place = place(reader, key);
-                reader.fault(
-                    place,
-                    "names a column of users.table; users.query names its own columns with AS",
-                );
-            }
-            Source::Query(query)
-        }
-        (Some(table), None) => Source::Table(Columns {
-            table,
+        (true, false) => Source::Table(Columns {
+            table: table.unwrap_or_default(),
             id: column(reader, "users.id"),
             username: required(reader, "users.username", column),
             password: required(reader, "users.password", column),
@@ -132,7 +124,17 @@ pub(super) fn mapping(reader: &mut Reader) -> Option<Mapping> {
             admin: column(reader, "users.admin"),
             active: column(reader, "users.active"),
         }),
-        (None, None) => {
+        (false, true) => {
+            for key in &columns {
+                let place = place(reader, key);
+                reader.fault(
+                    place,
+                    "names a column of users.table; users.query names its own columns with AS",
+                );
+            }
+            Source::Query(query.unwrap_or_default())
+        }
+        (false, false) => {
             let others = [
                 "users.roles_query",
                 "users.inactive_query",
@@ -142,7 +144,7 @@ pub(super) fn mapping(reader: &mut Reader) -> Option<Mapping> {
             ];
             let others = others.iter().map(|key| (*key).to_owned());
             for key in columns.into_iter().chain(others) {
-                if reader.get(&key).is_some() {
+                if is_set(reader, &key) {
                     let place = place(reader, &key);
                     reader.fault(place, "needs users.table or users.query beside it");
                 }
@@ -207,8 +209,9 @@ fn begins(text: &str, verb: &str, values: usize) -> Result<String, String> {
         return Err(format!("must be one {verb} statement"));
     }
     if found != values {
+        let s = if values == 1 { "" } else { "s" };
         return Err(format!(
-            "must have {values} question marks, and has {found}"
+            "must have {values} question mark{s}, and has {found}"
         ));
     }
     Ok(text.trim().trim_end_matches(';').to_owned())

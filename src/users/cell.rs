@@ -1,7 +1,8 @@
 //! One value of a row of somebody else's table, whatever the type of its column.
 
 use sqlx::{
-    Column as _, Row as _, TypeInfo as _, ValueRef as _, mysql::MySqlRow, sqlite::SqliteRow,
+    Column as _, MySql, Row as _, Type, TypeInfo as _, ValueRef as _, mysql::MySqlRow,
+    sqlite::SqliteRow,
 };
 
 use super::UsersFault;
@@ -13,7 +14,7 @@ pub(super) enum Cell {
     Null,
     Text(String),
     Number(i128),
-    /// Not text.
+    /// What a column without a character set holds.
     Bytes(Vec<u8>),
 }
 
@@ -24,7 +25,19 @@ impl Cell {
             Self::Null => None,
             Self::Text(text) => Some(text.clone()),
             Self::Number(number) => Some(number.to_string()),
-            Self::Bytes(bytes) => Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Self::Bytes(bytes) => match str::from_utf8(bytes) {
+                Ok(text) => Some(text.to_owned()),
+                Err(_) => Some(digits(bytes)),
+            },
+        }
+    }
+
+    /// The value as an id: bytes as hexadecimal digits even where they could be read as text, since an id that looks
+    /// otherwise for some users is no id.
+    pub(super) fn id(&self) -> Option<String> {
+        match self {
+            Self::Bytes(bytes) => Some(digits(bytes)),
+            Self::Null | Self::Text(_) | Self::Number(_) => self.text(),
         }
     }
 
@@ -35,13 +48,8 @@ impl Cell {
             Self::Number(0) => Some(false),
             Self::Number(1) => Some(true),
             Self::Number(_) => None,
-            // BIT(1) of MySQL.
-            Self::Bytes(bytes) => match &**bytes {
-                [0] => Some(false),
-                [1] => Some(true),
-                _ => None,
-            },
-            Self::Text(text) => match &*text.trim().to_ascii_lowercase() {
+            // Of BINARY(1), too.
+            Self::Bytes(_) | Self::Text(_) => match &*self.text()?.trim().to_ascii_lowercase() {
                 "1" | "\u{1}" | "t" | "true" | "y" | "yes" | "on" | "active" | "enabled" => {
                     Some(true)
                 }
@@ -71,9 +79,13 @@ impl Cell {
             .map_err(|_| fault)
     }
 
-    fn of_bytes(bytes: Vec<u8>) -> Self {
+    fn of_text(bytes: Vec<u8>) -> Self {
         String::from_utf8(bytes).map_or_else(|bytes| Self::Bytes(bytes.into_bytes()), Self::Text)
     }
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A row, column by column, with the names in lower case.
@@ -86,6 +98,8 @@ impl Cells for MySqlRow {
         let cell = |index: usize| -> Result<Cell, UsersFault> {
             let raw = self.try_get_raw(index)?;
             let kind = raw.type_info().name().to_owned();
+            // By the character set; the name says BINARY of every collation that ends in _bin.
+            let is_text = <str as Type<MySql>>::compatible(&raw.type_info());
             if raw.is_null() {
                 return Ok(Cell::Null);
             }
@@ -101,7 +115,11 @@ impl Cells for MySqlRow {
                 "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "BINARY"
                 | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "ENUM"
                 | "SET" | "JSON" | "DECIMAL" => {
-                    Cell::of_bytes(self.try_get_unchecked::<Vec<u8>, _>(index)?)
+                    let bytes = self.try_get_unchecked::<Vec<u8>, _>(index)?;
+                    match is_text || matches!(&*kind, "ENUM" | "SET" | "JSON" | "DECIMAL") {
+                        true => Cell::of_text(bytes),
+                        false => Cell::Bytes(bytes),
+                    }
                 }
                 "NULL" => Cell::Null,
                 // A time is never an id, a name or a flag.
@@ -126,7 +144,8 @@ impl Cells for SqliteRow {
                 "INTEGER" | "BOOLEAN" => {
                     Cell::Number(self.try_get_unchecked::<i64, _>(index)?.into())
                 }
-                "TEXT" | "BLOB" => Cell::of_bytes(self.try_get_unchecked::<Vec<u8>, _>(index)?),
+                "TEXT" => Cell::of_text(self.try_get_unchecked(index)?),
+                "BLOB" => Cell::Bytes(self.try_get_unchecked(index)?),
                 _ => Cell::Bytes(Vec::new()),
             })
         };
@@ -151,7 +170,19 @@ mod tests {
         assert_eq!(Cell::Text("perhaps".into()).truth(), None);
         assert_eq!(Cell::Number(7).truth(), None);
         assert_eq!(Cell::Bytes(vec![1]).truth(), Some(true));
+        assert_eq!(Cell::Bytes(b"N".into()).truth(), Some(false));
+        assert_eq!(Cell::Bytes(vec![7]).truth(), None);
         assert_eq!(Cell::Null.truth(), Some(false));
+    }
+
+    #[test]
+    fn ids_of_one_column_look_alike() {
+        let id = |bytes: &[u8]| Cell::Bytes(bytes.into()).id();
+        assert_eq!(id(b"ab"), Some("6162".into()));
+        assert_eq!(id(&[0xff, 0]), Some("ff00".into()));
+        assert_eq!(Cell::Bytes(b"ab".into()).text(), Some("ab".into()));
+        assert_eq!(Cell::Text("ab".into()).id(), Some("ab".into()));
+        assert_eq!(Cell::Number(7).id(), Some("7".into()));
     }
 
     #[test]

@@ -96,10 +96,7 @@ pub(super) struct Statements {
     pub(super) roles: Option<String>,
     /// Gives one id a row.
     pub(super) inactive: Option<String>,
-    /// New hash, user name, old hash, and the user name once more where it was made from the columns.
-    pub(super) update_password: Option<String>,
-    /// Whether it was.
-    pub(super) names_twice: bool,
+    pub(super) update_password: Option<Update>,
     /// User name, hash.
     pub(super) insert: Option<String>,
     /// Gives one hash a row.
@@ -108,29 +105,59 @@ pub(super) struct Statements {
     pub(super) list: Option<String>,
 }
 
+/// A statement that replaces a hash.
+#[derive(Clone, Debug)]
+pub(super) enum Update {
+    /// New hash, user name, user name, old hash: of rows that an index finds by the name, the one that it is byte for byte.
+    Exact(String),
+    /// New hash, user name, old hash.
+    Own(String),
+}
+
+impl Update {
+    pub(super) fn sql(&self) -> &String {
+        match self {
+            Self::Exact(sql) | Self::Own(sql) => sql,
+        }
+    }
+}
+
+/// A comparison byte for byte: where a collation folds names or passwords, two rows could be taken for one.
+fn exactly(engine: Engine, name: &str) -> String {
+    match engine {
+        Engine::MySql => format!(
+            "CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
+        ),
+        Engine::Sqlite => format!("{name} COLLATE BINARY = ?"),
+    }
+}
+
+fn update(engine: Engine, table: &str, username: &str, password: &str) -> Update {
+    Update::Exact(format!(
+        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {} AND {}",
+        exactly(engine, username),
+        exactly(engine, password)
+    ))
+}
+
 impl Statements {
     pub(super) fn of(mapping: &Mapping, engine: Engine) -> Self {
-        let own = |statement: &Statement, auto: Option<String>| match statement {
-            Statement::None => None,
-            Statement::Auto => auto,
-            Statement::Own(sql) => Some(sql.clone()),
-        };
+        fn own<T>(statement: &Statement, auto: Option<T>, own: impl Fn(String) -> T) -> Option<T> {
+            match statement {
+                Statement::None => None,
+                Statement::Auto => auto,
+                Statement::Own(sql) => Some(own(sql.clone())),
+            }
+        }
         let (find, update, insert, hashes, list) = match &mapping.source {
             Source::Query(query) => (query.clone(), None, None, None, None),
             Source::Table(columns) => {
                 let (table, username) = (columns.table.quoted(), columns.username.quoted());
                 let password = columns.password.quoted();
                 let select = columns.select();
-                // A collation may take other names and passwords for these, and then would change their rows too.
-                let [own_name, own_password] =
-                    [&username, &password].map(|column| bytes(column, engine));
-                let given = bytes("?", engine);
                 (
                     format!("{select} WHERE {username} = ? LIMIT 17"),
-                    // The first condition is there for an index.
-                    Some(format!(
-                        "UPDATE {table} SET {password} = ? WHERE {username} = ? AND {own_password} = {given} AND {own_name} = {given}"
-                    )),
+                    Some(self::update(engine, &table, &username, &password)),
                     Some(format!(
                         "INSERT INTO {table} ({username}, {password}) VALUES (?, ?)"
                     )),
@@ -143,25 +170,20 @@ impl Statements {
             find,
             roles: mapping.roles_query.clone(),
             inactive: mapping.inactive_query.clone(),
-            names_twice: mapping.update_password == Statement::Auto,
-            update_password: own(&mapping.update_password, update),
-            insert: own(&mapping.insert, insert),
+            update_password: own(&mapping.update_password, update, Update::Own),
+            insert: own(&mapping.insert, insert, |sql| sql),
             hashes,
             list,
         }
     }
 
     /// Those of the table that `doorward migrate` makes.
-    pub(super) fn own() -> Self {
+    pub(super) fn own(engine: Engine) -> Self {
         Self {
             find: format!("{OWN} WHERE username = ? LIMIT 17"),
             roles: None,
             inactive: None,
-            update_password: Some(
-                "UPDATE users SET password_hash = ? WHERE username = ? AND password_hash = ?"
-                    .into(),
-            ),
-            names_twice: false,
+            update_password: Some(update(engine, "users", "username", "password_hash")),
             insert: None,
             hashes: Some("SELECT password_hash FROM users".into()),
             list: Some(
@@ -171,22 +193,13 @@ impl Statements {
     }
 }
 
-/// Text as the bytes that it has in UTF-8, whatever its column has.
-fn bytes(text: &str, engine: Engine) -> String {
-    match engine {
-        Engine::MySql => format!("CAST(CONVERT({text} USING utf8mb4) AS BINARY)"),
-        Engine::Sqlite => format!("CAST({text} AS BLOB)"),
-    }
-}
-
 const OWN: &str =
     "SELECT id, username, password_hash AS password, roles, NOT disabled AS active FROM users";
 
 impl Columns {
     fn select(&self) -> String {
-        let id = self.id.as_ref().unwrap_or(&self.username);
         let columns = [
-            (Some(id), "id"),
+            (self.id.as_ref(), "id"),
             (Some(&self.username), "username"),
             (Some(&self.password), "password"),
             (self.roles.as_ref(), "roles"),
@@ -223,10 +236,10 @@ mod tests {
         let statements = Statements::of(&mapping, Engine::MySql);
         assert_eq!(
             statements.find,
-            "SELECT `email` AS id, `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
+            "SELECT `email` AS username, `password` AS password FROM `auth`.`user` WHERE `email` = ? LIMIT 17"
         );
-        assert_eq!(
-            statements.update_password, None,
+        assert!(
+            statements.update_password.is_none(),
             "only where it is asked for"
         );
     }

@@ -1,10 +1,9 @@
-//! A private database server that can be killed, stopped and brought back.
+//! A private database: a file, or a server that can be killed, stopped and brought back.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
-    marker::PhantomData,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -22,8 +21,27 @@ const DATABASE: &str = "auth";
 const USER: &str = "auth_user";
 const PASSWORD: &str = "a password for tests";
 
-/// What a [`Database`] is a server of.
+/// What a [`Database`] is one of.
 pub trait Engine {
+    /// Whether it is a file.
+    const IS_FILE: bool;
+    /// The statement that names all tables.
+    const TABLES: &'static str;
+    /// What there is of it; gone when it is dropped.
+    type Running;
+
+    /// Makes an empty one.
+    async fn start() -> Self::Running;
+
+    /// The settings with which Doorward finds it.
+    fn env(running: &Self::Running) -> Vec<(&'static str, String)>;
+
+    /// Runs statements.
+    fn sql(running: &Self::Running, statements: &str) -> String;
+}
+
+/// An [`Engine`] that is a program of its own.
+pub trait Server {
     /// The program that serves.
     const SERVER: &'static str;
     /// The program that runs statements.
@@ -44,60 +62,26 @@ pub trait Engine {
     fn seen(dir: &Path) -> PathBuf;
 }
 
-/// A server with a database and a user for Doorward.
-pub struct Database<E> {
-    process: Process,
-    dir: TempDir,
-    _installed: Arc<TempDir>,
-    /// Where it listens.
-    pub address: SocketAddr,
-    engine: PhantomData<E>,
+/// A database for Doorward.
+pub struct Database<E: Engine> {
+    running: E::Running,
 }
 
 impl<E: Engine> Database<E> {
-    /// Installs and starts it.
+    /// Makes it, and starts its server where it has one.
     ///
     /// # Panics
     ///
     /// If it does not start.
     pub async fn start() -> Self {
-        let dir = directory::<E>("");
-        let installed = installed::<E>();
-        copy(installed.path(), dir.path());
-        // Another program can take the port before the server does.
-        for _ in 0..4 {
-            let address = free_address();
-            let mut process = launch::<E>(dir.path(), address);
-            if process
-                .ready(async |process| started(process, address).await)
-                .await
-            {
-                return Self {
-                    process,
-                    dir,
-                    _installed: installed,
-                    address,
-                    engine: PhantomData,
-                };
-            }
+        Self {
+            running: E::start().await,
         }
-        panic!("no port stays free for {}", E::SERVER);
     }
 
     /// The settings with which Doorward finds it.
-    pub fn env(&self) -> [(&'static str, String); 5] {
-        [
-            ("MYSQL_HOST", self.address.ip().to_string()),
-            ("MYSQL_PORT", self.address.port().to_string()),
-            ("MYSQL_USER", USER.to_owned()),
-            ("MYSQL_PASSWORD", PASSWORD.to_owned()),
-            ("MYSQL_DB", DATABASE.to_owned()),
-        ]
-    }
-
-    /// A file that it made among its data.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.dir.path().join("data").join(name)
+    pub fn env(&self) -> Vec<(&'static str, String)> {
+        E::env(&self.running)
     }
 
     /// Runs statements as an administrator, in Doorward's database; the rows come back one a line, with tabs between
@@ -105,11 +89,113 @@ impl<E: Engine> Database<E> {
     ///
     /// # Panics
     ///
-    /// If the server refuses.
+    /// If the database refuses.
     pub fn sql(&self, statements: &str) -> String {
-        let ran = E::command(E::CLIENT)
+        E::sql(&self.running, statements)
+    }
+}
+
+impl<S: Server> Database<S> {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// A file that it made among its data.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.running.dir.path().join("data").join(name)
+    }
+
+    /// Ends it without a word (SIGKILL): connections break, new ones are refused.
+    pub fn kill(&mut self) {
+        self.running.process.kill();
+    }
+
+    /// Freezes it (SIGSTOP): connections stay and nothing answers.
+    pub fn stop(&self) {
+        self.running.process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn cont(&self) {
+        self.running.process.signal(Signal::CONT);
+    }
+
+    /// Starts it again after [`Database::kill`], on the same port and with the same rows.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn restart(&mut self) {
+        let Running {
+            process,
+            dir,
+            address,
+            ..
+        } = &mut self.running;
+        process.kill();
+        *process = launch::<S>(dir.path(), *address);
+        let started = process
+            .ready(async |process| started(process, *address).await)
+            .await;
+        assert!(
+            started,
+            "the port {address} was taken\n{}",
+            process.output()
+        );
+    }
+}
+
+/// A server with a database and a user for Doorward.
+pub struct Running {
+    process: Process,
+    dir: TempDir,
+    _installed: Arc<TempDir>,
+    address: SocketAddr,
+}
+
+impl<S: Server> Engine for S {
+    const IS_FILE: bool = false;
+    const TABLES: &'static str = "SHOW TABLES";
+    type Running = Running;
+
+    async fn start() -> Running {
+        let dir = directory::<S>("");
+        let installed = installed::<S>();
+        copy(installed.path(), dir.path());
+        // Another program can take the port before the server does.
+        for _ in 0..4 {
+            let address = free_address();
+            let mut process = launch::<S>(dir.path(), address);
+            if process
+                .ready(async |process| started(process, address).await)
+                .await
+            {
+                return Running {
+                    process,
+                    dir,
+                    _installed: installed,
+                    address,
+                };
+            }
+        }
+        panic!("no port stays free for {}", S::SERVER);
+    }
+
+    fn env(running: &Running) -> Vec<(&'static str, String)> {
+        vec![
+            ("MYSQL_HOST", running.address.ip().to_string()),
+            ("MYSQL_PORT", running.address.port().to_string()),
+            ("MYSQL_USER", USER.to_owned()),
+            ("MYSQL_PASSWORD", PASSWORD.to_owned()),
+            ("MYSQL_DB", DATABASE.to_owned()),
+        ]
+    }
+
+    fn sql(running: &Running, statements: &str) -> String {
+        let ran = S::command(S::CLIENT)
             .arg("--no-defaults")
-            .arg(option("socket", &socket::<E>(self.dir.path())))
+            .arg(option("socket", &socket::<S>(running.dir.path())))
             .args([
                 "--user=root",
                 "--batch",
@@ -123,7 +209,7 @@ impl<E: Engine> Database<E> {
                 statements,
             ])
             .output()
-            .unwrap_or_else(|fault| panic!("{}: {fault}", E::CLIENT));
+            .unwrap_or_else(|fault| panic!("{}: {fault}", S::CLIENT));
         assert!(
             ran.status.success(),
             "{statements}: {}",
@@ -131,62 +217,27 @@ impl<E: Engine> Database<E> {
         );
         String::from_utf8(ran.stdout).expect("UTF-8 from the database")
     }
-
-    /// Ends it without a word (SIGKILL): connections break, new ones are refused.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Freezes it (SIGSTOP): connections stay and nothing answers.
-    pub fn stop(&self) {
-        self.process.signal(Signal::STOP);
-    }
-
-    /// Lets it go on (SIGCONT).
-    pub fn cont(&self) {
-        self.process.signal(Signal::CONT);
-    }
-
-    /// Starts it again after [`Database::kill`], on the same port and with the same rows.
-    ///
-    /// # Panics
-    ///
-    /// If it does not start.
-    pub async fn restart(&mut self) {
-        self.process.kill();
-        self.process = launch::<E>(self.dir.path(), self.address);
-        let address = self.address;
-        let started = self
-            .process
-            .ready(async |process| started(process, address).await)
-            .await;
-        assert!(
-            started,
-            "the port {address} was taken\n{}",
-            self.process.output()
-        );
-    }
 }
 
 /// A fresh installation, which the servers that run at the same time are copied from: installing takes longer than
 /// copying, and several installations at once fail at times.
-fn installed<E: Engine>() -> Arc<TempDir> {
+fn installed<S: Server>() -> Arc<TempDir> {
     static INSTALLED: Mutex<BTreeMap<&str, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
     let mut all = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    let last = all.entry(E::SERVER).or_default();
+    let last = all.entry(S::SERVER).or_default();
     last.upgrade().unwrap_or_else(|| {
-        let dir = directory::<E>("installed-");
-        install::<E>(dir.path());
+        let dir = directory::<S>("installed-");
+        install::<S>(dir.path());
         let dir = Arc::new(dir);
         *last = Arc::downgrade(&dir);
         dir
     })
 }
 
-fn directory<E: Engine>(kind: &str) -> TempDir {
+fn directory<S: Server>(kind: &str) -> TempDir {
     tempfile::Builder::new()
-        .prefix(&format!("{}-{kind}", E::CLIENT))
-        .tempdir_in(E::directories())
+        .prefix(&format!("{}-{kind}", S::CLIENT))
+        .tempdir_in(S::directories())
         .unwrap()
 }
 
@@ -199,14 +250,14 @@ fn copy(from: &Path, to: &Path) {
     assert!(ran.success(), "the installation cannot be copied: {ran}");
 }
 
-fn install<E: Engine>(dir: &Path) {
-    let (installer, arguments) = E::INSTALLER;
-    let ran = E::command(installer)
+fn install<S: Server>(dir: &Path) {
+    let (installer, arguments) = S::INSTALLER;
+    let ran = S::command(installer)
         .arg("--no-defaults")
-        .arg(option("datadir", &E::seen(dir).join("data")))
+        .arg(option("datadir", &S::seen(dir).join("data")))
         .args(as_root())
         .args(arguments)
-        .args(E::SMALL_AND_FAST)
+        .args(S::SMALL_AND_FAST)
         .output()
         .unwrap_or_else(|fault| panic!("{installer}: {fault}"));
     assert!(
@@ -224,22 +275,22 @@ fn install<E: Engine>(dir: &Path) {
     fs::write(dir.join("init.sql"), init).unwrap();
 }
 
-fn launch<E: Engine>(dir: &Path, address: SocketAddr) -> Process {
-    let seen = E::seen(dir);
-    let mut command = E::command(E::SERVER);
+fn launch<S: Server>(dir: &Path, address: SocketAddr) -> Process {
+    let seen = S::seen(dir);
+    let mut command = S::command(S::SERVER);
     command
         .arg("--no-defaults")
         .arg(option("datadir", &seen.join("data")))
-        .arg(option("socket", &socket::<E>(dir)))
+        .arg(option("socket", &socket::<S>(dir)))
         .arg(option("pid-file", &seen.join("pid")))
         .arg(option("init-file", &seen.join("init.sql")))
         .arg(format!("--bind-address={}", address.ip()))
         .arg(format!("--port={}", address.port()))
         .args(as_root())
         .args(["--skip-name-resolve", "--character-set-server=utf8mb4"])
-        .args(E::SMALL_AND_FAST)
+        .args(S::SMALL_AND_FAST)
         .current_dir(dir);
-    Process::start(E::SERVER, &mut command, dir)
+    Process::start(S::SERVER, &mut command, dir)
 }
 
 /// Whether it greets, or its port was taken before it could.
@@ -266,8 +317,8 @@ fn as_root() -> Option<&'static str> {
         .then_some("--user=root")
 }
 
-fn socket<E: Engine>(dir: &Path) -> PathBuf {
-    E::seen(dir).join("socket")
+fn socket<S: Server>(dir: &Path) -> PathBuf {
+    S::seen(dir).join("socket")
 }
 
 fn option(name: &str, path: &Path) -> OsString {

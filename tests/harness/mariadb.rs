@@ -6,12 +6,12 @@ use std::{
     process::Command,
 };
 
-use super::{Engine, program};
+use super::{Server, program};
 
 /// MariaDB.
 pub struct MariaDb;
 
-impl Engine for MariaDb {
+impl Server for MariaDb {
     const SERVER: &'static str = "mariadbd";
     const CLIENT: &'static str = "mariadb";
     const INSTALLER: (&'static str, &'static [&'static str]) = (

@@ -24,6 +24,7 @@ mod mysql;
 mod process;
 mod proxies;
 mod service;
+mod sqlite;
 
 use std::{
     env,
@@ -33,7 +34,7 @@ use std::{
 };
 
 pub use client::{Reply, exchange, send, send_bytes, try_send};
-pub use database::{Database, Engine};
+pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use mariadb::MariaDb;
@@ -41,6 +42,7 @@ pub use mysql::MySql;
 pub use process::Process;
 pub use proxies::{Gateway, Proxy};
 pub use service::Service;
+pub use sqlite::Sqlite;
 
 /// How long a part may take to start.
 pub const START: Duration = Duration::from_secs(30);

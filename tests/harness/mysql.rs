@@ -5,12 +5,12 @@ use std::{
     process::Command,
 };
 
-use super::{Engine, program, tool};
+use super::{Server, program, tool};
 
 /// MySQL. Only root can start it, since its programs see its Debian as the whole machine.
 pub struct MySql;
 
-impl Engine for MySql {
+impl Server for MySql {
     const SERVER: &'static str = "mysqld";
     const CLIENT: &'static str = "mysql";
     const INSTALLER: (&'static str, &'static [&'static str]) =

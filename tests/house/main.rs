@@ -14,14 +14,15 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
-/// Runs tests, each of them an `async fn name<E: Engine>()`, on every database server.
+/// Runs tests, each of them an `async fn name<E: Engine>()`, on every database, that is also in a file.
 macro_rules! on_each_database {
     ($($name:ident),+ $(,)?) => {
-        on_each_database!(mariadb, crate::harness::MariaDb, $($name),+);
+        on_each_database!(sqlite, crate::harness::Sqlite, $(super::$name),+);
+        on_each_database!(mariadb, crate::harness::MariaDb, $(super::$name),+);
         #[cfg(feature = "test-mysql")]
-        on_each_database!(mysql, crate::harness::MySql, $($name),+);
+        on_each_database!(mysql, crate::harness::MySql, $(super::$name),+);
     };
-    ($module:ident, $engine:ty, $($name:ident),+) => {
+    ($module:ident, $engine:ty, $(super::$name:ident),+) => {
         mod $module {
             $(
                 #[tokio::test(flavor = "multi_thread")]
@@ -33,8 +34,24 @@ macro_rules! on_each_database {
     };
 }
 
+/// Runs tests, each of them an `async fn name<S: Server>()`, on every database that is a program: one that can be
+/// killed and frozen, and that knows users and grants.
+macro_rules! on_each_server {
+    ($($name:ident),+ $(,)?) => {
+        mod servers {
+            $(
+                use super::$name;
+            )+
+            on_each_database!(mariadb, crate::harness::MariaDb, $(super::$name),+);
+            #[cfg(feature = "test-mysql")]
+            on_each_database!(mysql, crate::harness::MySql, $(super::$name),+);
+        }
+    };
+}
+
 mod front;
 
+mod accounts;
 mod borders;
 mod commands;
 mod contract;

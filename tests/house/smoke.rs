@@ -3,13 +3,13 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::harness::{
-    Database, Doorward, Engine, Envoy, EnvoyConfig, Service, repository, send, send_bytes,
+    Database, Doorward, Envoy, EnvoyConfig, Server, Service, repository, send, send_bytes,
     try_send, until,
 };
 
 const SIZE: usize = 64 << 20;
 
-on_each_database!(the_database_can_be_killed_and_frozen_and_comes_back);
+on_each_server!(the_database_can_be_killed_and_frozen_and_comes_back);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_and_a_profile_through_every_envoy() {
@@ -129,15 +129,15 @@ async fn the_service_streams_and_shows_what_arrives() {
     assert_eq!(service.requests(), 4);
 }
 
-async fn the_database_can_be_killed_and_frozen_and_comes_back<E: Engine>() {
-    let mut database = Database::<E>::start().await;
+async fn the_database_can_be_killed_and_frozen_and_comes_back<S: Server>() {
+    let mut database = Database::<S>::start().await;
     database.sql("CREATE TABLE t (name VARCHAR(9)); INSERT INTO t VALUES ('kept')");
-    let address = database.address;
+    let address = database.address();
 
     database.kill();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
     database.restart().await;
-    assert_eq!(database.address, address);
+    assert_eq!(database.address(), address);
     assert_eq!(database.sql("SELECT * FROM t"), "kept\n");
 
     database.stop();

@@ -326,9 +326,12 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    // Each case makes some dozens of memories.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     /// Whatever happens in whatever order: who has seen a token before says of it what somebody says who has not.
     #[test]
-    fn what_was_verified_is_forgotten_at_once(events in prop::collection::vec(any_event(), 1..80)) {
+    fn what_was_verified_is_forgotten_at_once(events in prop::collection::vec(any_event(), 1..50)) {
         const FILES: [&str; 3] = ["a", "b", "c"];
         let file = |name: &str, since| {
             let id = crate::domain::key::KeyId::parse(name).unwrap();
