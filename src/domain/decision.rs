@@ -431,7 +431,8 @@ impl Denial {
         }
     }
 
-    /// What whoever asks `/validate` reads: what the services it replaces said.
+    /// What whoever asks `/validate` reads: what the services it replaces said, and nothing about a token that could not
+    /// be judged.
     #[must_use]
     pub fn answer_of_validate(&self, realm: &Realm) -> Answer {
         match self.answer(realm) {
@@ -444,6 +445,7 @@ impl Denial {
                 headers,
                 body: "Missing credentials".into(),
             },
+            answer if answer.status == 503 => answer,
             _ => refuse(
                 403,
                 "Not authorized",
