@@ -17,10 +17,11 @@ use crate::{
         account::{Account, Roles, Username},
         decision::{By, Decision, Denial, Done, Issued, Refusal, Unavailable},
         gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
-        password::Scheme,
+        password::{PasswordHash, Scheme},
         request::TokenForm,
         session::{RefreshFault, RefreshToken},
         throttle::{Admitted, Suspect, Throttle},
+        token::UnixTime,
         trust::TrustedProxies,
     },
     ledger::now_millis,
@@ -127,37 +128,31 @@ impl Errands {
         let username = attempt.login.username.clone();
         let suspect = self.throttle.suspect(&username, client);
         self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
+        let row = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (place, attempt, verified) = self
-            .hashing(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let verified = gate.settle(&attempt, account);
-                    (attempt, verified)
-                }
-            })
-            .await
-            .map(|(place, (attempt, verified))| (place, attempt, verified))?;
-        let account = match verified {
-            Ok(account) => account,
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
+        let verified = self.verified(place, attempt, row, &admitted).await?;
+        let issued = match self.granted(&verified).await {
+            // Another login may have replaced the hash by a better one of the same password.
+            Ok(None) => {
+                let row = self.users_row(&username).await;
+                let row = row.inspect_err(|_| self.throttle.taken_back(&admitted))?;
+                let Verified { place, attempt, .. } = verified;
+                let verified = self.verified(place, attempt, row, &admitted).await?;
+                self.granted(&verified)
+                    .await
+                    .map(|issued| (verified, issued))
             }
+            issued => issued.map(|issued| (verified, issued)),
         };
-        let issued = self.go_on(&account, |identity, generation| {
-            attempt.grant(identity, generation)
-        });
-        let issued = match issued.await {
-            Ok(issued) => issued,
-            Err(refused) => {
-                self.throttle.taken_back(&admitted);
-                return Err(refused);
-            }
+        let (verified, issued) = issued.inspect_err(|_| self.throttle.taken_back(&admitted))?;
+        let Verified {
+            place,
+            attempt,
+            account,
+        } = verified;
+        let Some(issued) = issued else {
+            self.throttle.taken_back(&admitted);
+            return Err(Denial::InvalidCredentials(Refusal::WrongPassword(account.id)).into());
         };
         self.shares
             .send(self.throttle.succeeded(&admitted), Some(&account.id));
@@ -175,20 +170,62 @@ impl Errands {
         })
     }
 
+    /// Holds the password of an attempt against a row, and counts it where it is wrong.
+    async fn verified(
+        self: &Arc<Self>,
+        place: OwnedSemaphorePermit,
+        attempt: Box<Attempt>,
+        (account, cause): (Option<Account>, Option<UsersFault>),
+        admitted: &Admitted,
+    ) -> Result<Verified, Refused> {
+        let (place, (attempt, settled)) = self
+            .hashing(place, account.as_ref(), {
+                let account = account.clone();
+                move |gate| {
+                    let settled = gate.settle(&attempt, account);
+                    (attempt, settled)
+                }
+            })
+            .await?;
+        match settled {
+            Ok(account) => Ok(Verified {
+                place,
+                attempt,
+                account,
+            }),
+            Err(denial) => {
+                self.shares.send(
+                    self.throttle.failed(admitted, now_millis()),
+                    denial.subject(),
+                );
+                Err(Refused { denial, cause })
+            }
+        }
+    }
+
+    async fn granted(&self, verified: &Verified) -> Result<Option<Issued>, Refused> {
+        let Verified {
+            attempt, account, ..
+        } = verified;
+        self.go_on(account, |identity, generation| {
+            attempt.grant(identity, generation)
+        })
+        .await
+    }
+
     /// Hands out a token for an account whose password was right a moment ago. What ends all tokens of a user changes the
-    /// row with the generation: so the row is read once more behind the generation, and must be as it was.
+    /// row with the generation: so the row is read once more behind the generation. Nothing, where its hash is another.
     async fn go_on(
         &self,
         account: &Account,
         grant: impl FnOnce(Account, crate::domain::revocation::Generation) -> Grant,
-    ) -> Result<Issued, Refused> {
+    ) -> Result<Option<Issued>, Refused> {
         let generation = self.store.generation(&account.id, &self.gate.ended).await;
         let again = self.store.users.find(&account.username).await?;
-        let again = again
-            .filter(|again| again.id == account.id && again.hash.is(&account.hash))
-            .ok_or_else(|| {
-                Denial::InvalidCredentials(Refusal::WrongPassword(account.id.clone()))
-            })?;
+        let again = again.filter(|again| again.id == account.id && again.hash.is(&account.hash));
+        let Some(again) = again else {
+            return Ok(None);
+        };
         if again.disabled {
             return Err(Denial::InvalidCredentials(Refusal::Disabled(again.id)).into());
         }
@@ -200,7 +237,7 @@ impl Errands {
                 (self.store.ledger).opening(refresh, &issued.identity, generation, expires);
             self.store.ledger.connections.write(&[opening]).await?;
         }
-        Ok(issued)
+        Ok(Some(issued))
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
@@ -319,45 +356,40 @@ impl Errands {
     ) -> Result<Concluded, Refused> {
         let place = self.place()?;
         let username = change.identity.username.clone();
+        let subject = change.identity.subject.clone();
         let suspect = self.throttle.suspect(&username, client);
         self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
+        let row = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let (_place, (change, settled)) = self
-            .hashing(place, account.as_ref(), {
-                let account = account.clone();
-                move |gate| {
-                    let settled = gate.settle_password(&change, account);
-                    (change, settled)
-                }
-            })
-            .await?;
-        let (account, new) = match settled {
-            Ok(settled) => settled,
-            Err(denial @ Denial::WeakPassword(_)) => {
-                self.throttle.taken_back(&admitted);
-                return Err(denial.into());
-            }
-            Err(denial) => {
-                self.shares.send(
-                    self.throttle.failed(&admitted, now_millis()),
-                    denial.subject(),
-                );
-                return Err(Refused { denial, cause });
-            }
-        };
-        self.shares
-            .send(self.throttle.succeeded(&admitted), Some(&account.id));
+        let settled = self.settled(place, change, row, &admitted).await?;
+        self.shares.send(
+            self.throttle.succeeded(&admitted),
+            Some(&settled.account.id),
+        );
         let all_expired = self.gate.tokens.all_expired(unix_time());
-        match self
-            .store
-            .change_password(&account, &new, all_expired)
-            .await
-        {
-            Ok(()) => {}
-            Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(account.id).into()),
+        let changed = match self.changed(&settled, all_expired).await {
+            // A login may have replaced the hash by a better one of the same password.
+            Err(UsersFault::Unknown) => {
+                let Settled { place, change, .. } = settled;
+                let row = self.users_row(&username).await?;
+                let admitted = self.admit(&suspect).await?;
+                let settled = self.settled(place, change, row, &admitted).await?;
+                self.throttle.taken_back(&admitted);
+                let changed = self.changed(&settled, all_expired).await;
+                changed.map(|()| settled)
+            }
+            changed => changed.map(|()| settled),
+        };
+        let Settled {
+            account,
+            new,
+            change,
+            ..
+        } = match changed {
+            Ok(settled) => settled,
+            Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(subject).into()),
             Err(fault) => return Err(fault.into()),
-        }
+        };
         let generation = self.store.ledger.generation(&account.id).await?;
         (self.gate.ended).end_before(&account.id, generation, all_expired);
         let account = Account {
@@ -369,7 +401,51 @@ impl Errands {
                 change.grant(account, generation)
             })
             .await?;
+        let issued = issued.ok_or(Denial::PasswordChanged(subject))?;
         Ok(Decision::Issue(issued).into())
+    }
+
+    /// Holds the current password of a change against a row, and counts it where it is wrong.
+    async fn settled(
+        self: &Arc<Self>,
+        place: OwnedSemaphorePermit,
+        change: Box<PasswordChange>,
+        (account, cause): (Option<Account>, Option<UsersFault>),
+        admitted: &Admitted,
+    ) -> Result<Settled, Refused> {
+        let (place, (change, settled)) = self
+            .hashing(place, account.as_ref(), {
+                let account = account.clone();
+                move |gate| {
+                    let settled = gate.settle_password(&change, account);
+                    (change, settled)
+                }
+            })
+            .await?;
+        match settled {
+            Ok((account, new)) => Ok(Settled {
+                place,
+                change,
+                account,
+                new,
+            }),
+            Err(denial @ Denial::WeakPassword(_)) => {
+                self.throttle.taken_back(admitted);
+                Err(denial.into())
+            }
+            Err(denial) => {
+                self.shares.send(
+                    self.throttle.failed(admitted, now_millis()),
+                    denial.subject(),
+                );
+                Err(Refused { denial, cause })
+            }
+        }
+    }
+
+    async fn changed(&self, settled: &Settled, expires: UnixTime) -> Result<(), UsersFault> {
+        let Settled { account, new, .. } = settled;
+        self.store.change_password(account, new, expires).await
     }
 
     /// Replaces the hash of a login that succeeded, behind its answer.
@@ -475,6 +551,21 @@ impl Errands {
         }
         Ok((place, hashed))
     }
+}
+
+/// A login whose password was right.
+struct Verified {
+    place: OwnedSemaphorePermit,
+    attempt: Box<Attempt>,
+    account: Account,
+}
+
+/// A change of a password that may be made.
+struct Settled {
+    place: OwnedSemaphorePermit,
+    change: Box<PasswordChange>,
+    account: Account,
+    new: PasswordHash,
 }
 
 /// A hash that is to be replaced.
