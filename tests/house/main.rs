@@ -33,12 +33,15 @@ macro_rules! on_each_database {
     };
 }
 
+mod direct;
 mod front;
 
+mod audit;
 mod borders;
 mod commands;
 mod contract;
 mod core_table;
+mod crashes;
 mod database;
 mod docs;
 mod golden;
@@ -49,6 +52,8 @@ mod login;
 mod mysql;
 mod paths;
 mod proxies;
+mod replicas;
 mod smoke;
 mod spoofing;
 mod streaming;
+mod timing;
