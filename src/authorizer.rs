@@ -172,14 +172,15 @@ impl Authorizer {
             Step::Errand(errand) => errand,
         };
         let errands = Arc::clone(&self.errands);
-        let trace = OwnedTrace::from(trace);
+        let trace = Arc::new(OwnedTrace::from(trace));
         let task = tokio::spawn(async move {
             let mut concluded = Arc::clone(&errands).run(errand, trace.client).await;
             if let Some(upgrade) = concluded.upgrade.take() {
+                let trace = Arc::clone(&trace);
                 tokio::spawn(async move {
                     if let Some(subject) = errands.upgrade(upgrade).await {
                         tracing::info!(sub = subject, "hash upgraded");
-                        audit::upgraded(&subject);
+                        audit::upgraded(&subject, &trace.borrow());
                     }
                 });
             }

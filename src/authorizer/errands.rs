@@ -282,11 +282,11 @@ impl Errands {
             .await?;
         let session = match rotated {
             Ok(session) => session,
-            Err(fault) => {
+            Err((fault, user_id)) => {
                 if fault == RefreshFault::Reused {
                     self.gate.ended.end(&token.session_id(), all_expired);
                 }
-                return Err(Denial::InvalidRefresh(fault).into());
+                return Err(Denial::InvalidRefresh(fault, user_id).into());
             }
         };
         let generation = self
@@ -303,7 +303,9 @@ impl Errands {
         let Some(account) = account else {
             let closing = self.store.ledger.closing(&token.session_id());
             self.store.ledger.connections.write(&[closing]).await?;
-            return Err(Denial::InvalidRefresh(RefreshFault::Account).into());
+            return Err(
+                Denial::InvalidRefresh(RefreshFault::Account, Some(session.user_id)).into(),
+            );
         };
         let issued = self.issue(Grant {
             identity: account.into(),
@@ -343,7 +345,12 @@ impl Errands {
             )
             .await;
         match added {
-            Ok(()) => Ok(Decision::Done(Done::Registered).into()),
+            Ok(()) => {
+                // For the log alone: who registered can log in, whether or not the id is known by now.
+                let added = self.store.users.find(&registration.username).await;
+                let subject = added.ok().flatten().map(|added| added.id);
+                Ok(Decision::Done(Done::Registered { subject }).into())
+            }
             Err(UsersFault::Exists) => Err(Denial::NameTaken.into()),
             Err(fault) => Err(fault.into()),
         }
