@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use crate::{
         account::{Account, Roles, Username},
         decision::{By, Decision, Denial, Done, Issued, Refusal, Unavailable},
         gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
-        password::{PasswordHash, Scheme},
+        password::PasswordHash,
         request::TokenForm,
         session::{RefreshFault, RefreshToken},
         throttle::{Admitted, Suspect, Throttle},
@@ -535,7 +535,7 @@ impl Errands {
         }
     }
 
-    /// Hashes when it is its turn; the answer waits until it takes as long for every scheme.
+    /// Hashes when it is its turn; the answer waits until it takes as long for every hash.
     async fn hashing<T: Send + 'static>(
         self: &Arc<Self>,
         place: OwnedSemaphorePermit,
@@ -544,7 +544,7 @@ impl Errands {
     ) -> Result<(OwnedSemaphorePermit, T), Denial> {
         let turn = Arc::clone(&self.turns).acquire_owned().await;
         let turn = turn.map_err(|_| INTERNAL)?;
-        let scheme = account.map(|account| self.gate.hasher.scheme(&account.hash));
+        let is_ours = account.is_none_or(|account| self.gate.hasher.costs_as_ours(&account.hash));
         let started = Instant::now();
         let own = Arc::clone(self);
         let hashed = tokio::task::spawn_blocking(move || {
@@ -553,7 +553,7 @@ impl Errands {
             hashed
         });
         let hashed = hashed.await.map_err(|_| INTERNAL)?;
-        if let Some(until) = self.pace.until(started, scheme) {
+        if let Some(until) = self.pace.until(started, is_ours) {
             tokio::time::sleep_until(until.into()).await;
         }
         Ok((place, hashed))
@@ -583,27 +583,96 @@ pub struct Upgrade {
     place: OwnedSemaphorePermit,
 }
 
-/// Where the table holds hashes of several schemes, their costs would tell who is in it: then all answers take as long as
-/// the slowest of late.
+/// Where the table holds hashes of several costs, these would tell who is in it: then all answers take as long as the
+/// slowest of late. In microseconds, with some more for what varies; nothing where none was seen.
 #[derive(Debug, Default)]
 pub struct Pace {
-    is_mixed: AtomicBool,
-    slowest: AtomicU64,
+    /// Of hashes that cost what ours do, and of the decoy.
+    ours: AtomicU64,
+    /// Of all others.
+    others: AtomicU64,
 }
 
+/// The longest that an answer is held back: a machine that stood still must not make every login of the day wait.
+const LONGEST_PACE: Duration = Duration::from_secs(2);
+
 impl Pace {
-    fn until(&self, started: Instant, scheme: Option<Scheme>) -> Option<Instant> {
-        if scheme.is_some_and(|scheme| scheme != Scheme::Argon2id) {
-            self.is_mixed.store(true, Ordering::Relaxed);
+    /// Until when an answer is held back whose hashing has just ended.
+    fn until(&self, started: Instant, is_ours: bool) -> Option<Instant> {
+        let took = started.elapsed().min(LONGEST_PACE);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let of_its_kind = match is_ours {
+            true => &self.ours,
+            false => &self.others,
+        };
+        // What one kind takes is forgotten by that kind alone, or many attempts of the one would bare the other.
+        let slowest = match of_its_kind.load(Ordering::Relaxed) {
+            0 => took + took / 8,
+            // What stands out once is of the machine, what does again is of the hash.
+            before if took > before => (took + took / 8).min(before * 2),
+            before => before - before / 64,
+        };
+        of_its_kind.store(slowest, Ordering::Relaxed);
+        let (ours, others) = (
+            self.ours.load(Ordering::Relaxed),
+            self.others.load(Ordering::Relaxed),
+        );
+        let until = (others > 0).then_some(Duration::from_micros(ours.max(others)));
+        until.and_then(|until| started.checked_add(until))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ago(millis: u64) -> Instant {
+        Instant::now()
+            .checked_sub(Duration::from_millis(millis))
+            .unwrap()
+    }
+
+    /// How long the answer to somebody unknown takes.
+    fn paced(pace: &Pace) -> Option<u128> {
+        let started = ago(30);
+        let until = pace.until(started, true)?;
+        Some(until.duration_since(started).as_millis())
+    }
+
+    #[test]
+    fn nothing_is_held_back_where_all_hashes_cost_the_same() {
+        let pace = Pace::default();
+        assert!((0..100).all(|_| paced(&pace).is_none()));
+    }
+
+    #[test]
+    fn an_answer_takes_as_long_as_the_slowest_and_as_ours() {
+        let pace = Pace::default();
+        pace.until(ago(250), false);
+        assert!(paced(&pace) > Some(250));
+        // However many attempts there are meanwhile that nothing is known of.
+        for _ in 0..1000 {
+            paced(&pace);
         }
-        if !self.is_mixed.load(Ordering::Relaxed) {
-            return None;
+        assert!(paced(&pace) > Some(250));
+
+        let cheap = Pace::default();
+        paced(&cheap);
+        let started = ago(1);
+        let until = cheap.until(started, false).unwrap();
+        assert!(until.duration_since(started) > Duration::from_millis(30));
+    }
+
+    #[test]
+    fn a_machine_that_stood_still_is_forgotten() {
+        let pace = Pace::default();
+        pace.until(ago(600_000), false);
+        assert!(paced(&pace) <= Some(2_250));
+        for _ in 0..300 {
+            pace.until(ago(50), false);
         }
-        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let before = self.slowest.load(Ordering::Relaxed);
-        // A stall is forgotten in time.
-        let slowest = took.max(before - before / 256);
-        self.slowest.store(slowest, Ordering::Relaxed);
-        started.checked_add(Duration::from_micros(slowest))
+        assert!(paced(&pace) < Some(100));
+        pace.until(ago(600_000), false);
+        assert!(paced(&pace) < Some(200));
     }
 }
