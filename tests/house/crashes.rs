@@ -4,11 +4,10 @@
 use std::{ops::Range, path::Path, time::Duration};
 
 use serde_json::{Value, json};
-use sqlx::Connection as _;
 use tokio::task::JoinSet;
 
 use crate::{
-    direct::{EVERYTHING, judged, login, login_with, post, try_post},
+    direct::{EVERYTHING, judged, login, login_with, post, sqlite, try_post},
     front::basic,
     harness::{Database, Doorward, Engine, Home, Reply, Settings, try_send},
 };
@@ -50,13 +49,7 @@ async fn a_file_keeps_what_was_said() {
         settings.envs(EVERYTHING);
     });
     rounds(home, async |home, sql| {
-        let file = home.join("data/doorward.db");
-        let mut connection = sqlx::SqliteConnection::connect(file.to_str().unwrap())
-            .await
-            .unwrap();
-        let sql = sqlx::AssertSqlSafe(sql.to_owned());
-        sqlx::query(sql).execute(&mut connection).await.unwrap();
-        connection.close().await.unwrap();
+        sqlite(&home.join("data/doorward.db"), sql).await;
     })
     .await;
 }

@@ -1,6 +1,9 @@
 //! Doorward without a gateway, as whoever reaches its HTTP port asks it.
 
+use std::{path::Path, time::Duration};
+
 use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use crate::{
     front::basic,
@@ -65,3 +68,17 @@ pub const EVERYTHING: [(&str, &str); 3] = [
     ("DOORWARD_SELF_SERVICE__REGISTER", "true"),
     ("DOORWARD_SELF_SERVICE__PASSWORD", "true"),
 ];
+
+/// Runs statements on an embedded database, beside whoever uses it.
+pub async fn sqlite(file: &Path, statements: &str) {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(Duration::from_secs(5));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let statements = sqlx::AssertSqlSafe(statements.to_owned());
+    sqlx::raw_sql(statements)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
