@@ -1,7 +1,7 @@
 //! The audit trail: one JSON line for whatever somebody may have to account for later. Who, from where, what, and the id
 //! of the decision; no secret, and no name that was typed and is nobody's.
 
-use std::{fs, io, path::PathBuf, sync::Mutex};
+use std::{fs, io, net::IpAddr, path::PathBuf, sync::Mutex};
 
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
@@ -76,22 +76,27 @@ pub(crate) fn decided(
 }
 
 /// A hash was replaced by a better one of the same password.
-pub(crate) fn upgraded(subject: &str) {
+pub(crate) fn upgraded(subject: &str, trace: &Trace<'_>) {
     tracing::info!(
         target: TARGET,
         event = "hash-upgrade",
+        reason = "login",
         sub = subject,
+        client = trace.client.map(tracing::field::display),
+        door = trace.door,
+        request_id = trace.request_id,
         decision = %Uuid::now_v7(),
     );
 }
 
-/// An administrator's command has done something to somebody, or to all.
-pub(crate) fn commanded(command: &str, subject: Option<&str>) {
+/// An administrator's command has done something to somebody, to an address, or to all.
+pub(crate) fn commanded(command: &str, subject: Option<&str>, address: Option<IpAddr>) {
     tracing::info!(
         target: TARGET,
         event = "command",
         reason = command,
         sub = subject,
+        address = address.map(tracing::field::display),
         by = std::env::var("USER").ok(),
         uid = user_id(),
         decision = %Uuid::now_v7(),

@@ -1,6 +1,7 @@
 //! The gate with hands: runs errands in tasks of their own, and logs each decision once. Owns no rule.
 
 mod errands;
+mod pace;
 
 use std::{
     fmt::Display,
@@ -13,7 +14,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use self::errands::Upgrade;
-pub use self::errands::{Errands, Pace};
+pub use self::{errands::Errands, pace::Pace};
 use crate::{
     audit,
     domain::{
@@ -181,14 +182,15 @@ impl Authorizer {
             Step::Errand(errand) => errand,
         };
         let errands = Arc::clone(&self.errands);
-        let trace = OwnedTrace::from(trace);
+        let trace = Arc::new(OwnedTrace::from(trace));
         let task = tokio::spawn(async move {
             let mut concluded = Arc::clone(&errands).run(errand, trace.client).await;
             if let Some(upgrade) = concluded.upgrade.take() {
+                let trace = Arc::clone(&trace);
                 tokio::spawn(async move {
                     if let Some(subject) = errands.upgrade(upgrade).await {
                         tracing::info!(sub = subject, "hash upgraded");
-                        audit::upgraded(&subject);
+                        audit::upgraded(&subject, &trace.borrow());
                     }
                 });
             }

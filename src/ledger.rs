@@ -416,17 +416,17 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// Why it is refused, or what kept the database from answering.
+    /// Why it is refused, with the user's id where there is a session, or what kept the database from answering.
     pub async fn rotate(
         &self,
         refresh: &RefreshToken,
         now: UnixTime,
         grace: u64,
         all_expired: UnixTime,
-    ) -> Result<Result<Session, RefreshFault>, Fault> {
+    ) -> Result<Result<Session, (RefreshFault, Option<String>)>, Fault> {
         let (session_id, presented) = (refresh.session_id(), refresh.hash());
         let Ok(successor) = refresh.successor() else {
-            return Ok(Err(RefreshFault::Unknown));
+            return Ok(Err((RefreshFault::Unknown, None)));
         };
         let rotation = Write::new(
             "UPDATE doorward_sessions SET previous_hash = ?, current_hash = ?, sealed = ?, rotated_at = ? WHERE session_id = ? AND current_hash = ? AND expires_at > ?",
@@ -467,7 +467,7 @@ impl Ledger {
             }))
         });
         let Some(row) = row?.filter(|row| row.expires > now) else {
-            return Ok(Err(RefreshFault::Unknown));
+            return Ok(Err((RefreshFault::Unknown, None)));
         };
         let next = match rotated {
             true => Some(successor),
@@ -489,10 +489,10 @@ impl Ledger {
                 self.ending(&session_id, all_expired),
             ];
             self.connections.write(&writes).await?;
-            return Ok(Err(RefreshFault::Reused));
+            return Ok(Err((RefreshFault::Reused, Some(row.user_id))));
         };
         let Some(username) = Username::parse(&row.username) else {
-            return Ok(Err(RefreshFault::Account));
+            return Ok(Err((RefreshFault::Account, Some(row.user_id))));
         };
         Ok(Ok(Session {
             user_id: row.user_id,

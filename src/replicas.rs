@@ -35,6 +35,7 @@ impl Shares {
     /// Tells others, soon.
     pub fn send(&self, shares: Vec<Share>, user_id: Option<&str>) {
         for share in shares {
+            let user_id = user_id.filter(|_| share.is_about_an_account());
             // Where the database is away for long, each replica counts for itself.
             let _ = self.0.try_send((share, user_id.map(str::to_owned)));
         }

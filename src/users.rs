@@ -260,7 +260,16 @@ impl Users {
                 }
             }
             let row = match &*accounts {
-                [] => return Ok(None),
+                [] => {
+                    // Whoever is not there is asked about as long.
+                    if let Some(sql) = &statements.roles {
+                        sqlx::query(AssertSqlSafe(sql.clone()))
+                            .bind(username.as_str())
+                            .fetch_all(connection)
+                            .await?;
+                    }
+                    return Ok(None);
+                }
                 [row] => row,
                 [..] => return Err(UsersFault::Row("name: several users share it")),
             };

@@ -137,7 +137,7 @@ fn make(
         fs::remove_file(&path)?;
         return Err(fault);
     }
-    commanded("keys-add", None);
+    commanded("keys-add", None, None);
     println!("Made {} ({algorithm}) in {}.", id.as_str(), path.display());
     println!(
         "It is published at once, and signs from {} on; what signs now goes on verifying until its last token has expired.",
@@ -185,7 +185,7 @@ fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
         ),
     }
     fs::remove_file(&path).with_context(|| path.display().to_string())?;
-    commanded("keys-retire", None);
+    commanded("keys-retire", None, None);
     println!("Removed {id}; no token of it is accepted any more, here within two seconds.");
     Ok(())
 }

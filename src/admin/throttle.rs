@@ -114,9 +114,10 @@ async fn clear(
     all: bool,
 ) -> anyhow::Result<Outcome> {
     let mut writes: Vec<Write> = Vec::new();
+    let mut done: Vec<(&str, Option<String>)> = Vec::new();
     if all {
         writes.push(store.ledger.clearing_all());
-        commanded("throttle-clear-all", None);
+        done.push(("throttle-clear-all", None));
     }
     for name in names {
         let username = username(name)?;
@@ -124,20 +125,23 @@ async fn clear(
             writes.push(cleared(store, key));
         }
         let account = store.users.find(&username).await?;
-        let id = account.as_ref().map(|account| &*account.id);
-        if let Some(id) = id {
+        let id = account.map(|account| account.id);
+        if let Some(id) = &id {
             writes.push(store.ledger.clearing_user(id));
         }
-        commanded("throttle-clear", id);
+        done.push(("throttle-clear", id));
     }
     if let Some(key) = throttle.address_alone(address) {
         writes.push(cleared(store, &key));
-        commanded("throttle-clear-address", None);
+        done.push(("throttle-clear-address", None));
     }
     if writes.is_empty() {
         bail!("say whose failures to forget: a name, --address ADDRESS or --all");
     }
     store.ledger.connections.write(&writes).await?;
+    for (command, id) in done {
+        commanded(command, id.as_deref(), address);
+    }
     println!("Forgotten; every replica knows within revocation.poll.");
     Ok(Outcome::Yes)
 }

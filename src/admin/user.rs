@@ -48,7 +48,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
                 .await
                 .with_context(|| format!("{name:?} was not added"))?;
             let added = store.users.find(&username).await?;
-            commanded("user-add", added.as_ref().map(|added| &*added.id));
+            commanded("user-add", added.as_ref().map(|added| &*added.id), None);
             println!("Added {name}, {}.", spoken(&roles));
         }
         cli::User::Passwd { name, weak } => {
@@ -59,7 +59,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
                 bail!("somebody else changed the password meanwhile; nothing was done");
             }
             changed?;
-            commanded("user-passwd", Some(&account.id));
+            commanded("user-passwd", Some(&account.id), None);
             println!("Changed the password of {name}; all tokens of {name} have ended.");
         }
         cli::User::Role {
@@ -76,7 +76,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             let roles = Roles::collect(roles)?;
             if changes {
                 store.set_roles(&account, &roles, now, expires).await?;
-                commanded("user-role", Some(&account.id));
+                commanded("user-role", Some(&account.id), None);
             }
             let tokens = if changes {
                 "; tokens with other roles have ended"
@@ -88,25 +88,25 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
         cli::User::Disable { name } => {
             let account = known(&store, &name).await?;
             store.disable(&account, now, expires).await?;
-            commanded("user-disable", Some(&account.id));
+            commanded("user-disable", Some(&account.id), None);
             println!("{name} cannot log in any more, and all tokens of {name} have ended.");
         }
         cli::User::Enable { name } => {
             let account = known(&store, &name).await?;
             store.enable(&account, now).await?;
-            commanded("user-enable", Some(&account.id));
+            commanded("user-enable", Some(&account.id), None);
             println!("{name} can log in again.");
         }
         cli::User::Logout { name } => {
             let account = known(&store, &name).await?;
             store.end_all(&account.id, expires).await?;
-            commanded("user-logout", Some(&account.id));
+            commanded("user-logout", Some(&account.id), None);
             println!("All tokens of {name} have ended.");
         }
         cli::User::Remove { name } => {
             let account = known(&store, &name).await?;
             store.remove(&account, expires).await?;
-            commanded("user-remove", Some(&account.id));
+            commanded("user-remove", Some(&account.id), None);
             println!("Removed {name}; all tokens of {name} have ended.");
         }
         cli::User::List(output) => list(&store, output.output).await?,

@@ -2,22 +2,18 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Concluded, unix_time};
+use super::{Concluded, pace::Pace, unix_time};
 use crate::{
     domain::{
         account::{Account, Roles, Username},
         decision::{By, Decision, Denial, Done, Issued, Unavailable},
         gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
-        password::Scheme,
         request::TokenForm,
         revocation::Generation,
         session::{RefreshFault, RefreshToken},
@@ -265,7 +261,7 @@ impl Errands {
             .await?;
         let session = match rotated {
             Ok(session) => session,
-            Err(fault) => {
+            Err((fault, user_id)) => {
                 if fault == RefreshFault::Reused {
                     self.live
                         .now()
@@ -273,7 +269,7 @@ impl Errands {
                         .ended
                         .end(&token.session_id(), all_expired);
                 }
-                return Err(Denial::InvalidRefresh(fault).into());
+                return Err(Denial::InvalidRefresh(fault, user_id).into());
             }
         };
         let generation = self
@@ -290,7 +286,9 @@ impl Errands {
         let Some(account) = account else {
             let closing = self.store.ledger.closing(&token.session_id());
             self.store.ledger.connections.write(&[closing]).await?;
-            return Err(Denial::InvalidRefresh(RefreshFault::Account).into());
+            return Err(
+                Denial::InvalidRefresh(RefreshFault::Account, Some(session.user_id)).into(),
+            );
         };
         let issued = self.issue(Grant {
             identity: account.into(),
@@ -330,7 +328,12 @@ impl Errands {
             )
             .await;
         match added {
-            Ok(()) => Ok(Decision::Done(Done::Registered).into()),
+            Ok(()) => {
+                // For the log alone: who registered can log in, whether or not the id is known by now.
+                let added = self.store.users.find(&registration.username).await;
+                let subject = added.ok().flatten().map(|added| added.id);
+                Ok(Decision::Done(Done::Registered { subject }).into())
+            }
             Err(UsersFault::Exists) => Err(Denial::NameTaken.into()),
             Err(fault) => Err(fault.into()),
         }
@@ -479,21 +482,22 @@ impl Errands {
         }
     }
 
-    /// Hashes when it is its turn; the answer waits until it takes as long for every scheme.
+    /// Hashes when it is its turn; the answer waits until it takes as long for every hash.
     async fn hash<T: Send + 'static>(
         self: &Arc<Self>,
         place: OwnedSemaphorePermit,
         account: Option<&Account>,
         hash: impl FnOnce(&Gate) -> T + Send + 'static,
     ) -> Result<(OwnedSemaphorePermit, T), Denial> {
-        let scheme = account.map(|account| self.live.now().gate.hasher.scheme(&account.hash));
+        let is_ours =
+            account.is_none_or(|account| self.live.now().gate.hasher.costs_as_ours(&account.hash));
         let own = Arc::clone(self);
         let hashed = self.hashing.run(move || {
             let started = Instant::now();
             (started, hash(&own.live.keep().gate))
         });
         let (started, hashed) = hashed.await.ok_or(INTERNAL)?;
-        if let Some(until) = self.pace.until(started, scheme) {
+        if let Some(until) = self.pace.until(started, is_ours) {
             tokio::time::sleep_until(until.into()).await;
         }
         Ok((place, hashed))
@@ -506,29 +510,4 @@ pub struct Upgrade {
     attempt: Box<Attempt>,
     account: Account,
     place: OwnedSemaphorePermit,
-}
-
-/// Where the table holds hashes of several schemes, their costs would tell who is in it: then all answers take as long as
-/// the slowest of late.
-#[derive(Debug, Default)]
-pub struct Pace {
-    is_mixed: AtomicBool,
-    slowest: AtomicU64,
-}
-
-impl Pace {
-    fn until(&self, started: Instant, scheme: Option<Scheme>) -> Option<Instant> {
-        if scheme.is_some_and(|scheme| scheme != Scheme::Argon2id) {
-            self.is_mixed.store(true, Ordering::Relaxed);
-        }
-        if !self.is_mixed.load(Ordering::Relaxed) {
-            return None;
-        }
-        let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let before = self.slowest.load(Ordering::Relaxed);
-        // A stall is forgotten in time.
-        let slowest = took.max(before - before / 256);
-        self.slowest.store(slowest, Ordering::Relaxed);
-        started.checked_add(Duration::from_micros(slowest))
-    }
 }

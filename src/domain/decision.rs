@@ -39,7 +39,10 @@ pub enum Done {
         everywhere: bool,
     },
     /// Somebody can log in who could not before.
-    Registered,
+    Registered {
+        /// Who, as an id, where the table tells.
+        subject: Option<String>,
+    },
 }
 
 impl Done {
@@ -53,7 +56,7 @@ impl Done {
             Self::LoggedOut {
                 everywhere: true, ..
             } => "logout-everywhere",
-            Self::Registered => "register",
+            Self::Registered { .. } => "register",
         }
     }
 
@@ -62,7 +65,7 @@ impl Done {
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::LoggedOut { subject, .. } => Some(subject),
-            Self::Registered => None,
+            Self::Registered { subject } => subject.as_deref(),
         }
     }
 
@@ -71,7 +74,7 @@ impl Done {
     pub fn answer(&self) -> Answer {
         let (status, body) = match self {
             Self::LoggedOut { .. } => (200, "Logged out"),
-            Self::Registered => (201, "Registered"),
+            Self::Registered { .. } => (201, "Registered"),
         };
         refuse(status, body, [])
     }
@@ -286,8 +289,8 @@ pub enum Denial {
     EndpointInSubRequest,
     /// Too many failures before: not yet.
     Throttled(Duration),
-    /// A refresh token that is not good.
-    InvalidRefresh(RefreshFault),
+    /// A refresh token that is not good, and whose session it was of, as an id.
+    InvalidRefresh(RefreshFault, Option<String>),
     /// A new user name that is not canonical.
     NewName,
     /// A new user name that somebody has.
@@ -373,7 +376,7 @@ impl Denial {
             Self::Body(_) => "malformed-body",
             Self::EndpointInSubRequest => "endpoint-in-sub-request",
             Self::Throttled(_) => "throttled",
-            Self::InvalidRefresh(fault) => match fault {
+            Self::InvalidRefresh(fault, _) => match fault {
                 RefreshFault::Malformed => "refresh-malformed",
                 RefreshFault::Unknown => "refresh-unknown",
                 RefreshFault::Reused => "refresh-reused",
@@ -409,6 +412,7 @@ impl Denial {
                 Refusal::Basic(_) | Refusal::UnknownUser => None,
             },
             Self::PasswordChanged(subject) => Some(subject),
+            Self::InvalidRefresh(_, subject) => subject.as_deref(),
             Self::Malformed(_)
             | Self::TwoReadings
             | Self::NoHost
@@ -419,7 +423,6 @@ impl Denial {
             | Self::Body(_)
             | Self::EndpointInSubRequest
             | Self::Throttled(_)
-            | Self::InvalidRefresh(_)
             | Self::NewName
             | Self::NameTaken
             | Self::WeakPassword(_)
@@ -431,7 +434,8 @@ impl Denial {
         }
     }
 
-    /// What whoever asks `/validate` reads: what the services it replaces said.
+    /// What whoever asks `/validate` reads: what the services it replaces said, and nothing about a token that could not
+    /// be judged.
     #[must_use]
     pub fn answer_of_validate(&self, realm: &Realm) -> Answer {
         match self.answer(realm) {
@@ -444,6 +448,7 @@ impl Denial {
                 headers,
                 body: "Missing credentials".into(),
             },
+            answer if answer.status == 503 => answer,
             _ => refuse(
                 403,
                 "Not authorized",
@@ -480,7 +485,7 @@ impl Denial {
                 let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
                 refuse(429, "Too many attempts", [("retry-after", seconds.into())])
             }
-            Self::InvalidRefresh(_) => refuse(
+            Self::InvalidRefresh(..) => refuse(
                 401,
                 "Invalid refresh token",
                 [bearer(Some("invalid_token"))],

@@ -447,8 +447,9 @@ fn refresh(request: &Request<'_>) -> Result<Errand, Denial> {
     let [token] = (request.body)
         .read(["refresh_token"])
         .map_err(Denial::Body)?;
-    let token = RefreshToken::parse(&token).ok_or(Denial::InvalidRefresh(RefreshFault::Malformed));
-    Ok(Errand::Refresh(token?, request.form))
+    let malformed = Denial::InvalidRefresh(RefreshFault::Malformed, None);
+    let token = RefreshToken::parse(&token).ok_or(malformed)?;
+    Ok(Errand::Refresh(token, request.form))
 }
 
 fn register(request: &Request<'_>) -> Result<Errand, Denial> {

@@ -183,6 +183,15 @@ impl Hasher {
             .is_none_or(|stored| stored.is_outdated())
     }
 
+    /// Whether holding a password against a stored hash takes as long as against the decoy, which is what a text that is
+    /// not verified here comes to.
+    #[must_use]
+    pub fn costs_as_ours(&self, stored: &PasswordHash) -> bool {
+        stored::parse(stored.expose(), self.plaintext_allowed)
+            .filter(|stored| stored.is_affordable())
+            .is_none_or(|stored| stored.costs_as_ours())
+    }
+
     /// The scheme of a stored hash.
     #[must_use]
     pub fn scheme(&self, stored: &PasswordHash) -> Scheme {

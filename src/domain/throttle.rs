@@ -167,6 +167,14 @@ pub struct Share {
     pub change: Change,
 }
 
+impl Share {
+    /// Whether it is about one account, and not about an address, whose failures are those of many.
+    #[must_use]
+    pub fn is_about_an_account(&self) -> bool {
+        !is_address(&self.key)
+    }
+}
+
 /// What became of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
@@ -403,7 +411,7 @@ impl Throttle {
     }
 
     fn curve(&self, key: &str) -> Curve {
-        match key.starts_with("a:") {
+        match is_address(key) {
             true => self.address,
             false => self.account,
         }
@@ -453,6 +461,10 @@ fn network(client: IpAddr) -> Option<IpNet> {
     IpNet::new(client, length)
         .ok()
         .map(|network| network.trunc())
+}
+
+fn is_address(key: &str) -> bool {
+    key.starts_with("a:")
 }
 
 fn address_key(network: IpNet) -> Key {

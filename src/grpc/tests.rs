@@ -381,7 +381,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         Just(Denial::EndpointInSubRequest),
         any::<u32>().prop_map(|seconds| Denial::Throttled(Duration::from_secs(seconds.into()))),
         prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])
-            .prop_map(Denial::InvalidRefresh),
+            .prop_map(|fault| Denial::InvalidRefresh(fault, None)),
         Just(Denial::NewName),
         Just(Denial::NameTaken),
         prop::sample::select(vec![WeakPassword::Common, WeakPassword::Short(12)])
@@ -415,7 +415,7 @@ fn any_decision() -> impl Strategy<Value = Decision> {
     prop_oneof![
         (caller, forwarding).prop_map(|(caller, forwarding)| allow(caller, forwarding)),
         any_denial().prop_map(Decision::Deny),
-        Just(Decision::Done(Done::Registered)),
+        Just(Decision::Done(Done::Registered { subject: None })),
         any::<bool>().prop_map(|everywhere| Decision::Done(Done::LoggedOut {
             subject: "7".into(),
             everywhere,

@@ -8,5 +8,6 @@ CREATE TABLE doorward_sessions (
     sealed VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin,
     rotated_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL,
+    KEY doorward_sessions_user_id (user_id),
     KEY doorward_sessions_expires_at (expires_at)
 );

@@ -9,4 +9,5 @@ CREATE TABLE doorward_sessions (
     rotated_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
+CREATE INDEX doorward_sessions_user_id ON doorward_sessions (user_id);
 CREATE INDEX doorward_sessions_expires_at ON doorward_sessions (expires_at);

@@ -309,6 +309,19 @@ impl Doorward {
         .await
     }
 
+    /// Ends it without a word (SIGKILL).
+    pub fn kill(self) -> Home {
+        let Self {
+            mut process,
+            home,
+            grpc: _,
+            http: _,
+            ops: _,
+        } = self;
+        process.kill();
+        home
+    }
+
     /// Asks it to stop, as an operator does, and waits for it.
     ///
     /// # Panics

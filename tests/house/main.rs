@@ -49,13 +49,16 @@ macro_rules! on_each_server {
     };
 }
 
+mod direct;
 mod front;
 
 mod accounts;
+mod audit;
 mod borders;
 mod commands;
 mod contract;
 mod core_table;
+mod crashes;
 mod database;
 mod docs;
 mod endpoints;
@@ -68,6 +71,8 @@ mod login;
 mod mysql;
 mod paths;
 mod proxies;
+mod replicas;
 mod smoke;
 mod spoofing;
 mod streaming;
+mod timing;

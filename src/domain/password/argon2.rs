@@ -58,6 +58,14 @@ impl Stored for Argon2Hash {
             && self.params.p_cost() <= MAX_LANES
     }
 
+    fn costs_as_ours(&self) -> bool {
+        (
+            self.params.m_cost(),
+            self.params.t_cost(),
+            self.params.p_cost(),
+        ) == (MEMORY_KIB, PASSES, LANES)
+    }
+
     fn is_outdated(&self) -> bool {
         let work = |memory: u32, passes: u32| u64::from(memory) * u64::from(passes);
         let (memory, passes) = (self.params.m_cost(), self.params.t_cost());

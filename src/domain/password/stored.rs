@@ -29,6 +29,11 @@ pub(super) trait Stored {
         true
     }
 
+    /// Whether verifying takes as long as for what is written here.
+    fn costs_as_ours(&self) -> bool {
+        false
+    }
+
     /// Whether it is weaker than what is written here.
     fn is_outdated(&self) -> bool {
         true

@@ -1,0 +1,84 @@
+//! Doorward without a gateway, as whoever reaches its HTTP port asks it.
+
+use std::{path::Path, time::Duration};
+
+use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::{
+    front::basic,
+    harness::{Doorward, Reply, send, try_send},
+};
+
+pub async fn login(doorward: &Doorward, who: (&str, &str)) -> Reply {
+    login_with(doorward, who, &[]).await
+}
+
+/// By way of a gateway that says where the client is.
+pub async fn login_from(doorward: &Doorward, who: (&str, &str), client: &str) -> Reply {
+    login_with(doorward, who, &[("x-forwarded-for", client)]).await
+}
+
+pub async fn login_with(doorward: &Doorward, who: (&str, &str), headers: &[(&str, &str)]) -> Reply {
+    let credentials = basic(who.0, who.1);
+    let headers = [headers, &[("authorization", &credentials)]].concat();
+    send(doorward.http, "POST", "/login", &headers, "").await
+}
+
+/// The `Authorization` value of somebody who has logged in.
+pub async fn bearer(doorward: &Doorward, who: (&str, &str)) -> String {
+    let reply = login(doorward, who).await;
+    assert_eq!(reply.status, 200, "{who:?}: {reply:?}");
+    reply.header("authorization").unwrap().to_owned()
+}
+
+/// What becomes of a request with this `Authorization` value.
+pub async fn judged(doorward: &Doorward, bearer: &str) -> Reply {
+    let headers = [
+        ("authorization", bearer),
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-host", "a"),
+        ("x-forwarded-uri", "/x"),
+    ];
+    send(doorward.http, "GET", "/auth/forward", &headers, "").await
+}
+
+/// Asks an endpoint something in JSON; there is no answer where Doorward ends meanwhile.
+pub async fn try_post(
+    doorward: std::net::SocketAddr,
+    path: &str,
+    bearer: Option<&str>,
+    body: &Value,
+) -> Result<Reply, String> {
+    let headers: Vec<_> = [("content-type", "application/json")]
+        .into_iter()
+        .chain(bearer.map(|bearer| ("authorization", bearer)))
+        .collect();
+    try_send(doorward, "POST", path, &headers, body.to_string()).await
+}
+
+pub async fn post(doorward: &Doorward, path: &str, bearer: Option<&str>, body: &Value) -> Reply {
+    try_post(doorward.http, path, bearer, body).await.unwrap()
+}
+
+/// Settings with which every endpoint is there.
+pub const EVERYTHING: [(&str, &str); 3] = [
+    ("DOORWARD_REFRESH__ENABLED", "true"),
+    ("DOORWARD_SELF_SERVICE__REGISTER", "true"),
+    ("DOORWARD_SELF_SERVICE__PASSWORD", "true"),
+];
+
+/// Runs statements on an embedded database, beside whoever uses it.
+pub async fn sqlite(file: &Path, statements: &str) {
+    let options = SqliteConnectOptions::new()
+        .filename(file)
+        .busy_timeout(Duration::from_secs(5));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let statements = sqlx::AssertSqlSafe(statements.to_owned());
+    sqlx::raw_sql(statements)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
