@@ -222,6 +222,14 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     for endpoint in &settings.endpoints {
         let missing = match endpoint {
             Endpoint::Register if !store.users.takes_users() => "users.insert",
+            Endpoint::Register
+                if settings.mapping.is_some()
+                    && settings.register_roles.iter().next().is_some() =>
+            {
+                bail!(
+                    "self_service.register_roles: roles of a table of yours are given there; users.grant gives everybody roles"
+                )
+            }
             Endpoint::Password if !store.users.takes_hashes() => "users.update_password",
             Endpoint::Login
             | Endpoint::Logout
