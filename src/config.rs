@@ -27,6 +27,7 @@ use crate::{
         trust::{ClientAddress, TrustedProxies},
     },
     hashing::HashPriority,
+    tls,
     users::Mapping,
 };
 
@@ -41,6 +42,8 @@ pub struct Settings {
     pub http: SocketAddr,
     /// The address of the health endpoints.
     pub ops: SocketAddr,
+    /// The certificate of both doors.
+    pub tls: Option<tls::Files>,
     /// Who may ask.
     pub trusted: TrustedProxies,
     /// Where the address of a client is read from.
@@ -184,6 +187,7 @@ impl Settings {
                 SocketAddr::from(([127, 0, 0, 1], 9002)),
                 address,
             ),
+            tls: tls(&mut reader),
             trusted: TrustedProxies::loopback(),
             client_address: reader.parse("client_address", ClientAddress::Peer, |text| {
                 ClientAddress::parse(text).ok_or_else(|| {
@@ -353,6 +357,22 @@ fn endpoints(reader: &mut Reader) -> Vec<Endpoint> {
         }
     }
     endpoints
+}
+
+fn tls(reader: &mut Reader) -> Option<tls::Files> {
+    let mut path = |key| reader.parse(key, None, |text| Ok(Some(PathBuf::from(text))));
+    match (path("listen.tls_certificate"), path("listen.tls_key")) {
+        (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.fault("listen.tls_certificate", "needs listen.tls_key beside it");
+            None
+        }
+        (None, Some(_)) => {
+            reader.fault("listen.tls_key", "needs listen.tls_certificate beside it");
+            None
+        }
+    }
 }
 
 fn refuses_after(reader: &mut Reader) -> Option<Duration> {

@@ -32,5 +32,6 @@ pub mod replicas;
 pub mod serve;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod users;
 pub mod wire;

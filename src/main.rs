@@ -90,7 +90,11 @@ fn load(
             fs::read_to_string(path)
         },
     })?;
-    Ok((settings, files.into_inner()))
+    let mut files = files.into_inner();
+    if let Some(tls) = &settings.tls {
+        files.extend([tls.certificate.clone(), tls.key.clone()]);
+    }
+    Ok((settings, files))
 }
 
 const TRAIL: &str = "audit.to: the file cannot be written";

@@ -22,6 +22,7 @@ use crate::{
     },
     keys,
     live::{Live, Rules},
+    tls::{Certificate, Files},
 };
 
 /// Reads the settings anew, as at the start, and says which files they came from.
@@ -71,13 +72,21 @@ pub struct Reloader {
     load: Load,
     live: Live,
     lasting: Lasting,
+    certificate: Option<Arc<Certificate>>,
 }
 
 impl Reloader {
     /// Takes what is in force.
     #[must_use]
-    pub fn new(first: Settings, load: Load, live: Live, lasting: Lasting) -> Self {
+    pub fn new(
+        first: Settings,
+        load: Load,
+        live: Live,
+        lasting: Lasting,
+        certificate: Option<Arc<Certificate>>,
+    ) -> Self {
         Self {
+            certificate,
             first,
             load,
             live,
@@ -133,7 +142,12 @@ impl Reloader {
                 "changed, and will be so after a restart only"
             );
         }
+        // Read before anything is exchanged: all of it is new, or nothing.
+        let certified = settings.tls.as_ref().map(Files::read).transpose()?;
         self.live.exchange(self.lasting.rules(&settings, keys));
+        if let (Some(certificate), Some(certified)) = (&self.certificate, certified) {
+            certificate.exchange(certified);
+        }
         Ok(files)
     }
 

@@ -1,5 +1,7 @@
 //! The only wiring: files, pool, gate, doors, health, drain.
 
+mod incoming;
+
 use std::{
     net::SocketAddr,
     sync::{
@@ -20,7 +22,7 @@ use tokio::{
     task::JoinSet,
     time::timeout,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::transport::Server;
 use tonic_health::server::HealthReporter;
 
 use crate::{
@@ -40,6 +42,7 @@ use crate::{
     reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
     store::Store,
+    tls::Certificate,
     users::{Users, UsersFault},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
 };
@@ -122,8 +125,16 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
     let http = bind(settings.http, "listen.http").await?;
     let ops = bind(settings.ops, "listen.ops").await?;
     let (grpc_at, http_at, ops_at) = (grpc.local_addr()?, http.local_addr()?, ops.local_addr()?);
-    // `Server::tcp_nodelay` is for listeners that tonic binds itself; without it answers wait for acknowledgements.
-    let grpc = TcpIncoming::from(grpc).with_nodelay(Some(true));
+    let certificate = match &settings.tls {
+        None => None,
+        Some(files) => Some(Certificate::new(files.read()?)),
+    };
+    let acceptor = |protocol| {
+        let certificate = certificate.as_ref();
+        certificate.map(|own| own.acceptor(protocol)).transpose()
+    };
+    let (grpc_tls, http_tls) = (acceptor("h2")?, acceptor("http/1.1")?);
+    let is_tls = certificate.is_some();
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter
         .set_serving::<AuthorizationServer<grpc::Door>>()
@@ -142,7 +153,10 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?)
-        .serve_with_incoming_shutdown(grpc, changed(stopped.clone()));
+        .serve_with_incoming_shutdown(
+            incoming::connections(grpc, grpc_tls),
+            changed(stopped.clone()),
+        );
     let questions = move |request, peer: SocketAddr| {
         let door = Arc::clone(&http_door);
         async move { door.answer(request, peer.ip()).await }
@@ -153,16 +167,17 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
     };
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
-    tokio::spawn(Reloader::new(settings, load, live, lasting).follow());
+    tokio::spawn(Reloader::new(settings, load, live, lasting, certificate).follow());
     let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });
     doors.spawn(ending(listener::serve(
         http,
+        http_tls,
         questions,
         changed(stopped.clone()),
     )));
-    doors.spawn(ending(listener::serve(ops, probes, changed(stopped))));
+    doors.spawn(ending(listener::serve(ops, None, probes, changed(stopped))));
 
     tracing::info!(
         grpc = %grpc_at,
@@ -171,6 +186,7 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
         %database,
         trusted_proxies = %trusted,
         %client_address,
+        tls = is_tls,
         "serving"
     );
     say_what_is_next([grpc_at, http_at, ops_at], &database, &trusted);

@@ -80,6 +80,20 @@ pub const KEYS: &[Key] = &[
         "address of /livez and /readyz (HTTP)",
     ),
     key(
+        "listen.tls_certificate",
+        &[],
+        "none",
+        "PEM file of the certificate chain that the gRPC door and the HTTP port show; without it they speak plainly, for loopback and networks that encrypt",
+    )
+    .reloads(),
+    key(
+        "listen.tls_key",
+        &[],
+        "none",
+        "PEM file of the key of that certificate",
+    )
+    .reloads(),
+    key(
         "trusted_proxies",
         &[],
         "127.0.0.0/8, ::1/128",

@@ -16,6 +16,9 @@ use hyper_util::{
     server::graceful::GracefulShutdown,
 };
 use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::Stream;
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -51,8 +54,12 @@ fn too_large() -> Response<Full<Bytes>> {
 }
 
 /// Answers connections until `stop` is done, then lets the requests that are under way end.
-pub async fn serve<F, R>(listener: TcpListener, answer: F, stop: impl Future<Output = ()>)
-where
+pub async fn serve<F, R>(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    answer: F,
+    stop: impl Future<Output = ()>,
+) where
     F: Fn(Request<Incoming>, SocketAddr) -> R + Clone + Send + 'static,
     R: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
@@ -88,11 +95,13 @@ where
                     })
                 }
             });
-            let connection = http.serve_connection(TokioIo::new(stream), service);
-            let connection = connections.watch(connection);
+            let (http, acceptor, watcher) = (http.clone(), acceptor.clone(), connections.watcher());
             tokio::spawn(async move {
                 // What a client breaks is its own affair.
-                let _ = connection.await;
+                if let Ok(stream) = Stream::open(stream, acceptor.as_ref()).await {
+                    let connection = http.serve_connection(TokioIo::new(stream), service);
+                    let _ = watcher.watch(connection).await;
+                }
                 drop(place);
             });
         }

@@ -76,3 +76,4 @@ mod smoke;
 mod spoofing;
 mod streaming;
 mod timing;
+mod tls;
