@@ -1,1 +1,1 @@
-//! To come.
+//! What RFC 8725 and years of broken verifiers teach, asked of a Doorward that serves.

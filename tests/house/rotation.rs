@@ -85,14 +85,7 @@ async fn nobody_notices_a_rotation() {
         firsts.last().map(|first| header_of(first, "alg"))
     };
     for (n, algorithm) in ["EdDSA", "RS256", "HS256"].into_iter().enumerate() {
-        let rotate = [
-            "keys",
-            "rotate",
-            "--algorithm",
-            algorithm,
-            "--after",
-            AFTER,
-        ];
+        let rotate = ["keys", "rotate", "--algorithm", algorithm, "--after", AFTER];
         houses[n % 2].run(&rotate, "").await.ok();
         until(algorithm, Duration::from_secs(30), async || {
             (newest().as_deref() == Some(algorithm)).then_some(())
