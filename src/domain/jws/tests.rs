@@ -205,12 +205,11 @@ fn a_name_is_that_of_a_key_and_of_no_other() {
         assert_eq!(refused(&token(&header(name, name), &stranger)), Signature);
         assert_eq!(refused(&token(&header(name, "k-1"), &stranger)), UnknownKey);
         let nameless = json!({"alg": name, "typ": "JWT"}).to_string();
-        match algorithm {
-            Algorithm::Hs256 => {
-                assert_eq!(refusal(&token(&nameless, &own(algorithm))), None);
-                assert_eq!(refused(&token(&nameless, &stranger)), Signature);
-            }
-            _ => assert_eq!(refused(&token(&nameless, &own(algorithm))), NotThat),
+        if algorithm == Algorithm::Hs256 {
+            assert_eq!(refusal(&token(&nameless, &own(algorithm))), None);
+            assert_eq!(refused(&token(&nameless, &stranger)), Signature);
+        } else {
+            assert_eq!(refused(&token(&nameless, &own(algorithm))), NotThat);
         }
     }
     let key = own(Algorithm::Es256);
