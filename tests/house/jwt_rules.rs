@@ -398,8 +398,16 @@ async fn examples_of_rfcs_are_verified() {
             assert!(said.contains("its algorithm is"), "{said}");
         }
     }
-    let mut jwk = examples[2].1.clone();
-    jwk["use"] = json!("enc");
-    let (code, _) = verify(&jwk, &examples[2].2).await;
-    assert_eq!(code, Some(2), "a key for encryption verifies nothing");
+    // A key that is for something else verifies nothing.
+    let (_, key, token) = &examples[2];
+    for (member, value, code) in [
+        ("use", json!("sig"), 0),
+        ("use", json!("enc"), 2),
+        ("key_ops", json!(["verify"]), 0),
+        ("key_ops", json!(["deriveKey", "deriveBits"]), 2),
+    ] {
+        let mut jwk = key.clone();
+        jwk[member] = value;
+        assert_eq!(verify(&jwk, token).await.0, Some(code), "{jwk}");
+    }
 }
