@@ -70,7 +70,13 @@ fn together(
         (SecretSource::Missing | SecretSource::File(_), None) => {}
     }
     if let Some(previous) = &settings.previous_secret {
-        keys.push(Key::from_secret(previous, UnixTime(0)).only_verifying());
+        let previous = Key::from_secret(previous, UnixTime(0)).only_verifying();
+        if keys.iter().any(|key| key.id() == previous.id()) {
+            bail!(
+                "jwt.previous_secret (JWT_SECRET_PREVIOUS) is the secret that signs; take it out, or change jwt.secret"
+            );
+        }
+        keys.push(previous);
     }
     let keys = Keyring::new(keys, settings.terms.lasts())
         .with_context(|| format!("the keys in {}", settings.keys_dir.display()))?;

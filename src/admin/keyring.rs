@@ -171,7 +171,7 @@ fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
                 < 2 =>
         {
             bail!(
-                "{id:?} signs, and no other key could; make the next with `doorward keys rotate --after 0s` first"
+                "{id:?} signs, and no other key could; retire one that is staged with --now, then make the next with `doorward keys rotate --after 0s`"
             )
         }
         KeyState::Signing | KeyState::Verifying(_) | KeyState::Staged if at_once => {}

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{
     key::{Algorithm, Key, KeyId},
@@ -27,9 +27,9 @@ pub(super) struct Parts<'a> {
 pub(super) struct Header<'a> {
     #[serde(borrow)]
     alg: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(default, deserialize_with = "given")]
     pub(super) typ: Option<Cow<'a, str>>,
-    #[serde(borrow)]
+    #[serde(default, deserialize_with = "given")]
     kid: Option<Cow<'a, str>>,
 }
 
@@ -112,8 +112,23 @@ impl<'a> Parts<'a> {
 
 impl<'a> Header<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, TokenFault> {
-        serde_json::from_slice(bytes).map_err(|_| TokenFault::Header)
+        object(bytes).ok_or(TokenFault::Header)
     }
+}
+
+/// Reads one JSON object. serde takes a list of the values for a struct as well.
+pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
+    let is_object = json.trim_ascii_start().starts_with(b"{");
+    is_object.then(|| serde_json::from_slice(json).ok())?
+}
+
+/// A member that may be missing, but is no `null` where it is there.
+pub(super) fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
@@ -163,3 +178,6 @@ pub(super) fn sign(payload: &[u8], key: &Key) -> Option<String> {
     BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut compact);
     Some(compact)
 }
+
+#[cfg(test)]
+mod tests;

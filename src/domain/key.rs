@@ -395,6 +395,17 @@ impl Key {
     }
 }
 
+/// The least length of an RSA key (RFC 7518, 3.3).
+const MIN_RSA: usize = 2048;
+
+/// How many bits a number has.
+fn bits_of(number: &[u8]) -> usize {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = number.get(zeros..).unwrap_or_default();
+    let leading = number.first().map_or(0, |first| first.leading_zeros());
+    number.len() * 8 - leading as usize
+}
+
 impl Halves {
     fn of_secret(secret: &Secret) -> Self {
         let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
@@ -421,8 +432,8 @@ impl Halves {
 
     fn of_rsa_public(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<Self, KeyFault> {
         let (parameters, _) = algorithm.rsa().ok_or(KeyFault::Kind(algorithm))?;
-        let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
-        if bits < 2048 {
+        let bits = bits_of(n);
+        if bits < MIN_RSA {
             return Err(KeyFault::ShortRsa(bits));
         }
         let parsed = PublicKeyComponents { n, e }.to_parsed_public_key(parameters);

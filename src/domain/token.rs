@@ -278,14 +278,22 @@ struct Claims<'a> {
     #[serde(borrow)]
     aud: Audience<'a>,
     iat: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "jws::given",
+        skip_serializing_if = "Option::is_none"
+    )]
     nbf: Option<u64>,
     exp: u64,
     #[serde(borrow)]
     jti: Cow<'a, str>,
     #[serde(rename = "gen", default, skip_serializing_if = "is_first")]
     generation: u64,
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "jws::given",
+        skip_serializing_if = "Option::is_none"
+    )]
     sid: Option<Cow<'a, str>>,
 }
 
@@ -577,7 +585,7 @@ impl Tokens {
 }
 
 fn parse(claims: &[u8]) -> Result<Claims<'_>, TokenFault> {
-    serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)
+    jws::object(claims).ok_or(TokenFault::Claims)
 }
 
 /// The header and the claims of a token as it states them, believed or not; for people who look for a mistake.

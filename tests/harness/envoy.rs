@@ -68,6 +68,26 @@ impl EnvoyConfig {
         )
     }
 
+    /// Public keys are given, not fetched.
+    ///
+    /// # Panics
+    ///
+    /// If there are none to be fetched.
+    pub fn local_jwks(self, jwks: &str) -> Self {
+        let (before, remote) = self.0.split_once("remote_jwks:").expect("remote_jwks");
+        let indent = before.rsplit('\n').next().unwrap().len();
+        let after = remote.match_indices('\n').find(|(at, _)| {
+            let line = remote[at + 1..].lines().next().unwrap_or_default();
+            line.len() - line.trim_start().len() <= indent
+        });
+        let (at, _) = after.expect("something after remote_jwks");
+        Self(format!(
+            "{before}local_jwks: {{ inline_string: {} }}{}",
+            Value::from(jwks),
+            &remote[at..]
+        ))
+    }
+
     /// Paths and headers reach Doorward as the client sent them.
     pub fn untouched(self) -> Self {
         self.replace("normalize_path: true", "normalize_path: false")

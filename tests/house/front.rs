@@ -1,10 +1,13 @@
 //! A whole house: Doorward, the service and an Envoy in front of both, with an administrator and somebody else.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use doorward::wire::envoy::service::auth::v3::{
-    AttributeContext, CheckRequest,
+    AttributeContext, CheckRequest, CheckResponse,
     attribute_context::{self, HttpRequest, http_request::HeadersEntry},
     authorization_client::AuthorizationClient,
     check_response::HttpResponse,
@@ -78,24 +81,7 @@ impl Front {
 
     /// The `Authorization` value of somebody who has logged in without a gateway.
     pub async fn login_directly(doorward: &Doorward, who: (&str, &str)) -> String {
-        let http = HttpRequest {
-            method: "POST".into(),
-            path: "/login".into(),
-            headers: vec![HeadersEntry {
-                key: "authorization".into(),
-                value: basic(who.0, who.1).into(),
-            }],
-            ..HttpRequest::default()
-        };
-        let check = CheckRequest {
-            attributes: Some(AttributeContext {
-                source: None,
-                request: Some(attribute_context::Request { http: Some(http) }),
-            }),
-        };
-        let url = format!("http://{}", doorward.grpc);
-        let mut client = AuthorizationClient::connect(url).await.unwrap();
-        let response = client.check(check).await.unwrap().into_inner();
+        let response = check(doorward.grpc, "POST", "/login", &basic(who.0, who.1)).await;
         let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else {
             panic!("not answered by Doorward");
         };
@@ -111,6 +97,62 @@ impl Front {
         let pairs = echo["headers"].as_array().unwrap().iter();
         pairs.map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
     }
+}
+
+/// What the gRPC door says, without a gateway.
+pub async fn check(
+    door: SocketAddr,
+    method: &str,
+    path: &str,
+    authorization: &str,
+) -> CheckResponse {
+    let http = HttpRequest {
+        method: method.to_owned().into(),
+        path: path.to_owned().into(),
+        headers: vec![HeadersEntry {
+            key: "authorization".into(),
+            value: authorization.to_owned().into(),
+        }],
+        ..HttpRequest::default()
+    };
+    let check = CheckRequest {
+        attributes: Some(AttributeContext {
+            source: None,
+            request: Some(attribute_context::Request { http: Some(http) }),
+        }),
+    };
+    let mut client = AuthorizationClient::connect(format!("http://{door}"))
+        .await
+        .unwrap();
+    client.check(check).await.unwrap().into_inner()
+}
+
+/// The `Authorization` value of somebody who has logged in at the HTTP port.
+pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> String {
+    let credentials = basic(who.0, who.1);
+    let headers = [("authorization", &*credentials)];
+    let reply = send(http, "POST", "/login", &headers, "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.header("authorization").unwrap().to_owned()
+}
+
+/// Why a Bearer value is refused by `/validate` of the HTTP port, if it is.
+pub async fn refusal(http: SocketAddr, bearer: &str) -> Option<String> {
+    let headers = [("authorization", bearer)];
+    let reply = send(http, "GET", "/validate", &headers, "").await;
+    match reply.status {
+        200 => None,
+        _ => Some(reply.header("x-auth-reason").unwrap_or("-").to_owned()),
+    }
+}
+
+/// A member of the header of a token.
+pub fn header_of(bearer: &str, member: &str) -> String {
+    let header = bearer.strip_prefix("Bearer ").unwrap_or(bearer);
+    let (header, _) = header.split_once('.').unwrap();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    header[member].as_str().unwrap_or_default().to_owned()
 }
 
 pub fn basic(username: &str, password: &str) -> String {

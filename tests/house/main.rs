@@ -66,12 +66,16 @@ mod flask;
 mod golden;
 mod grpc_client;
 mod http_port;
+mod jwt_authn;
+mod jwt_rules;
+mod keys;
 mod login;
 #[cfg(feature = "test-mysql")]
 mod mysql;
 mod paths;
 mod proxies;
 mod replicas;
+mod rotation;
 mod smoke;
 mod spoofing;
 mod streaming;

@@ -19,6 +19,7 @@ struct Jwk {
     crv: Option<String>,
     #[serde(rename = "use")]
     purpose: Option<String>,
+    key_ops: Option<Vec<String>>,
     nbf: Option<u64>,
     k: Part,
     n: Part,
@@ -50,11 +51,13 @@ pub(super) fn read(text: &str, name: Option<&str>) -> Result<Key, KeyFault> {
         (None, _, _) => None,
     };
     let algorithm = algorithm.ok_or(KeyFault::Algorithm)?;
-    if jwk
+    let is_for = |operation: &String| matches!(&**operation, "sign" | "verify");
+    let fits = jwk
         .purpose
         .as_deref()
-        .is_some_and(|purpose| purpose != "sig")
-    {
+        .is_none_or(|purpose| purpose == "sig")
+        && (jwk.key_ops.as_ref()).is_none_or(|operations| operations.iter().any(is_for));
+    if !fits {
         return Err(KeyFault::Kind(algorithm));
     }
     let halves = match (&*jwk.kty, jwk.crv.as_deref(), algorithm) {

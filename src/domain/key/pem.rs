@@ -10,7 +10,7 @@ use aws_lc_rs::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Halves, Key, KeyFault, KeyId};
+use super::{Algorithm, Halves, Key, KeyFault, KeyId, MIN_RSA, bits_of};
 use crate::domain::token::UnixTime;
 
 pub(super) fn read(text: &str, name: &str) -> Result<Key, KeyFault> {
@@ -71,10 +71,57 @@ fn private(der: &[u8], asked: Option<Algorithm>) -> Result<(Algorithm, Halves), 
             return Ok((fits(algorithm)?, Halves::of_ecdsa(algorithm, pair)?));
         }
     }
+    // Looked at first: of a short key the library says no more than that it is refused.
+    if let Some(bits) = modulus(der).map(bits_of)
+        && bits < MIN_RSA
+    {
+        return Err(KeyFault::ShortRsa(bits));
+    }
     let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
     let pair = pair.map_err(|_| KeyFault::Parts)?;
     let algorithm = asked.unwrap_or(Algorithm::Rs256);
     Ok((algorithm, Halves::of_rsa(algorithm, pair)?))
+}
+
+/// The modulus in an `RSAPrivateKey` (RFC 8017, A.1.2), which may be in a `PrivateKeyInfo` (RFC 5208, 5).
+fn modulus(der: &[u8]) -> Option<&[u8]> {
+    let (SEQUENCE, members, _) = element(der)? else {
+        return None;
+    };
+    let (INTEGER, _version, rest) = element(members)? else {
+        return None;
+    };
+    match element(rest)? {
+        (INTEGER, modulus, _) => Some(modulus),
+        (SEQUENCE, _algorithm, rest) => match element(rest)? {
+            (OCTETS, key, _) => modulus(key),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+const INTEGER: u8 = 2;
+const OCTETS: u8 = 4;
+const SEQUENCE: u8 = 0x30;
+
+/// The tag and the content of an element in DER (X.690, 8.1), and what follows it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, first], rest) = der.split_first_chunk()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81 => {
+            let (&[length], rest) = rest.split_first_chunk()?;
+            (usize::from(length), rest)
+        }
+        0x82 => {
+            let (length, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(*length)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
 }
 
 /// A `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).

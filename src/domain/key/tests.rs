@@ -160,6 +160,18 @@ fn weak_and_malformed_keys_say_why() {
             r#"{"kty":"oct","use":"enc","alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
             KeyFault::Kind(Algorithm::Hs256),
         ),
+        (
+            r#"{"kty":"oct","key_ops":["encrypt"],"alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Hs256),
+        ),
+        (
+            r#"{"kty":"oct","key_ops":[],"alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Kind(Algorithm::Hs256),
+        ),
+        (
+            r#"{"kty":"oct","key_ops":["verify"],"alg":"HS256","k":"c2hvcnQ"}"#.to_owned(),
+            KeyFault::Secret(SecretFault::Short(5)),
+        ),
     ] {
         assert_eq!(
             Key::read("k.jwk", jwk.as_bytes()).err(),
