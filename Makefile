@@ -16,8 +16,8 @@ TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
-# Logins are measured without a gateway.
-BENCH_NEEDS := $(if $(filter logins,$(ONLY)),,needs $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete)
+# Logins and tokens are measured without a gateway.
+BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete)
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -41,7 +41,7 @@ lint: compiler ## Check format and lints
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins (ONLY=logins: only these)
+bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these)
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 

@@ -2,7 +2,15 @@
 //!
 //! The checks are made with h2 itself, because a whole gRPC client would cost more than the server that is measured.
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -98,6 +106,109 @@ impl Load for Checks {
             streams.spawn(async move {
                 let mut answers = 0;
                 while Instant::now() < end && answers < MOST {
+                    passed(call.make(&mut sender).await?)?;
+                    answers += 1;
+                }
+                anyhow::Ok(answers)
+            });
+        }
+        Ok(all(streams, length).await?.into_iter().sum())
+    }
+}
+
+/// Checks of many tokens on one connection, each in its turn.
+pub struct Crowd {
+    checks: Checks,
+    around: Around,
+    tokens: Arc<[Box<str>]>,
+    over_and_over: bool,
+}
+
+/// The frame of a check, before and after the token, which is always of one length.
+#[derive(Clone)]
+struct Around {
+    before: Bytes,
+    length: usize,
+    after: Bytes,
+}
+
+impl Crowd {
+    /// To show each of the tokens once.
+    pub async fn open(
+        address: SocketAddr,
+        tokens: &[Box<str>],
+        streams: u16,
+    ) -> anyhow::Result<Self> {
+        let token = tokens.first().context("no tokens")?;
+        let mut frame = check(token)?;
+        let checks = Checks::open(address, &frame, streams).await?;
+        let place = frame
+            .windows(token.len())
+            .position(|part| part == token.as_bytes())
+            .context("a check without its token")?;
+        let before = frame.split_to(place);
+        let around = Around {
+            before,
+            length: token.len(),
+            after: frame.split_off(token.len()),
+        };
+        let mut crowd = Self {
+            checks,
+            around,
+            tokens: Arc::default(),
+            over_and_over: false,
+        };
+        crowd.show(tokens)?;
+        Ok(crowd)
+    }
+
+    /// To show others.
+    pub fn show(&mut self, tokens: &[Box<str>]) -> anyhow::Result<()> {
+        let length = self.around.length;
+        let alike = tokens.iter().all(|token| token.len() == length);
+        ensure!(alike, "tokens of several lengths");
+        self.tokens = tokens.into();
+        Ok(())
+    }
+
+    /// Whether a round begins again after the last token, rather than to end with it.
+    pub fn over_and_over(&mut self, over_and_over: bool) {
+        self.over_and_over = over_and_over;
+    }
+}
+
+impl Around {
+    fn frame(&self, token: &str) -> Bytes {
+        let Self { before, after, .. } = self;
+        let mut frame = BytesMut::with_capacity(before.len() + token.len() + after.len());
+        frame.extend_from_slice(before);
+        frame.extend_from_slice(token.as_bytes());
+        frame.extend_from_slice(after);
+        frame.freeze()
+    }
+}
+
+impl Load for Crowd {
+    async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
+        let mut streams = JoinSet::new();
+        let end = Instant::now() + length;
+        let next = Arc::new(AtomicUsize::new(0));
+        for _ in 0..self.checks.streams {
+            let (mut sender, mut call) = (self.checks.sender.clone(), self.checks.call.clone());
+            let (next, around) = (Arc::clone(&next), self.around.clone());
+            let (tokens, over_and_over) = (Arc::clone(&self.tokens), self.over_and_over);
+            streams.spawn(async move {
+                let mut answers = 0;
+                while Instant::now() < end && answers < MOST {
+                    let place = next.fetch_add(1, Ordering::Relaxed);
+                    let place = match over_and_over {
+                        true => place % tokens.len().max(1),
+                        false => place,
+                    };
+                    let Some(token) = tokens.get(place) else {
+                        break;
+                    };
+                    call.frame = around.frame(token);
                     passed(call.make(&mut sender).await?)?;
                     answers += 1;
                 }

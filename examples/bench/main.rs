@@ -1,7 +1,8 @@
 //! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK, directly over gRPC and
 //! behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and `/validate`, as a
 //! ratio to a Flask service of the kind it replaces. And logins: how many a second, as a ratio to what hashing allows,
-//! and what a flood of them does to Bearer requests and to memory.
+//! and what a flood of them does to Bearer requests and to memory. And tokens: what a check and a verification cost by
+//! algorithm, for a token that was seen and for one that never was.
 //!
 //! Both sides of a ratio answer the same load in short rounds by turns, so that whatever else the machine does hits both
 //! alike.
@@ -22,6 +23,7 @@ mod harness;
 mod load;
 mod logins;
 mod null;
+mod tokens;
 
 use std::{
     env, fs,
@@ -83,6 +85,7 @@ enum Way {
     Nginx,
     Flask,
     Logins,
+    Tokens,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -125,7 +128,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("This is not a release build: the numbers will say nothing.");
     }
     let machine = cost::machine()?;
-    let wanted = arguments.way != Some(Way::Logins);
+    let wanted = !matches!(arguments.way, Some(Way::Logins | Way::Tokens));
     let checks = if wanted {
         Some(checks(arguments).await?)
     } else {
@@ -137,10 +140,17 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         None
     };
+    let wanted = arguments.way.is_none_or(|only| only == Way::Tokens);
+    let tokens = if wanted {
+        Some(tokens::measure(arguments).await?)
+    } else {
+        None
+    };
     let report = Report {
         machine,
         checks,
         logins,
+        tokens,
     };
     match arguments.output {
         Output::Table => report.table(arguments),
@@ -370,6 +380,7 @@ struct Report {
     machine: String,
     checks: Option<ChecksReport>,
     logins: Option<logins::Report>,
+    tokens: Option<tokens::Report>,
 }
 
 struct ChecksReport {
@@ -466,6 +477,9 @@ impl Report {
         if let Some(logins) = &self.logins {
             println!("{}\n", logins.table());
         }
+        if let Some(tokens) = &self.tokens {
+            println!("{}\n", tokens.table());
+        }
         println!(
             "Medians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
             arguments.rounds, arguments.seconds, self.machine
@@ -479,6 +493,9 @@ impl Report {
             .map_or_else(Map::new, ChecksReport::json);
         if let Some(logins) = &self.logins {
             report.insert("logins".into(), logins.json());
+        }
+        if let Some(tokens) = &self.tokens {
+            report.insert("tokens".into(), tokens.json());
         }
         report.insert("rounds".into(), arguments.rounds.into());
         report.insert("seconds".into(), arguments.seconds.into());
