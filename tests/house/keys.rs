@@ -426,7 +426,7 @@ async fn a_secret_that_was_changed() {
     doorward
         .logged("what does not hold together", |line| {
             let cause = line["fields"]["cause"].as_str().unwrap_or_default();
-            cause.contains("two keys are called")
+            cause.contains("is the secret that signs")
         })
         .await;
     assert_eq!(refusal(doorward.http, &old).await, None);
