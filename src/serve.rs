@@ -31,6 +31,7 @@ use crate::{
         password::Hasher, policy::Endpoint, revocation::Revocations, throttle::Throttle,
         trust::TrustedProxies,
     },
+    files::Files,
     grpc,
     hashing::Hashing,
     http::{self, listener},
@@ -74,11 +75,11 @@ macro_rules! reflection {
 /// # Errors
 ///
 /// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
-pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
+pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Result<()> {
     let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
     prepare(&settings, &store).await?;
-    let keys = keys::load(&settings)?;
+    let keys = keys::start(&settings, files)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Arc::new(Revocations::new(settings.refuses_after));
     let (for_account, for_address) = settings.throttle;
@@ -153,7 +154,8 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
     };
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
-    tokio::spawn(Reloader::new(settings, load, live, lasting).follow());
+    // Before it is said that Doorward serves: until then, SIGHUP ends it.
+    tokio::spawn(Reloader::new(settings, files, load, live, lasting)?.follow());
     let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });
