@@ -514,7 +514,9 @@ impl Tokens {
             return Err(TokenFault::Audience);
         }
         let leeway = self.terms.leeway.as_secs();
-        if exp.saturating_add(leeway) <= now.0 {
+        // Issued when tokens lasted longer: what has ended is remembered only for as long as tokens last now.
+        let last = iat.saturating_add(self.terms.lifetime.as_secs());
+        if (*exp).min(last).saturating_add(leeway) <= now.0 {
             return Err(TokenFault::Expired);
         }
         let latest = now.0.saturating_add(leeway);
