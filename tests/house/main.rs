@@ -51,6 +51,7 @@ mod login;
 mod mysql;
 mod paths;
 mod proxies;
+mod reload;
 mod smoke;
 mod spoofing;
 mod streaming;
