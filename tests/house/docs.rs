@@ -11,7 +11,7 @@ use doorward::{
 };
 
 use crate::{
-    front::Front,
+    front::{BOB, Front, tampered},
     grpc_client::{check_json, reflected},
     harness::{Database, Doorward, Envoy, MariaDb, repository},
 };
@@ -227,6 +227,69 @@ async fn every_block_of_the_guide_to_keys_does_what_it_says() {
             line["fields"]["message"] == "reloaded" && line["fields"]["by"] == "SIGHUP"
         })
         .await;
+}
+
+/// Envoy verifies tokens by the public keys, fetched and from a file, before anybody asks Doorward.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_filters_of_the_guide_to_keys_verify() {
+    let [fetched, local] = <[String; 2]>::try_from(blocks("docs/keys.md", "yaml")).unwrap();
+    let lines: Vec<_> = fetched.split_inclusive('\n').collect();
+    let at = lines.iter().position(|line| line.contains("remote_jwks"));
+    let at = at.unwrap();
+    for is_local in [false, true] {
+        let home = Doorward::prepare(|_| {});
+        home.run(&["keys", "generate", "ES256"], "").await.ok();
+        home.add_user(BOB.0, BOB.1, &[]).await;
+        let doorward = home.serve().await;
+        let exported = doorward.run(&["keys", "export"], "").await.ok().stdout;
+        let file = doorward.home().dir().join("jwks.json");
+        fs::write(&file, exported).unwrap();
+        let file = file.display().to_string();
+        let filter = match is_local {
+            false => fetched.clone(),
+            true => {
+                let own = local.replace("/etc/envoy/jwks.json", &file);
+                [&lines[..at], &[&*own], &lines[at + 3..]].concat().concat()
+            }
+        };
+        let indented = filter.lines().map(|line| format!("{:18}{line}\n", ""));
+        let filter: String = indented.collect();
+        let before = "                  - name: envoy.filters.http.ext_authz\n";
+        let cluster = format!(
+            "  clusters:
+    - name: doorward_http
+      type: STATIC
+      load_assignment:
+        cluster_name: doorward_http
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address: {{ socket_address: {{ address: 127.0.0.1, port_value: {} }} }}
+",
+            doorward.http.port()
+        );
+        let front = Front::before(Envoy::NEWEST, doorward, |config| {
+            let config = config.replace(before, &format!("{filter}{before}"));
+            config.replace("  clusters:\n", &cluster)
+        })
+        .await;
+        let bob = front.bearer(BOB).await;
+        let good = front.send("GET", "/x", &[("authorization", &bob)]).await;
+        assert_eq!(good.status, 200, "{is_local}: {good:?}");
+        let nothing = front.send("GET", "/x", &[]).await;
+        assert_eq!(
+            (nothing.status, nothing.text()),
+            (401, "Jwt is missing"),
+            "{is_local}"
+        );
+        let forged = tampered(&bob);
+        let forged = front.send("GET", "/x", &[("authorization", &forged)]).await;
+        assert_eq!(
+            (forged.status, forged.text()),
+            (401, "Jwt verification fails"),
+            "{is_local}"
+        );
+    }
 }
 
 #[test]
