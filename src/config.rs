@@ -43,7 +43,7 @@ pub struct Settings {
     /// The address of the health endpoints.
     pub ops: SocketAddr,
     /// The certificate of both doors.
-    pub tls: Option<tls::Files>,
+    pub tls: Option<tls::Pair>,
     /// Who may ask.
     pub trusted: TrustedProxies,
     /// Where the address of a client is read from.
@@ -80,6 +80,10 @@ pub struct Settings {
     pub trail: Trail,
     /// What was written.
     values: Values,
+    /// The file it was written in, where there is one, and whether nothing is in it.
+    file: Option<(String, bool)>,
+    /// Whether there are rules but the built-in ones.
+    has_rules: bool,
     /// The key of tokens.
     pub secret: SecretSource,
     /// A secret that tokens were signed with before.
@@ -166,7 +170,58 @@ impl Settings {
     ///
     /// Every fault, in the order of the sources and keys.
     pub fn load(sources: Sources<'_>) -> Result<Self, Faults> {
+        Self::of(Reader::read(sources))
+    }
+
+    /// Reads settings while those before are in force: what needs a restart stays as it is, and its keys are named where it
+    /// has changed.
+    ///
+    /// # Errors
+    ///
+    /// Every fault, of what is there and of what it comes to without a restart. Rules that are gone are one, too: the
+    /// built-in ones would take their place, and let through what a file that is half written meant to keep out.
+    pub fn again(&self, sources: Sources<'_>) -> Result<(Self, Vec<&'static str>), Faults> {
         let mut reader = Reader::read(sources);
+        let read = Self::of(reader.clone())?;
+        let gone = match (&self.file, &read.file) {
+            (Some((name, _)), None) => Some((
+                name,
+                "is gone, and what it said would be so no more; put it back, or restart to go on without it",
+            )),
+            (Some((name, false)), Some((_, true))) => Some((
+                name,
+                "is empty, and what it said would be so no more; fill it, or write a line such as # nothing",
+            )),
+            (_, Some((name, _))) if self.has_rules && !read.has_rules => Some((
+                name,
+                "has no [[route]] any more, and the built-in rules would take the place of its own; put them back, or restart to go on without them",
+            )),
+            (_, _) => None,
+        };
+        if let Some((place, what)) = gone {
+            let (place, what) = (place.clone(), what.to_owned());
+            return Err(Faults(vec![Fault { place, what }]));
+        }
+        let fixed = self.fixed_keys_that_differ(&read);
+        if fixed.is_empty() {
+            return Ok((read, fixed));
+        }
+        for name in &fixed {
+            reader.put_back(name, self.values.0.get(name));
+        }
+        match Self::of(reader) {
+            Ok(settings) => Ok((settings, fixed)),
+            Err(Faults(mut faults)) => {
+                faults.push(Fault {
+                    place: fixed.join(", "),
+                    what: "changed, and the rest does not go without it; restart".into(),
+                });
+                Err(Faults(faults))
+            }
+        }
+    }
+
+    fn of(mut reader: Reader<'_>) -> Result<Self, Faults> {
         let data_dir = reader.parse("data_dir", "./data".into(), |text| match text {
             "" => Err("is empty".into()),
             _ => Ok(PathBuf::from(text)),
@@ -248,6 +303,8 @@ impl Settings {
                 _ => Ok(PathBuf::from(text)),
             }),
             values: Values(reader.take_values()),
+            file: reader.file.clone(),
+            has_rules: !reader.routes.is_empty(),
             terms: TokenTerms {
                 issuer: reader.parse("jwt.issuer", "doorward".into(), name),
                 audience: reader.parse("jwt.audience", "doorward".into(), name),
@@ -315,8 +372,7 @@ impl Settings {
     }
 
     /// The keys whose values differ and that are read at the start alone.
-    #[must_use]
-    pub fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
+    fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
         let value = |settings: &Self, name| settings.values.0.get(name).cloned();
         KEYS.iter()
             .filter(|key| !key.reloads && value(self, key.name) != value(other, key.name))
@@ -359,10 +415,10 @@ fn endpoints(reader: &mut Reader) -> Vec<Endpoint> {
     endpoints
 }
 
-fn tls(reader: &mut Reader) -> Option<tls::Files> {
+fn tls(reader: &mut Reader) -> Option<tls::Pair> {
     let mut path = |key| reader.parse(key, None, |text| Ok(Some(PathBuf::from(text))));
     match (path("listen.tls_certificate"), path("listen.tls_key")) {
-        (Some(certificate), Some(key)) => Some(tls::Files { certificate, key }),
+        (Some(certificate), Some(key)) => Some(tls::Pair { certificate, key }),
         (None, None) => None,
         (Some(_), None) => {
             reader.fault("listen.tls_certificate", "needs listen.tls_key beside it");
@@ -397,7 +453,7 @@ fn passwords(reader: &mut Reader) -> PasswordRules {
         }),
         blocklist: default.blocklist,
     };
-    let list = reader.file("passwords.blocklist");
+    let list = reader.content("passwords.blocklist");
     rules.blocklist.extend(
         list.lines()
             .map(|line| line.trim().to_lowercase())

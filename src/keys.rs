@@ -18,6 +18,7 @@ use crate::{
         keyring::{Keyring, KeyringFault},
         token::{Secret, UnixTime},
     },
+    files::Files,
 };
 
 /// Reads all keys, and makes the secret where one is to be made.
@@ -26,15 +27,63 @@ use crate::{
 ///
 /// A file that cannot be read, a key that is refused, keys that do not hold together, or none that signs.
 pub fn load(settings: &Settings) -> anyhow::Result<Keyring> {
-    let keys = read(settings)?;
-    // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
+    start(settings, &Files::default())
+}
+
+/// The same, out of these files.
+///
+/// # Errors
+///
+/// As for [`load`].
+pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
+    let keys = read_from(settings, files)?;
     let secret = match &settings.secret {
-        SecretSource::File(path) if path.exists() || !keys.iter().any(Key::can_sign) => {
-            Some(kept(path)?)
-        }
-        SecretSource::Given(_) | SecretSource::Missing | SecretSource::File(_) => None,
+        SecretSource::File(path) => match kept(path, files)? {
+            // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
+            None if !keys.iter().any(Key::can_sign) => {
+                let made = keep(path, &Secret::generate());
+                made.with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
+                files.forget(path);
+                kept(path, files)?
+            }
+            kept => kept,
+        },
+        SecretSource::Given(_) | SecretSource::Missing => None,
     };
     together(settings, keys, secret)
+}
+
+/// Reads all keys again, and makes nothing: another secret would end all tokens.
+///
+/// # Errors
+///
+/// As for [`load`]; a secret that is gone; and a directory that is gone where there was one.
+pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Result<Keyring> {
+    if had_dir && !has_dir(settings, files) {
+        bail!(
+            "jwt.keys_dir: {} is gone; put it back, or restart to go on without its keys",
+            settings.keys_dir.display()
+        );
+    }
+    let keys = read_from(settings, files)?;
+    let secret = match &settings.secret {
+        SecretSource::File(path) => match kept(path, files)? {
+            None if !keys.iter().any(Key::can_sign) => bail!(
+                "there is no secret in {}, no jwt.secret is set, and no key signs; put back what there was, or restart to have one made, which ends all tokens",
+                path.display()
+            ),
+            kept => kept,
+        },
+        SecretSource::Given(_) | SecretSource::Missing => None,
+    };
+    together(settings, keys, secret)
+}
+
+/// Whether there is a directory of keys.
+#[must_use]
+pub fn has_dir(settings: &Settings, files: &Files) -> bool {
+    let listed = files.list(&settings.keys_dir);
+    !listed.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
 /// Looks at all keys as [`load`] does, and makes nothing.
@@ -43,12 +92,15 @@ pub fn load(settings: &Settings) -> anyhow::Result<Keyring> {
 ///
 /// As for [`load`].
 pub fn check(settings: &Settings) -> anyhow::Result<()> {
-    let keys = read(settings)?;
+    let files = Files::default();
+    let keys = read_from(settings, &files)?;
     let secret = match &settings.secret {
-        SecretSource::File(path) if path.exists() => Some(kept(path)?),
-        // It would be made.
-        SecretSource::File(_) if !keys.iter().any(Key::can_sign) => return Ok(()),
-        SecretSource::Given(_) | SecretSource::Missing | SecretSource::File(_) => None,
+        SecretSource::File(path) => match kept(path, &files)? {
+            // It would be made.
+            None if !keys.iter().any(Key::can_sign) => return Ok(()),
+            kept => kept,
+        },
+        SecretSource::Given(_) | SecretSource::Missing => None,
     };
     together(settings, keys, secret).map(drop)
 }
@@ -92,11 +144,15 @@ fn together(
 ///
 /// A file that cannot be read, or a key that is refused.
 pub fn read(settings: &Settings) -> anyhow::Result<Vec<Key>> {
-    files(&settings.keys_dir)?
+    read_from(settings, &Files::default())
+}
+
+fn read_from(settings: &Settings, files: &Files) -> anyhow::Result<Vec<Key>> {
+    list(&settings.keys_dir, files)?
         .iter()
         .map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let content = fs::read(path).map(zeroize::Zeroizing::new);
+            let content = files.read(path);
             let content = content.with_context(|| format!("the key in {}", path.display()))?;
             let key = Key::read(&name, &content);
             key.map_err(|fault| KeyringFault::Key(path.display().to_string(), fault).into())
@@ -104,43 +160,31 @@ pub fn read(settings: &Settings) -> anyhow::Result<Vec<Key>> {
         .collect()
 }
 
-/// The files of a directory of keys, by name; none where there is no such directory. What begins with a dot is how
-/// Kubernetes exchanges a mount as a whole.
+/// The files of a directory of keys, by name; none where there is no such directory.
 ///
 /// # Errors
 ///
 /// The directory cannot be read.
 pub fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("jwt.keys_dir: {}", dir.display()))?,
-    };
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.with_context(|| format!("jwt.keys_dir: {}", dir.display()))?;
-        let path = entry.path();
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+    list(dir, &Files::default())
 }
 
-/// The secret in a file; drawn and kept where there is none.
-fn kept(path: &Path) -> anyhow::Result<Secret> {
-    let kept = keep_secret(path)
-        .with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
-    Secret::parse(&kept).with_context(|| format!("the secret in {}", path.display()))
+fn list(dir: &Path, files: &Files) -> anyhow::Result<Vec<PathBuf>> {
+    match files.list(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        names => names.with_context(|| format!("jwt.keys_dir: {}", dir.display())),
+    }
 }
 
-fn keep_secret(path: &Path) -> std::io::Result<Vec<u8>> {
-    match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        kept => return kept,
+/// The secret in a file, where there is one.
+fn kept(path: &Path, files: &Files) -> anyhow::Result<Option<Secret>> {
+    let place = || format!("the secret in {}", path.display());
+    match files.read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        kept => Ok(Some(
+            Secret::parse(&kept.with_context(place)?).with_context(place)?,
+        )),
     }
-    keep(path, &Secret::generate())?;
-    fs::read(path)
 }
 
 /// Puts a file that only its owner can read where there is none. Written whole beside it and linked into place: a second

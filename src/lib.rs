@@ -20,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod domain;
+pub mod files;
 pub mod grpc;
 pub mod hashing;
 pub mod headers;

@@ -1,9 +1,9 @@
 //! Parse the command line, read the settings, start the log, dispatch, exit.
 
 use std::{
-    cell::RefCell,
     collections::BTreeMap,
-    env, fs,
+    env,
+    io::ErrorKind,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -14,6 +14,8 @@ use doorward::{
     admin::{self, Outcome},
     cli::{Cli, Command},
     config::{self, Settings, Sources},
+    files::Files,
+    reload::Load,
     serve, telemetry,
 };
 
@@ -39,9 +41,13 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         set,
         command,
     } = cli;
-    let environment = environment()?;
-    let load = move || load(config.as_deref(), &set, &environment);
-    let (settings, _) = load()?;
+    let origin = Origin {
+        config,
+        set,
+        environment: environment()?,
+    };
+    let files = Files::default();
+    let settings = origin.with(&files, Settings::load)??;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -49,7 +55,9 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         Command::Serve => {
             let started = telemetry::start(settings.log, &settings.trail);
             started.context(TRAIL)?;
-            runtime.block_on(serve::serve(settings, Box::new(load)))?;
+            let again: Load =
+                Box::new(move |files, last| Ok(origin.with(files, |it| last.again(it))??));
+            runtime.block_on(serve::serve(settings, &files, again))?;
             Ok(Outcome::Yes)
         }
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
@@ -71,31 +79,40 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Reads all settings, and says which files they came from.
-fn load(
-    config: Option<&Path>,
-    set: &[(String, String)],
-    environment: &BTreeMap<String, String>,
-) -> anyhow::Result<(Settings, Vec<PathBuf>)> {
-    let default = Path::new(DEFAULT_FILE);
-    let config = config.or_else(|| default.exists().then_some(default));
-    let file = config.map(read).transpose()?;
-    let files = RefCell::new(Vec::from_iter(config.map(Path::to_owned)));
-    let settings = Settings::load(Sources {
-        flags: set.to_vec(),
-        environment: environment.clone(),
-        file,
-        read: &|path| {
-            files.borrow_mut().push(path.to_owned());
-            fs::read_to_string(path)
-        },
-    })?;
-    let mut files = files.into_inner();
-    if let Some(tls) = &settings.tls {
-        files.extend([tls.certificate.clone(), tls.key.clone()]);
-    }
-    Ok((settings, files))
+/// Where settings come from.
+struct Origin {
+    config: Option<PathBuf>,
+    set: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
 }
+
+impl Origin {
+    fn with<T>(&self, files: &Files, load: impl FnOnce(Sources<'_>) -> T) -> anyhow::Result<T> {
+        Ok(load(Sources {
+            flags: self.set.clone(),
+            environment: self.environment.clone(),
+            file: self.file(files)?,
+            read: &|path| files.text(path),
+        }))
+    }
+
+    /// The file by its name, or the one of the usual name where there is one.
+    fn file(&self, files: &Files) -> anyhow::Result<Option<(String, String)>> {
+        let usual = Path::new(USUAL_FILE);
+        let path = self.config.as_deref().unwrap_or(usual);
+        match files.text(path) {
+            Err(error) if self.config.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
+            text => {
+                let name = path.display().to_string();
+                let text =
+                    text.with_context(|| format!("the settings in {name} cannot be read"))?;
+                Ok(Some((name, text)))
+            }
+        }
+    }
+}
+
+const USUAL_FILE: &str = "doorward.toml";
 
 const TRAIL: &str = "audit.to: the file cannot be written";
 
@@ -120,12 +137,4 @@ fn environment() -> anyhow::Result<BTreeMap<String, String>> {
         }
     }
     Ok(environment)
-}
-
-const DEFAULT_FILE: &str = "doorward.toml";
-
-fn read(path: &Path) -> anyhow::Result<(String, String)> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("the settings in {} cannot be read", path.display()))?;
-    Ok((path.display().to_string(), text))
 }

@@ -1,36 +1,41 @@
 //! Rules, keys and whom to trust, read again while Doorward serves: on SIGHUP, and when a file they came from has changed.
 //! What cannot be read, or does not hold together, changes nothing.
 
-use std::{
-    collections::hash_map::DefaultHasher,
-    fs,
-    hash::{Hash as _, Hasher as _},
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, mem, sync::Arc, time::Duration};
 
+use anyhow::bail;
+use rustls::sign::CertifiedKey;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
+    task::block_in_place,
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     config::Settings,
     domain::{
-        gate::Gate, keyring::Keyring, password::Hasher, revocation::Revocations, token::Tokens,
+        gate::Gate, key::KeyId, keyring::Keyring, password::Hasher, revocation::Revocations,
+        token::Tokens,
     },
+    files::{Files, Look},
     keys,
     live::{Live, Rules},
-    tls::{Certificate, Files},
+    tls::Certificate,
 };
 
-/// Reads the settings anew, as at the start, and says which files they came from.
-pub type Load = Box<dyn Fn() -> anyhow::Result<(Settings, Vec<PathBuf>)> + Send>;
+/// Reads the settings anew while others are in force, and names the keys that have changed and need a restart.
+pub type Load =
+    Box<dyn Fn(&Files, &Settings) -> anyhow::Result<(Settings, Vec<&'static str>)> + Send>;
 
-/// How often files are looked at. A mount may be exchanged by a link, or on a file system that tells nobody: so they are
-/// read, which for a few small files costs next to nothing.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often files are looked at. A change counts when two looks in a row have seen it: so it is in force within two
+/// seconds, and what is written in pieces is left alone meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How often files are read that change while they are read.
+const ATTEMPTS: usize = 5;
+
+/// Characters of a fault in the log.
+const LONGEST: usize = 2000;
 
 /// What rules share with those before them.
 #[derive(Clone, Debug)]
@@ -65,10 +70,24 @@ impl Lasting {
     }
 }
 
+/// Everything that is exchanged, read before any of it is.
+struct Read {
+    settings: Settings,
+    /// Keys that have changed and need a restart.
+    fixed: Vec<&'static str>,
+    keys: Keyring,
+    certified: Option<CertifiedKey>,
+}
+
 /// Watches, reads and exchanges.
 pub struct Reloader {
-    /// As they were at the start: what needs a restart is still so.
-    first: Settings,
+    /// As they are in force: what needs a restart, as it was at the start.
+    last: Settings,
+    /// Whether there is a directory of keys.
+    has_keys_dir: bool,
+    /// The files of the last attempt, whatever became of it.
+    tried: Look,
+    asked: Signal,
     load: Load,
     live: Live,
     lasting: Lasting,
@@ -76,103 +95,127 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes what is in force.
-    #[must_use]
+    /// Takes what is in force, and the files that it was made of.
+    ///
+    /// # Errors
+    ///
+    /// SIGHUP cannot be listened for.
     pub fn new(
-        first: Settings,
+        last: Settings,
+        files: &Files,
         load: Load,
         live: Live,
         lasting: Lasting,
         certificate: Option<Arc<Certificate>>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        Ok(Self {
+            has_keys_dir: keys::has_dir(&last, files),
+            last,
+            tried: files.look(),
+            asked: signal(SignalKind::hangup())?,
             certificate,
-            first,
             load,
             live,
             lasting,
-        }
+        })
     }
 
     /// Reloads for ever.
-    pub async fn follow(self) {
-        let Ok(mut asked) = signal(SignalKind::hangup()) else {
-            return;
-        };
+    pub async fn follow(mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut files = (self.load)().map(|(_, files)| files).unwrap_or_default();
-        let mut seen = fingerprint(&files, &self.first.keys_dir);
+        let mut seen = self.tried.digest();
         loop {
             let by = tokio::select! {
-                _ = asked.recv() => "SIGHUP",
+                _ = self.asked.recv() => "SIGHUP",
                 _ = looks.tick() => {
-                    let now = fingerprint(&files, &self.first.keys_dir);
-                    if now == seen {
+                    let now = block_in_place(|| self.tried.now());
+                    let before = mem::replace(&mut seen, now);
+                    // What changed since the last look may be half written.
+                    if now == self.tried.digest() || now != before {
                         continue;
                     }
                     "a file has changed"
                 }
             };
-            // Taken before reading: what changes meanwhile is seen the next time.
-            seen = fingerprint(&files, &self.first.keys_dir);
-            match self.reload() {
-                Ok(read) => {
-                    if read != files {
-                        files = read;
-                        seen = fingerprint(&files, &self.first.keys_dir);
-                    }
-                    tracing::info!(by, keys = %self.key_names(), "reloaded");
+            block_in_place(|| self.attempt(by));
+            seen = self.tried.digest();
+        }
+    }
+
+    fn attempt(&mut self, by: &str) {
+        match self.read() {
+            Ok(Read {
+                settings,
+                fixed,
+                keys,
+                certified,
+            }) => {
+                if !fixed.is_empty() {
+                    tracing::warn!(
+                        keys = fixed.join(", "),
+                        "changed, and will be so after a restart only"
+                    );
                 }
-                Err(fault) => {
-                    let cause = one_line(&format!("{fault:#}"));
-                    tracing::error!(by, cause, "not reloaded; what was in force stays");
+                let names: Vec<_> = keys.names().map(KeyId::as_str).collect();
+                let names = names.join(",");
+                self.live.exchange(self.lasting.rules(&settings, keys));
+                if let (Some(certificate), Some(certified)) = (&self.certificate, certified) {
+                    certificate.exchange(certified);
                 }
+                self.last = settings;
+                tracing::info!(by, keys = names, "reloaded");
+            }
+            Err(fault) => {
+                let cause = one_line(&format!("{fault:#}"));
+                tracing::error!(
+                    by,
+                    cause,
+                    "not reloaded, and what was in force stays; mend it, and it is read again"
+                );
             }
         }
     }
 
-    fn reload(&self) -> anyhow::Result<Vec<PathBuf>> {
-        let (settings, files) = (self.load)()?;
-        let keys = keys::load(&settings)?;
-        let fixed = self.first.fixed_keys_that_differ(&settings);
-        if !fixed.is_empty() {
-            tracing::warn!(
-                keys = fixed.join(", "),
-                "changed, and will be so after a restart only"
-            );
+    /// Everything, of one moment: where a file changes before the last is read, all are read once more.
+    fn read(&mut self) -> anyhow::Result<Read> {
+        for _ in 0..ATTEMPTS {
+            let files = Files::plain();
+            let read = self.read_from(&files);
+            self.tried = files.look();
+            if self.tried.now() == self.tried.digest() {
+                let read = read?;
+                self.has_keys_dir = keys::has_dir(&read.settings, &files);
+                return Ok(read);
+            }
         }
-        // Read before anything is exchanged: all of it is new, or nothing.
-        let certified = settings.tls.as_ref().map(Files::read).transpose()?;
-        self.live.exchange(self.lasting.rules(&settings, keys));
-        if let (Some(certificate), Some(certified)) = (&self.certificate, certified) {
-            certificate.exchange(certified);
-        }
-        Ok(files)
+        bail!("files change faster than they can be read")
     }
 
-    fn key_names(&self) -> String {
-        let rules = self.live.now();
-        let names: Vec<_> = (rules.gate.tokens.keys().names())
-            .map(|name| name.as_str().to_owned())
-            .collect();
-        names.join(",")
+    fn read_from(&self, files: &Files) -> anyhow::Result<Read> {
+        let (settings, fixed) = (self.load)(files, &self.last)?;
+        let certified = match (&settings.tls, &self.certificate) {
+            (Some(pair), Some(_)) => Some(pair.read(files)?),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => {
+                bail!("listen.tls_certificate: TLS is switched on and off by a restart alone")
+            }
+        };
+        Ok(Read {
+            keys: keys::again(&settings, files, self.has_keys_dir)?,
+            settings,
+            fixed,
+            certified,
+        })
     }
 }
 
-/// Told apart by their contents: times and inodes of a mount say nothing.
-fn fingerprint(files: &[PathBuf], keys_dir: &Path) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    let keys = keys::files(keys_dir).unwrap_or_default();
-    for path in files.iter().chain(&keys) {
-        path.hash(&mut hasher);
-        fs::read(path).ok().hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-/// A fault of many lines, for a log of one line an event.
+/// A fault of many lines, for a log of one line an event; and not all of a thousand faults.
 fn one_line(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).collect();
-    lines.join(" ")
+    let line = lines.join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}\u{2026}", line.get(..end).unwrap_or_default()),
+        None => line,
+    }
 }

@@ -33,6 +33,7 @@ use crate::{
         password::Hasher, policy::Endpoint, revocation::Revocations, throttle::Throttle,
         trust::TrustedProxies,
     },
+    files::Files,
     grpc,
     hashing::Hashing,
     http::{self, listener},
@@ -77,11 +78,11 @@ macro_rules! reflection {
 /// # Errors
 ///
 /// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
-pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
+pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Result<()> {
     let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
     prepare(&settings, &store).await?;
-    let keys = keys::load(&settings)?;
+    let keys = keys::start(&settings, files)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Arc::new(Revocations::new(settings.refuses_after));
     let (for_account, for_address) = settings.throttle;
@@ -127,7 +128,7 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
     let (grpc_at, http_at, ops_at) = (grpc.local_addr()?, http.local_addr()?, ops.local_addr()?);
     let certificate = match &settings.tls {
         None => None,
-        Some(files) => Some(Certificate::new(files.read()?)),
+        Some(pair) => Some(Certificate::new(pair.read(files)?)),
     };
     let acceptor = |protocol| {
         let certificate = certificate.as_ref();
@@ -167,7 +168,8 @@ pub async fn serve(settings: Settings, load: Load) -> anyhow::Result<()> {
     };
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
-    tokio::spawn(Reloader::new(settings, load, live, lasting, certificate).follow());
+    // Before it is said that Doorward serves: until then, SIGHUP ends it.
+    tokio::spawn(Reloader::new(settings, files, load, live, lasting, certificate)?.follow());
     let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });

@@ -1,7 +1,7 @@
 //! TLS of the doors: one certificate with its key, exchanged while Doorward serves.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -24,27 +24,30 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use zeroize::Zeroizing;
+
+use crate::files::Files;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Where the certificate and its key are, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
+pub struct Pair {
     /// The chain, the door's own certificate first.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
-impl Files {
+impl Pair {
     /// Reads both, and holds them against each other.
     ///
     /// # Errors
     ///
     /// A file that cannot be read or is not PEM, or a key of another certificate.
-    pub fn read(&self) -> anyhow::Result<CertifiedKey> {
-        let chain = pem(&self.certificate, "listen.tls_certificate")?;
+    pub fn read(&self, files: &Files) -> anyhow::Result<CertifiedKey> {
+        let chain = pem(files, &self.certificate, "listen.tls_certificate")?;
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
         let chain = chain
             .with_context(|| format!("listen.tls_certificate: {}", self.certificate.display()))?;
@@ -54,7 +57,7 @@ impl Files {
                 self.certificate.display()
             );
         }
-        let key = zeroize::Zeroizing::new(pem(&self.key, "listen.tls_key")?);
+        let key = pem(files, &self.key, "listen.tls_key")?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .with_context(|| format!("listen.tls_key: {}", self.key.display()))?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
@@ -68,8 +71,9 @@ impl Files {
     }
 }
 
-fn pem(path: &Path, setting: &str) -> anyhow::Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("{setting}: {}", path.display()))
+fn pem(files: &Files, path: &Path, setting: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let read = files.read(path);
+    read.with_context(|| format!("{setting}: {}", path.display()))
 }
 
 /// The certificate that is shown.

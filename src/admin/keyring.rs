@@ -19,8 +19,8 @@ use crate::{
     keys,
 };
 
-/// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and files are
-/// looked at every two seconds.
+/// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and a file is
+/// taken two seconds after it was written.
 const PUBLISHED: Duration = Duration::from_secs(120);
 
 /// Makes, lists and removes keys.

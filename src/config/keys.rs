@@ -307,15 +307,13 @@ pub const KEYS: &[Key] = &[
         &[],
         "one per core",
         "passwords that are hashed at once, each with 19 MiB and a core, 1 to 256",
-    )
-    .reloads(),
+    ),
     key(
         "login.hash_priority",
         &[],
         "idle",
         "`idle`: hashing gives way to everything else that runs, so that no flood of logins delays a check; `normal`: it does not, for a Doorward that shares its control group with busy programs",
-    )
-    .reloads(),
+    ),
     key(
         "login.hash_queue",
         &[],

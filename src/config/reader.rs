@@ -69,15 +69,19 @@ pub(super) struct Value {
 }
 
 /// A `[[route]]` before it has a meaning.
+#[derive(Clone)]
 pub(super) struct RawRoute {
     pub(super) place: String,
     pub(super) members: BTreeMap<String, Value>,
 }
 
 /// The values that are set, each from the strongest source that sets it.
+#[derive(Clone)]
 pub(super) struct Reader<'a> {
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     values: HashMap<&'static str, Value>,
+    /// The name of the file, and whether nothing is in it.
+    pub(super) file: Option<(String, bool)>,
     pub(super) routes: Vec<RawRoute>,
     pub(super) faults: Vec<Fault>,
 }
@@ -87,11 +91,13 @@ impl<'a> Reader<'a> {
         let mut reader = Self {
             read: sources.read,
             values: HashMap::new(),
+            file: None,
             routes: Vec::new(),
             faults: Vec::new(),
         };
         // Weakest first: a later source replaces what an earlier one set.
         if let Some((name, text)) = &sources.file {
+            reader.file = Some((name.clone(), text.trim().is_empty()));
             reader.read_file(name, text);
         }
         reader.read_environment(&sources);
@@ -143,8 +149,19 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
+    /// Puts back what was written for a key before.
+    pub(super) fn put_back(&mut self, name: &'static str, written: Option<&Raw>) {
+        match written {
+            None => drop(self.values.remove(name)),
+            Some(raw) => {
+                let (raw, place) = (raw.clone(), format!("{name}, as it was at the start"));
+                self.values.insert(name, Value { raw, place });
+            }
+        }
+    }
+
     /// The text of the file that a key names, or none where it is not set.
-    pub(super) fn file(&mut self, name: &str) -> String {
+    pub(super) fn content(&mut self, name: &str) -> String {
         let read = self.read;
         self.parse(name, String::new(), |path| {
             read(Path::new(path)).map_err(|error| format!("{path:?} cannot be read: {error}"))

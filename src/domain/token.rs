@@ -455,13 +455,20 @@ impl Tokens {
         let identity = Arc::new(self.check_claims(&claims, now, ended)?);
         let good = Good {
             identity: Arc::clone(&identity),
-            token: claims.jti.into(),
-            session: claims.sid.map(Into::into),
+            token: (&*claims.jti).into(),
+            session: claims.sid.as_deref().map(Into::into),
             generation: Generation(claims.generation),
-            expires: claims.exp,
+            expires: self.ends(&claims),
         };
         self.verified.remember(fingerprint, good, now.0);
         Ok(identity)
+    }
+
+    /// `exp`, or sooner where the token was issued when tokens lasted longer: what has ended is remembered only for as long
+    /// as tokens last now.
+    fn ends(&self, claims: &Claims<'_>) -> u64 {
+        let last = claims.iat.saturating_add(self.terms.lifetime.as_secs());
+        claims.exp.min(last)
     }
 
     fn check_expiry(&self, exp: u64, now: UnixTime) -> Result<(), TokenFault> {
@@ -487,9 +494,12 @@ impl Tokens {
         let identity = self.check_claims(&claims, now, ended)?;
         Ok(Presented {
             identity,
-            token: claims.jti.into_owned(),
-            session: claims.sid.map(Cow::into_owned),
-            expires: UnixTime(claims.exp.saturating_add(self.terms.leeway.as_secs())),
+            token: claims.jti.clone().into_owned(),
+            session: claims.sid.as_deref().map(str::to_owned),
+            expires: UnixTime(
+                self.ends(&claims)
+                    .saturating_add(self.terms.leeway.as_secs()),
+            ),
         })
     }
 
@@ -553,7 +563,7 @@ impl Tokens {
         if !aud.names(&self.terms.audience) {
             return Err(TokenFault::Audience);
         }
-        self.check_expiry(*exp, now)?;
+        self.check_expiry(self.ends(claims), now)?;
         let latest = now.0.saturating_add(self.terms.leeway.as_secs());
         if nbf.is_some_and(|nbf| nbf > latest) {
             return Err(TokenFault::NotYet);

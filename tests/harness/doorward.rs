@@ -101,6 +101,21 @@ impl Home {
         self.dir.path()
     }
 
+    /// The same with other settings, which may name files in the directory. The text of `doorward.toml` stays.
+    pub fn with(self, choose: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings {
+            binary: Some(self.binary),
+            env: self.env,
+            toml: None,
+        };
+        choose(&mut settings);
+        Self {
+            binary: settings.binary.expect("a path to the binary"),
+            env: settings.env,
+            dir: self.dir,
+        }
+    }
+
     /// Runs `doorward` with `arguments` and this standard input.
     ///
     /// # Panics

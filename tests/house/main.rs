@@ -74,6 +74,7 @@ mod login;
 mod mysql;
 mod paths;
 mod proxies;
+mod reload;
 mod replicas;
 mod rotation;
 mod smoke;

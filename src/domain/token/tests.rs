@@ -105,6 +105,17 @@ fn times_are_checked_with_the_leeway() {
     assert_eq!(with("exp", json!(u64::MAX)).err(), None);
 }
 
+/// What has ended is forgotten when no token could meet it any more, as tokens last now.
+#[test]
+fn no_token_lasts_longer_than_tokens_last_now() {
+    let mut claims = claims();
+    for (age, fault) in [(3629, None), (3630, Some(TokenFault::Expired))] {
+        claims["iat"] = json!(NOW.0 - age);
+        claims["exp"] = json!(NOW.0 + 3600);
+        assert_eq!(verify(&sign(HEADER, &claims.to_string())).err(), fault);
+    }
+}
+
 #[test]
 fn every_required_claim_is_required_and_typed() {
     for member in [
