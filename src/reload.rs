@@ -18,7 +18,8 @@ use tokio::{
 use crate::{
     config::Settings,
     domain::{
-        gate::Gate, keyring::Keyring, password::Hasher, revocation::Revocations, token::Tokens,
+        foreign::Issuers, gate::Gate, keyring::Keyring, password::Hasher, revocation::Revocations,
+        token::Tokens,
     },
     keys,
     live::{Live, Rules},
@@ -38,6 +39,8 @@ pub struct Lasting {
     pub ended: Arc<Revocations>,
     /// Hashes and verifies passwords.
     pub hasher: Arc<Hasher>,
+    /// Whose tokens are accepted beside ours.
+    pub issuers: Issuers,
 }
 
 impl Lasting {
@@ -47,7 +50,8 @@ impl Lasting {
         Rules {
             gate: Gate {
                 policy: settings.policy.clone(),
-                tokens: Tokens::of(Arc::new(keys), settings.terms.clone()),
+                tokens: Tokens::of(Arc::new(keys), settings.terms.clone())
+                    .believing(Arc::clone(&self.issuers)),
                 ended: Arc::clone(&self.ended),
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
