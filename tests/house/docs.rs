@@ -264,7 +264,12 @@ async fn every_block_of_commands_does_what_it_says() {
 
 #[test]
 fn every_file_the_documents_name_exists() {
-    for document in ["README.md", "ARCHITECTURE.md", "docs/from-flask.md"] {
+    for document in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "docs/from-flask.md",
+        "docs/issuers.md",
+    ] {
         let text = text(document);
         let beside = repository().join(document);
         let beside = beside.parent().unwrap();

@@ -66,6 +66,7 @@ mod flask;
 mod golden;
 mod grpc_client;
 mod http_port;
+mod issuers;
 mod login;
 #[cfg(feature = "test-mysql")]
 mod mysql;
