@@ -56,10 +56,10 @@ impl Source {
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
         }
+        // Not shown: there may be a password in it.
         let wrong = || {
-            format!(
-                "{text:?} is not a URL without a user; write one such as https://id.example.com/jwks.json"
-            )
+            "is not a URL without user and fragment; write one such as https://id.example.com/jwks.json"
+                .to_owned()
         };
         let url = url::Url::parse(text).map_err(|_| wrong())?;
         let is_plain = matches!(url.scheme(), "http" | "https")

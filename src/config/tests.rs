@@ -281,7 +281,7 @@ prefix = ''
     let faults = load(file, &[]).unwrap_err();
     let expected = [
         "doorward.toml:2: issuer[0].isuer: is not a setting; did you mean issuer?",
-        "doorward.toml:18: issuer[2].grant: is neither a string nor a list of strings",
+        "doorward.toml:20: issuer[2].grant: is neither a string nor a list of strings",
         "doorward.toml:1: issuer[0]: \"issuer\" is missing",
         "doorward.toml:1: issuer[0]: \"audience\" is missing",
         "doorward.toml:1: issuer[0]: \"jwks\" is missing",
@@ -290,13 +290,13 @@ prefix = ''
         "doorward.toml:6: issuer[0].accept_roles: \"a b\" is not a role",
         "doorward.toml:6: issuer[0].accept_roles: needs \"roles\" beside it",
         "doorward.toml:5: issuer[0].algorithms: \"HS256\" is none of: RS256,",
-        "doorward.toml:10: issuer[1].jwks: \"ftp://x/\" is not a URL",
-        "doorward.toml:8: issuer[1].issuer: is jwt.issuer, our own name",
-        "doorward.toml:13: issuer[2].issuer: must be without",
-        "doorward.toml:14: issuer[2].audience: must be 1 to 255 bytes",
-        "doorward.toml:15: issuer[2].jwks: ",
-        "doorward.toml:17: issuer[2].algorithms: is an empty list",
-        "doorward.toml:27: issuer[4].issuer: is there twice",
+        "doorward.toml:11: issuer[1].jwks: is not a URL",
+        "doorward.toml:9: issuer[1].issuer: is jwt.issuer, our own name",
+        "doorward.toml:15: issuer[2].issuer: must be without",
+        "doorward.toml:16: issuer[2].audience: must be 1 to 255 bytes",
+        "doorward.toml:17: issuer[2].jwks: is not a URL",
+        "doorward.toml:19: issuer[2].algorithms: is an empty list",
+        "doorward.toml:29: issuer[4].issuer: is there twice",
     ];
     for expected in expected {
         assert!(

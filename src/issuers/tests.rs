@@ -172,3 +172,52 @@ async fn a_client_for_https_can_be_made_and_says_what_failed() {
         "{fault}"
     );
 }
+
+/// A redirect leads where nobody has said that keys are, and a document has an end.
+#[tokio::test]
+async fn what_is_no_document_is_not_taken() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    for (answer, expected) in [
+        ("200 OK\r\ncontent-length: 2\r\n\r\n{}".to_owned(), None),
+        (
+            "302 Found\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            Some("it was answered 302 Found"),
+        ),
+        (
+            "503 Service Unavailable\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            Some("it was answered 503 Service Unavailable"),
+        ),
+        (
+            format!(
+                "200 OK\r\ncontent-length: 300000\r\n\r\n{}",
+                " ".repeat(300_000)
+            ),
+            Some("length limit exceeded"),
+        ),
+        (
+            "200 OK\r\ncontent-length: 2\r\n\r\n{".to_owned(),
+            Some("error"),
+        ),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let served = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            // Who has read enough hangs up.
+            let _ = stream
+                .write_all(format!("HTTP/1.1 {answer}").as_bytes())
+                .await;
+        };
+        let (fetched, ()) = tokio::join!(fetch(client(), url.parse().unwrap()), served);
+        match expected {
+            None => assert_eq!(fetched, Ok(b"{}".to_vec())),
+            Some(expected) => {
+                let fault = fetched.unwrap_err();
+                assert!(fault.contains(expected), "{expected}: {fault}");
+            }
+        }
+    }
+}
