@@ -1,6 +1,7 @@
 //! Text and environment -> typed settings. Everything is looked up through [`Sources`], so nothing here touches the
 //! environment of the process; every fault is reported at once, with its place.
 
+mod issuers;
 mod keys;
 mod reader;
 mod rules;
@@ -27,6 +28,7 @@ use crate::{
         trust::{ClientAddress, TrustedProxies},
     },
     hashing::HashPriority,
+    issuers::Believed,
     tls,
     users::Mapping,
 };
@@ -92,6 +94,8 @@ pub struct Settings {
     pub keys_dir: PathBuf,
     /// What tokens say.
     pub terms: TokenTerms,
+    /// Whose tokens are accepted beside ours.
+    pub issuers: Vec<Believed>,
     /// Who answers a good login.
     pub reply: LoginReply,
     /// The realm of challenges.
@@ -315,6 +319,7 @@ impl Settings {
                     duration(text, Duration::ZERO, Duration::from_secs(60))
                 }),
             },
+            issuers: Vec::new(),
             reply: reader.parse("login.reply", LoginReply::Direct, |text| {
                 one_of(
                     text,
@@ -363,6 +368,7 @@ impl Settings {
             data_dir,
             database,
         };
+        settings.issuers = issuers::issuers(&mut reader, &settings.terms.issuer);
         settings.trusted = trusted(&mut reader, &settings);
         if reader.faults.is_empty() {
             Ok(settings)
@@ -374,9 +380,11 @@ impl Settings {
     /// The keys whose values differ and that are read at the start alone.
     fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
         let value = |settings: &Self, name| settings.values.0.get(name).cloned();
+        let issuers = (self.issuers != other.issuers).then_some(keys::ISSUER);
         KEYS.iter()
             .filter(|key| !key.reloads && value(self, key.name) != value(other, key.name))
             .map(|key| key.name)
+            .chain(issuers)
             .collect()
     }
 }

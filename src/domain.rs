@@ -9,6 +9,7 @@ pub mod credential;
 pub mod decision;
 pub mod enrolment;
 pub mod fields;
+pub mod foreign;
 pub mod gate;
 pub mod jws;
 pub mod key;

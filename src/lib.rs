@@ -25,6 +25,7 @@ pub mod grpc;
 pub mod hashing;
 pub mod headers;
 pub mod http;
+pub mod issuers;
 pub mod keys;
 pub mod ledger;
 pub mod live;

@@ -14,8 +14,8 @@ use tokio::{
 use crate::{
     config::Settings,
     domain::{
-        gate::Gate, key::KeyId, keyring::Keyring, password::Hasher, revocation::Revocations,
-        token::Tokens,
+        foreign::Issuers, gate::Gate, key::KeyId, keyring::Keyring, password::Hasher,
+        revocation::Revocations, token::Tokens,
     },
     files::{Files, Look},
     keys,
@@ -44,6 +44,8 @@ pub struct Lasting {
     pub ended: Arc<Revocations>,
     /// Hashes and verifies passwords.
     pub hasher: Arc<Hasher>,
+    /// Whose tokens are accepted beside ours.
+    pub issuers: Issuers,
 }
 
 impl Lasting {
@@ -53,7 +55,8 @@ impl Lasting {
         Rules {
             gate: Gate {
                 policy: settings.policy.clone(),
-                tokens: Tokens::of(Arc::new(keys), settings.terms.clone()),
+                tokens: Tokens::of(Arc::new(keys), settings.terms.clone())
+                    .believing(Arc::clone(&self.issuers)),
                 ended: Arc::clone(&self.ended),
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),

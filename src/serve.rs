@@ -37,7 +37,7 @@ use crate::{
     grpc,
     hashing::Hashing,
     http::{self, listener},
-    keys,
+    issuers, keys,
     ledger::Ledger,
     live::Live,
     reload::{Lasting, Load, Reloader},
@@ -94,6 +94,7 @@ pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Res
     let lasting = Lasting {
         ended,
         hasher: Arc::new(Hasher::new()?.allow_plaintext(settings.plaintext)),
+        issuers: issuers::follow(&settings.issuers).await,
     };
     let live = Live::new(lasting.rules(&settings, keys));
     let places = settings.hash_threads.saturating_add(settings.hash_queue);

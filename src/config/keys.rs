@@ -29,6 +29,9 @@ pub(super) const PREFIX: &str = "DOORWARD_";
 /// The key of the rules, which only a file can hold.
 pub(super) const ROUTE: &str = "route";
 
+/// The key of other issuers, which only a file can hold; read at the start alone.
+pub(super) const ISSUER: &str = "issuer";
+
 const fn key(
     name: &'static str,
     also: &'static [&'static str],
@@ -53,7 +56,7 @@ impl Key {
     }
 }
 
-/// All settings but the rules.
+/// All settings but the rules and other issuers.
 pub const KEYS: &[Key] = &[
     key(
         "data_dir",

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::keys::{KEYS, Key, PREFIX, ROUTE};
+use super::keys::{ISSUER, KEYS, Key, PREFIX, ROUTE};
 
 /// Everything settings are read from.
 pub struct Sources<'a> {
@@ -68,9 +68,9 @@ pub(super) struct Value {
     pub(super) place: String,
 }
 
-/// A `[[route]]` before it has a meaning.
+/// A `[[route]]` or `[[issuer]]` before it has a meaning.
 #[derive(Clone)]
-pub(super) struct RawRoute {
+pub(super) struct RawTable {
     pub(super) place: String,
     pub(super) members: BTreeMap<String, Value>,
 }
@@ -82,7 +82,8 @@ pub(super) struct Reader<'a> {
     values: HashMap<&'static str, Value>,
     /// The name of the file, and whether nothing is in it.
     pub(super) file: Option<(String, bool)>,
-    pub(super) routes: Vec<RawRoute>,
+    pub(super) routes: Vec<RawTable>,
+    pub(super) issuers: Vec<RawTable>,
     pub(super) faults: Vec<Fault>,
 }
 
@@ -93,6 +94,7 @@ impl<'a> Reader<'a> {
             values: HashMap::new(),
             file: None,
             routes: Vec::new(),
+            issuers: Vec::new(),
             faults: Vec::new(),
         };
         // Weakest first: a later source replaces what an earlier one set.
@@ -194,7 +196,14 @@ impl<'a> Reader<'a> {
             };
             let place = format!("{}: {key}", at(file, whole, member.span().start));
             if key == ROUTE {
-                self.read_routes(file, whole, value, place);
+                let routes = self.read_tables(file, whole, value, place, (ROUTE, ROUTE_MEMBERS));
+                self.routes.extend(routes);
+                continue;
+            }
+            if key == ISSUER {
+                let tables = (ISSUER, ISSUER_MEMBERS);
+                let issuers = self.read_tables(file, whole, value, place, tables);
+                self.issuers.extend(issuers);
                 continue;
             }
             match (find(&key), value.get_ref()) {
@@ -210,21 +219,24 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn read_routes(
+    fn read_tables(
         &mut self,
         file: &str,
         whole: &str,
         value: &Spanned<DeValue<'_>>,
         place: String,
-    ) {
+        (key, known): (&str, &[&str]),
+    ) -> Vec<RawTable> {
+        let mut tables = Vec::new();
         let Some(array) = value.get_ref().as_array() else {
-            return self.fault(place, "is not a list of tables; write [[route]]");
+            self.fault(place, format!("is not a list of tables; write [[{key}]]"));
+            return tables;
         };
-        for (index, route) in array.iter().enumerate() {
-            let name = format!("{ROUTE}[{index}]");
-            let here = format!("{}: {name}", at(file, whole, route.span().start));
-            let Some(table) = route.get_ref().as_table() else {
-                self.fault(here, "is not a table; write [[route]]");
+        for (index, table) in array.iter().enumerate() {
+            let name = format!("{key}[{index}]");
+            let here = format!("{}: {name}", at(file, whole, table.span().start));
+            let Some(table) = table.get_ref().as_table() else {
+                self.fault(here, format!("is not a table; write [[{key}]]"));
                 continue;
             };
             let mut members = BTreeMap::new();
@@ -234,8 +246,8 @@ impl<'a> Reader<'a> {
                     at(file, whole, member.span().start),
                     member.get_ref()
                 );
-                if !ROUTE_MEMBERS.contains(&&**member.get_ref()) {
-                    self.fault(place, unknown_among(member.get_ref(), ROUTE_MEMBERS));
+                if !known.contains(&&**member.get_ref()) {
+                    self.fault(place, unknown_among(member.get_ref(), known));
                     continue;
                 }
                 match raw(value.get_ref()) {
@@ -245,11 +257,12 @@ impl<'a> Reader<'a> {
                     None => self.fault(place, "is neither a string nor a list of strings"),
                 }
             }
-            self.routes.push(RawRoute {
+            tables.push(RawTable {
                 place: here,
                 members,
             });
         }
+        tables
     }
 
     fn read_environment(&mut self, sources: &Sources<'_>) {
@@ -297,6 +310,18 @@ impl<'a> Reader<'a> {
 
 const ROUTE_MEMBERS: &[&str] = &["path", "methods", "hosts", "allow"];
 
+const ISSUER_MEMBERS: &[&str] = &[
+    "issuer",
+    "audience",
+    "jwks",
+    "prefix",
+    "username",
+    "roles",
+    "accept_roles",
+    "grant",
+    "algorithms",
+];
+
 fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.name == name)
 }
@@ -333,7 +358,11 @@ fn at(file: &str, whole: &str, offset: usize) -> String {
 }
 
 fn unknown(name: &str) -> String {
-    let names: Vec<_> = KEYS.iter().map(|key| key.name).chain([ROUTE]).collect();
+    let names: Vec<_> = KEYS
+        .iter()
+        .map(|key| key.name)
+        .chain([ROUTE, ISSUER])
+        .collect();
     unknown_among(name, &names)
 }
 

@@ -1,6 +1,6 @@
 //! The rules, and which ambiguous paths are judged.
 
-use super::reader::{Raw, RawRoute, Reader};
+use super::reader::{Raw, RawTable, Reader};
 use crate::domain::{
     path::Tolerance,
     policy::{Demand, Endpoint, Policy, Rule},
@@ -75,7 +75,7 @@ pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint]) -> Policy {
     })
 }
 
-fn rule(reader: &mut Reader, route: &RawRoute) -> Option<Rule> {
+fn rule(reader: &mut Reader, route: &RawTable) -> Option<Rule> {
     let list = |name: &str| match route.members.get(name).map(|value| &value.raw) {
         None => Vec::new(),
         Some(Raw::Text(one)) => vec![one.to_string()],

@@ -14,6 +14,7 @@ use super::{
 
 /// The three parts of a compact token.
 pub(super) struct Parts<'a> {
+    compact: &'a str,
     header: &'a str,
     payload: &'a str,
     signature: &'a str,
@@ -26,11 +27,11 @@ pub(super) struct Parts<'a> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Header<'a> {
     #[serde(borrow)]
-    alg: Cow<'a, str>,
+    pub(super) alg: Cow<'a, str>,
     #[serde(default, deserialize_with = "given")]
     pub(super) typ: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "given")]
-    kid: Option<Cow<'a, str>>,
+    pub(super) kid: Option<Cow<'a, str>>,
 }
 
 /// The bytes of a signature by the longest key.
@@ -46,6 +47,7 @@ impl<'a> Parts<'a> {
             && !signature.is_empty();
         whole
             .then_some(Self {
+                compact,
                 header,
                 payload,
                 signature,
@@ -96,11 +98,36 @@ impl<'a> Parts<'a> {
             }
         };
         match is_genuine {
-            true => BASE64_URL_SAFE_NO_PAD
-                .decode(self.payload)
-                .map_err(|_| TokenFault::Claims),
+            true => self.payload(),
             false => Err(TokenFault::Signature),
         }
+    }
+
+    /// The payload, if this one key has signed it.
+    pub(super) fn signed_with(&self, key: &Key) -> Result<Vec<u8>, TokenFault> {
+        let (signature, length) = self.signature()?;
+        let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
+        match key.verifies(self.signed.as_bytes(), signature) {
+            true => self.payload(),
+            false => Err(TokenFault::Signature),
+        }
+    }
+
+    /// The whole token.
+    pub(super) fn compact(&self) -> &'a str {
+        self.compact
+    }
+
+    /// The header, not parsed.
+    pub(super) fn header(&self) -> Result<Vec<u8>, TokenFault> {
+        decode(self.header)
+    }
+
+    /// The payload, whoever has signed it.
+    pub(super) fn payload(&self) -> Result<Vec<u8>, TokenFault> {
+        BASE64_URL_SAFE_NO_PAD
+            .decode(self.payload)
+            .map_err(|_| TokenFault::Claims)
     }
 
     fn signature(&self) -> Result<([u8; LONGEST], usize), TokenFault> {
@@ -111,7 +138,7 @@ impl<'a> Parts<'a> {
 }
 
 impl<'a> Header<'a> {
-    fn parse(bytes: &'a [u8]) -> Result<Self, TokenFault> {
+    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, TokenFault> {
         object(bytes).ok_or(TokenFault::Header)
     }
 }
@@ -144,8 +171,6 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
 /// Why not.
 pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
     let parts = Parts::split(compact)?;
-    let (signature, length) = parts.signature()?;
-    let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
     let bytes = decode(parts.header)?;
     let header = Header::parse(&bytes)?;
     if Algorithm::parse(&header.alg) != Some(key.algorithm()) {
@@ -158,12 +183,7 @@ pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
             return Err(TokenFault::UnknownKey);
         }
     }
-    if !key.verifies(parts.signed.as_bytes(), signature) {
-        return Err(TokenFault::Signature);
-    }
-    BASE64_URL_SAFE_NO_PAD
-        .decode(parts.payload)
-        .map_err(|_| TokenFault::Claims)
+    parts.signed_with(key)
 }
 
 /// Signs a payload.

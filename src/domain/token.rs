@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
+    foreign::{self, Issuer, Issuers, Vouched},
     jws::{self, Parts},
     keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
@@ -157,6 +158,7 @@ pub struct Tokens {
     keys: Arc<Keyring>,
     terms: TokenTerms,
     verified: Verified,
+    issuers: Issuers,
 }
 
 /// A token fresh from issuing; never shown by accident.
@@ -383,7 +385,14 @@ impl Tokens {
             keys,
             terms,
             verified: Verified::new(),
+            issuers: Arc::new([]),
         }
+    }
+
+    /// Accepts the tokens of other issuers too.
+    #[must_use]
+    pub fn believing(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
     }
 
     /// The keys.
@@ -450,7 +459,10 @@ impl Tokens {
             }
             return Ok(Arc::clone(&good.identity));
         }
-        let claims = self.genuine(compact, now)?;
+        let claims = match self.genuine(compact, now) {
+            Ok(claims) => claims,
+            Err(fault) => return self.verify_foreign(compact, now, ended, fault),
+        };
         let claims = parse(&claims)?;
         let identity = Arc::new(self.check_claims(&claims, now, ended)?);
         let good = Good {
@@ -471,6 +483,41 @@ impl Tokens {
         claims.exp.min(last)
     }
 
+    /// The same for what is no token of ours, for the reason given.
+    fn verify_foreign(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+        fault: TokenFault,
+    ) -> Result<Arc<Identity>, TokenFault> {
+        let recall = |issuer: &Issuer| issuer.recall(compact.expose());
+        let Some((identity, expires)) = self.issuers.iter().find_map(recall) else {
+            return (self.foreign(compact, now, ended, fault)).map(|vouched| vouched.identity);
+        };
+        self.check_expiry(expires, now)?;
+        check_foreign_end(&identity, ended)?;
+        Ok(identity)
+    }
+
+    fn foreign(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+        fault: TokenFault,
+    ) -> Result<Vouched, TokenFault> {
+        if self.issuers.is_empty() {
+            return Err(fault);
+        }
+        let own = (&*self.keys, &*self.terms.issuer);
+        let vouched =
+            foreign::vouched(&self.issuers, compact.expose(), own, now, self.terms.leeway);
+        let vouched = vouched.unwrap_or(Err(fault))?;
+        check_foreign_end(&vouched.identity, ended)?;
+        Ok(vouched)
+    }
+
     fn check_expiry(&self, exp: u64, now: UnixTime) -> Result<(), TokenFault> {
         match exp.saturating_add(self.terms.leeway.as_secs()) > now.0 {
             true => Ok(()),
@@ -478,7 +525,7 @@ impl Tokens {
         }
     }
 
-    /// Takes a token apart that speaks for somebody at `now`.
+    /// Takes a token of ours apart that speaks for somebody at `now`.
     ///
     /// # Errors
     ///
@@ -520,7 +567,13 @@ impl Tokens {
         now: UnixTime,
         ended: &Revocations,
     ) -> Result<Vec<u8>, TokenFault> {
-        let claims = self.genuine(compact, now)?;
+        let claims = match self.genuine(compact, now) {
+            Ok(claims) => claims,
+            Err(fault) => {
+                let vouched = self.foreign(compact, now, ended, fault)?;
+                return Ok(vouched.claims);
+            }
+        };
         self.check_claims(&parse(&claims)?, now, ended)?;
         Ok(claims)
     }
@@ -591,6 +644,20 @@ impl Tokens {
             username,
             roles,
         })
+    }
+}
+
+/// Tokens of other issuers end by their subject alone: their `jti` are not ours.
+fn check_foreign_end(identity: &Identity, ended: &Revocations) -> Result<(), TokenFault> {
+    let of = Endings {
+        subject: &identity.subject,
+        token: "",
+        session: None,
+        generation: Generation::default(),
+    };
+    match ended.have_ended(of) {
+        true => Err(TokenFault::Ended),
+        false => Ok(()),
     }
 }
 

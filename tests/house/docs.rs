@@ -485,6 +485,7 @@ fn every_file_the_documents_name_exists() {
         "docs/from-flask.md",
         "docs/users.md",
         "docs/keys.md",
+        "docs/issuers.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);

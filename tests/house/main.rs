@@ -66,6 +66,7 @@ mod flask;
 mod golden;
 mod grpc_client;
 mod http_port;
+mod issuers;
 mod jwt_authn;
 mod jwt_rules;
 mod keys;

@@ -1,0 +1,447 @@
+//! Tokens of other issuers: which of them are believed, by which keys, and who they speak for. An issuer is only ever chosen
+//! by the exact name that the settings have, and its keys verify nothing but its own tokens.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, MapAccess, Visitor},
+};
+use serde_json::{Map, Value};
+
+use super::{
+    account::{Identity, Role, Roles, Username},
+    jws::{Header, Parts},
+    key::{Algorithm, Key},
+    keyring::Keyring,
+    revocation::Generation,
+    token::{TokenFault, UnixTime},
+    verified::{Good, Verified},
+};
+
+/// What is asked of an issuer's tokens, and what is taken from them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerTerms {
+    /// `iss`, byte for byte.
+    pub issuer: String,
+    /// What must be in `aud`.
+    pub audience: String,
+    /// What comes before every user name.
+    pub prefix: String,
+    /// The claim that is the user name, with dots for nested ones.
+    pub username: String,
+    /// The claim that has roles.
+    pub roles: Option<String>,
+    /// The roles that are taken from it.
+    pub accept_roles: Roles,
+    /// The roles that everybody of this issuer has.
+    pub grant: Roles,
+    /// How its tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+}
+
+impl IssuerTerms {
+    /// Every algorithm whose keys can be published.
+    pub const ALGORITHMS: [Algorithm; 7] = [
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Ps256,
+        Algorithm::Es256,
+        Algorithm::Es384,
+        Algorithm::EdDsa,
+    ];
+}
+
+/// Another issuer, with the keys that it has published so far.
+pub struct Issuer {
+    terms: IssuerTerms,
+    known: ArcSwap<Known>,
+    /// Whether a token named a key that is not known.
+    wanted: AtomicBool,
+}
+
+/// All issuers that are believed.
+pub type Issuers = Arc<[Issuer]>;
+
+/// Keys, and the tokens that were verified with them: both go at once.
+struct Known {
+    keys: Vec<Published>,
+    verified: Verified,
+}
+
+struct Published {
+    /// As it was published: others have names that our own keys cannot have.
+    kid: Box<str>,
+    key: Key,
+}
+
+/// Why a document of keys is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentFault {
+    /// More bytes than are read.
+    #[error("has more than {} KiB", Issuer::LONGEST / 1024)]
+    Long,
+    /// Not a JWK Set.
+    #[error("is not a JWK Set (RFC 7517, 5)")]
+    Syntax,
+    /// More keys than anybody needs.
+    #[error("has more than {} keys", Issuer::MOST_KEYS)]
+    Many,
+    /// Nothing in it can be used.
+    #[error(
+        "has no key that can be used: public, for signatures, of a known kind and strength, with a kid"
+    )]
+    NoKey,
+}
+
+/// What a good token of another issuer says.
+pub(super) struct Vouched {
+    pub(super) identity: Arc<Identity>,
+    /// The claims as they are.
+    pub(super) claims: Vec<u8>,
+}
+
+impl Issuer {
+    /// The bytes of the longest document that is read.
+    pub const LONGEST: usize = 256 * 1024;
+    /// The most keys that a document may have.
+    pub const MOST_KEYS: usize = 64;
+
+    /// An issuer whose keys are still to come.
+    #[must_use]
+    pub fn new(terms: IssuerTerms) -> Self {
+        Self {
+            terms,
+            known: ArcSwap::from_pointee(Known::of(Vec::new())),
+            wanted: AtomicBool::new(false),
+        }
+    }
+
+    /// What is asked of its tokens.
+    #[must_use]
+    pub fn terms(&self) -> &IssuerTerms {
+        &self.terms
+    }
+
+    /// Takes the keys that the issuer has published (RFC 7517, 5), and says whether they are others than before.
+    ///
+    /// # Errors
+    ///
+    /// Why the keys of before stay.
+    pub fn take(&self, document: &[u8]) -> Result<bool, DocumentFault> {
+        let keys = read(document)?;
+        let published = |keys: &[Published]| -> Vec<_> {
+            let of = |one: &Published| (one.kid.clone(), one.key.public().cloned());
+            keys.iter().map(of).collect()
+        };
+        let changed = published(&keys) != published(&self.known.load().keys);
+        if changed {
+            self.known.store(Arc::new(Known::of(keys)));
+        }
+        Ok(changed)
+    }
+
+    /// The names of its keys, for the log.
+    #[must_use]
+    pub fn key_names(&self) -> Vec<String> {
+        let known = self.known.load();
+        known.keys.iter().map(|one| one.kid.to_string()).collect()
+    }
+
+    /// Whether a token named a key that is not known, since the wish was last heard.
+    #[must_use]
+    pub fn wants_keys(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+    }
+
+    /// The wish for keys is heard: they are asked for.
+    pub fn wish_is_heard(&self) {
+        self.wanted.store(false, Ordering::Relaxed);
+    }
+
+    /// A token that was verified with the keys of now.
+    pub(super) fn recall(&self, compact: &str) -> Option<(Arc<Identity>, u64)> {
+        let known = self.known.load();
+        let of = known.verified.fingerprint(compact);
+        let found = known.verified.find(of)?;
+        Some((Arc::clone(&found.1.identity), found.1.expires))
+    }
+
+    fn vouch(
+        &self,
+        parts: &Parts<'_>,
+        header: &Header<'_>,
+        now: UnixTime,
+        leeway: Duration,
+    ) -> Result<Vouched, TokenFault> {
+        if let Some(typ) = header.typ.as_deref() {
+            let usual = ["JWT", "at+jwt", "application/at+jwt"];
+            if !usual.iter().any(|usual| typ.eq_ignore_ascii_case(usual)) {
+                return Err(TokenFault::Type);
+            }
+        }
+        let algorithm = Algorithm::parse(&header.alg)
+            .filter(|algorithm| self.terms.algorithms.contains(algorithm))
+            .ok_or(TokenFault::Algorithm)?;
+        let kid = header.kid.as_deref().filter(|kid| is_possible(kid));
+        let kid = kid.ok_or(TokenFault::KeyId)?;
+        let known = self.known.load();
+        let mut named = (known.keys.iter())
+            .filter(|one| *one.kid == *kid)
+            .map(|one| &one.key)
+            .peekable();
+        if named.peek().is_none() {
+            self.wanted.store(true, Ordering::Relaxed);
+            return Err(TokenFault::UnknownKey);
+        }
+        let key = named
+            .find(|key| key.algorithm() == algorithm)
+            .ok_or(TokenFault::Algorithm)?;
+        let claims = parts.signed_with(key)?;
+        let (identity, expires) = self.check(&claims, now, leeway)?;
+        let identity = Arc::new(identity);
+        let good = Good {
+            identity: Arc::clone(&identity),
+            token: "".into(),
+            session: None,
+            generation: Generation::default(),
+            expires,
+        };
+        let of = known.verified.fingerprint(parts.compact());
+        known.verified.remember(of, good, now.0);
+        Ok(Vouched { identity, claims })
+    }
+
+    fn check(
+        &self,
+        claims: &[u8],
+        now: UnixTime,
+        leeway: Duration,
+    ) -> Result<(Identity, u64), TokenFault> {
+        let Members(claims) = serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)?;
+        let time = |name| match claims.get(name) {
+            None => Ok(None),
+            Some(time) => time.as_u64().map(Some).ok_or(TokenFault::Claims),
+        };
+        let text = |name| match claims.get(name) {
+            Some(Value::String(text)) => Ok(&**text),
+            Some(_) | None => Err(TokenFault::Claims),
+        };
+        if text("iss")? != self.terms.issuer {
+            return Err(TokenFault::Issuer);
+        }
+        if !self.is_audience(claims.get("aud"))? {
+            return Err(TokenFault::Audience);
+        }
+        let exp = time("exp")?.ok_or(TokenFault::Claims)?;
+        if exp.saturating_add(leeway.as_secs()) <= now.0 {
+            return Err(TokenFault::Expired);
+        }
+        let latest = now.0.saturating_add(leeway.as_secs());
+        if time("nbf")?.is_some_and(|nbf| nbf > latest) {
+            return Err(TokenFault::NotYet);
+        }
+        if time("iat")?.is_some_and(|iat| iat > latest || iat >= exp) {
+            return Err(TokenFault::IssuedAt);
+        }
+        let sub = text("sub")?;
+        if !(1..=200).contains(&sub.len()) || sub.contains(char::is_control) {
+            return Err(TokenFault::Identity);
+        }
+        let name = match find(&claims, &self.terms.username) {
+            Some(Value::String(name)) if !name.is_empty() => name,
+            Some(_) | None => return Err(TokenFault::Identity),
+        };
+        let username = Username::parse(&format!("{}{name}", self.terms.prefix));
+        let identity = Identity {
+            // No id of a user table is that of an issuer with something behind it.
+            subject: format!("{}|{sub}", self.terms.issuer),
+            username: username.ok_or(TokenFault::Identity)?,
+            roles: self.roles(&claims)?,
+        };
+        Ok((identity, exp))
+    }
+
+    fn is_audience(&self, aud: Option<&Value>) -> Result<bool, TokenFault> {
+        match aud {
+            Some(Value::String(one)) => Ok(*one == self.terms.audience),
+            Some(Value::Array(several)) => {
+                let several: Option<Vec<_>> = several.iter().map(Value::as_str).collect();
+                let several = several.ok_or(TokenFault::Claims)?;
+                Ok(several.contains(&&*self.terms.audience))
+            }
+            Some(_) | None => Err(TokenFault::Claims),
+        }
+    }
+
+    fn roles(&self, claims: &Map<String, Value>) -> Result<Roles, TokenFault> {
+        let claim = self.terms.roles.as_deref();
+        let named: Vec<&str> = match claim.and_then(|claim| find(claims, claim)) {
+            None => Vec::new(),
+            Some(Value::String(list)) => list.split_ascii_whitespace().collect(),
+            Some(Value::Array(list)) => {
+                let list: Option<_> = list.iter().map(Value::as_str).collect();
+                list.ok_or(TokenFault::Identity)?
+            }
+            Some(_) => return Err(TokenFault::Identity),
+        };
+        let accepted = (named.into_iter())
+            .filter_map(Role::parse)
+            .filter(|role| self.terms.accept_roles.contains(role));
+        let granted = self.terms.grant.iter().cloned();
+        Roles::collect(accepted.chain(granted)).map_err(|_| TokenFault::Identity)
+    }
+}
+
+/// Who a token speaks for that names none of our own keys, by the word of the issuer it names; nothing where it is no such
+/// token, or names no issuer that is believed.
+pub(super) fn vouched(
+    issuers: &[Issuer],
+    compact: &str,
+    (own, our_name): (&Keyring, &str),
+    now: UnixTime,
+    leeway: Duration,
+) -> Option<Result<Vouched, TokenFault>> {
+    let parts = Parts::split(compact).ok()?;
+    let header = parts.header().ok()?;
+    let header = Header::parse(&header).ok()?;
+    let kid = header.kid.as_deref()?;
+    // A key of ours is asked for by this name, be its time over or not.
+    if own.keys().iter().any(|key| key.id().as_str() == kid) {
+        return None;
+    }
+    let payload = parts.payload().ok()?;
+    // Unverified, and used for nothing but this choice.
+    let Claimed { iss } = serde_json::from_slice(&payload).ok()?;
+    let issuer = issuers.iter().find(|issuer| issuer.terms.issuer == iss)?;
+    (iss != our_name).then(|| issuer.vouch(&parts, &header, now, leeway))
+}
+
+#[derive(Deserialize)]
+struct Claimed {
+    iss: String,
+}
+
+impl Known {
+    fn of(keys: Vec<Published>) -> Self {
+        Self {
+            keys,
+            verified: Verified::new(),
+        }
+    }
+}
+
+/// Members of an object, none of them twice.
+struct Members(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Once;
+
+        impl<'de> Visitor<'de> for Once {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Map::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if members.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a member is there twice"));
+                    }
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Once)
+    }
+}
+
+/// The claim of this exact name, or else the one that its dots lead to: some issuers call their claims by URLs.
+fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    claims.get(name).or_else(|| {
+        let mut steps = name.split('.');
+        let first = claims.get(steps.next()?)?;
+        steps.try_fold(first, |value, step| value.as_object()?.get(step))
+    })
+}
+
+/// Names of keys that others give: looked up in memory, and shown in the log.
+fn is_possible(kid: &str) -> bool {
+    (1..=256).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn read(document: &[u8]) -> Result<Vec<Published>, DocumentFault> {
+    #[derive(Deserialize)]
+    struct Document {
+        keys: Vec<Value>,
+    }
+
+    if document.len() > Issuer::LONGEST {
+        return Err(DocumentFault::Long);
+    }
+    let document = serde_json::from_slice(document);
+    let Document { keys } = document.map_err(|_| DocumentFault::Syntax)?;
+    if keys.len() > Issuer::MOST_KEYS {
+        return Err(DocumentFault::Many);
+    }
+    let usable: Vec<_> = keys.iter().filter_map(usable).collect();
+    match usable.is_empty() {
+        true => Err(DocumentFault::NoKey),
+        false => Ok(usable),
+    }
+}
+
+/// A key that can be used; what else there is in a document is for others.
+fn usable(jwk: &Value) -> Option<Published> {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let kid = text("kid").filter(|kid| is_possible(kid))?;
+    let signs = match (jwk.get("use"), jwk.get("key_ops")) {
+        (Some(purpose), _) => purpose == "sig",
+        (None, Some(operations)) => {
+            let mut operations = operations.as_array()?.iter();
+            operations.any(|operation| operation == "verify")
+        }
+        (None, None) => true,
+    };
+    // A secret, or a private key, that everybody can read signs for everybody.
+    let is_public = text("kty") != Some("oct") && jwk.get("d").is_none() && jwk.get("k").is_none();
+    if !signs || !is_public {
+        return None;
+    }
+    let members = ["kty", "crv", "alg", "n", "e", "x", "y"];
+    let mut public: Map<String, Value> = (members.iter())
+        .filter_map(|name| Some(((*name).to_owned(), jwk.get(name)?.clone())))
+        .collect();
+    // Some issuers leave it out, and sign with what every issuer must know (OpenID Connect Core, 15.1).
+    if text("kty") == Some("RSA") {
+        let usual = || Algorithm::Rs256.name().into();
+        public.entry("alg").or_insert_with(usual);
+    }
+    let key = Key::from_jwk(&Value::Object(public).to_string()).ok()?;
+    Some(Published {
+        kid: kid.into(),
+        key,
+    })
+}
+
+impl fmt::Debug for Issuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Issuer({})", self.terms.issuer)
+    }
+}
+
+#[cfg(test)]
+mod tests;
