@@ -29,6 +29,7 @@ pub mod issuers;
 pub mod keys;
 pub mod ledger;
 pub mod live;
+pub mod metrics;
 pub mod reload;
 pub mod replicas;
 pub mod serve;

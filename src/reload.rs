@@ -20,6 +20,7 @@ use crate::{
     files::{Files, Look},
     keys,
     live::{Live, Rules},
+    metrics::Metrics,
     tls::Certificate,
 };
 
@@ -95,6 +96,7 @@ pub struct Reloader {
     live: Live,
     lasting: Lasting,
     certificate: Option<Arc<Certificate>>,
+    metrics: Metrics,
 }
 
 impl Reloader {
@@ -110,6 +112,7 @@ impl Reloader {
         live: Live,
         lasting: Lasting,
         certificate: Option<Arc<Certificate>>,
+        metrics: Metrics,
     ) -> io::Result<Self> {
         Ok(Self {
             has_keys_dir: keys::has_dir(&last, files),
@@ -117,6 +120,7 @@ impl Reloader {
             tried: files.look(),
             asked: signal(SignalKind::hangup())?,
             certificate,
+            metrics,
             load,
             live,
             lasting,
@@ -167,9 +171,11 @@ impl Reloader {
                     certificate.exchange(certified);
                 }
                 self.last = settings;
+                self.metrics.reloaded();
                 tracing::info!(by, keys = names, "reloaded");
             }
             Err(fault) => {
+                self.metrics.not_reloaded();
                 let cause = one_line(&format!("{fault:#}"));
                 tracing::error!(
                     by,

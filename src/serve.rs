@@ -40,6 +40,7 @@ use crate::{
     issuers, keys,
     ledger::Ledger,
     live::Live,
+    metrics::Metrics,
     reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
     store::Store,
@@ -163,14 +164,23 @@ pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Res
         let door = Arc::clone(&http_door);
         async move { door.answer(request, peer.ip()).await }
     };
+    let metrics = Metrics::default();
     let probes = {
-        let ready = Arc::clone(&ready);
-        move |request: Request<Incoming>, _| std::future::ready(probe(request.uri().path(), &ready))
+        let (ready, metrics) = (Arc::clone(&ready), metrics.clone());
+        move |request: Request<Incoming>, _| {
+            let path = request.uri().path();
+            std::future::ready(match path {
+                "/metrics" => numbers(&metrics),
+                _ => probe(path, &ready),
+            })
+        }
     };
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
     // Before it is said that Doorward serves: until then, SIGHUP ends it.
-    tokio::spawn(Reloader::new(settings, files, load, live, lasting, certificate)?.follow());
+    tokio::spawn(
+        Reloader::new(settings, files, load, live, lasting, certificate, metrics)?.follow(),
+    );
     let sharing = tokio::spawn(sharing);
     let mut doors = JoinSet::new();
     doors.spawn(async { checks.await.context("the gRPC door") });
@@ -297,6 +307,16 @@ fn probe(path: &str, ready: &AtomicBool) -> Response<Full<Bytes>> {
     };
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
+    response
+}
+
+fn numbers(metrics: &Metrics) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(metrics.text()));
+    let kind =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response
+        .headers_mut()
+        .insert(hyper::header::CONTENT_TYPE, kind);
     response
 }
 

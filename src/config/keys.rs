@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
         "listen.ops",
         &[],
         "127.0.0.1:9003",
-        "address of /livez and /readyz (HTTP)",
+        "address of /livez, /readyz and /metrics (HTTP)",
     ),
     key(
         "listen.tls_certificate",

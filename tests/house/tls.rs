@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, until},
+    harness::{Doorward, Envoy, send, until},
 };
 
 const CLUSTER: &str = "    - name: doorward\n      type: STATIC\n";
@@ -133,6 +133,17 @@ async fn both_doors_speak_tls_and_follow_their_certificate() {
     .await;
     assert!(login(doorward, &dir.join("first.crt")).is_err());
     assert_eq!(profile().await, 200, "connections that are open stay so");
+    let numbers = send(doorward.ops, "GET", "/metrics", &[], "").await;
+    let count = |result: &str| -> u32 {
+        let name = format!("doorward_reloads_total{{result=\"{result}\"}} ");
+        let line = numbers
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(&name));
+        line.unwrap().parse().unwrap()
+    };
+    assert!(count("ok") >= 1 && count("failed") >= 4, "{numbers:?}");
+    assert!(numbers.text().ends_with("# EOF\n"), "{numbers:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
