@@ -27,6 +27,10 @@ const WHOLE: Duration = Duration::from_secs(300);
 /// The most failures that wait to be written; of further ones other replicas do not hear.
 const MOST_SHARES: usize = 4096;
 
+/// The most failures that are written at once, and how long they are gathered.
+const MOST_AT_ONCE: usize = 128;
+const TOGETHER: Duration = Duration::from_millis(100);
+
 /// Where failures go that others must hear of.
 #[derive(Clone, Debug)]
 pub struct Shares(mpsc::Sender<(Share, Option<String>)>);
@@ -47,15 +51,21 @@ pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
     let (sender, mut receiver) = mpsc::channel::<(Share, Option<String>)>(MOST_SHARES);
     let write = async move {
         let mut fails = Failing::default();
-        while let Some((share, user_id)) = receiver.recv().await {
-            let write = store
-                .ledger
-                .sharing(&share, user_id.as_deref(), now_millis());
-            let written = store.ledger.connections.write(&[write]).await;
+        let mut waiting = Vec::new();
+        while receiver.recv_many(&mut waiting, MOST_AT_ONCE).await > 0 {
+            // In one order, so that two replicas do not wait for each other.
+            waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
+            let now = now_millis();
+            let writes: Vec<_> = (waiting.drain(..))
+                .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref(), now))
+                .collect();
+            let written = store.ledger.connections.write(&writes).await;
             fails.note(
                 written.as_ref().err(),
                 "failed logins cannot be shared with other replicas",
             );
+            // What comes meanwhile is written together: under a flood that is most of the cost.
+            tokio::time::sleep(TOGETHER).await;
         }
     };
     (Shares(sender), write)
