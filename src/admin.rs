@@ -23,10 +23,7 @@ pub use self::{
 use crate::{
     config::Settings,
     database::Database,
-    domain::{
-        account::{Account, Roles, Username},
-        token::UnixTime,
-    },
+    domain::account::{Account, Roles, Username},
     keys, serve,
     store::Store,
     users::UsersFault,
@@ -71,11 +68,6 @@ async fn open(settings: &Settings) -> anyhow::Result<Store> {
         store.ledger.migrate().await?;
     }
     Ok(store)
-}
-
-/// By when every token that could be issued at `now` is of no use any more.
-fn all_expired(settings: &Settings, now: UnixTime) -> UnixTime {
-    UnixTime(now.0.saturating_add(settings.terms.lasts().as_secs()))
 }
 
 fn table<const N: usize>(header: [&str; N]) -> Table {

@@ -3,12 +3,7 @@
 mod errands;
 mod pace;
 
-use std::{
-    fmt::Display,
-    net::IpAddr,
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Instant};
 
 use tracing::Level;
 use uuid::Uuid;
@@ -17,13 +12,13 @@ use self::errands::Upgrade;
 pub use self::{errands::Errands, pace::Pace};
 use crate::{
     audit,
+    clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
         decision::{Caller, Decision, Denial, Unavailable},
         gate::Step,
         policy::Endpoint,
         request::{Request, RequestFault, RequestLine},
-        token::UnixTime,
     },
     live::{Live, Rules},
     users::UsersFault,
@@ -209,13 +204,6 @@ impl From<Decision> for Concluded {
             upgrade: None,
         }
     }
-}
-
-/// The clock of the shell.
-pub(crate) fn unix_time() -> UnixTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    // A clock before 1970 makes every token one from the future, and so refuses it.
-    UnixTime(since.map_or(0, |since| since.as_secs()))
 }
 
 /// The most of a host or path that a line of the log shows, in bytes.

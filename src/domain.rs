@@ -11,6 +11,7 @@ pub mod enrolment;
 pub mod fields;
 pub mod foreign;
 pub mod gate;
+pub(crate) mod hex;
 pub mod jws;
 pub mod key;
 pub mod keyring;

@@ -19,7 +19,8 @@ use zeroize::Zeroizing;
 
 use self::dialect::Dialect;
 use crate::{
-    authorizer::{Authorizer, Trace, unix_time},
+    authorizer::{Authorizer, Trace},
+    clock::unix_time,
     domain::{
         decision::{Answer, Decision, Denial},
         fields::{self, BodyFault, MAX_BODY},

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, bail};
 
 use crate::{
-    authorizer::unix_time,
+    clock::unix_time,
     config::{MAKE_SECRET, SecretSource, Settings},
     database::create_private_dir,
     domain::{

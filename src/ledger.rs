@@ -1,11 +1,10 @@
 //! What Doorward itself must keep: which tokens have ended, generations of users' tokens, failed attempts, and sessions
 //! of refresh tokens. Tables of its own, in the database of the users or in another one. Knows its SQL and no rule.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use sqlx::Row as _;
 
 use crate::{
+    clock::{unix_millis, unix_time},
     database::{Connections, Engine, Fault, Write, ask},
     domain::{
         account::{Identity, Username},
@@ -171,7 +170,7 @@ impl Ledger {
             "user_id",
             &change,
         );
-        let now = now_millis().0;
+        let now = unix_millis().0;
         let expires = expires.0;
         Write::new(
             sql,
@@ -260,7 +259,7 @@ impl Ledger {
     pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
         // The first time, only what may still make somebody wait: familiar addresses are looked up when they matter.
         let since = match mark.0 {
-            0 => unix_now().saturating_sub(KEPT.0),
+            0 => unix_time().signed().saturating_sub(KEPT.0),
             newest => newest.saturating_sub(OVERLAP),
         };
         ask!(&self.connections, connection => {
@@ -405,7 +404,7 @@ impl Ledger {
                 identity.username.as_str().into(),
                 generation.0.into(),
                 refresh.hash().into(),
-                now_millis().0.into(),
+                unix_millis().0.into(),
                 expires.0.into(),
             ],
         )
@@ -434,7 +433,7 @@ impl Ledger {
                 presented.clone().into(),
                 successor.hash().into(),
                 refresh.seal(&successor).into(),
-                now_millis().0.into(),
+                unix_millis().0.into(),
                 session_id.clone().into(),
                 presented.clone().into(),
                 now.0.into(),
@@ -472,7 +471,7 @@ impl Ledger {
         let next = match rotated {
             true => Some(successor),
             false => {
-                let age = now_millis().0.saturating_sub(row.rotated_at.0);
+                let age = unix_millis().0.saturating_sub(row.rotated_at.0);
                 let is_previous = row.previous.as_deref() == Some(&*presented);
                 let sealed = row
                     .sealed
@@ -508,7 +507,7 @@ impl Ledger {
     ///
     /// What kept the database from answering.
     pub async fn sweep(&self, now: UnixTime) -> Result<(), Fault> {
-        let now = i64::try_from(now.0).unwrap_or(i64::MAX);
+        let now = now.signed();
         let old = |table: &str| {
             let sql = format!("DELETE FROM {table} WHERE expires_at < ?");
             Write::new(sql, [now.saturating_sub(3600).into()])
@@ -550,16 +549,4 @@ fn text(bytes: Vec<u8>) -> String {
 
 fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
-}
-
-fn unix_now() -> i64 {
-    i64::try_from(now_millis().0 / 1000).unwrap_or(i64::MAX)
-}
-
-/// The clock of this replica.
-pub(crate) fn now_millis() -> UnixMillis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixMillis(since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    }))
 }

@@ -17,6 +17,7 @@ pub mod admin;
 pub mod audit;
 pub mod authorizer;
 pub mod cli;
+mod clock;
 pub mod config;
 pub mod database;
 pub mod domain;

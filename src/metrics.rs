@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::authorizer::unix_time;
+use crate::clock::unix_time;
 
 /// All numbers of this process.
 #[derive(Clone, Debug)]
@@ -63,8 +63,7 @@ impl Default for Metrics {
 impl Metrics {
     /// What is in force was read now.
     fn read(&self) {
-        self.reloaded_at
-            .set(i64::try_from(unix_time().0).unwrap_or(i64::MAX));
+        self.reloaded_at.set(unix_time().signed());
     }
 
     /// A reload has succeeded.

@@ -9,12 +9,12 @@ use tokio::{
 };
 
 use crate::{
-    authorizer::unix_time,
+    clock::{unix_millis, unix_time},
     domain::{
         revocation::Revocations,
         throttle::{Share, Throttle},
     },
-    ledger::{Mark, now_millis},
+    ledger::Mark,
     store::Store,
 };
 
@@ -55,7 +55,7 @@ pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
         while receiver.recv_many(&mut waiting, MOST_AT_ONCE).await > 0 {
             // In one order, so that two replicas do not wait for each other.
             waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
-            let now = now_millis();
+            let now = unix_millis();
             let writes: Vec<_> = (waiting.drain(..))
                 .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref(), now))
                 .collect();

@@ -104,7 +104,7 @@ impl Store {
             Ok(Some(_)) | Err(UsersFault::Row(_)) => return Err(UsersFault::Exists),
             Err(fault) => return Err(fault),
         }
-        let write = self.users.adding(username, hash, roles, signed(now))?;
+        let write = self.users.adding(username, hash, roles, now.signed())?;
         Ok(self.users.connections.write(&[write]).await?)
     }
 
@@ -151,7 +151,7 @@ impl Store {
         now: UnixTime,
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
-        let write = (self.users).setting_roles(&account.username, roles, signed(now))?;
+        let write = (self.users).setting_roles(&account.username, roles, now.signed())?;
         self.write([write], self.ending_all(&account.id, expires))
             .await
     }
@@ -167,7 +167,7 @@ impl Store {
         now: UnixTime,
         expires: UnixTime,
     ) -> Result<(), UsersFault> {
-        let write = (self.users).setting_disabled(&account.username, true, signed(now))?;
+        let write = (self.users).setting_disabled(&account.username, true, now.signed())?;
         self.write([write], self.ending_all(&account.id, expires))
             .await
     }
@@ -178,7 +178,7 @@ impl Store {
     ///
     /// [`UsersFault::Unknown`], or what kept the database from doing it.
     pub async fn enable(&self, account: &Account, now: UnixTime) -> Result<(), UsersFault> {
-        let write = (self.users).setting_disabled(&account.username, false, signed(now))?;
+        let write = (self.users).setting_disabled(&account.username, false, now.signed())?;
         Ok(self.users.connections.write(&[write]).await?)
     }
 
@@ -204,8 +204,4 @@ impl Store {
             }
         }
     }
-}
-
-fn signed(now: UnixTime) -> i64 {
-    i64::try_from(now.0).unwrap_or(i64::MAX)
 }

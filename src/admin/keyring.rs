@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{Outcome, moment, table};
 use crate::{
     audit::commanded,
-    authorizer::unix_time,
     cli::{self, Format},
+    clock::unix_time,
     config::{SecretSource, Settings},
     domain::{
         key::{Algorithm, Key, KeyId},

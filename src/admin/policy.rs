@@ -6,8 +6,8 @@ use serde_json::json;
 
 use super::{Outcome, PATIENCE, known, spoken, username};
 use crate::{
-    authorizer::unix_time,
     cli::{self, Format},
+    clock::unix_time,
     config::Settings,
     domain::{
         account::{Identity, Roles},

@@ -9,11 +9,12 @@ use super::{Outcome, moment, open, table, username};
 use crate::{
     audit::commanded,
     cli::{self, Format, Output},
+    clock::unix_millis,
     config::Settings,
     database::Write,
     domain::throttle::{Change, Share, Throttle},
     keys,
-    ledger::{Counted, now_millis},
+    ledger::Counted,
     store::Store,
 };
 
@@ -47,7 +48,7 @@ async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Res
         // A query of one's own finds users by their names only.
         Err(_) => BTreeMap::new(),
     };
-    let now = now_millis();
+    let now = unix_millis();
     let rows: Vec<_> = store
         .ledger
         .tallies()
@@ -151,5 +152,5 @@ fn cleared(store: &Store, key: &str) -> Write {
         key: key.into(),
         change: Change::Cleared,
     };
-    store.ledger.sharing(&share, None, now_millis())
+    store.ledger.sharing(&share, None, unix_millis())
 }

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::{Outcome, PATIENCE, spoken};
 use crate::{
-    authorizer::unix_time,
     cli::{self, Format, Output},
+    clock::unix_time,
     config::{SecretSource, Settings},
     domain::{
         credential::Compact,

@@ -9,11 +9,11 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::{Outcome, all_expired, known, moment, open, spoken, table, username};
+use super::{Outcome, known, moment, open, spoken, table, username};
 use crate::{
     audit::commanded,
-    authorizer::unix_time,
     cli::{self, Format},
+    clock::unix_time,
     config::Settings,
     domain::{
         account::{Role, Roles, Username},
@@ -31,7 +31,7 @@ use crate::{
 pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
     let store = open(settings).await?;
     let now = unix_time();
-    let expires = all_expired(settings, now);
+    let expires = settings.terms.all_expired(now);
     match command {
         cli::User::Add {
             name,

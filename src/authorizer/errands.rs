@@ -8,8 +8,9 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Concluded, pace::Pace, unix_time};
+use super::{Concluded, pace::Pace};
 use crate::{
+    clock::{unix_millis, unix_time},
     domain::{
         account::{Account, Roles, Username},
         decision::{By, Decision, Denial, Done, Issued, Unavailable},
@@ -20,7 +21,6 @@ use crate::{
         throttle::{Admitted, Suspect, Throttle},
     },
     hashing::Hashing,
-    ledger::now_millis,
     live::Live,
     replicas::Shares,
     store::Store,
@@ -182,7 +182,7 @@ impl Errands {
             self.throttle.taken_back(admitted);
             return refused;
         };
-        let shares = self.throttle.failed(admitted, now_millis());
+        let shares = self.throttle.failed(admitted, unix_millis());
         self.shares.send(shares, refused.denial.subject());
         Refused { cause, ..refused }
     }
@@ -231,7 +231,7 @@ impl Errands {
         let presented = &logout.presented;
         let subject = &presented.identity.subject;
         let ended = Arc::clone(&self.live.now().gate.ended);
-        let all_expired = self.live.now().gate.tokens.all_expired(unix_time());
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
         if logout.everywhere {
             self.store.end_all(subject, all_expired).await?;
             let generation = self.store.ledger.generation(subject).await?;
@@ -255,7 +255,7 @@ impl Errands {
 
     async fn refresh(&self, token: &RefreshToken, form: TokenForm) -> Result<Concluded, Refused> {
         let now = unix_time();
-        let all_expired = self.live.now().gate.tokens.all_expired(now);
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(now);
         let rotated = (self.store.ledger)
             .rotate(token, now, self.grace.as_secs(), all_expired)
             .await?;
@@ -307,7 +307,7 @@ impl Errands {
     ) -> Result<Concluded, Refused> {
         let place = self.place()?;
         if let Some(address) = self.throttle.address_alone(client) {
-            let share = self.throttle.admit_address(&address, now_millis());
+            let share = self.throttle.admit_address(&address, unix_millis());
             let share = share.map_err(|wait| Denial::Throttled(wait.duration))?;
             self.shares.send(vec![share], None);
         }
@@ -350,7 +350,7 @@ impl Errands {
         self.look(&suspect).await?;
         let (account, cause) = self.users_row(&username).await?;
         let admitted = self.admit(&suspect).await?;
-        let all_expired = self.live.now().gate.tokens.all_expired(unix_time());
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
         let (mut place, mut change, mut account) = (place, change, account);
         let mut was_right = None;
         let (account, new) = loop {
@@ -435,7 +435,7 @@ impl Errands {
 
     /// Refuses an attempt before anything is known of the account, if it would not be taken.
     async fn look(&self, suspect: &Suspect) -> Result<(), Denial> {
-        let wait = match self.throttle.look(suspect, now_millis()) {
+        let wait = match self.throttle.look(suspect, unix_millis()) {
             Err(wait) if !wait.is_short => wait,
             Ok(()) | Err(_) => return Ok(()),
         };
@@ -448,7 +448,7 @@ impl Errands {
             return Err(throttled);
         };
         self.throttle.learn(&reserve, tally.unwrap_or_default());
-        match self.throttle.look(suspect, now_millis()) {
+        match self.throttle.look(suspect, unix_millis()) {
             Err(wait) if !wait.is_short => Err(Denial::Throttled(wait.duration)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -459,7 +459,7 @@ impl Errands {
     async fn admit(&self, suspect: &Suspect) -> Result<Admitted, Denial> {
         let started = Instant::now();
         loop {
-            let wait = match self.throttle.admit(suspect, now_millis()) {
+            let wait = match self.throttle.admit(suspect, unix_millis()) {
                 Ok(admitted) => return Ok(admitted),
                 Err(wait) => wait,
             };

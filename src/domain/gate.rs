@@ -403,13 +403,7 @@ impl Attempt {
     /// What the token is made of.
     #[must_use]
     pub fn grant(&self, account: Account, generation: Generation) -> Grant {
-        Grant {
-            identity: account.into(),
-            generation,
-            refresh: None,
-            form: self.form,
-            by: By::Login,
-        }
+        Grant::begun(account, generation, self.form, By::Login)
     }
 }
 
@@ -417,12 +411,19 @@ impl PasswordChange {
     /// What the new token is made of.
     #[must_use]
     pub fn grant(&self, account: Account, generation: Generation) -> Grant {
-        Grant {
+        Grant::begun(account, generation, self.form, By::Password)
+    }
+}
+
+impl Grant {
+    /// What begins a session of its own.
+    fn begun(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
+        Self {
             identity: account.into(),
             generation,
             refresh: None,
-            form: self.form,
-            by: By::Password,
+            form,
+            by,
         }
     }
 }

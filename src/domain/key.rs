@@ -19,7 +19,10 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use super::token::{Secret, SecretFault, UnixTime};
+use super::{
+    hex,
+    token::{Secret, SecretFault, UnixTime},
+};
 
 /// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -241,12 +244,8 @@ impl Key {
     #[must_use]
     pub fn from_secret(secret: &Secret, not_before: UnixTime) -> Self {
         let tag = hmac::sign(&secret.derived("doorward kid"), b"");
-        let name = tag
-            .as_ref()
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"));
-        let id = KeyId(name.collect::<String>().into());
+        let name = tag.as_ref().get(..8).unwrap_or_default();
+        let id = KeyId(hex::encode(name).into());
         Self::new(id, Algorithm::Hs256, not_before, Halves::of_secret(secret))
     }
 

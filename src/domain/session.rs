@@ -6,6 +6,8 @@ use aws_lc_rs::{digest, hmac, rand};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+use super::hex;
+
 /// What a client shows for a new token: a part that stays for the whole session, and one that changes at every use;
 /// never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -56,13 +58,13 @@ impl RefreshToken {
     #[must_use]
     pub fn session_id(&self) -> String {
         let name = digest::digest(&digest::SHA256, self.family());
-        digits(name.as_ref().get(..FAMILY).unwrap_or_default())
+        hex::encode(name.as_ref().get(..FAMILY).unwrap_or_default())
     }
 
     /// What is stored of the token.
     #[must_use]
     pub fn hash(&self) -> String {
-        digits(digest::digest(&digest::SHA256, &*self.0).as_ref())
+        hex::encode(digest::digest(&digest::SHA256, &*self.0).as_ref())
     }
 
     /// The next of the session.
@@ -79,20 +81,15 @@ impl RefreshToken {
     /// The successor as only who holds this token can read it: each token seals one successor, so the pad is used once.
     #[must_use]
     pub fn seal(&self, successor: &Self) -> String {
-        digits(&*self.padded(successor.secret()))
+        hex::encode(&*self.padded(successor.secret()))
     }
 
     /// Reads a sealed successor, or nothing.
     #[must_use]
     pub fn unseal(&self, sealed: &str) -> Option<Self> {
-        let sealed: Option<Vec<u8>> = (0..SECRET)
-            .map(|index| {
-                let pair = sealed.get(2 * index..2 * index + 2)?;
-                u8::from_str_radix(pair, 16).ok()
-            })
-            .collect();
+        let sealed = hex::decode(sealed).filter(|sealed| sealed.len() == SECRET)?;
         let mut next = self.clone();
-        next.secret_mut().copy_from_slice(&*self.padded(&sealed?));
+        next.secret_mut().copy_from_slice(&*self.padded(&sealed));
         Some(next)
     }
 
@@ -117,10 +114,6 @@ impl RefreshToken {
     fn secret_mut(&mut self) -> &mut [u8] {
         self.0.split_at_mut(FAMILY).1
     }
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl fmt::Debug for RefreshToken {

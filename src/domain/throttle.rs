@@ -16,7 +16,7 @@ use aws_lc_rs::hmac;
 use ipnet::IpNet;
 use lru::LruCache;
 
-use super::account::Username;
+use super::{account::Username, hex};
 
 /// Milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,12 +214,8 @@ impl Throttle {
         let sealed = |kind: &str, rest: &str| -> Key {
             let text = format!("{kind}\0{}\0{rest}", username.as_str());
             let tag = hmac::sign(&self.seal, text.as_bytes());
-            let digits = tag
-                .as_ref()
-                .iter()
-                .take(16)
-                .map(|byte| format!("{byte:02x}"));
-            format!("{kind}:{}", digits.collect::<String>()).into()
+            let half = tag.as_ref().get(..16).unwrap_or_default();
+            format!("{kind}:{}", hex::encode(half)).into()
         };
         Suspect {
             account: sealed("n", ""),

@@ -24,6 +24,14 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixTime(pub u64);
 
+impl UnixTime {
+    /// The same as databases and gauges count.
+    #[must_use]
+    pub fn signed(self) -> i64 {
+        i64::try_from(self.0).unwrap_or(i64::MAX)
+    }
+}
+
 /// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -149,6 +157,12 @@ impl TokenTerms {
     #[must_use]
     pub fn lasts(&self) -> Duration {
         self.lifetime + self.leeway + self.leeway
+    }
+
+    /// By when every token that is issued at `now` is of no use any more.
+    #[must_use]
+    pub fn all_expired(&self, now: UnixTime) -> UnixTime {
+        UnixTime(now.0.saturating_add(self.lasts().as_secs()))
     }
 }
 
@@ -395,6 +409,12 @@ impl Tokens {
         Self { issuers, ..self }
     }
 
+    /// What tokens say and how long they last.
+    #[must_use]
+    pub fn terms(&self) -> &TokenTerms {
+        &self.terms
+    }
+
     /// The keys.
     #[must_use]
     pub fn keys(&self) -> &Arc<Keyring> {
@@ -548,12 +568,6 @@ impl Tokens {
                     .saturating_add(self.terms.leeway.as_secs()),
             ),
         })
-    }
-
-    /// By when every token that is issued at `now` is of no use any more.
-    #[must_use]
-    pub fn all_expired(&self, now: UnixTime) -> UnixTime {
-        UnixTime(now.0.saturating_add(self.terms.lasts().as_secs()))
     }
 
     /// The claims of a token that speaks for somebody at `now`, as JSON.

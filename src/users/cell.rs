@@ -6,7 +6,10 @@ use sqlx::{
 };
 
 use super::UsersFault;
-use crate::domain::account::{Role, Roles};
+use crate::domain::{
+    account::{Role, Roles},
+    hex,
+};
 
 /// A value.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,7 +30,7 @@ impl Cell {
             Self::Number(number) => Some(number.to_string()),
             Self::Bytes(bytes) => match str::from_utf8(bytes) {
                 Ok(text) => Some(text.to_owned()),
-                Err(_) => Some(digits(bytes)),
+                Err(_) => Some(hex::encode(bytes)),
             },
         }
     }
@@ -36,7 +39,7 @@ impl Cell {
     /// otherwise for some users is no id.
     pub(super) fn id(&self) -> Option<String> {
         match self {
-            Self::Bytes(bytes) => Some(digits(bytes)),
+            Self::Bytes(bytes) => Some(hex::encode(bytes)),
             Self::Null | Self::Text(_) | Self::Number(_) => self.text(),
         }
     }
@@ -82,10 +85,6 @@ impl Cell {
     fn of_text(bytes: Vec<u8>) -> Self {
         String::from_utf8(bytes).map_or_else(|bytes| Self::Bytes(bytes.into_bytes()), Self::Text)
     }
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A row, column by column, with the names in lower case.

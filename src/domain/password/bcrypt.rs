@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::{
     Scheme,
     stored::{Memory, Stored},
-    text::{decimal, to_hex},
+    text::decimal,
 };
+use crate::domain::hex;
 
 const MAX_COST: u32 = 15;
 
@@ -93,7 +94,7 @@ impl Stored for Bcrypt<'_> {
         let sha256 = || digest::digest(&digest::SHA256, password);
         let digested = Zeroizing::new(match self.of {
             Of::Password => String::new(),
-            Of::HexSha256 => to_hex(sha256().as_ref()),
+            Of::HexSha256 => hex::encode(sha256().as_ref()),
             Of::Base64Sha256 => BASE64_STANDARD.encode(sha256()),
             Of::Base64Hmac(salt) => {
                 let key = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());

@@ -8,8 +8,9 @@ use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA1, PBKDF2_HMAC_SHA256, PBKDF2_HMAC_
 use super::{
     Scheme,
     stored::{Memory, Stored},
-    text::{adapted, decimal, hex, padded},
+    text::{adapted, decimal, padded},
 };
+use crate::domain::hex;
 
 const MAX_ITERATIONS: u64 = 10_000_000;
 
@@ -113,7 +114,7 @@ impl Pbkdf2 {
         let mut fields = text.split('$');
         let (params, salt, hash) = (fields.next()?, fields.next()?, fields.next()?);
         let (digest, iterations) = params.split_once(':')?;
-        let output = hex(hash).filter(|_| fields.next().is_none())?;
+        let output = hex::decode(hash).filter(|_| fields.next().is_none())?;
         let salt = salt.as_bytes().to_vec();
         Self::new(Digest::parse(digest)?, decimal(iterations)?, salt, output)
     }

@@ -8,8 +8,9 @@ use zeroize::Zeroizing;
 use super::{
     Scheme,
     stored::{Memory, Stored},
-    text::{decimal, hex, padded},
+    text::{decimal, padded},
 };
+use crate::domain::hex;
 
 const MAX_MEMORY: u128 = 256 * 1024 * 1024;
 const MAX_BLOCK: u32 = 64;
@@ -63,7 +64,7 @@ impl Scrypt {
         let mut params = params.split(':');
         let (n, r, p) = (params.next()?, params.next()?, params.next()?);
         let whole = params.next().is_none() && fields.next().is_none();
-        Self::new([n, r, p], salt, hex(hash).filter(|_| whole)?)
+        Self::new([n, r, p], salt, hex::decode(hash).filter(|_| whole)?)
     }
 
     fn new([n, r, p]: [&str; 3], salt: &str, output: Vec<u8>) -> Option<Self> {

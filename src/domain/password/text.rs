@@ -26,31 +26,6 @@ pub(super) fn adapted(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD_NO_PAD.decode(standard).ok()
 }
 
-/// Pairs of lower-case hexadecimal digits.
-pub(super) fn hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    let bytes = pairs
-        .iter()
-        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
-    rest.is_empty().then(|| bytes.collect()).flatten()
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.extend(char::from_digit(digit.into(), 16));
-        }
-    }
-    text
-}
-
 /// The value of a digit of `crypt(3)`.
 pub(super) fn crypt64_digit(digit: u8) -> Option<u8> {
     let at = CRYPT64.iter().position(|known| *known == digit)?;
