@@ -1,4 +1,9 @@
-//! What takes waiting: one flow for each errand, from the first row to the last. Owns no rule.
+//! What takes waiting: one flow for each errand, from the first row to the last. Owns no rule. What several flows share is
+//! here; the flows are in the files beside it.
+
+mod login;
+mod people;
+mod session;
 
 use std::{
     net::IpAddr,
@@ -8,17 +13,16 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub(super) use self::login::Upgrade;
 use super::{Concluded, pace::Pace};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
         account::{Account, Roles, Username},
-        decision::{By, Decision, Denial, Done, Issued, Unavailable},
-        gate::{Attempt, Errand, Gate, Grant, Logout, PasswordChange, Registration},
-        request::TokenForm,
-        revocation::Generation,
-        session::{RefreshFault, RefreshToken},
+        decision::{Decision, Denial, Issued, Unavailable},
+        gate::{Errand, Gate, Grant},
         throttle::{Admitted, Suspect, Throttle},
+        token::UnixTime,
     },
     hashing::Hashing,
     live::Live,
@@ -48,6 +52,15 @@ pub struct Errands {
     pub hashing: Hashing,
     /// How long a refusal takes.
     pub pace: Pace,
+}
+
+/// An attempt that was taken, with the row it is about.
+struct Begun {
+    place: OwnedSemaphorePermit,
+    admitted: Admitted,
+    account: Option<Account>,
+    /// Why there is no row where there should be one.
+    cause: Option<UsersFault>,
 }
 
 /// A refusal, and what the log alone may know of it.
@@ -117,65 +130,6 @@ impl Errands {
         })
     }
 
-    async fn login(
-        self: &Arc<Self>,
-        attempt: Box<Attempt>,
-        client: Option<IpAddr>,
-    ) -> Result<Concluded, Refused> {
-        let place = self.place()?;
-        let username = attempt.login.username.clone();
-        let suspect = self.throttle.suspect(&username, client);
-        self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
-        let admitted = self.admit(&suspect).await?;
-        let settled = self.settle(place, attempt, account).await;
-        let (account, issued, attempt, place) = match settled {
-            Ok(settled) => settled,
-            Err(refused) => return Err(self.refused(&admitted, refused, cause)),
-        };
-        self.shares
-            .send(self.throttle.succeeded(&admitted), Some(&account.id));
-        let upgrade = (self.live.now().gate.hasher.is_outdated(&account.hash)
-            && self.store.users.takes_hashes())
-        .then(|| Upgrade {
-            attempt,
-            account,
-            place,
-        });
-        Ok(Concluded {
-            decision: Decision::Issue(issued),
-            cause: None,
-            upgrade,
-        })
-    }
-
-    /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
-    async fn settle(
-        self: &Arc<Self>,
-        mut place: OwnedSemaphorePermit,
-        mut attempt: Box<Attempt>,
-        mut account: Option<Account>,
-    ) -> Result<(Account, Issued, Box<Attempt>, OwnedSemaphorePermit), Refused> {
-        for _ in 0..MOST_CHANGES {
-            let row = account.clone();
-            let hashed = self.hash(place, account.as_ref(), move |gate| {
-                let verified = gate.settle(&attempt, row);
-                (attempt, verified)
-            });
-            let verified;
-            (place, (attempt, verified)) = hashed.await?;
-            let seen = verified?;
-            let gone_on = self.go_on(&seen, |account, generation| {
-                attempt.grant(account, generation)
-            });
-            match gone_on.await? {
-                Ok(issued) => return Ok((seen, issued, attempt, place)),
-                Err(changed) => account = changed,
-            }
-        }
-        Err(Denial::Unavailable(Unavailable::Busy).into())
-    }
-
     /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
     fn refused(&self, admitted: &Admitted, refused: Refused, cause: Option<UsersFault>) -> Refused {
         let Denial::InvalidCredentials(_) = &refused.denial else {
@@ -187,36 +141,32 @@ impl Errands {
         Refused { cause, ..refused }
     }
 
-    /// Hands out a token for an account whose password was right a moment ago, or gives its row where that is another one
-    /// now. What ends all tokens of a user changes the row with the generation: so the row is read once more behind the
-    /// generation, and must be as it was.
-    async fn go_on(
-        &self,
-        account: &Account,
-        grant: impl FnOnce(Account, Generation) -> Grant,
-    ) -> Result<Result<Issued, Option<Account>>, Refused> {
-        let generation = self
-            .store
-            .generation(&account.id, &self.live.now().gate.ended)
-            .await;
-        let again = self.store.users.find(&account.username).await?;
-        let again = match again {
-            Some(again)
-                if again.id == account.id && again.hash.is(&account.hash) && !again.disabled =>
-            {
-                again
-            }
-            changed => return Ok(Err(changed)),
-        };
-        let issued = self.issue(grant(again, generation))?;
-        if let Some((refresh, lifetime)) = &issued.refresh {
-            let mut expires = unix_time();
-            expires.0 = expires.0.saturating_add(lifetime.as_secs());
-            let opening =
-                (self.store.ledger).opening(refresh, &issued.identity, generation, expires);
-            self.store.ledger.connections.write(&[opening]).await?;
-        }
-        Ok(Ok(issued))
+    /// What stands before every password that is looked at: a place in the line, the counts, the row.
+    async fn begin(&self, username: &Username, client: Option<IpAddr>) -> Result<Begun, Refused> {
+        let place = self.place()?;
+        let suspect = self.throttle.suspect(username, client);
+        self.look(&suspect).await?;
+        let (account, cause) = self.users_row(username).await?;
+        let admitted = self.admit(&suspect).await?;
+        Ok(Begun {
+            place,
+            admitted,
+            account,
+            cause,
+        })
+    }
+
+    /// Tells the throttle of a password that was right.
+    fn right(&self, admitted: &Admitted, account: &Account) {
+        let shares = self.throttle.succeeded(admitted);
+        self.shares.send(shares, Some(&account.id));
+    }
+
+    /// Knows here what the ledger knows: all tokens of a user have ended.
+    async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
+        let generation = self.store.ledger.generation(user_id).await?;
+        (self.live.now().gate.ended).end_before(user_id, generation, all_expired);
+        Ok(())
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
@@ -224,207 +174,6 @@ impl Errands {
             Decision::Issue(issued) => Ok(issued),
             Decision::Deny(denial) => Err(denial),
             Decision::Allow(_) | Decision::Done(_) => Err(INTERNAL),
-        }
-    }
-
-    async fn logout(&self, logout: &Logout) -> Result<Concluded, Refused> {
-        let presented = &logout.presented;
-        let subject = &presented.identity.subject;
-        let ended = Arc::clone(&self.live.now().gate.ended);
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
-        if logout.everywhere {
-            self.store.end_all(subject, all_expired).await?;
-            let generation = self.store.ledger.generation(subject).await?;
-            ended.end_before(subject, generation, all_expired);
-        } else {
-            let session = presented.session.as_deref();
-            self.store
-                .end(&presented.token, session, presented.expires, all_expired)
-                .await?;
-            ended.end(&presented.token, presented.expires);
-            if let Some(session) = session {
-                ended.end(session, all_expired);
-            }
-        }
-        Ok(Decision::Done(Done::LoggedOut {
-            subject: subject.clone(),
-            everywhere: logout.everywhere,
-        })
-        .into())
-    }
-
-    async fn refresh(&self, token: &RefreshToken, form: TokenForm) -> Result<Concluded, Refused> {
-        let now = unix_time();
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(now);
-        let rotated = (self.store.ledger)
-            .rotate(token, now, self.grace.as_secs(), all_expired)
-            .await?;
-        let session = match rotated {
-            Ok(session) => session,
-            Err((fault, user_id)) => {
-                if fault == RefreshFault::Reused {
-                    self.live
-                        .now()
-                        .gate
-                        .ended
-                        .end(&token.session_id(), all_expired);
-                }
-                return Err(Denial::InvalidRefresh(fault, user_id).into());
-            }
-        };
-        let generation = self
-            .store
-            .generation(&session.user_id, &self.live.now().gate.ended)
-            .await;
-        let account = match self.store.users.find(&session.username).await {
-            Err(UsersFault::Row(_)) => None,
-            account => account?,
-        };
-        let account = account.filter(|account| {
-            account.id == session.user_id && !account.disabled && generation <= session.generation
-        });
-        let Some(account) = account else {
-            let closing = self.store.ledger.closing(&token.session_id());
-            self.store.ledger.connections.write(&[closing]).await?;
-            return Err(
-                Denial::InvalidRefresh(RefreshFault::Account, Some(session.user_id)).into(),
-            );
-        };
-        let issued = self.issue(Grant {
-            identity: account.into(),
-            generation,
-            refresh: Some(session.refresh),
-            form,
-            by: By::Refresh,
-        })?;
-        Ok(Decision::Issue(issued).into())
-    }
-
-    async fn register(
-        self: &Arc<Self>,
-        registration: Box<Registration>,
-        client: Option<IpAddr>,
-    ) -> Result<Concluded, Refused> {
-        let place = self.place()?;
-        if let Some(address) = self.throttle.address_alone(client) {
-            let share = self.throttle.admit_address(&address, unix_millis());
-            let share = share.map_err(|wait| Denial::Throttled(wait.duration))?;
-            self.shares.send(vec![share], None);
-        }
-        let (_place, (registration, hash)) = self
-            .hash(place, None, |gate| {
-                let hash = gate.enrol(&registration);
-                (registration, hash)
-            })
-            .await?;
-        let hash = hash?;
-        let added = self
-            .store
-            .add(
-                &registration.username,
-                &hash,
-                &self.register_roles,
-                unix_time(),
-            )
-            .await;
-        match added {
-            Ok(()) => {
-                // For the log alone: who registered can log in, whether or not the id is known by now.
-                let added = self.store.users.find(&registration.username).await;
-                let subject = added.ok().flatten().map(|added| added.id);
-                Ok(Decision::Done(Done::Registered { subject }).into())
-            }
-            Err(UsersFault::Exists) => Err(Denial::NameTaken.into()),
-            Err(fault) => Err(fault.into()),
-        }
-    }
-
-    async fn password(
-        self: &Arc<Self>,
-        change: Box<PasswordChange>,
-        client: Option<IpAddr>,
-    ) -> Result<Concluded, Refused> {
-        let place = self.place()?;
-        let username = change.identity.username.clone();
-        let suspect = self.throttle.suspect(&username, client);
-        self.look(&suspect).await?;
-        let (account, cause) = self.users_row(&username).await?;
-        let admitted = self.admit(&suspect).await?;
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
-        let (mut place, mut change, mut account) = (place, change, account);
-        let mut was_right = None;
-        let (account, new) = loop {
-            let row = account.clone();
-            let hashed = self.hash(place, account.as_ref(), move |gate| {
-                let settled = gate.settle_password(&change, row);
-                (change, settled)
-            });
-            let settled;
-            (place, (change, settled)) = hashed.await?;
-            let (seen, new) = match (settled, &was_right) {
-                (Ok(settled), _) => settled,
-                (Err(denial), None) => {
-                    return Err(self.refused(&admitted, denial.into(), cause));
-                }
-                (Err(_), Some((id, _))) => {
-                    return Err(Denial::PasswordChanged(String::clone(id)).into());
-                }
-            };
-            let looks = was_right.take().map_or(0, |(_, looks)| looks);
-            if looks == 0 {
-                let shares = self.throttle.succeeded(&admitted);
-                self.shares.send(shares, Some(&seen.id));
-            }
-            match self.store.change_password(&seen, &new, all_expired).await {
-                Ok(()) => break (seen, new),
-                // A login has had the hash replaced, or somebody has changed the password.
-                Err(UsersFault::Unknown) if looks < MOST_CHANGES => {
-                    account = self.users_row(&username).await?.0;
-                    was_right = Some((seen.id, looks + 1));
-                }
-                Err(UsersFault::Unknown) => return Err(Denial::PasswordChanged(seen.id).into()),
-                Err(fault) => return Err(fault.into()),
-            }
-        };
-        let generation = self.store.ledger.generation(&account.id).await?;
-        (self.live.now().gate.ended).end_before(&account.id, generation, all_expired);
-        let account = Account {
-            hash: new,
-            ..account
-        };
-        let gone_on = self.go_on(&account, |account, generation| {
-            change.grant(account, generation)
-        });
-        match gone_on.await? {
-            Ok(issued) => Ok(Decision::Issue(issued).into()),
-            // The password is changed; whoever changed the row once more decides what comes now.
-            Err(_) => Err(Denial::PasswordChanged(account.id).into()),
-        }
-    }
-
-    /// Replaces the hash of a login that succeeded, behind its answer.
-    pub async fn upgrade(self: Arc<Self>, upgrade: Upgrade) -> Option<String> {
-        let Upgrade {
-            attempt,
-            account,
-            place,
-        } = upgrade;
-        let hashed = self
-            .hash(place, None, move |gate| gate.rehash(&attempt))
-            .await;
-        let (_place, hash) = hashed.ok()?;
-        let hash = hash?;
-        match (self.store)
-            .upgrade_hash(&account.username, &account.hash, &hash)
-            .await
-        {
-            Ok(()) => Some(account.id),
-            // Somebody was faster, or changed the password: theirs stands.
-            Err(UsersFault::Unknown) => None,
-            Err(fault) => {
-                tracing::warn!(cause = %fault, sub = account.id, "the hash could not be replaced by a better one");
-                None
-            }
         }
     }
 
@@ -502,12 +251,4 @@ impl Errands {
         }
         Ok((place, hashed))
     }
-}
-
-/// A hash that is to be replaced.
-#[derive(Debug)]
-pub struct Upgrade {
-    attempt: Box<Attempt>,
-    account: Account,
-    place: OwnedSemaphorePermit,
 }

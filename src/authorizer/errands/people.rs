@@ -1,0 +1,130 @@
+//! What people do for themselves: register, and change their password.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{Begun, Concluded, Errands, MOST_CHANGES, Refused};
+use crate::{
+    clock::{unix_millis, unix_time},
+    domain::{
+        account::Account,
+        decision::{Decision, Denial, Done},
+        gate::{PasswordChange, Registration},
+        password::PasswordHash,
+        token::UnixTime,
+    },
+    users::UsersFault,
+};
+
+impl Errands {
+    pub(super) async fn register(
+        self: &Arc<Self>,
+        registration: Box<Registration>,
+        client: Option<IpAddr>,
+    ) -> Result<Concluded, Refused> {
+        let place = self.place()?;
+        if let Some(address) = self.throttle.address_alone(client) {
+            let share = self.throttle.admit_address(&address, unix_millis());
+            let share = share.map_err(|wait| Denial::Throttled(wait.duration))?;
+            self.shares.send(vec![share], None);
+        }
+        let (_place, (registration, hash)) = self
+            .hash(place, None, |gate| {
+                let hash = gate.enrol(&registration);
+                (registration, hash)
+            })
+            .await?;
+        let hash = hash?;
+        let added = self
+            .store
+            .add(
+                &registration.username,
+                &hash,
+                &self.register_roles,
+                unix_time(),
+            )
+            .await;
+        match added {
+            Ok(()) => {
+                // For the log alone: who registered can log in, whether or not the id is known by now.
+                let added = self.store.users.find(&registration.username).await;
+                let subject = added.ok().flatten().map(|added| added.id);
+                Ok(Decision::Done(Done::Registered { subject }).into())
+            }
+            Err(UsersFault::Exists) => Err(Denial::NameTaken.into()),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    pub(super) async fn password(
+        self: &Arc<Self>,
+        mut change: Box<PasswordChange>,
+        client: Option<IpAddr>,
+    ) -> Result<Concluded, Refused> {
+        let username = change.identity.username.clone();
+        let Begun {
+            mut place,
+            admitted,
+            mut account,
+            cause,
+        } = self.begin(&username, client).await?;
+        let mut was_right = None;
+        for _ in 0..=MOST_CHANGES {
+            let row = account.clone();
+            let hashed = self.hash(place, account.as_ref(), move |gate| {
+                let settled = gate.settle_password(&change, row);
+                (change, settled)
+            });
+            let settled;
+            match hashed.await {
+                Ok(hashed) => (place, (change, settled)) = hashed,
+                Err(denial) if was_right.is_some() => return Err(denial.into()),
+                Err(denial) => return Err(self.refused(&admitted, denial.into(), cause)),
+            }
+            let (seen, new) = match (settled, was_right) {
+                (Ok(settled), None) => {
+                    self.right(&admitted, &settled.0);
+                    settled
+                }
+                (Ok(settled), Some(_)) => settled,
+                (Err(denial), None) => {
+                    return Err(self.refused(&admitted, denial.into(), cause));
+                }
+                (Err(_), Some(id)) => return Err(Denial::PasswordChanged(id).into()),
+            };
+            let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
+            match self.store.change_password(&seen, &new, all_expired).await {
+                Ok(()) => return self.changed(&change, seen, new, all_expired).await,
+                // A login has had the hash replaced, or somebody has changed the password.
+                Err(UsersFault::Unknown) => {
+                    account = self.users_row(&username).await?.0;
+                    was_right = Some(seen.id);
+                }
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+        Err(Denial::PasswordChanged(change.identity.subject).into())
+    }
+
+    /// Hands out the only token that is good behind a change.
+    async fn changed(
+        &self,
+        change: &PasswordChange,
+        account: Account,
+        new: PasswordHash,
+        all_expired: UnixTime,
+    ) -> Result<Concluded, Refused> {
+        self.all_ended(&account.id, all_expired).await?;
+        let account = Account {
+            hash: new,
+            ..account
+        };
+        let gone_on = self.go_on(&account, |account, generation| {
+            change.grant(account, generation)
+        });
+        match gone_on.await? {
+            Ok(issued) => Ok(Decision::Issue(issued).into()),
+            // The password is changed; whoever changed the row once more decides what comes now.
+            Err(_) => Err(Denial::PasswordChanged(account.id).into()),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Sessions that go on, and tokens that end.
+
+use std::sync::Arc;
+
+use super::{Concluded, Errands, Refused};
+use crate::{
+    clock::unix_time,
+    domain::{
+        decision::{By, Decision, Denial, Done},
+        gate::{Grant, Logout},
+        request::TokenForm,
+        session::{RefreshFault, RefreshToken},
+    },
+    users::UsersFault,
+};
+
+impl Errands {
+    pub(super) async fn logout(&self, logout: &Logout) -> Result<Concluded, Refused> {
+        let presented = &logout.presented;
+        let subject = &presented.identity.subject;
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
+        if logout.everywhere {
+            self.store.end_all(subject, all_expired).await?;
+            self.all_ended(subject, all_expired).await?;
+        } else {
+            let session = presented.session.as_deref();
+            self.store
+                .end(&presented.token, session, presented.expires, all_expired)
+                .await?;
+            let ended = Arc::clone(&self.live.now().gate.ended);
+            ended.end(&presented.token, presented.expires);
+            if let Some(session) = session {
+                ended.end(session, all_expired);
+            }
+        }
+        Ok(Decision::Done(Done::LoggedOut {
+            subject: subject.clone(),
+            everywhere: logout.everywhere,
+        })
+        .into())
+    }
+
+    pub(super) async fn refresh(
+        &self,
+        token: &RefreshToken,
+        form: TokenForm,
+    ) -> Result<Concluded, Refused> {
+        let now = unix_time();
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(now);
+        let rotated = (self.store.ledger)
+            .rotate(token, now, self.grace.as_secs(), all_expired)
+            .await?;
+        let session = match rotated {
+            Ok(session) => session,
+            Err((fault, user_id)) => {
+                if fault == RefreshFault::Reused {
+                    self.live
+                        .now()
+                        .gate
+                        .ended
+                        .end(&token.session_id(), all_expired);
+                }
+                return Err(Denial::InvalidRefresh(fault, user_id).into());
+            }
+        };
+        let generation = self
+            .store
+            .generation(&session.user_id, &self.live.now().gate.ended)
+            .await;
+        let account = match self.store.users.find(&session.username).await {
+            Err(UsersFault::Row(_)) => None,
+            account => account?,
+        };
+        let account = account.filter(|account| {
+            account.id == session.user_id && !account.disabled && generation <= session.generation
+        });
+        let Some(account) = account else {
+            let closing = self.store.ledger.closing(&token.session_id());
+            self.store.ledger.connections.write(&[closing]).await?;
+            return Err(
+                Denial::InvalidRefresh(RefreshFault::Account, Some(session.user_id)).into(),
+            );
+        };
+        let issued = self.issue(Grant {
+            identity: account.into(),
+            generation,
+            refresh: Some(session.refresh),
+            form,
+            by: By::Refresh,
+        })?;
+        Ok(Decision::Issue(issued).into())
+    }
+}
