@@ -16,8 +16,8 @@ use crate::{
     domain::{
         credential::{Credential, CredentialFault},
         decision::{Caller, Decision, Denial, Unavailable},
-        gate::Step,
-        policy::Endpoint,
+        gate::{Judged, Step},
+        policy::{Endpoint, Rule},
         request::{Request, RequestFault, RequestLine},
     },
     live::{Live, Rules},
@@ -41,6 +41,15 @@ pub struct Trace<'a> {
     pub client: Option<IpAddr>,
     /// The request as it came, readable or not.
     pub line: RequestLine<'a>,
+}
+
+/// A decision, and the rule that it follows from, where one decided.
+#[derive(Clone, Debug)]
+pub struct Decided<'r> {
+    /// What every door must say.
+    pub decision: Decision,
+    /// Whose rule that is.
+    pub rule: Option<&'r Rule>,
 }
 
 /// The same, for a login that outlives the call that asked for it.
@@ -111,10 +120,16 @@ impl Authorizer {
     }
 
     /// Decides a request by the rules it began with. Only an errand is awaited.
-    pub async fn decide(&self, rules: &Rules, request: &Request<'_>, trace: Trace<'_>) -> Decision {
+    pub async fn decide<'r>(
+        &self,
+        rules: &'r Rules,
+        request: &Request<'_>,
+        trace: Trace<'_>,
+    ) -> Decided<'r> {
         let started = Instant::now();
-        let step = rules.gate.judge(request, unix_time());
-        self.take(step, trace, started).await
+        let Judged { rule, step } = rules.gate.judge(request, unix_time());
+        let decision = self.take(step, rule, trace, started).await;
+        Decided { decision, rule }
     }
 
     /// Takes what a request asks of an endpoint, by a door that has a route for it.
@@ -127,7 +142,7 @@ impl Authorizer {
     ) -> Decision {
         let started = Instant::now();
         let step = rules.gate.endpoint(endpoint, request, unix_time());
-        self.take(step, trace, started).await
+        self.take(step, None, trace, started).await
     }
 
     /// The claims of a good token, as JSON.
@@ -153,29 +168,43 @@ impl Authorizer {
         };
         if let Err(denial) = &claims {
             let decision = Decision::Deny(denial.clone());
-            logged(decision.into(), trace, started);
+            logged(decision.into(), None, trace, started);
         }
         claims
     }
 
     /// Decides a request that no door could read.
     #[must_use]
-    pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decision {
+    pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
         self.deny(Denial::Malformed(fault), trace)
     }
 
     /// Denies what a door knows to be out of the question.
     #[must_use]
-    pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decision {
-        logged(Decision::Deny(denial).into(), trace, Instant::now())
+    pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
+        let denied = Decision::Deny(denial).into();
+        Decided {
+            decision: logged(denied, None, trace, Instant::now()),
+            rule: None,
+        }
     }
 
     /// A gateway that hangs up drops the call; the errand goes on and is logged, so that hanging up hides nothing.
-    async fn take(&self, step: Step, trace: Trace<'_>, started: Instant) -> Decision {
+    async fn take(
+        &self,
+        step: Step,
+        rule: Option<&Rule>,
+        trace: Trace<'_>,
+        started: Instant,
+    ) -> Decision {
+        let rule = rule.map(Rule::name);
         let errand = match step {
-            Step::Done(decision) => return logged(decision.into(), trace, started),
+            Step::Done(decision) => {
+                return logged(decision.into(), rule.map(|name| &**name), trace, started);
+            }
             Step::Errand(errand) => errand,
         };
+        let rule = rule.cloned();
         let errands = Arc::clone(&self.errands);
         let trace = Arc::new(OwnedTrace::from(trace));
         let task = tokio::spawn(async move {
@@ -189,7 +218,7 @@ impl Authorizer {
                     }
                 });
             }
-            logged(concluded, trace.borrow(), started)
+            logged(concluded, rule.as_deref(), trace.borrow(), started)
         });
         task.await
             .unwrap_or_else(|_| Decision::Deny(Denial::Unavailable(Unavailable::Internal)))
@@ -215,7 +244,12 @@ fn shown(bytes: &[u8]) -> impl Display + '_ {
     bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
 }
 
-fn logged(concluded: Concluded, trace: Trace<'_>, started: Instant) -> Decision {
+fn logged(
+    concluded: Concluded,
+    rule: Option<&str>,
+    trace: Trace<'_>,
+    started: Instant,
+) -> Decision {
     let Concluded {
         decision, cause, ..
     } = concluded;
@@ -241,6 +275,7 @@ fn logged(concluded: Concluded, trace: Trace<'_>, started: Instant) -> Decision 
                 method = %shown(trace.line.method),
                 host = %shown(trace.line.host),
                 path = %shown(trace.line.target),
+                rule,
                 reason,
                 sub = subject,
                 request_id = trace.request_id,

@@ -64,8 +64,8 @@ impl Door {
     pub async fn answer(&self, check: &CheckRequest, peer: Option<IpAddr>) -> CheckResponse {
         let rules = self.authorizer.live().now();
         let Some(http) = http(check) else {
-            let decision = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
-            return encode(&decision, &Extra::default(), &rules.realm);
+            let decided = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
+            return encode(&decided.decision, &Extra::default(), &rules.realm);
         };
         let (request, extra) = decode(http, rules.tolerance);
         let hops = Hops {
@@ -78,14 +78,14 @@ impl Door {
             client: rules.client_address.of(hops),
             ..TRACE
         };
-        let decision = match request {
+        let decided = match request {
             _ if !peer.is_some_and(|peer| rules.trusted.contains(peer)) => {
                 self.authorizer.deny(Denial::UntrustedPeer, trace)
             }
             Ok(request) => self.authorizer.decide(&rules, &request, trace).await,
             Err(fault) => self.authorizer.refuse(fault, trace),
         };
-        encode(&decision, &extra, &rules.realm)
+        encode(&decided.decision, &extra, &rules.realm)
     }
 }
 

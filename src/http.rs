@@ -87,7 +87,7 @@ impl Door {
             client: client(rules, &headers, peer),
             line: line.unwrap_or_default(),
         };
-        let decision = if rules.trusted.contains(peer) {
+        let decided = if rules.trusted.contains(peer) {
             let question = line
                 .and_then(|line| headers.request(line, rules.tolerance, b"", Answerable::Verdict));
             match question {
@@ -97,7 +97,12 @@ impl Door {
         } else {
             self.authorizer.deny(Denial::UntrustedPeer, trace)
         };
-        dialect.encode(&decision, &headers, &rules.realm, self.sign_in.as_ref())
+        dialect.encode(
+            &decided.decision,
+            &headers,
+            &rules.realm,
+            self.sign_in.as_ref(),
+        )
     }
 
     async fn ask<B>(

@@ -101,7 +101,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
                 form: TokenForm::Plain,
                 answerable: Answerable::Anything,
             };
-            match gate.judge(&request, now) {
+            match gate.judge(&request, now).step {
                 Step::Done(decision) => (rule, why, decision),
                 // A token suffices for a logout; whatever else an endpoint needs was not shown.
                 Step::Errand(_) => (

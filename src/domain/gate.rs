@@ -12,7 +12,7 @@ use super::{
     enrolment::{PasswordRules, canonical_name},
     fields::{Body, BodyFault},
     password::{Hasher, Password, PasswordHash, Verdict},
-    policy::{Access, Demand, Endpoint, Policy},
+    policy::{Access, Demand, Endpoint, Policy, Rule},
     request::{Answerable, Request, TokenForm},
     revocation::{Generation, Revocations},
     session::{RefreshFault, RefreshToken},
@@ -49,6 +49,15 @@ pub enum Step {
     Done(Decision),
     /// Something that takes waiting.
     Errand(Errand),
+}
+
+/// What is next, and the rule that says so, where one does.
+#[derive(Debug)]
+pub struct Judged<'p> {
+    /// Which rule decided.
+    pub rule: Option<&'p Rule>,
+    /// What is next.
+    pub step: Step,
 }
 
 /// What takes waiting: rows, and hashes.
@@ -119,51 +128,66 @@ pub struct Grant {
 impl Gate {
     /// Judges a request at `now`.
     #[must_use]
-    pub fn judge(&self, request: &Request<'_>, now: UnixTime) -> Step {
-        if self.passes_as_preflight(request) {
-            return Step::Done(self.allow(Caller::Anonymous, request.credential));
+    pub fn judge(&self, request: &Request<'_>, now: UnixTime) -> Judged<'_> {
+        if let Some(rule) = self.passes_as_preflight(request) {
+            return Judged {
+                rule: Some(rule),
+                step: Step::Done(self.allow(Caller::Anonymous, request.credential)),
+            };
         }
         let access = self
             .policy
             .access(request.method, request.host, &request.path);
-        let decision = match access {
-            Access::NoRule => Decision::Deny(Denial::Nobody),
-            Access::TwoReadings(_) => Decision::Deny(Denial::TwoReadings),
-            Access::NoHost => Decision::Deny(Denial::NoHost),
+        let (rule, decision) = match access {
+            Access::NoRule => (None, Decision::Deny(Denial::Nobody)),
+            Access::TwoReadings(_) => (None, Decision::Deny(Denial::TwoReadings)),
+            Access::NoHost => (None, Decision::Deny(Denial::NoHost)),
             Access::EndpointMethod(rule) => {
-                Decision::Deny(Denial::EndpointMethod(rule.methods().to_vec()))
+                let denial = Denial::EndpointMethod(rule.methods().to_vec());
+                (Some(rule), Decision::Deny(denial))
             }
-            Access::Rule(rule) => match rule.demand() {
-                Demand::Nobody => Decision::Deny(Denial::Nobody),
-                Demand::Public => self.public(request.credential, now),
-                Demand::Endpoint(endpoint) => return self.endpoint(*endpoint, request, now),
-                Demand::SignedIn => self.signed_in(request.credential, now, |_| true),
-                Demand::Role(wanted) => self.signed_in(request.credential, now, |caller| {
-                    wanted.iter().any(|role| caller.roles.contains(role))
-                }),
-            },
+            Access::Rule(rule) => {
+                let decision = match rule.demand() {
+                    Demand::Nobody => Decision::Deny(Denial::Nobody),
+                    Demand::Public => self.public(request.credential, now),
+                    Demand::Endpoint(endpoint) => {
+                        return Judged {
+                            rule: Some(rule),
+                            step: self.endpoint(*endpoint, request, now),
+                        };
+                    }
+                    Demand::SignedIn => self.signed_in(request.credential, now, |_| true),
+                    Demand::Role(wanted) => self.signed_in(request.credential, now, |caller| {
+                        wanted.iter().any(|role| caller.roles.contains(role))
+                    }),
+                };
+                (Some(rule), decision)
+            }
         };
-        Step::Done(decision)
+        Judged {
+            rule,
+            step: Step::Done(decision),
+        }
     }
 
     /// A preflight asks whether the request it announces may be sent; it passes where that request has a rule under
     /// which somebody passes.
-    fn passes_as_preflight(&self, request: &Request<'_>) -> bool {
+    fn passes_as_preflight(&self, request: &Request<'_>) -> Option<&Rule> {
         if !self.allows_preflight || request.credential != Credential::Absent {
-            return false;
+            return None;
         }
-        let Some(announced) = request.preflight else {
-            return false;
-        };
+        let announced = request.preflight?;
         match self.policy.access(announced, request.host, &request.path) {
             Access::Rule(rule) => match rule.demand() {
-                Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Role(_) => true,
-                Demand::Nobody => false,
+                Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Role(_) => {
+                    Some(rule)
+                }
+                Demand::Nobody => None,
             },
             Access::EndpointMethod(_)
             | Access::NoRule
             | Access::TwoReadings(_)
-            | Access::NoHost => false,
+            | Access::NoHost => None,
         }
     }
 

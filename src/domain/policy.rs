@@ -1,7 +1,7 @@
 //! The rules: what a route demands. Order in the file means nothing; the most specific rule decides, by the
 //! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host).
 
-use std::{cmp::Reverse, fmt};
+use std::{cmp::Reverse, fmt, sync::Arc};
 
 use super::{
     account::{Role, Roles},
@@ -125,6 +125,7 @@ pub struct Rule {
     methods: Vec<String>,
     hosts: Vec<HostPattern>,
     demand: Demand,
+    name: Arc<str>,
 }
 
 /// Why a rule cannot be.
@@ -183,6 +184,7 @@ impl Rule {
         }
         match pattern {
             Ok(path) if faults.is_empty() => Ok(Self {
+                name: name(&path, &methods, &patterns).into(),
                 path,
                 methods,
                 hosts: patterns,
@@ -196,6 +198,13 @@ impl Rule {
     #[must_use]
     pub fn demand(&self) -> &Demand {
         &self.demand
+    }
+
+    /// What logs and metrics call the rule: its methods, hosts and path, such as `GET,PUT api.example.com/users/*`. No two
+    /// rules of a policy have the same.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     /// The methods the rule is for; empty for all.
@@ -239,6 +248,12 @@ impl Rule {
             && share_method
             && share_host
     }
+}
+
+fn name(path: &PathPattern, methods: &[String], hosts: &[HostPattern]) -> String {
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    let blank = if methods.is_empty() { "" } else { " " };
+    format!("{}{blank}{}{path}", methods.join(","), hosts.join(","))
 }
 
 /// As the settings write it.

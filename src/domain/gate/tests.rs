@@ -67,7 +67,7 @@ fn judge(gate: &Gate, method: &str, path: &str, authorization: &[&str]) -> Strin
         form: TokenForm::Plain,
         answerable: Answerable::Anything,
     };
-    match gate.judge(&request, NOW) {
+    match gate.judge(&request, NOW).step {
         Step::Errand(_) => "attempt".into(),
         Step::Done(Decision::Done(_)) => "done".into(),
         Step::Done(Decision::Issue(_)) => "issue".into(),

@@ -230,3 +230,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn rules_have_names_of_their_own() {
+    let name = |path, methods: &[&str], hosts: &[&str]| {
+        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let rule = Rule::new(path, &own(methods), &own(hosts), Demand::SignedIn).unwrap();
+        rule.name().to_string()
+    };
+    assert_eq!(name("/*", &[], &[]), "/*");
+    assert_eq!(name("/users", &["GET"], &[]), "GET /users");
+    assert_eq!(
+        name("/users/*", &["GET", "PUT"], &["a.example", "*.b.example"]),
+        "GET,PUT a.example,*.b.example/users/*"
+    );
+}
