@@ -32,6 +32,9 @@ test: compiler needs tools lint ## Fetch what the tests need, lint, and run all 
 test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
 	cargo test --features test-mysql --test house -- --quiet mysql::
 
+soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (7 minutes)
+	DOORWARD_SOAK_RESTARTS=100 cargo test --test house -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
+
 lint: compiler ## Check format and lints
 	cargo fmt --check
 	@# What tests bring along must not be what makes it build.
@@ -103,4 +106,4 @@ $(TOOLS)/flask/.complete: tests/tools/flask.txt
 		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
-.PHONY: help demo test test-mysql lint deny bench tools root compiler needs
+.PHONY: help demo test test-mysql soak lint deny bench tools root compiler needs

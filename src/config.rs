@@ -3,6 +3,7 @@
 
 mod issuers;
 mod keys;
+mod listen;
 mod reader;
 mod rules;
 mod tables;
@@ -29,6 +30,7 @@ use crate::{
     },
     hashing::HashPriority,
     issuers::Believed,
+    listen::Address,
     tls,
     users::Mapping,
 };
@@ -39,13 +41,19 @@ pub struct Settings {
     /// The directory of what Doorward keeps itself.
     pub data_dir: PathBuf,
     /// The address of the ext_authz door.
-    pub grpc: SocketAddr,
+    pub grpc: Address,
     /// The address of the HTTP doors.
-    pub http: SocketAddr,
+    pub http: Address,
     /// The address of the health endpoints.
     pub ops: SocketAddr,
-    /// The certificate of both doors.
-    pub tls: Option<tls::Pair>,
+    /// The mode of Unix sockets.
+    pub socket_mode: u32,
+    /// The certificate of both doors, and those of their clients.
+    pub tls: Option<tls::Terms>,
+    /// After how long gRPC connections are asked to end.
+    pub connection_age: Option<Duration>,
+    /// How long Doorward serves after it was asked to end, and how long what is under way may take then.
+    pub shutdown: (Duration, Duration),
     /// Who may ask.
     pub trusted: TrustedProxies,
     /// Where the address of a client is read from.
@@ -236,17 +244,13 @@ impl Settings {
             duration(text, Duration::from_secs(600), 366 * DAY)
         });
         let mut settings = Self {
-            grpc: reader.parse(
-                "listen.grpc",
-                SocketAddr::from(([127, 0, 0, 1], 9001)),
-                address,
-            ),
-            http: reader.parse(
-                "listen.http",
-                SocketAddr::from(([127, 0, 0, 1], 9002)),
-                address,
-            ),
-            tls: tls(&mut reader),
+            grpc: listen::address(&mut reader, "listen.grpc", 9001),
+            http: listen::address(&mut reader, "listen.http", 9002),
+            ops: listen::ops(&mut reader),
+            socket_mode: listen::mode(&mut reader),
+            tls: listen::tls(&mut reader),
+            connection_age: listen::age(&mut reader),
+            shutdown: listen::shutdown(&mut reader),
             trusted: TrustedProxies::loopback(),
             client_address: reader.parse("client_address", ClientAddress::Peer, |text| {
                 ClientAddress::parse(text).ok_or_else(|| {
@@ -256,11 +260,6 @@ impl Settings {
                 })
             }),
             sign_in: reader.parse("http.sign_in", None, |text| sign_in(text).map(Some)),
-            ops: reader.parse(
-                "listen.ops",
-                SocketAddr::from(([127, 0, 0, 1], 9003)),
-                address,
-            ),
             connections: reader.parse("database.connections", 8, |text| number(text, 1, 1000)),
             database_timeout: reader.parse(
                 "database.timeout",
@@ -369,7 +368,7 @@ impl Settings {
             database,
         };
         settings.issuers = issuers::issuers(&mut reader, &settings.terms.issuer);
-        settings.trusted = trusted(&mut reader, &settings);
+        settings.trusted = listen::trusted(&mut reader, [&settings.grpc, &settings.http]);
         if reader.faults.is_empty() {
             Ok(settings)
         } else {
@@ -421,22 +420,6 @@ fn endpoints(reader: &mut Reader) -> Vec<Endpoint> {
         }
     }
     endpoints
-}
-
-fn tls(reader: &mut Reader) -> Option<tls::Pair> {
-    let mut path = |key| reader.parse(key, None, |text| Ok(Some(PathBuf::from(text))));
-    match (path("listen.tls_certificate"), path("listen.tls_key")) {
-        (Some(certificate), Some(key)) => Some(tls::Pair { certificate, key }),
-        (None, None) => None,
-        (Some(_), None) => {
-            reader.fault("listen.tls_certificate", "needs listen.tls_key beside it");
-            None
-        }
-        (None, Some(_)) => {
-            reader.fault("listen.tls_key", "needs listen.tls_certificate beside it");
-            None
-        }
-    }
 }
 
 fn refuses_after(reader: &mut Reader) -> Option<Duration> {
@@ -501,38 +484,6 @@ fn realm(reader: &mut Reader) -> Realm {
     })
 }
 
-fn trusted(reader: &mut Reader, settings: &Settings) -> TrustedProxies {
-    let loopback = TrustedProxies::loopback();
-    let Some(value) = reader.get("trusted_proxies").cloned() else {
-        for (key, address) in [
-            ("listen.grpc", settings.grpc),
-            ("listen.http", settings.http),
-        ] {
-            if !address.ip().is_loopback() {
-                let place = reader
-                    .get(key)
-                    .map_or(key.into(), |value| value.place.clone());
-                reader.fault(
-                    place,
-                    format!(
-                        "{address} is beyond loopback, so the gateways that may ask must be named; add the line trusted_proxies = [\"10.0.0.0/8\"] with their networks"
-                    ),
-                );
-            }
-        }
-        return loopback;
-    };
-    let networks = value.raw.items();
-    let networks = networks.iter().map(String::as_str);
-    TrustedProxies::parse(networks).unwrap_or_else(|text| {
-        reader.fault(
-            value.place,
-            format!("{text:?} is not a network; write one such as 10.0.0.0/8 or fd00::/8"),
-        );
-        loopback
-    })
-}
-
 fn sign_in(text: &str) -> Result<String, String> {
     let visible = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
     match url::Url::parse(text) {
@@ -545,12 +496,6 @@ fn sign_in(text: &str) -> Result<String, String> {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!("{text:?} is not an address; write IP:PORT such as 127.0.0.1:9001 or [::]:9001")
-    })
 }
 
 /// Kubernetes sets `MYSQL_PORT=tcp://10.0.0.1:3306` beside a service that is called `mysql`.

@@ -3,6 +3,8 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by [`respond`], and no answer is a gRPC error.
 
+pub mod connection;
+
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use crate::{
         },
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
-        trust::Hops,
+        trust::{Hops, Peer},
     },
     headers::{Headers, aliases},
     wire::{
@@ -53,7 +55,7 @@ impl Authorization for Door {
         &self,
         request: tonic::Request<CheckRequest>,
     ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
-        let peer = request.remote_addr().map(|address| address.ip());
+        let peer = request.extensions().get().copied();
         let answer = self.answer(request.get_ref(), peer).await;
         Ok(tonic::Response::new(answer))
     }
@@ -61,7 +63,7 @@ impl Authorization for Door {
 
 impl Door {
     /// Answers one check of a peer.
-    pub async fn answer(&self, check: &CheckRequest, peer: Option<IpAddr>) -> CheckResponse {
+    pub async fn answer(&self, check: &CheckRequest, peer: Option<Peer>) -> CheckResponse {
         let rules = self.authorizer.live().now();
         let Some(http) = http(check) else {
             let decided = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
@@ -79,7 +81,7 @@ impl Door {
             ..TRACE
         };
         let decided = match request {
-            _ if !peer.is_some_and(|peer| rules.trusted.contains(peer)) => {
+            _ if !peer.is_some_and(|peer| rules.trusted.trusts(peer)) => {
                 self.authorizer.deny(Denial::UntrustedPeer, trace)
             }
             Ok(request) => self.authorizer.decide(&rules, &request, trace).await,

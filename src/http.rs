@@ -2,8 +2,8 @@
 //!
 //! Which dialect a request is in is told by its path alone: the headers of every other dialect come from the client.
 
+pub mod connection;
 mod dialect;
-pub mod listener;
 
 use std::{error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ use crate::{
         fields::{self, BodyFault, MAX_BODY},
         policy::Endpoint,
         request::{Answerable, RequestLine},
-        trust::Hops,
+        trust::{Hops, Peer},
     },
     headers::Headers,
     live::Rules,
@@ -51,7 +51,7 @@ const MAX_DRAINED: usize = 128 * 1024;
 
 impl Door {
     /// Answers one request of a peer.
-    pub async fn answer<B>(&self, request: Request<B>, peer: IpAddr) -> Response<Full<Bytes>>
+    pub async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -77,7 +77,7 @@ impl Door {
         rules: &Rules,
         dialect: Dialect,
         request: &Request<B>,
-        peer: IpAddr,
+        peer: Peer,
     ) -> Response<Full<Bytes>> {
         let headers = read(request.headers());
         let line = dialect.line(request);
@@ -87,7 +87,7 @@ impl Door {
             client: client(rules, &headers, peer),
             line: line.unwrap_or_default(),
         };
-        let decided = if rules.trusted.contains(peer) {
+        let decided = if rules.trusted.trusts(peer) {
             let question = line
                 .and_then(|line| headers.request(line, rules.tolerance, b"", Answerable::Verdict));
             match question {
@@ -110,7 +110,7 @@ impl Door {
         rules: &Rules,
         endpoint: Endpoint,
         request: Request<B>,
-        peer: IpAddr,
+        peer: Peer,
     ) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -161,7 +161,7 @@ impl Door {
         &self,
         rules: &Rules,
         request: &Request<B>,
-        peer: IpAddr,
+        peer: Peer,
     ) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::POST | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
@@ -202,7 +202,7 @@ fn trace<'a>(
     door: &'static str,
     parts: &'a hyper::http::request::Parts,
     headers: &Headers<'a>,
-    peer: IpAddr,
+    peer: Peer,
 ) -> Trace<'a> {
     Trace {
         door,
@@ -213,13 +213,13 @@ fn trace<'a>(
 }
 
 /// Only a gateway of ours is believed where a client is.
-fn client(rules: &Rules, headers: &Headers<'_>, peer: IpAddr) -> Option<IpAddr> {
-    match rules.trusted.contains(peer) {
+fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Option<IpAddr> {
+    match rules.trusted.trusts(peer) {
         true => rules.client_address.of(Hops {
-            peer: Some(peer),
+            peer: peer.address(),
             ..headers.hops()
         }),
-        false => Some(peer),
+        false => peer.address(),
     }
 }
 

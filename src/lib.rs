@@ -29,6 +29,7 @@ pub mod http;
 pub mod issuers;
 pub mod keys;
 pub mod ledger;
+pub mod listen;
 pub mod live;
 pub mod metrics;
 pub mod reload;

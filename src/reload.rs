@@ -4,7 +4,7 @@
 use std::{io, mem, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use rustls::sign::CertifiedKey;
+use rustls::ServerConfig;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::block_in_place,
@@ -21,7 +21,7 @@ use crate::{
     keys,
     live::{Live, Rules},
     metrics::Metrics,
-    tls::Certificate,
+    tls::Tls,
 };
 
 /// Reads the settings anew while others are in force, and names the keys that have changed and need a restart.
@@ -80,7 +80,7 @@ struct Read {
     /// Keys that have changed and need a restart.
     fixed: Vec<&'static str>,
     keys: Keyring,
-    certified: Option<CertifiedKey>,
+    tls: Option<ServerConfig>,
 }
 
 /// Watches, reads and exchanges.
@@ -95,7 +95,7 @@ pub struct Reloader {
     load: Load,
     live: Live,
     lasting: Lasting,
-    certificate: Option<Arc<Certificate>>,
+    tls: Option<Arc<Tls>>,
     metrics: Metrics,
 }
 
@@ -111,7 +111,7 @@ impl Reloader {
         load: Load,
         live: Live,
         lasting: Lasting,
-        certificate: Option<Arc<Certificate>>,
+        tls: Option<Arc<Tls>>,
         metrics: Metrics,
     ) -> io::Result<Self> {
         Ok(Self {
@@ -119,7 +119,7 @@ impl Reloader {
             last,
             tried: files.look(),
             asked: signal(SignalKind::hangup())?,
-            certificate,
+            tls,
             metrics,
             load,
             live,
@@ -156,7 +156,7 @@ impl Reloader {
                 settings,
                 fixed,
                 keys,
-                certified,
+                tls,
             }) => {
                 if !fixed.is_empty() {
                     tracing::warn!(
@@ -167,8 +167,8 @@ impl Reloader {
                 let names: Vec<_> = keys.names().map(KeyId::as_str).collect();
                 let names = names.join(",");
                 self.live.exchange(self.lasting.rules(&settings, keys));
-                if let (Some(certificate), Some(certified)) = (&self.certificate, certified) {
-                    certificate.exchange(certified);
+                if let (Some(own), Some(tls)) = (&self.tls, tls) {
+                    own.exchange(tls);
                 }
                 self.last = settings;
                 self.metrics.reloaded();
@@ -203,8 +203,8 @@ impl Reloader {
 
     fn read_from(&self, files: &Files) -> anyhow::Result<Read> {
         let (settings, fixed) = (self.load)(files, &self.last)?;
-        let certified = match (&settings.tls, &self.certificate) {
-            (Some(pair), Some(_)) => Some(pair.read(files)?),
+        let tls = match (&settings.tls, &self.tls) {
+            (Some(terms), Some(_)) => Some(terms.read(files)?),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
                 bail!("listen.tls_certificate: TLS is switched on and off by a restart alone")
@@ -214,7 +214,7 @@ impl Reloader {
             keys: keys::again(&settings, files, self.has_keys_dir)?,
             settings,
             fixed,
-            certified,
+            tls,
         })
     }
 }

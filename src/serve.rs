@@ -1,29 +1,21 @@
 //! The only wiring: files, pool, gate, doors, health, drain.
 
-mod incoming;
+mod connections;
+mod ending;
+mod probes;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, StatusCode, body::Incoming, header::HeaderValue};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::{Semaphore, watch},
-    task::JoinSet,
-    time::timeout,
-};
-use tonic::transport::Server;
+use hyper::header::HeaderValue;
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
+
+use self::{
+    connections::Terms,
+    ending::{Asked, Ending, Signals},
+};
 
 use crate::{
     authorizer::{Authorizer, Errands, Pace},
@@ -34,32 +26,20 @@ use crate::{
         trust::TrustedProxies,
     },
     files::Files,
-    grpc,
+    grpc::{self, connection::Calls},
     hashing::Hashing,
-    http::{self, listener},
-    issuers, keys,
+    http, issuers, keys,
     ledger::Ledger,
+    listen::{Address, Listener},
     live::Live,
     metrics::Metrics,
     reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
     store::Store,
-    tls::Certificate,
+    tls::{Protocol, Tls},
     users::{Users, UsersFault},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
 };
-
-/// The longest check that is read: the headers and the body of one request, in bytes.
-const MAX_CHECK: usize = 4 * 1024 * 1024;
-
-/// Calls on one connection at once; Envoy opens more connections beyond it.
-const MAX_STREAMS: u32 = 1024;
-
-/// Bytes of headers of one call; they are ours and Envoy's, never the client's.
-const MAX_CALL_HEADERS: u32 = 16 * 1024;
-
-/// How long calls that are under way may take after the end was asked for.
-const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long failed logins may take to be told to other replicas after the last answer.
 const LAST_SHARES: Duration = Duration::from_secs(1);
@@ -124,73 +104,82 @@ pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Res
             .transpose()?,
     });
 
-    let grpc = bind(settings.grpc, "listen.grpc").await?;
-    let http = bind(settings.http, "listen.http").await?;
-    let ops = bind(settings.ops, "listen.ops").await?;
-    let (grpc_at, http_at, ops_at) = (grpc.local_addr()?, http.local_addr()?, ops.local_addr()?);
-    let certificate = match &settings.tls {
+    let mode = settings.socket_mode;
+    let grpc = bind(&settings.grpc, mode, "listen.grpc").await?;
+    let http = bind(&settings.http, mode, "listen.http").await?;
+    let ops = bind(&Address::Tcp(settings.ops), mode, "listen.ops").await?;
+    let (grpc_at, http_at, ops_at) = (grpc.address()?, http.address()?, ops.address()?);
+    let tls = match &settings.tls {
         None => None,
-        Some(pair) => Some(Certificate::new(pair.read(files)?)),
+        Some(terms) => Some(Tls::new(terms.read(files)?)),
     };
-    let acceptor = |protocol| {
-        let certificate = certificate.as_ref();
-        certificate.map(|own| own.acceptor(protocol)).transpose()
+    let (is_tls, is_mtls) = (
+        tls.is_some(),
+        (settings.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
+    );
+    let (end, ending) = Ending::new();
+    let terms = |protocol, age| Terms {
+        tls: tls.clone().map(|tls| (tls, protocol)),
+        age,
+        ending: ending.clone(),
     };
-    let (grpc_tls, http_tls) = (acceptor("h2")?, acceptor("http/1.1")?);
-    let is_tls = certificate.is_some();
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter
         .set_serving::<AuthorizationServer<grpc::Door>>()
         .await;
-    let ready = Arc::new(AtomicBool::new(true));
-    let (stop, stopped) = watch::channel(());
-
-    let checks = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
-        .http2_max_header_list_size(MAX_CALL_HEADERS)
-        // tonic lifts both of hyper's limits where they are not set (RUSTSEC-2024-0003, CVE-2023-44487).
-        .http2_max_local_error_reset_streams(Some(1024))
-        .http2_max_pending_accept_reset_streams(Some(32))
-        .add_service(AuthorizationServer::new(door).max_decoding_message_size(MAX_CHECK))
-        .add_service(health)
+    let routes = Routes::new(health)
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
-        .add_service(reflection!(build_v1alpha)?)
-        .serve_with_incoming_shutdown(
-            incoming::connections(grpc, grpc_tls),
-            changed(stopped.clone()),
-        );
-    let questions = move |request, peer: SocketAddr| {
-        let door = Arc::clone(&http_door);
-        async move { door.answer(request, peer.ip()).await }
-    };
+        .add_service(reflection!(build_v1alpha)?);
+    let calls = Calls::new(door, routes);
     let metrics = Metrics::default();
-    let probes = {
-        let (ready, metrics) = (Arc::clone(&ready), metrics.clone());
-        move |request: Request<Incoming>, _| {
-            let path = request.uri().path();
-            std::future::ready(match path {
-                "/metrics" => numbers(&metrics),
-                _ => probe(path, &ready),
-            })
+
+    let mut doors = JoinSet::new();
+    doors.spawn(connections::serve(
+        grpc,
+        terms(Protocol::Http2, settings.connection_age),
+        move |stream, peer| calls.serve(stream, peer),
+    ));
+    doors.spawn(connections::serve(http, terms(Protocol::Http1, None), {
+        let ending = ending.clone();
+        move |stream, peer| {
+            let (door, ending) = (Arc::clone(&http_door), ending.clone());
+            http::connection::serve(
+                stream,
+                move |request| {
+                    let door = Arc::clone(&door);
+                    async move { door.answer(request, peer).await }
+                },
+                move || ending.is_leaving(),
+            )
         }
+    }));
+    let plain = Terms {
+        tls: None,
+        ..terms(Protocol::Http1, None)
     };
+    doors.spawn(connections::serve(ops, plain, {
+        let (ending, metrics) = (ending.clone(), metrics.clone());
+        move |stream, _| {
+            let (leaving, ending, metrics) = (ending.clone(), ending.clone(), metrics.clone());
+            http::connection::serve(
+                stream,
+                move |request| {
+                    let answer = probes::answer(request.uri().path(), &ending, &metrics);
+                    std::future::ready(answer)
+                },
+                move || leaving.is_leaving(),
+            )
+        }
+    }));
+
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
+    let (delay, deadline) = settings.shutdown;
+    let mut signals = Signals::new()?;
     // Before it is said that Doorward serves: until then, SIGHUP ends it.
-    tokio::spawn(
-        Reloader::new(settings, files, load, live, lasting, certificate, metrics)?.follow(),
-    );
+    tokio::spawn(Reloader::new(settings, files, load, live, lasting, tls, metrics)?.follow());
     let sharing = tokio::spawn(sharing);
-    let mut doors = JoinSet::new();
-    doors.spawn(async { checks.await.context("the gRPC door") });
-    doors.spawn(ending(listener::serve(
-        http,
-        http_tls,
-        questions,
-        changed(stopped.clone()),
-    )));
-    doors.spawn(ending(listener::serve(ops, None, probes, changed(stopped))));
 
     tracing::info!(
         grpc = %grpc_at,
@@ -200,28 +189,40 @@ pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Res
         trusted_proxies = %trusted,
         %client_address,
         tls = is_tls,
+        client_certificates = is_mtls,
         "serving"
     );
-    say_what_is_next([grpc_at, http_at, ops_at], &database, &trusted);
+    say_what_is_next([&grpc_at, &http_at, &ops_at], &database, &trusted);
 
-    let ended = tokio::select! {
-        ended = doors.join_next() => ended,
-        () = asked_to_end() => None,
+    let asked = tokio::select! {
+        ended = doors.join_next() => {
+            // Doors end when they are closed, and nobody has closed them.
+            ended.transpose()?;
+            bail!("a door ended unasked");
+        }
+        asked = signals.next() => asked,
     };
-    tracing::info!("draining");
-    ready.store(false, Ordering::Relaxed);
+    let delay = match asked {
+        Asked::Politely => delay,
+        Asked::AtOnce => Duration::ZERO,
+    };
+    tracing::info!(
+        delay = %humantime::format_duration(delay),
+        deadline = %humantime::format_duration(deadline),
+        "draining"
+    );
+    end.leave();
     not_serving(&health_reporter).await;
-    drop(stop);
-    if timeout(DRAIN, doors.join_all()).await.is_err() {
-        tracing::warn!("ended with connections still open");
+    signals.wait(delay).await;
+    end.close();
+    let all = async { while doors.join_next().await.is_some() {} };
+    tokio::select! {
+        () = all => tracing::info!("ended"),
+        () = signals.wait(deadline) => tracing::warn!("ended with connections still open"),
     }
     // Failures that wait to be written are not worth more than this.
     let _ = timeout(LAST_SHARES, sharing).await;
-    // A door that ends unasked is a fault, however it ended.
-    match ended {
-        None => Ok(()),
-        Some(ended) => ended?.and_then(|()| bail!("a door ended unasked")),
-    }
+    Ok(())
 }
 
 /// Connections to the tables; opens none.
@@ -291,33 +292,10 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+async fn bind(address: &Address, mode: u32, key: &str) -> anyhow::Result<Listener> {
+    Listener::bind(address, mode).await.with_context(|| {
         format!("{key}: {address} cannot be listened on; free it, or set {key} to another address")
     })
-}
-
-/// The health endpoints. Readiness is about this process: a database that is away leaves it ready, because Bearer
-/// requests go on.
-fn probe(path: &str, ready: &AtomicBool) -> Response<Full<Bytes>> {
-    let (status, text) = match (path, ready.load(Ordering::Relaxed)) {
-        ("/livez", _) | ("/readyz", true) => (StatusCode::OK, "ok\n"),
-        ("/readyz", false) => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        (_, _) => (StatusCode::NOT_FOUND, "not found\n"),
-    };
-    let mut response = Response::new(Full::from(text));
-    *response.status_mut() = status;
-    response
-}
-
-fn numbers(metrics: &Metrics) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(metrics.text()));
-    let kind =
-        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response
-        .headers_mut()
-        .insert(hyper::header::CONTENT_TYPE, kind);
-    response
 }
 
 async fn not_serving(health: &HealthReporter) {
@@ -329,35 +307,12 @@ async fn not_serving(health: &HealthReporter) {
         .await;
 }
 
-async fn ending(door: impl Future<Output = ()>) -> anyhow::Result<()> {
-    door.await;
-    Ok(())
-}
-
-async fn changed(mut stopped: watch::Receiver<()>) {
-    // The sender is never used, only dropped.
-    let _ = stopped.changed().await;
-}
-
-async fn asked_to_end() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 #[expect(
     clippy::print_stdout,
     reason = "for the person who started it; the log goes to standard error"
 )]
 fn say_what_is_next(
-    [grpc, http, ops]: [SocketAddr; 3],
+    [grpc, http, ops]: [&Address; 3],
     database: &Database,
     trusted: &TrustedProxies,
 ) {

@@ -1,67 +1,115 @@
-//! TLS of the doors: one certificate with its key, exchanged while Doorward serves.
+//! TLS of the doors: one certificate with its key, and whose certificates are demanded of clients. Exchanged as a whole
+//! while Doorward serves.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use rustls::{
-    ServerConfig,
+    CertificateError, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::danger::HandshakeSignatureValid,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
-    server::{ClientHello, ResolvesServerCert},
-    sign::CertifiedKey,
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject as _},
+    server::{
+        WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
+use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
-use crate::files::Files;
+use crate::{files::Files, listen::Socket};
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Where the certificate and its key are, in PEM.
+/// Where the certificates and the key are, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pair {
+pub struct Terms {
     /// The chain, the door's own certificate first.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// Who may connect, where that is not everybody.
+    pub clients: Option<Clients>,
 }
 
-impl Pair {
-    /// Reads both, and holds them against each other.
+/// Whose certificates clients must show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clients {
+    /// The authorities that have issued them, in PEM.
+    pub authorities: PathBuf,
+    /// The names of which a certificate must have one; empty for any certificate of the authorities.
+    pub names: Vec<ClientName>,
+}
+
+/// A subject alternative name (RFC 5280, 4.2.1.6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientName {
+    /// Such as `spiffe://cluster.local/ns/gateway/sa/envoy`, compared byte for byte.
+    Uri(String),
+    /// Such as `envoy.example.com`, compared without regard to case.
+    Dns(String),
+}
+
+impl ClientName {
+    /// Reads a URI or a DNS name.
+    ///
+    /// # Errors
+    ///
+    /// What to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let visible = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
+        let is_name = |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.');
+        match text.split_once("://") {
+            Some((scheme, rest)) if visible && !scheme.is_empty() && !rest.is_empty() => {
+                Ok(Self::Uri(text.to_owned()))
+            }
+            None if !text.is_empty() && text.bytes().all(is_name) => Ok(Self::Dns(text.to_owned())),
+            Some(_) | None => Err(format!(
+                "{text:?} is no name of a certificate; write a DNS name such as envoy.example.com or a URI such as spiffe://cluster.local/ns/gateway/sa/envoy"
+            )),
+        }
+    }
+
+    fn is_of(&self, certificate: &EndEntityCert<'_>) -> bool {
+        match self {
+            Self::Uri(own) => certificate.valid_uri_names().any(|name| name == own),
+            Self::Dns(own) => certificate
+                .valid_dns_names()
+                .any(|name| name.eq_ignore_ascii_case(own)),
+        }
+    }
+}
+
+impl Terms {
+    /// Reads all files, and holds the certificate and its key against each other.
     ///
     /// # Errors
     ///
     /// A file that cannot be read or is not PEM, or a key of another certificate.
-    pub fn read(&self, files: &Files) -> anyhow::Result<CertifiedKey> {
-        let chain = pem(files, &self.certificate, "listen.tls_certificate")?;
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain).collect();
-        let chain = chain
-            .with_context(|| format!("listen.tls_certificate: {}", self.certificate.display()))?;
-        if chain.is_empty() {
-            bail!(
-                "listen.tls_certificate: {} holds no certificate",
-                self.certificate.display()
-            );
-        }
+    pub fn read(&self, files: &Files) -> anyhow::Result<ServerConfig> {
+        let chain = certificates(files, &self.certificate, "listen.tls_certificate")?;
         let key = pem(files, &self.key, "listen.tls_key")?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .with_context(|| format!("listen.tls_key: {}", self.key.display()))?;
-        let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
-        certified.with_context(|| {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()?;
+        let builder = match &self.clients {
+            None => builder.with_no_client_auth(),
+            Some(clients) => builder.with_client_cert_verifier(clients.verifier(files, provider)?),
+        };
+        builder.with_single_cert(chain, key).with_context(|| {
             format!(
                 "listen.tls_key: {} is not the key of the certificate in {}",
                 self.key.display(),
@@ -71,143 +119,203 @@ impl Pair {
     }
 }
 
+impl Clients {
+    fn verifier(
+        &self,
+        files: &Files,
+        provider: Arc<rustls::crypto::CryptoProvider>,
+    ) -> anyhow::Result<Arc<dyn ClientCertVerifier>> {
+        const SETTING: &str = "listen.tls_client_ca";
+        let place = || format!("{SETTING}: {}", self.authorities.display());
+        let mut roots = RootCertStore::empty();
+        for authority in certificates(files, &self.authorities, SETTING)? {
+            roots.add(authority).with_context(place)?;
+        }
+        let issued = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .with_context(place)?;
+        Ok(match &*self.names {
+            [] => issued,
+            names => Arc::new(Named {
+                issued,
+                names: names.to_vec(),
+            }),
+        })
+    }
+}
+
+/// Accepts certificates that have one of some names, of those that another verifier accepts.
+#[derive(Debug)]
+struct Named {
+    issued: Arc<dyn ClientCertVerifier>,
+    names: Vec<ClientName>,
+}
+
+impl ClientCertVerifier for Named {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.issued.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        let verified = (self.issued).verify_client_cert(end_entity, intermediates, now)?;
+        let refused = |fault| Err(rustls::Error::InvalidCertificate(fault));
+        match EndEntityCert::try_from(end_entity) {
+            Ok(certificate) if self.names.iter().any(|name| name.is_of(&certificate)) => {
+                Ok(verified)
+            }
+            Ok(_) => refused(CertificateError::ApplicationVerificationFailure),
+            Err(_) => refused(CertificateError::BadEncoding),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        (self.issued).verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        (self.issued).verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.issued.supported_verify_schemes()
+    }
+}
+
+fn certificates(
+    files: &Files,
+    path: &Path,
+    setting: &str,
+) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let text = pem(files, path, setting)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let chain = chain.with_context(|| format!("{setting}: {}", path.display()))?;
+    if chain.is_empty() {
+        bail!("{setting}: {} holds no certificate", path.display());
+    }
+    Ok(chain)
+}
+
 fn pem(files: &Files, path: &Path, setting: &str) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let read = files.read(path);
     read.with_context(|| format!("{setting}: {}", path.display()))
 }
 
-/// The certificate that is shown.
-pub struct Certificate(ArcSwap<CertifiedKey>);
+/// What is spoken within TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/2, as gRPC needs it.
+    Http2,
+    /// HTTP/1.1.
+    Http1,
+}
 
-impl Certificate {
-    /// Shows this one.
+/// The certificate that is shown, and those that are demanded.
+pub struct Tls(ArcSwap<Acceptors>);
+
+struct Acceptors {
+    http2: TlsAcceptor,
+    http1: TlsAcceptor,
+}
+
+impl Tls {
+    /// Accepts TLS 1.2 and 1.3 by this.
     #[must_use]
-    pub fn new(certified: CertifiedKey) -> Arc<Self> {
-        Arc::new(Self(ArcSwap::from_pointee(certified)))
+    pub fn new(config: ServerConfig) -> Arc<Self> {
+        Arc::new(Self(ArcSwap::from_pointee(Acceptors::new(config))))
     }
 
-    /// Shows another one to whoever connects from here on.
-    pub fn exchange(&self, certified: CertifiedKey) {
-        self.0.store(Arc::new(certified));
+    /// Accepts whoever connects from here on by this. Sessions of before are not resumed, so that whoever is demanded no
+    /// more does not come in by one.
+    pub fn exchange(&self, config: ServerConfig) {
+        self.0.store(Arc::new(Acceptors::new(config)));
     }
 
-    /// Accepts TLS 1.2 and 1.3 for a protocol (`h2` or `http/1.1`).
-    ///
-    /// # Errors
-    ///
-    /// The library has no such versions.
-    pub fn acceptor(self: &Arc<Self>, protocol: &str) -> Result<TlsAcceptor, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.load_full())
-    }
-}
-
-impl fmt::Debug for Certificate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Certificate(..)")
-    }
-}
-
-/// A connection, plain or not.
-#[derive(Debug)]
-pub enum Stream {
-    /// As it came.
-    Plain(TcpStream),
-    /// Within TLS.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-impl Stream {
-    /// Shakes hands, where there is an acceptor.
-    ///
-    /// # Errors
-    ///
-    /// The other side breaks off, is too slow, or speaks no TLS.
-    pub async fn open(stream: TcpStream, acceptor: Option<&TlsAcceptor>) -> io::Result<Self> {
-        match acceptor {
-            None => Ok(Self::Plain(stream)),
-            Some(acceptor) => {
-                let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await??;
-                Ok(Self::Tls(Box::new(stream)))
+    async fn accept(
+        &self,
+        protocol: Protocol,
+        stream: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let acceptor = {
+            let acceptors = self.0.load();
+            match protocol {
+                Protocol::Http2 => acceptors.http2.clone(),
+                Protocol::Http1 => acceptors.http1.clone(),
             }
-        }
+        };
+        timeout(HANDSHAKE, acceptor.accept(stream)).await?
     }
+}
 
-    /// The connection below.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+impl Acceptors {
+    fn new(config: ServerConfig) -> Self {
+        let acceptor = |protocol: &[u8]| {
+            let mut config = config.clone();
+            config.alpn_protocols = vec![protocol.to_vec()];
+            TlsAcceptor::from(Arc::new(config))
+        };
+        Self {
+            http2: acceptor(b"h2"),
+            http1: acceptor(b"http/1.1"),
         }
     }
 }
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
-        }
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tls(..)")
     }
 }
 
-impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
-    }
+/// A connection, plain or within TLS.
+pub type Stream = Either<Socket, Box<TlsStream<TcpStream>>>;
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(context, bytes),
+/// Shakes hands, where there is TLS. A Unix socket is plain: its mode says who may connect.
+///
+/// # Errors
+///
+/// The other side breaks off, is too slow, speaks no TLS, or has not the certificate that is demanded.
+pub async fn open(socket: Socket, tls: Option<(&Tls, Protocol)>) -> io::Result<Stream> {
+    match (socket, tls) {
+        (Either::Left(stream), Some((tls, protocol))) => {
+            let stream = tls.accept(protocol, stream).await?;
+            Ok(Either::Right(Box::new(stream)))
         }
+        (plain, _) => Ok(Either::Left(plain)),
     }
+}
 
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(context),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(context),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+    #[test]
+    fn names_of_clients_are_names_or_uris() {
+        for (text, expected) in [
+            ("envoy.example.com", true),
+            ("spiffe://cluster.local/ns/gateway/sa/envoy", true),
+            ("", false),
+            ("*.example.com", false),
+            ("two words", false),
+            ("://x", false),
+            ("spiffe://", false),
+            ("spiffe://a b", false),
+        ] {
+            assert_eq!(ClientName::parse(text).is_ok(), expected, "{text}");
         }
     }
 }

@@ -68,13 +68,13 @@ pub const KEYS: &[Key] = &[
         "listen.grpc",
         &[],
         "127.0.0.1:9001",
-        "address of the ext_authz door (gRPC)",
+        "where the ext_authz door (gRPC) listens: `IP:PORT` or `unix:PATH`",
     ),
     key(
         "listen.http",
         &[],
         "127.0.0.1:9002",
-        "address of the doors for other gateways, `/login` and `/validate` (HTTP)",
+        "where the doors for other gateways, `/login` and `/validate` (HTTP) listen: `IP:PORT` or `unix:PATH`",
     ),
     key(
         "listen.ops",
@@ -83,10 +83,22 @@ pub const KEYS: &[Key] = &[
         "address of /livez, /readyz and /metrics (HTTP)",
     ),
     key(
+        "listen.socket_mode",
+        &[],
+        "0660",
+        "mode of Unix sockets, in octal; whoever may write to one may ask",
+    ),
+    key(
+        "listen.connection_age",
+        &[],
+        "10min",
+        "after how long, give or take a tenth, a gRPC connection is asked to end (GOAWAY), so that load spreads over replicas; `0s` for never",
+    ),
+    key(
         "listen.tls_certificate",
         &[],
         "none",
-        "PEM file of the certificate chain that the gRPC door and the HTTP port show; without it they speak plainly, for loopback and networks that encrypt",
+        "PEM file of the certificate chain that the gRPC door and the HTTP port show; without it they speak plainly, for loopback, Unix sockets and networks that encrypt",
     )
     .reloads(),
     key(
@@ -96,6 +108,32 @@ pub const KEYS: &[Key] = &[
         "PEM file of the key of that certificate",
     )
     .reloads(),
+    key(
+        "listen.tls_client_ca",
+        &[],
+        "none",
+        "PEM file of the authorities one of which must have issued a client's certificate; without it none is asked for",
+    )
+    .reloads(),
+    key(
+        "listen.tls_client_names",
+        &[],
+        "any",
+        "names of which a client's certificate must have one as subject alternative name: DNS names or URIs, such as `spiffe://cluster.local/ns/gateway/sa/envoy`",
+    )
+    .reloads(),
+    key(
+        "shutdown.delay",
+        &[],
+        "5s",
+        "how long Doorward serves on after SIGTERM, while it says that it is not ready any more; none after SIGINT",
+    ),
+    key(
+        "shutdown.deadline",
+        &[],
+        "20s",
+        "how long what is under way may take after that, before connections are dropped",
+    ),
     key(
         "trusted_proxies",
         &[],

@@ -33,7 +33,7 @@ fn nothing_is_needed() {
 #[test]
 fn defaults_are_what_the_table_says() {
     for key in KEYS {
-        let untypable = ["none", "empty", "built-in roots", "one per core"];
+        let untypable = ["none", "any", "empty", "built-in roots", "one per core"];
         let computed = [
             "SQLite in data_dir",
             "generated in data_dir",
@@ -65,7 +65,7 @@ fn defaults_are_what_the_table_says() {
 fn stronger_sources_win() {
     let file = "[listen]\ngrpc = '127.0.0.1:1'\nops = '127.0.0.1:2'";
     let settings = load(file, &[("DOORWARD_LISTEN__OPS", "[::1]:3")]).unwrap();
-    assert_eq!(settings.grpc.port(), 1);
+    assert_eq!(settings.grpc.to_string(), "127.0.0.1:1");
     assert_eq!(settings.ops.to_string(), "[::1]:3");
 }
 

@@ -4,6 +4,26 @@ use std::{fmt, net::IpAddr, num::NonZeroUsize};
 
 use ipnet::IpNet;
 
+/// Who holds the other end of a connection to Doorward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Whoever has this address.
+    Address(IpAddr),
+    /// Whoever may open the Unix socket; the mode of its file says who that is.
+    Socket,
+}
+
+impl Peer {
+    /// The address, where there is one.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Socket => None,
+        }
+    }
+}
+
 /// The networks of the gateways that may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
@@ -36,7 +56,16 @@ impl TrustedProxies {
         Self(networks.into_iter().filter_map(Result::ok).collect())
     }
 
-    /// Whether a peer may ask. IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4.
+    /// Whether a peer may ask.
+    #[must_use]
+    pub fn trusts(&self, peer: Peer) -> bool {
+        match peer {
+            Peer::Address(address) => self.contains(address),
+            Peer::Socket => true,
+        }
+    }
+
+    /// Whether an address is a gateway's. IPv4 in IPv6 (RFC 4291, 2.5.5.2) is IPv4.
     #[must_use]
     pub fn contains(&self, peer: IpAddr) -> bool {
         let peer = peer.to_canonical();
@@ -139,6 +168,8 @@ mod tests {
         assert!(TrustedProxies::loopback().contains("127.9.9.9".parse().unwrap()));
         assert!(TrustedProxies::loopback().contains("::1".parse().unwrap()));
         assert!(!TrustedProxies::loopback().contains("10.0.0.1".parse().unwrap()));
+        assert!(!trusted.trusts(Peer::Address("127.0.0.1".parse().unwrap())));
+        assert!(trusted.trusts(Peer::Socket));
         for bad in ["10.0.0.0/33", "everybody", "", "10.0.0.1:80"] {
             assert_eq!(TrustedProxies::parse([bad]), Err(bad.to_owned()));
         }

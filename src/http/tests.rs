@@ -1,4 +1,7 @@
-use std::{net::Ipv4Addr, sync::LazyLock};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::LazyLock,
+};
 
 use proptest::prelude::*;
 use tokio::{runtime::Runtime, sync::Semaphore};
@@ -19,7 +22,7 @@ use crate::{
         revocation::Generation,
         throttle::Throttle,
         token::{Secret, TokenTerms, Tokens, UnixTime},
-        trust::{ClientAddress, TrustedProxies},
+        trust::{ClientAddress, Peer, TrustedProxies},
     },
     grpc,
     hashing::{HashPriority, Hashing},
@@ -35,7 +38,7 @@ use crate::{
     },
 };
 
-const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const PROXY: Peer = Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
 /// All doors with one authorizer behind them.
 struct Doors {
@@ -585,7 +588,7 @@ fn two_originals_with_different_hosts_name_none() {
 
 #[test]
 fn nobody_but_a_gateway_of_ours_is_answered() {
-    let stranger: IpAddr = "192.0.2.1".parse().unwrap();
+    let stranger = Peer::Address("192.0.2.1".parse().unwrap());
     for path in ["/auth/nginx", "/auth/forward", "/auth/envoy/open"] {
         let request = Request::get(path)
             .header("host", "a")

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     io::Write as _,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     time::Duration,
@@ -179,10 +179,12 @@ impl Home {
             .ready(async |process| {
                 let line = lines(process).find(|line| line["fields"]["message"] == "serving")?;
                 let address = |key: &str| -> SocketAddr {
-                    line["fields"][key]
-                        .as_str()
-                        .and_then(|address| address.parse().ok())
-                        .unwrap_or_else(|| panic!("no address {key:?} in {line}"))
+                    let text = line["fields"][key].as_str();
+                    match text.and_then(|address| address.parse().ok()) {
+                        Some(address) => address,
+                        None if text.is_some_and(|path| path.starts_with("unix:")) => UNIX,
+                        None => panic!("no address {key:?} in {line}"),
+                    }
                 };
                 Some((address("grpc"), address("http"), address("ops")))
             })
@@ -207,6 +209,9 @@ impl Home {
         command
     }
 }
+
+/// Where a port would be, of a Doorward that listens on a Unix socket.
+const UNIX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A Doorward that serves.
 pub struct Doorward {
@@ -250,6 +255,8 @@ impl Doorward {
             .env("DOORWARD_LISTEN__GRPC", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__HTTP", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__OPS", "127.0.0.1:0")
+            // Nobody has to learn that it goes.
+            .env("DOORWARD_SHUTDOWN__DELAY", "0s")
             .env("DOORWARD_LOG__FORMAT", "json")
             // Many programs run beside it here, in the same control group.
             .env("DOORWARD_LOGIN__HASH_PRIORITY", "normal")
@@ -343,6 +350,16 @@ impl Doorward {
     ///
     /// If it has not ended after [`START`].
     pub async fn stop(self) -> (Home, ExitStatus) {
+        self.signal(Signal::TERM);
+        self.end().await
+    }
+
+    /// Waits for it; it has been asked to stop.
+    ///
+    /// # Panics
+    ///
+    /// If it has not ended after [`START`].
+    pub async fn end(self) -> (Home, ExitStatus) {
         let Self {
             mut process,
             home,
@@ -350,7 +367,6 @@ impl Doorward {
             http: _,
             ops: _,
         } = self;
-        process.signal(Signal::TERM);
         let status = process.end(START).await;
         (home, status)
     }

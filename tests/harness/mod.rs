@@ -30,6 +30,7 @@ use std::{
     env,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -73,6 +74,19 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .expect("a free port on 127.0.0.1")
+}
+
+/// An address that stays free while nobody listens there, for what is started again and again: connections leave from
+/// 127.0.0.1, and take no port of another address of this machine.
+pub fn own_address() -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let [_, _, process_high, process_low] = std::process::id().to_be_bytes();
+    // Two test programs at once have other process numbers, and one has not as many addresses as an octet has values.
+    let address = Ipv4Addr::new(127, process_high.max(1), process_low, low ^ high);
+    TcpListener::bind((address, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a free port on an address of this machine")
 }
 
 /// A file or folder that `make tools` or `make test-mysql` has fetched.

@@ -49,6 +49,7 @@ macro_rules! on_each_server {
     };
 }
 
+mod certificates;
 mod direct;
 mod front;
 
@@ -77,9 +78,11 @@ mod paths;
 mod proxies;
 mod reload;
 mod replicas;
+mod rollout;
 mod rotation;
 mod smoke;
 mod spoofing;
 mod streaming;
 mod timing;
 mod tls;
+mod transport;
