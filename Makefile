@@ -13,7 +13,7 @@ MYSQL := $(TOOLS)/mysql/.complete
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy
+TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Logins and tokens are measured without a gateway.

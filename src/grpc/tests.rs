@@ -483,3 +483,15 @@ proptest! {
         let _ = decode(&http, Tolerance::default());
     }
 }
+
+proptest! {
+    #[test]
+    fn the_runbook_knows_the_status_of_every_denial(denial in any_denial()) {
+                let (reason, status) = (denial.reason(), denial.answer(&realm()).status.to_string());
+        let rows = include_str!("../../docs/operations.md").lines();
+        let mut rows = rows.filter(|row| row.starts_with("| `") && row.contains(&format!("`{reason}`")));
+        let row = rows.next().unwrap_or_default();
+        let statuses = row.split(" | ").nth(1).unwrap_or_default();
+        prop_assert!(statuses.split(", ").any(|own| own == status), "{reason}: {status} is not in {row:?}");
+    }
+}

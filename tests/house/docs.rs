@@ -118,7 +118,12 @@ fn the_table_of_what_is_read_again_is_the_one_in_the_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_of_settings_holds_together() {
-    for document in ["README.md", "docs/users.md", "docs/keys.md"] {
+    for document in [
+        "README.md",
+        "docs/users.md",
+        "docs/keys.md",
+        "docs/transport.md",
+    ] {
         let blocks = blocks(document, "toml");
         assert!(!blocks.is_empty(), "{document}");
         for block in blocks {
@@ -485,6 +490,8 @@ fn every_file_the_documents_name_exists() {
         "docs/from-flask.md",
         "docs/users.md",
         "docs/keys.md",
+        "docs/operations.md",
+        "docs/transport.md",
         "docs/issuers.md",
     ] {
         let text = text(document);

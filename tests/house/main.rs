@@ -74,6 +74,7 @@ mod keys;
 mod login;
 #[cfg(feature = "test-mysql")]
 mod mysql;
+mod operations;
 mod paths;
 mod proxies;
 mod reload;

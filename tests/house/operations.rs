@@ -1,0 +1,211 @@
+//! The runbook: it knows every reason and every line of the log, names nothing that is not there, and its commands work.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+
+use crate::{
+    direct::{bearer, judged, login},
+    docs,
+    front::{ADA, BOB},
+    harness::{Doorward, repository, until},
+};
+
+fn runbook() -> String {
+    fs::read_to_string(repository().join("docs/operations.md")).unwrap()
+}
+
+/// The rows of the table below a heading, each by its first cell.
+fn rows(heading: &str) -> Vec<(String, String)> {
+    let text = runbook();
+    let (_, rest) = text.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let rows = section
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let mut cells = row.trim_matches('|').split(" | ");
+        let first = cells.next().unwrap().trim().to_owned();
+        (first, cells.collect::<Vec<_>>().join(" | "))
+    })
+    .collect()
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+/// The sources without their tests, file by file.
+fn sources(dir: &Path, all: &mut Vec<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, all);
+        } else if path.file_name().unwrap() != "tests.rs" {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+            all.push(code.to_owned());
+        }
+    }
+}
+
+/// The text literals of a piece of code, without escapes.
+fn literals(code: &str) -> Vec<&str> {
+    code.split('"').skip(1).step_by(2).collect()
+}
+
+/// Code up to the parenthesis that closes what was open before it.
+fn within(code: &str) -> &str {
+    let (mut depth, mut is_text) = (1, false);
+    let end = code.find(|letter| {
+        match letter {
+            '"' => is_text = !is_text,
+            '(' if !is_text => depth += 1,
+            ')' if !is_text => depth -= 1,
+            _ => {}
+        }
+        depth == 0
+    });
+    &code[..end.unwrap()]
+}
+
+fn code() -> Vec<String> {
+    let mut all = Vec::new();
+    sources(&repository().join("src"), &mut all);
+    assert!(all.len() > 80);
+    all
+}
+
+#[test]
+fn the_runbook_knows_every_reason() {
+    let mut reasons = BTreeSet::from(["anonymous".to_owned(), "token".to_owned()]);
+    for file in code() {
+        for function in file.split("fn reason(").skip(1) {
+            let body = function.split("\n    }\n").next().unwrap();
+            reasons.extend(literals(body).into_iter().map(str::to_owned));
+        }
+    }
+    assert!(reasons.len() > 50, "{reasons:?}");
+    let known: Vec<_> = rows("Reasons");
+    let known: BTreeSet<String> = known
+        .iter()
+        .flat_map(|(names, _)| quoted(names))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(known, reasons);
+}
+
+#[test]
+fn the_runbook_knows_every_line() {
+    let lines = rows("Lines without a reason");
+    let known: Vec<&str> = lines.iter().flat_map(|(names, _)| quoted(names)).collect();
+    let is_known = |message: &str| {
+        known.iter().any(|known| match known.strip_suffix('…') {
+            Some(beginning) => message.starts_with(beginning.trim_end()),
+            None => *known == message,
+        })
+    };
+    let mut found = 0;
+    for file in code() {
+        for macro_name in ["error!(", "warn!(", "info!(", "debug!("] {
+            for event in file.split(&format!("tracing::{macro_name}")).skip(1) {
+                let event = within(event);
+                // The message comes last; what the audit trail says has none.
+                let Some(message) = literals(event).pop().filter(|_| !event.contains("TARGET"))
+                else {
+                    continue;
+                };
+                if matches!(message, "{what}" | "no longer: {what}") {
+                    continue;
+                }
+                found += 1;
+                assert!(is_known(message), "{message:?} is not in the runbook");
+            }
+        }
+        for noted in file.split(".note(").skip(1) {
+            let message = literals(within(noted)).pop();
+            assert!(message.is_none_or(is_known), "{message:?}");
+        }
+    }
+    assert!(found > 15, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_of_the_runbook_do_what_it_says() {
+    let doorward = Doorward::start(|_| {}).await;
+    for (name, password) in [ADA, BOB] {
+        doorward.add_user(name, password, &[]).await;
+    }
+    let dir = doorward.home().dir().to_owned();
+    let variables = [(
+        "DOORWARD_DATA_DIR".to_owned(),
+        dir.join("data").display().to_string(),
+    )];
+    let ports = [(":9003", doorward.ops.port())];
+    let run = |block: &str| docs::run(block, &dir, &variables, &ports);
+    let mut blocks = docs::blocks("docs/operations.md", "sh").into_iter();
+    let mut next = || blocks.next().unwrap();
+
+    let said = run(&next());
+    assert!(
+        said.starts_with("ok\n") && said.contains("passes"),
+        "{said}"
+    );
+
+    for _ in 0..7 {
+        login(&doorward, (BOB.0, "a wrong one")).await;
+    }
+    let locked = login(&doorward, BOB).await;
+    assert_eq!(locked.status, 429, "{locked:?}");
+    let said = run(&next());
+    assert!(said.contains("account"), "{said}");
+    until(
+        "bob may log in again",
+        std::time::Duration::from_secs(5),
+        async || (login(&doorward, BOB).await.status == 200).then_some(()),
+    )
+    .await;
+
+    doorward.run(&["user", "disable", ADA.0], "").await.ok();
+    run(&next());
+    let ada = (ADA.0, "a-phrase-that-nobody-knows");
+    until(
+        "ada may log in again",
+        std::time::Duration::from_secs(5),
+        async || (login(&doorward, ada).await.status == 200).then_some(()),
+    )
+    .await;
+
+    run(&next());
+    assert!(dir.join("scratch/doorward.db").exists());
+
+    let token = bearer(&doorward, BOB).await;
+    assert_eq!(judged(&doorward, &token).await.status, 200);
+    run(&next());
+    until(
+        "bob is logged out",
+        std::time::Duration::from_secs(5),
+        async || (judged(&doorward, &token).await.status == 401).then_some(()),
+    )
+    .await;
+
+    let said = run(&next());
+    assert!(said.contains("passes"), "{said}");
+
+    run(&next());
+    let backup = dir.join("data/backup.db").display().to_string();
+    let restored = [
+        "--set",
+        &format!("database.url=sqlite:{backup}"),
+        "user",
+        "list",
+        "--output",
+        "json",
+    ];
+    let users: Value =
+        serde_json::from_str(&doorward.run(&restored, "").await.ok().stdout).unwrap();
+    assert!(users.to_string().contains("ada"), "{users}");
+    assert_eq!(blocks.next(), None, "a block that nobody knows");
+}
