@@ -13,11 +13,11 @@ MYSQL := $(TOOLS)/mysql/.complete
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
-# Logins and tokens are measured without a gateway.
-BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete)
+# Logins, tokens and what grows with replicas are measured without a gateway.
+BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(if $(filter scale,$(ONLY)),,$(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete))
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -44,7 +44,7 @@ lint: compiler ## Check format and lints
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these)
+bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these; ONLY=scale: what grows with replicas and users)
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 

@@ -18,3 +18,23 @@ fn since() -> Duration {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.unwrap_or_default()
 }
+
+/// Some part of a time, by chance, so that what many replicas do they do not do in step.
+pub(crate) fn random_part(of: Duration) -> Duration {
+    let [first, second, ..] = *uuid::Uuid::new_v4().as_bytes();
+    of * u32::from(u16::from_be_bytes([first, second])) / (1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_of_the_whole_and_not_alike() {
+        let whole = Duration::from_secs(300);
+        let mut parts: Vec<_> = (0..64).map(|_| random_part(whole)).collect();
+        assert!(parts.iter().all(|part| *part < whole), "{parts:?}");
+        parts.sort();
+        assert!(parts[8] < whole / 2 && parts[56] > whole / 2, "{parts:?}");
+    }
+}

@@ -12,12 +12,21 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 use sqlx::{
-    AssertSqlSafe, Connection as _, Error, MySqlPool, SqlitePool,
+    AssertSqlSafe, Connection as _, Error, MySqlPool, Row as _, SqlitePool,
     migrate::{MigrateError, Migration, MigrationType, Migrator},
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::time::sleep;
 use zeroize::Zeroizing;
+
+use crate::clock::random_part;
+
+/// How long what was undone waits at most before it is written again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The bits of `wsrep_sync_wait` for reading, and for `UPDATE` and `DELETE`.
+const READS_AND_CHANGES: u8 = 3;
 
 /// Where a database is.
 #[derive(Clone, Debug)]
@@ -208,6 +217,16 @@ impl fmt::Display for Fault {
 }
 
 impl std::error::Error for Fault {}
+
+impl Fault {
+    /// Whether the database says that others were first and that nothing of it stands (SQLSTATE 40001).
+    fn is_undone(&self) -> bool {
+        let Self::Refused(Error::Database(said)) = self else {
+            return false;
+        };
+        said.code().as_deref() == Some("40001")
+    }
+}
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
@@ -429,7 +448,8 @@ impl Connections {
         }
     }
 
-    /// Writes all of it or nothing.
+    /// Writes all of it or nothing. What the database has undone because others wrote the same rows at the same time (a
+    /// deadlock, or another node of a cluster that was first) is written again, within the time.
     pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
         // SQLite refuses, instead of waiting, where a transaction that has read wants to write beside another writer.
         let begin = match self.engine() {
@@ -437,28 +457,57 @@ impl Connections {
             Engine::Sqlite => "BEGIN IMMEDIATE",
         };
         ask!(self, connection => {
-            let one_alone = writes.len() == 1;
-            if let ([write], true) = (writes, one_alone) {
-                let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
-                    .execute(&mut *connection)
-                    .await?
-                    .rows_affected();
-                return_if_none(write, rows)?;
-                return Ok(());
-            }
-            let mut transaction = connection.begin_with(begin).await?;
-            for write in writes {
-                let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
-                    .execute(&mut *transaction)
-                    .await?
-                    .rows_affected();
-                if let Err(fault) = return_if_none(write, rows) {
-                    transaction.rollback().await?;
-                    return Err(fault);
+            loop {
+                let written: Result<(), Fault> = async {
+                    let one_alone = writes.len() == 1;
+                    if let ([write], true) = (writes, one_alone) {
+                        let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                            .execute(&mut *connection)
+                            .await?
+                            .rows_affected();
+                        return return_if_none(write, rows);
+                    }
+                    let mut transaction = connection.begin_with(begin).await?;
+                    for write in writes {
+                        let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                            .execute(&mut *transaction)
+                            .await?
+                            .rows_affected();
+                        if let Err(fault) = return_if_none(write, rows) {
+                            transaction.rollback().await?;
+                            return Err(fault);
+                        }
+                    }
+                    transaction.commit().await?;
+                    Ok(())
+                }
+                .await;
+                match written {
+                    Err(fault) if fault.is_undone() => sleep(random_part(PAUSE)).await,
+                    written => return written,
                 }
             }
-            transaction.commit().await?;
-            Ok(())
+        })
+    }
+
+    /// Whether it is a node of a Galera cluster that answers before it knows what other nodes have said was written.
+    pub(crate) async fn answers_early(&self) -> Result<bool, Fault> {
+        if self.engine() == Engine::Sqlite {
+            return Ok(false);
+        }
+        ask!(self, connection => {
+            let rows = sqlx::query("SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'wsrep_sync_wait')")
+                .fetch_all(connection)
+                .await?;
+            let (mut is_node, mut waits) = (false, 0_u8);
+            for row in &rows {
+                let value: String = row.try_get(1)?;
+                match &*row.try_get::<String, _>(0)? {
+                    "wsrep_on" => is_node = value == "ON",
+                    _ => waits = value.parse().unwrap_or(0),
+                }
+            }
+            Ok(is_node && waits & READS_AND_CHANGES != READS_AND_CHANGES)
         })
     }
 

@@ -21,7 +21,7 @@ pub struct Ledger {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [(i64, &str, [&str; 2]); 4] = [
+const TABLES: [(i64, &str, [&str; 2]); 6] = [
     (
         2,
         "endings",
@@ -54,7 +54,15 @@ const TABLES: [(i64, &str, [&str; 2]); 4] = [
             include_str!("ledger/sessions.sqlite.sql"),
         ],
     ),
+    // So that what has expired is found without a look at everything, which would keep others from writing.
+    (6, "endings by expiry", [ENDINGS_BY_EXPIRY; 2]),
+    (7, "generations by expiry", [GENERATIONS_BY_EXPIRY; 2]),
 ];
+
+const ENDINGS_BY_EXPIRY: &str =
+    "CREATE INDEX doorward_endings_expires_at ON doorward_endings (expires_at)";
+const GENERATIONS_BY_EXPIRY: &str =
+    "CREATE INDEX doorward_generations_expires_at ON doorward_generations (expires_at)";
 
 /// How far back a reading looks beyond the last change it saw, in seconds of the database's clock: a change is seen only
 /// once it is committed, and others may have been committed before it.
@@ -63,6 +71,9 @@ const OVERLAP: i64 = 10;
 /// After how many seconds without a failure a count is of no use any more, and after how many a familiar address is one
 /// no longer.
 const KEPT: (i64, i64) = (24 * 3600, 90 * 24 * 3600);
+
+/// The most endings that are read at once: what all replicas have ended in a day can be more than is read in one time.
+const PAGE: i64 = 5_000;
 
 /// The most counts that are read at once.
 const MOST_TALLIES: i64 = 50_000;
@@ -218,37 +229,78 @@ impl Ledger {
         })
     }
 
-    /// Reads what has ended since the mark, and moves the mark.
+    /// Reads what has ended since the mark, and moves the mark. However much that is, each page of it is in time.
     ///
     /// # Errors
     ///
     /// What kept the database from answering; the mark is where it was.
     pub async fn read_endings(&self, mark: Mark, into: &Revocations) -> Result<Mark, Fault> {
         let since = mark.0.saturating_sub(OVERLAP);
-        ask!(&self.connections, connection => {
-            let mut newest = mark.0;
-            let rows = sqlx::query("SELECT ended_id, expires_at, changed_at FROM doorward_endings WHERE changed_at >= ?")
-                .bind(since)
-                .fetch_all(&mut *connection)
-                .await?;
-            for row in &rows {
-                into.end(&row.try_get::<String, _>("ended_id")?, UnixTime(unsigned(row.try_get("expires_at")?)));
-                newest = newest.max(row.try_get("changed_at")?);
-            }
-            let rows = sqlx::query("SELECT user_id, generation, expires_at, changed_at FROM doorward_generations WHERE changed_at >= ?")
-                .bind(since)
+        let ended = self.read_ended(since, into).await?;
+        let begun = self.read_begun(since, into).await?;
+        Ok(Mark(mark.0.max(ended).max(begun)))
+    }
+
+    /// Tokens and sessions; gives the time of the last change.
+    async fn read_ended(&self, since: i64, into: &Revocations) -> Result<i64, Fault> {
+        let (mut from, mut after) = (since, String::new());
+        loop {
+            let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
+                let rows = sqlx::query(
+                    "SELECT ended_id, expires_at, changed_at FROM doorward_endings WHERE changed_at >= ? AND (changed_at > ? OR ended_id > ?) ORDER BY changed_at, ended_id LIMIT ?",
+                )
+                .bind(from)
+                .bind(from)
+                .bind(&*after)
+                .bind(PAGE)
                 .fetch_all(connection)
                 .await?;
-            for row in &rows {
-                into.end_before(
-                    &text(row.try_get("user_id")?),
-                    Generation(unsigned(row.try_get("generation")?)),
-                    UnixTime(unsigned(row.try_get("expires_at")?)),
-                );
-                newest = newest.max(row.try_get("changed_at")?);
+                let mut read = 0;
+                for row in &rows {
+                    after = row.try_get("ended_id")?;
+                    from = row.try_get("changed_at")?;
+                    into.end(&after, UnixTime(unsigned(row.try_get("expires_at")?)));
+                    read += 1;
+                }
+                Ok(read)
+            });
+            if rows? < PAGE {
+                return Ok(from);
             }
-            Ok(Mark(newest))
-        })
+        }
+    }
+
+    /// Generations; gives the time of the last change.
+    async fn read_begun(&self, since: i64, into: &Revocations) -> Result<i64, Fault> {
+        let (mut from, mut after) = (since, String::new());
+        loop {
+            let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
+                let rows = sqlx::query(
+                    "SELECT user_id, generation, expires_at, changed_at FROM doorward_generations WHERE changed_at >= ? AND (changed_at > ? OR user_id > ?) ORDER BY changed_at, user_id LIMIT ?",
+                )
+                .bind(from)
+                .bind(from)
+                .bind(&*after)
+                .bind(PAGE)
+                .fetch_all(connection)
+                .await?;
+                let mut read = 0;
+                for row in &rows {
+                    after = text(row.try_get("user_id")?);
+                    from = row.try_get("changed_at")?;
+                    into.end_before(
+                        &after,
+                        Generation(unsigned(row.try_get("generation")?)),
+                        UnixTime(unsigned(row.try_get("expires_at")?)),
+                    );
+                    read += 1;
+                }
+                Ok(read)
+            });
+            if rows? < PAGE {
+                return Ok(from);
+            }
+        }
     }
 
     /// Reads counts that have changed since the mark, and moves the mark.
@@ -516,8 +568,13 @@ impl Ledger {
             old("doorward_endings"),
             old("doorward_generations"),
             old("doorward_sessions"),
+            // By key: familiar addresses, which begin with `f:` and are most of all rows, are not looked at.
             Write::new(
-                "DELETE FROM doorward_tallies WHERE changed_at < ? AND tally_key NOT LIKE 'f:%'",
+                "DELETE FROM doorward_tallies WHERE tally_key < 'f:' AND changed_at < ?",
+                [now.saturating_sub(2 * KEPT.0).into()],
+            ),
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE tally_key > 'f;' AND changed_at < ?",
                 [now.saturating_sub(2 * KEPT.0).into()],
             ),
             Write::new(

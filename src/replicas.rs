@@ -5,11 +5,11 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval_at},
 };
 
 use crate::{
-    clock::{unix_millis, unix_time},
+    clock::{random_part, unix_millis, unix_time},
     domain::{
         revocation::Revocations,
         throttle::{Share, Throttle},
@@ -79,6 +79,7 @@ pub struct Follower {
     throttle: Arc<Throttle>,
     endings: Mark,
     tallies: Mark,
+    /// When everything is read again.
     whole: Instant,
     fails: Failing,
 }
@@ -93,7 +94,7 @@ impl Follower {
             throttle,
             endings: Mark::default(),
             tallies: Mark::default(),
-            whole: Instant::now(),
+            whole: Instant::now() + random_part(WHOLE),
             fails: Failing::default(),
         }
     }
@@ -125,14 +126,14 @@ impl Follower {
         Ok(())
     }
 
-    /// Reads for ever.
+    /// Reads for ever. Replicas that started together do not ask together.
     pub async fn follow(mut self, every: Duration) {
-        let mut ticks = interval(every);
+        let mut ticks = interval_at(Instant::now() + random_part(every), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.whole.elapsed() > WHOLE {
-                self.whole = Instant::now();
+            if self.whole <= Instant::now() {
+                self.whole = Instant::now() + WHOLE;
                 self.endings = Mark::default();
                 self.tallies = Mark::default();
                 if let Err(fault) = self.store.ledger.sweep(unix_time()).await {

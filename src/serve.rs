@@ -289,6 +289,19 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         }
         Ok(()) => {}
     }
+    for (connections, whose) in [
+        (&store.users.connections, "of the users"),
+        (&store.ledger.connections, "of Doorward's own tables"),
+    ] {
+        if let Ok(true) = connections.answers_early().await {
+            tracing::warn!(
+                "the database {whose} is a node of a Galera cluster that answers before it knows what other nodes have written: an old password may still be good there for a moment; set wsrep_sync_wait to 3 at every node"
+            );
+        }
+        if store.together {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -2,7 +2,8 @@
 //! behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and `/validate`, as a
 //! ratio to a Flask service of the kind it replaces. And logins: how many a second, as a ratio to what hashing allows,
 //! and what a flood of them does to Bearer requests and to memory. And tokens: what a check and a verification cost by
-//! algorithm, for a token that was seen and for one that never was.
+//! algorithm, for a token that was seen and for one that never was. And, where it is asked for, what grows with replicas and
+//! users.
 //!
 //! Both sides of a ratio answer the same load in short rounds by turns, so that whatever else the machine does hits both
 //! alike.
@@ -23,6 +24,7 @@ mod harness;
 mod load;
 mod logins;
 mod null;
+mod scale;
 mod tokens;
 
 use std::{
@@ -86,6 +88,8 @@ enum Way {
     Flask,
     Logins,
     Tokens,
+    /// Takes a gigabyte of memory, and is asked for by name alone
+    Scale,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -128,7 +132,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("This is not a release build: the numbers will say nothing.");
     }
     let machine = cost::machine()?;
-    let wanted = !matches!(arguments.way, Some(Way::Logins | Way::Tokens));
+    let wanted = !matches!(arguments.way, Some(Way::Logins | Way::Tokens | Way::Scale));
     let checks = if wanted {
         Some(checks(arguments).await?)
     } else {
@@ -146,11 +150,16 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         None
     };
+    let scale = match arguments.way {
+        Some(Way::Scale) => Some(scale::measure(arguments).await?),
+        _ => None,
+    };
     let report = Report {
         machine,
         checks,
         logins,
         tokens,
+        scale,
     };
     match arguments.output {
         Output::Table => report.table(arguments),
@@ -381,6 +390,7 @@ struct Report {
     checks: Option<ChecksReport>,
     logins: Option<logins::Report>,
     tokens: Option<tokens::Report>,
+    scale: Option<scale::Report>,
 }
 
 struct ChecksReport {
@@ -480,6 +490,10 @@ impl Report {
         if let Some(tokens) = &self.tokens {
             println!("{}\n", tokens.table());
         }
+        if let Some(scale) = &self.scale {
+            println!("{}\n\nMachine: {}.", scale.table(), self.machine);
+            return;
+        }
         println!(
             "Medians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
             arguments.rounds, arguments.seconds, self.machine
@@ -496,6 +510,9 @@ impl Report {
         }
         if let Some(tokens) = &self.tokens {
             report.insert("tokens".into(), tokens.json());
+        }
+        if let Some(scale) = &self.scale {
+            report.insert("scale".into(), scale.json());
         }
         report.insert("rounds".into(), arguments.rounds.into());
         report.insert("seconds".into(), arguments.seconds.into());

@@ -101,6 +101,11 @@ impl<S: Server> Database<S> {
         self.running.address
     }
 
+    /// The process id of the server.
+    pub fn pid(&self) -> u32 {
+        self.running.process.pid()
+    }
+
     /// A file that it made among its data.
     pub fn file(&self, name: &str) -> PathBuf {
         self.running.dir.path().join("data").join(name)
@@ -183,40 +188,60 @@ impl<S: Server> Engine for S {
     }
 
     fn env(running: &Running) -> Vec<(&'static str, String)> {
+        Access::env(running.address)
+    }
+
+    fn sql(running: &Running, statements: &str) -> String {
+        Access::sql::<S>(&socket::<S>(running.dir.path()), statements)
+    }
+}
+
+/// How a server is reached.
+pub(super) struct Access;
+
+impl Access {
+    /// By Doorward.
+    pub(super) fn env(address: SocketAddr) -> Vec<(&'static str, String)> {
         vec![
-            ("MYSQL_HOST", running.address.ip().to_string()),
-            ("MYSQL_PORT", running.address.port().to_string()),
+            ("MYSQL_HOST", address.ip().to_string()),
+            ("MYSQL_PORT", address.port().to_string()),
             ("MYSQL_USER", USER.to_owned()),
             ("MYSQL_PASSWORD", PASSWORD.to_owned()),
             ("MYSQL_DB", DATABASE.to_owned()),
         ]
     }
 
-    fn sql(running: &Running, statements: &str) -> String {
-        let ran = S::command(S::CLIENT)
-            .arg("--no-defaults")
-            .arg(option("socket", &socket::<S>(running.dir.path())))
-            .args([
-                "--user=root",
-                "--batch",
-                "--skip-column-names",
-                "--connect-timeout=10",
-            ])
-            .args([
-                "--default-character-set=utf8mb4",
-                DATABASE,
-                "--execute",
-                statements,
-            ])
-            .output()
-            .unwrap_or_else(|fault| panic!("{}: {fault}", S::CLIENT));
-        assert!(
-            ran.status.success(),
-            "{statements}: {}",
-            String::from_utf8_lossy(&ran.stderr)
-        );
-        String::from_utf8(ran.stdout).expect("UTF-8 from the database")
+    /// By an administrator, in Doorward's database.
+    pub(super) fn sql<S: Server>(socket: &Path, statements: &str) -> String {
+        client::<S>(socket, &[DATABASE, "--execute", statements])
     }
+
+    /// Makes the database, and the user for Doorward.
+    pub(super) fn make<S: Server>(socket: &Path) {
+        client::<S>(socket, &["--execute", &initial()]);
+    }
+}
+
+fn client<S: Server>(socket: &Path, arguments: &[&str]) -> String {
+    let ran = S::command(S::CLIENT)
+        .arg("--no-defaults")
+        .arg(option("socket", socket))
+        .args([
+            "--user=root",
+            "--batch",
+            "--skip-column-names",
+            "--connect-timeout=10",
+            "--default-character-set=utf8mb4",
+        ])
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|fault| panic!("{}: {fault}", S::CLIENT));
+    assert!(
+        ran.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    String::from_utf8(ran.stdout).expect("UTF-8 from the database")
 }
 
 /// A fresh installation, which the servers that run at the same time are copied from: installing takes longer than
@@ -267,12 +292,15 @@ fn install<S: Server>(dir: &Path) {
         String::from_utf8_lossy(&ran.stdout),
         String::from_utf8_lossy(&ran.stderr)
     );
-    let init = format!(
+    fs::write(dir.join("init.sql"), initial()).unwrap();
+}
+
+fn initial() -> String {
+    format!(
         "CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n\
          CREATE USER IF NOT EXISTS {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n\
          GRANT ALL ON {DATABASE}.* TO {USER}@'127.0.0.1';\n"
-    );
-    fs::write(dir.join("init.sql"), init).unwrap();
+    )
 }
 
 fn launch<S: Server>(dir: &Path, address: SocketAddr) -> Process {

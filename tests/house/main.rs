@@ -64,6 +64,7 @@ mod database;
 mod docs;
 mod endpoints;
 mod flask;
+mod galera;
 mod golden;
 mod grpc_client;
 mod http_port;
