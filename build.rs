@@ -1,12 +1,13 @@
 //! Compiles `proto/` twice from one parse: the contract as it is, for reflection, and the part of it that the gRPC
 //! door reads and writes, for code.
 //!
-//! The coded part differs from the contract in four ways, none of which changes a byte on the wire:
+//! The coded part differs from the contract in five ways, none of which changes a byte on the wire:
 //!
 //! - messages and fields that the door does not use are left out, so they are skipped instead of decoded;
 //! - `string` becomes `bytes`, because a request with a byte that is not UTF-8 must get a denial and not the gRPC
 //!   error that a gateway with `failure_mode_allow` would let through;
 //! - `map<string, string>` becomes the repeated entries that it is on the wire, so a name that comes twice is seen;
+//! - the dynamic metadata is the bytes that it is on the wire, so that it is written in one go;
 //! - nothing is marked deprecated: `append` is, and is the only thing that Envoy up to 1.36 obeys.
 
 use std::{env, error::Error, fs, path::PathBuf};
@@ -47,7 +48,12 @@ const CODED: &[(&str, &[&str])] = &[
     ("Status", &["code", "message"]),
     (
         "CheckResponse",
-        &["status", "denied_response", "ok_response"],
+        &[
+            "status",
+            "denied_response",
+            "ok_response",
+            "dynamic_metadata",
+        ],
     ),
     ("DeniedHttpResponse", &["status", "headers", "body"]),
     (
@@ -55,6 +61,9 @@ const CODED: &[(&str, &[&str])] = &[
         &["headers", "headers_to_remove", "response_headers_to_add"],
     ),
 ];
+
+/// Fields whose messages are written as bytes.
+const OPAQUE: &[&str] = &["dynamic_metadata"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
@@ -91,6 +100,10 @@ fn narrow(messages: &mut Vec<DescriptorProto>) {
             field.options = None;
             if field.r#type() == Type::String {
                 field.set_type(Type::Bytes);
+            }
+            if OPAQUE.contains(&field.name()) {
+                field.set_type(Type::Bytes);
+                field.type_name = None;
             }
         }
         narrow(&mut message.nested_type);

@@ -15,12 +15,13 @@ use crate::{
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
-        decision::{Caller, Decision, Denial, Unavailable},
+        decision::{Decision, Denial, Unavailable},
         gate::{Judged, Step},
         policy::{Endpoint, Rule},
         request::{Request, RequestFault, RequestLine},
     },
     live::{Live, Rules},
+    spans::{self, Parent, Span},
     users::UsersFault,
 };
 
@@ -35,12 +36,14 @@ pub struct Authorizer {
 pub struct Trace<'a> {
     /// Which door asked.
     pub door: &'static str,
-    /// `x-request-id`, or what the gateway has in its place.
+    /// `x-request-id`, or what the gateway has in its place; where it has nothing, the log gives the request one.
     pub request_id: &'a str,
     /// The address of the client, where it is known.
     pub client: Option<IpAddr>,
     /// The request as it came, readable or not.
     pub line: RequestLine<'a>,
+    /// The span of the gateway.
+    pub parent: Parent<'a>,
 }
 
 /// A decision, and the rule that it follows from, where one decided.
@@ -52,10 +55,16 @@ pub struct Decided<'r> {
     pub rule: Option<&'r Rule>,
 }
 
-/// The same, for a login that outlives the call that asked for it.
+/// A request that is being decided.
+struct Begun {
+    started: Instant,
+    span: Span,
+}
+
+/// The same as a [`Trace`], for a login that outlives the call that asked for it.
 struct OwnedTrace {
     door: &'static str,
-    request_id: String,
+    request_id: Arc<str>,
     client: Option<IpAddr>,
     method: Vec<u8>,
     host: Vec<u8>,
@@ -69,10 +78,14 @@ impl From<Trace<'_>> for OwnedTrace {
             request_id,
             client,
             line,
+            parent: _,
         } = trace;
         Self {
             door,
-            request_id: request_id.into(),
+            request_id: match request_id {
+                "" => new_request_id().into(),
+                given => given.into(),
+            },
             client,
             method: line.method.into(),
             host: line.host.into(),
@@ -92,6 +105,7 @@ impl OwnedTrace {
                 host: &self.host,
                 target: &self.target,
             },
+            parent: Parent::default(),
         }
     }
 }
@@ -119,6 +133,12 @@ impl Authorizer {
         &self.errands.live
     }
 
+    /// Whether decisions have spans, so that those of gateways matter.
+    #[must_use]
+    pub fn has_spans(&self) -> bool {
+        self.errands.spans.is_on()
+    }
+
     /// Decides a request by the rules it began with. Only an errand is awaited.
     pub async fn decide<'r>(
         &self,
@@ -126,9 +146,9 @@ impl Authorizer {
         request: &Request<'_>,
         trace: Trace<'_>,
     ) -> Decided<'r> {
-        let started = Instant::now();
+        let begun = self.begin(&trace);
         let Judged { rule, step } = rules.gate.judge(request, unix_time());
-        let decision = self.take(step, rule, trace, started).await;
+        let decision = self.take(step, rule, trace, begun).await;
         Decided { decision, rule }
     }
 
@@ -140,9 +160,9 @@ impl Authorizer {
         request: &Request<'_>,
         trace: Trace<'_>,
     ) -> Decision {
-        let started = Instant::now();
+        let begun = self.begin(&trace);
         let step = rules.gate.endpoint(endpoint, request, unix_time());
-        self.take(step, None, trace, started).await
+        self.take(step, None, trace, begun).await
     }
 
     /// The claims of a good token, as JSON.
@@ -156,7 +176,7 @@ impl Authorizer {
         credential: Credential<'_>,
         trace: Trace<'_>,
     ) -> Result<Vec<u8>, Denial> {
-        let started = Instant::now();
+        let begun = self.begin(&trace);
         let claims = match credential {
             // Whoever validates shows a token or nothing.
             Credential::Basic(_) | Credential::Foreign => {
@@ -168,7 +188,7 @@ impl Authorizer {
         };
         if let Err(denial) = &claims {
             let decision = Decision::Deny(denial.clone());
-            logged(decision.into(), None, trace, started);
+            logged(decision.into(), None, trace, begun);
         }
         claims
     }
@@ -184,8 +204,15 @@ impl Authorizer {
     pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
         let denied = Decision::Deny(denial).into();
         Decided {
-            decision: logged(denied, None, trace, Instant::now()),
+            decision: logged(denied, None, trace, self.begin(&trace)),
             rule: None,
+        }
+    }
+
+    fn begin(&self, trace: &Trace<'_>) -> Begun {
+        Begun {
+            started: Instant::now(),
+            span: self.errands.spans.begin(trace),
         }
     }
 
@@ -195,12 +222,12 @@ impl Authorizer {
         step: Step,
         rule: Option<&Rule>,
         trace: Trace<'_>,
-        started: Instant,
+        begun: Begun,
     ) -> Decision {
         let rule = rule.map(Rule::name);
         let errand = match step {
             Step::Done(decision) => {
-                return logged(decision.into(), rule.map(|name| &**name), trace, started);
+                return logged(decision.into(), rule.map(|name| &**name), trace, begun);
             }
             Step::Errand(errand) => errand,
         };
@@ -208,17 +235,20 @@ impl Authorizer {
         let errands = Arc::clone(&self.errands);
         let trace = Arc::new(OwnedTrace::from(trace));
         let task = tokio::spawn(async move {
-            let mut concluded = Arc::clone(&errands).run(errand, trace.client).await;
+            let run = Arc::clone(&errands).run(errand, trace.client);
+            let mut concluded = spans::within(&trace.request_id, &begun.span, run).await;
             if let Some(upgrade) = concluded.upgrade.take() {
-                let trace = Arc::clone(&trace);
+                let (trace, span) = (Arc::clone(&trace), begun.span.clone());
                 tokio::spawn(async move {
-                    if let Some(subject) = errands.upgrade(upgrade).await {
-                        tracing::info!(sub = subject, "hash upgraded");
+                    let run = errands.upgrade(upgrade);
+                    if let Some(subject) = spans::within(&trace.request_id, &span, run).await {
+                        let request_id = &*trace.request_id;
+                        tracing::info!(sub = subject, request_id, "hash upgraded");
                         audit::upgraded(&subject, &trace.borrow());
                     }
                 });
             }
-            logged(concluded, rule.as_deref(), trace.borrow(), started)
+            logged(concluded, rule.as_deref(), trace.borrow(), begun)
         });
         task.await
             .unwrap_or_else(|_| Decision::Deny(Denial::Unavailable(Unavailable::Internal)))
@@ -239,28 +269,36 @@ impl From<Decision> for Concluded {
 const SHOWN: usize = 256;
 
 /// Bytes of a client, without a query, so that they can neither end a line of the log nor fill it.
-fn shown(bytes: &[u8]) -> impl Display + '_ {
+pub(crate) fn shown(bytes: &[u8]) -> impl Display + '_ {
     let bytes = bytes.split(|byte| *byte == b'?').next().unwrap_or(bytes);
     bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
 }
 
-fn logged(
-    concluded: Concluded,
-    rule: Option<&str>,
-    trace: Trace<'_>,
-    started: Instant,
-) -> Decision {
+/// For a request whose gateway has given it none.
+fn new_request_id() -> String {
+    Uuid::now_v7().to_string()
+}
+
+fn logged(concluded: Concluded, rule: Option<&str>, trace: Trace<'_>, begun: Begun) -> Decision {
     let Concluded {
         decision, cause, ..
     } = concluded;
-    let (verdict, reason, subject) = match &decision {
-        Decision::Allow(admission) => match &admission.caller {
-            Caller::Anonymous => ("allow", "anonymous", None),
-            Caller::Known(identity) => ("allow", "token", Some(&*identity.subject)),
-        },
-        Decision::Issue(issued) => ("issue", issued.by.reason(), Some(&*issued.identity.subject)),
-        Decision::Done(done) => ("done", done.reason(), done.subject()),
-        Decision::Deny(denial) => ("deny", denial.reason(), denial.subject()),
+    let Begun { started, span } = begun;
+    let (verdict, reason, subject) = (decision.verdict(), decision.reason(), decision.subject());
+    let is_told = match &decision {
+        Decision::Allow(_) => tracing::enabled!(Level::DEBUG) || span.is_some(),
+        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => true,
+    };
+    let new;
+    let trace = match trace.request_id {
+        "" if is_told => {
+            new = new_request_id();
+            Trace {
+                request_id: &new,
+                ..trace
+            }
+        }
+        _ => trace,
     };
     let id = match &decision {
         Decision::Allow(_) => None,
@@ -297,5 +335,6 @@ fn logged(
     if let Some(id) = id {
         audit::decided(verdict, reason, subject, &trace, id);
     }
+    span.end(&decision, rule, &trace);
     decision
 }

@@ -7,6 +7,7 @@ mod listen;
 mod reader;
 mod rules;
 mod tables;
+mod traces;
 
 use std::{
     collections::HashMap, fmt, net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration,
@@ -31,6 +32,7 @@ use crate::{
     hashing::HashPriority,
     issuers::Believed,
     listen::Address,
+    spans::Collector,
     tls,
     users::Mapping,
 };
@@ -124,6 +126,10 @@ pub struct Settings {
     pub policy: Policy,
     /// What is logged.
     pub log: Log,
+    /// Where spans go.
+    pub collector: Option<Collector>,
+    /// Whether Envoy is told of each decision.
+    pub metadata: bool,
 }
 
 /// Where the key of tokens comes from.
@@ -364,6 +370,8 @@ impl Settings {
                     )
                 }),
             },
+            collector: traces::collector(&mut reader),
+            metadata: reader.parse("envoy.metadata", true, boolean),
             data_dir,
             database,
         };

@@ -451,6 +451,10 @@ impl Connections {
     /// Writes all of it or nothing. What the database has undone because others wrote the same rows at the same time (a
     /// deadlock, or another node of a cluster that was first) is written again, within the time.
     pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
+        crate::spans::step("write", self.write_together(writes)).await
+    }
+
+    async fn write_together(&self, writes: &[Write]) -> Result<(), Fault> {
         // SQLite refuses, instead of waiting, where a transaction that has read wants to write beside another writer.
         let begin = match self.engine() {
             Engine::MySql => "START TRANSACTION",

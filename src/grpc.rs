@@ -4,13 +4,14 @@
 //! `failure_mode_allow` is set. So every answer is made by [`respond`], and no answer is a gRPC error.
 
 pub mod connection;
+mod metadata;
 
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
-    authorizer::{Authorizer, Trace},
+    authorizer::{Authorizer, Decided, Trace},
     domain::{
         decision::{
             Admission, Answer, Caller, Decision, Denial, Forwarding, IDENTITY_HEADERS, LoginReply,
@@ -21,6 +22,7 @@ use crate::{
         trust::{Hops, Peer},
     },
     headers::{Headers, aliases},
+    spans::Parent,
     wire::{
         envoy::{
             config::core::v3::{
@@ -43,6 +45,8 @@ use crate::{
 pub struct Door {
     /// Decides.
     pub authorizer: Authorizer,
+    /// Whether Envoy is told of each decision for its access log and its other filters.
+    pub metadata: bool,
 }
 
 #[tonic::async_trait]
@@ -56,18 +60,37 @@ impl Authorization for Door {
         request: tonic::Request<CheckRequest>,
     ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
         let peer = request.extensions().get().copied();
-        let answer = self.answer(request.get_ref(), peer).await;
+        // Headers of the call are the gateway's; those of the request in it are the client's, and join no trace.
+        let parent = match self.authorizer.has_spans() {
+            true => parent(request.metadata()),
+            false => Parent::default(),
+        };
+        let answer = self.answer(request.get_ref(), peer, parent).await;
         Ok(tonic::Response::new(answer))
     }
 }
 
 impl Door {
-    /// Answers one check of a peer.
-    pub async fn answer(&self, check: &CheckRequest, peer: Option<Peer>) -> CheckResponse {
+    /// Answers one check of a peer, which may have a span of its own.
+    pub async fn answer(
+        &self,
+        check: &CheckRequest,
+        peer: Option<Peer>,
+        parent: Parent<'_>,
+    ) -> CheckResponse {
         let rules = self.authorizer.live().now();
+        let is_trusted = peer.is_some_and(|peer| rules.trusted.trusts(peer));
+        let trace = Trace {
+            parent: if is_trusted {
+                parent
+            } else {
+                Parent::default()
+            },
+            ..TRACE
+        };
         let Some(http) = http(check) else {
-            let decided = self.authorizer.refuse(RequestFault::NotHttp, TRACE);
-            return encode(&decided.decision, &Extra::default(), &rules.realm);
+            let decided = self.authorizer.refuse(RequestFault::NotHttp, trace);
+            return self.encode(&decided, &Extra::default(), &rules.realm);
         };
         let (request, extra) = decode(http, rules.tolerance);
         let hops = Hops {
@@ -78,16 +101,33 @@ impl Door {
             request_id: extra.request_id,
             line: line(http),
             client: rules.client_address.of(hops),
-            ..TRACE
+            ..trace
         };
         let decided = match request {
-            _ if !peer.is_some_and(|peer| rules.trusted.trusts(peer)) => {
-                self.authorizer.deny(Denial::UntrustedPeer, trace)
-            }
+            _ if !is_trusted => self.authorizer.deny(Denial::UntrustedPeer, trace),
             Ok(request) => self.authorizer.decide(&rules, &request, trace).await,
             Err(fault) => self.authorizer.refuse(fault, trace),
         };
-        encode(&decided.decision, &extra, &rules.realm)
+        self.encode(&decided, &extra, &rules.realm)
+    }
+
+    fn encode(&self, decided: &Decided<'_>, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
+        let mut response = encode(&decided.decision, extra, realm);
+        if self.metadata {
+            response.dynamic_metadata = metadata::of(decided);
+        }
+        response
+    }
+}
+
+fn parent(call: &tonic::metadata::MetadataMap) -> Parent<'_> {
+    let value = |name| {
+        let value = call.get(name);
+        value.map_or(&b""[..], |value| value.as_encoded_bytes())
+    };
+    Parent {
+        traceparent: value("traceparent"),
+        tracestate: value("tracestate"),
     }
 }
 
@@ -112,6 +152,10 @@ const TRACE: Trace<'static> = Trace {
         method: b"",
         host: b"",
         target: b"",
+    },
+    parent: Parent {
+        traceparent: b"",
+        tracestate: b"",
     },
 };
 
@@ -182,12 +226,12 @@ pub fn decode(
 /// Writes an answer.
 #[must_use]
 pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
-    match decision {
-        Decision::Allow(admission) => respond(Verdict::Allow(ok(admission, extra))),
-        Decision::Deny(denial) => respond(Verdict::deny(denial.answer(realm))),
-        Decision::Done(done) => respond(Verdict::deny(done.answer())),
+    let verdict = match decision {
+        Decision::Allow(admission) => Verdict::Allow(ok(admission, extra)),
+        Decision::Deny(denial) => Verdict::deny(denial.answer(realm)),
+        Decision::Done(done) => Verdict::deny(done.answer()),
         Decision::Issue(issued) => match issued.reply {
-            LoginReply::Direct => respond(Verdict::deny(issued.answer())),
+            LoginReply::Direct => Verdict::deny(issued.answer()),
             LoginReply::Through => {
                 let admission = Admission {
                     caller: Caller::Known(Arc::new(issued.identity.clone())),
@@ -198,10 +242,11 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckRes
                     ok.response_headers_to_add
                         .push(overwrite(name, value.into_owned().into()));
                 }
-                respond(Verdict::Allow(ok))
+                Verdict::Allow(ok)
             }
         },
-    }
+    };
+    respond(verdict)
 }
 
 /// What Envoy is told: the code that decides and the rest that fits it, never one without the other.
@@ -249,6 +294,7 @@ fn respond(verdict: Verdict) -> CheckResponse {
             message: Bytes::new(),
         }),
         http_response: Some(http),
+        dynamic_metadata: Bytes::new(),
     }
 }
 

@@ -81,12 +81,14 @@ impl<'a> Headers<'a> {
     /// `x-request-id`, or what stands in its place, as it may stand in a log: visible ASCII, or nothing.
     #[must_use]
     pub fn request_id(&self, otherwise: &'a [u8]) -> &'a str {
-        let id = self.request_id.unwrap_or(otherwise);
-        let id = id.get(..128).unwrap_or(id);
-        match id.iter().all(|byte| matches!(byte, b'!'..=b'~')) {
-            true => str::from_utf8(id).unwrap_or_default(),
-            false => "",
-        }
+        let shown = |id: &'a [u8]| {
+            let id = id.get(..128).unwrap_or(id);
+            let is_visible = id.iter().all(|byte| matches!(byte, b'!'..=b'~'));
+            let id = is_visible.then(|| str::from_utf8(id).ok()).flatten();
+            id.filter(|id| !id.is_empty())
+        };
+        let id = self.request_id.and_then(shown);
+        id.or_else(|| shown(otherwise)).unwrap_or_default()
     }
 
     /// Where the request came from, beside the peer.

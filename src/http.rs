@@ -30,6 +30,7 @@ use crate::{
     },
     headers::Headers,
     live::Rules,
+    spans::Parent,
 };
 
 /// The doors and routes of the HTTP port.
@@ -86,6 +87,7 @@ impl Door {
             request_id: headers.request_id(b""),
             client: client(rules, &headers, peer),
             line: line.unwrap_or_default(),
+            parent: self.parent(rules, request.headers(), peer),
         };
         let decided = if rules.trusted.trusts(peer) {
             let question = line
@@ -117,7 +119,13 @@ impl Door {
     {
         let (parts, body) = request.into_parts();
         let headers = read(&parts.headers);
-        let trace = trace(rules, endpoint.name(), &parts, &headers, peer);
+        let trace = Trace {
+            door: endpoint.name(),
+            request_id: headers.request_id(b""),
+            client: client(rules, &headers, peer),
+            line: line(&parts.method, &parts.uri, &parts.headers),
+            parent: self.parent(rules, &parts.headers, peer),
+        };
         if parts.method != Method::POST {
             let denial = Denial::EndpointMethod(vec!["POST".into()]);
             return self.deny(rules, denial, trace);
@@ -139,7 +147,7 @@ impl Door {
             match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return self.deny(rules, Denial::Body(BodyFault::TooLong), trace),
-                Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "Too slow"),
+                Err(_) => return self.deny(rules, Denial::Body(BodyFault::TooSlow), trace),
             }
         } else {
             Zeroizing::default()
@@ -175,6 +183,7 @@ impl Door {
             request_id: headers.request_id(b""),
             client: client(rules, &headers, peer),
             line: line(request.method(), request.uri(), request.headers()),
+            parent: self.parent(rules, request.headers(), peer),
         };
         match self.authorizer.validate(rules, headers.credential(), trace) {
             Ok(claims) => {
@@ -189,26 +198,23 @@ impl Door {
         }
     }
 
+    /// Only a gateway of ours is believed which trace it is.
+    fn parent<'a>(&self, rules: &Rules, headers: &'a HeaderMap, peer: Peer) -> Parent<'a> {
+        if !self.authorizer.has_spans() || !rules.trusted.trusts(peer) {
+            return Parent::default();
+        }
+        let value = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        Parent {
+            traceparent: value("traceparent"),
+            tracestate: value("tracestate"),
+        }
+    }
+
     fn deny(&self, rules: &Rules, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
         let answer = denial.answer(&rules.realm);
         // The decision is the denial that went in; it is logged on the way.
         let _ = self.authorizer.deny(denial, trace);
         respond(answer)
-    }
-}
-
-fn trace<'a>(
-    rules: &Rules,
-    door: &'static str,
-    parts: &'a hyper::http::request::Parts,
-    headers: &Headers<'a>,
-    peer: Peer,
-) -> Trace<'a> {
-    Trace {
-        door,
-        request_id: headers.request_id(b""),
-        client: client(rules, headers, peer),
-        line: line(&parts.method, &parts.uri, &parts.headers),
     }
 }
 

@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod reload;
 pub mod replicas;
 pub mod serve;
+pub mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -16,7 +16,9 @@ use doorward::{
     config::{self, Settings, Sources},
     files::Files,
     reload::Load,
-    serve, telemetry,
+    serve,
+    spans::Spans,
+    telemetry,
 };
 
 fn main() -> ExitCode {
@@ -57,8 +59,13 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             started.context(TRAIL)?;
             let again: Load =
                 Box::new(move |files, last| Ok(origin.with(files, |it| last.again(it))??));
-            runtime.block_on(serve::serve(settings, &files, again))?;
-            Ok(Outcome::Yes)
+            let spans = {
+                let _within = runtime.enter();
+                Spans::start(settings.collector.as_ref()).context("tracing.otlp")?
+            };
+            let served = runtime.block_on(serve::serve(settings, &files, again, spans.clone()));
+            spans.flush();
+            served.map(|()| Outcome::Yes)
         }
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
         Command::User(command) => {

@@ -35,6 +35,7 @@ use crate::{
     metrics::Metrics,
     reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
+    spans::Spans,
     store::Store,
     tls::{Protocol, Tls},
     users::{Users, UsersFault},
@@ -59,7 +60,12 @@ macro_rules! reflection {
 /// # Errors
 ///
 /// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
-pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Result<()> {
+pub async fn serve(
+    settings: Settings,
+    files: &Files,
+    load: Load,
+    spans: Spans,
+) -> anyhow::Result<()> {
     let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
     prepare(&settings, &store).await?;
@@ -90,9 +96,11 @@ pub async fn serve(settings: Settings, files: &Files, load: Load) -> anyhow::Res
         hashing: Hashing::new(settings.hash_threads, settings.hash_priority)
             .context("login.hash_threads")?,
         pace: Pace::default(),
+        spans,
     });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
+        metadata: settings.metadata,
     };
     let http_door = Arc::new(http::Door {
         authorizer,

@@ -9,6 +9,7 @@ use crate::{
         token::UnixTime,
     },
     ledger::Ledger,
+    spans::{request_id, step},
     users::{Users, UsersFault},
 };
 
@@ -196,10 +197,11 @@ impl Store {
     /// The generation of a user's tokens: what the ledger says, or what is known here where it cannot be asked. A token
     /// of too early a generation ends as soon as it is known that it is; it is never good for longer.
     pub async fn generation(&self, user_id: &str, known: &Revocations) -> Generation {
-        match self.ledger.generation(user_id).await {
+        match step("fetch generation", self.ledger.generation(user_id)).await {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {
-                tracing::warn!(cause = %fault, "the generation of a user's tokens cannot be read");
+                let request_id = request_id();
+                tracing::warn!(cause = %fault, request_id, "the generation of a user's tokens cannot be read");
                 known.generation(user_id)
             }
         }

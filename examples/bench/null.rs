@@ -35,6 +35,7 @@ impl Authorization for AlwaysOk {
         Ok(tonic::Response::new(CheckResponse {
             status: Some(Status::default()),
             http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+            dynamic_metadata: bytes::Bytes::new(),
         }))
     }
 }

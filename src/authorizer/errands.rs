@@ -27,6 +27,7 @@ use crate::{
     hashing::Hashing,
     live::Live,
     replicas::Shares,
+    spans::{Spans, step},
     store::Store,
     users::UsersFault,
 };
@@ -52,6 +53,8 @@ pub struct Errands {
     pub hashing: Hashing,
     /// How long a refusal takes.
     pub pace: Pace,
+    /// Where spans go.
+    pub spans: Spans,
 }
 
 /// An attempt that was taken, with the row it is about.
@@ -224,7 +227,7 @@ impl Errands {
         &self,
         username: &Username,
     ) -> Result<(Option<Account>, Option<UsersFault>), Refused> {
-        match self.store.users.find(username).await {
+        match step("fetch row", self.store.users.find(username)).await {
             Ok(account) => Ok((account, None)),
             Err(fault @ UsersFault::Row(_)) => Ok((None, Some(fault))),
             Err(fault) => Err(fault.into()),
@@ -245,7 +248,7 @@ impl Errands {
             let started = Instant::now();
             (started, hash(&own.live.keep().gate))
         });
-        let (started, hashed) = hashed.await.ok_or(INTERNAL)?;
+        let (started, hashed) = step("hash", hashed).await.ok_or(INTERNAL)?;
         if let Some(until) = self.pace.until(started, is_ours) {
             tokio::time::sleep_until(until.into()).await;
         }

@@ -456,6 +456,12 @@ pub const KEYS: &[Key] = &[
         "URL that nginx is told in `x-auth-sign-in` beside a 401",
     ),
     key(
+        "envoy.metadata",
+        &[],
+        "true",
+        "whether Envoy is told of each decision (`sub`, `roles`, `rule`, `reason`), for its access log and its other filters",
+    ),
+    key(
         "identity.forward_bearer",
         &[],
         "true",
@@ -489,4 +495,25 @@ pub const KEYS: &[Key] = &[
         "`error`, `warn`, `info` (denials and logins) or `debug` (every decision)",
     ),
     key("log.format", &[], "text", "`text` or `json`"),
+    key(
+        "tracing.otlp",
+        &[
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+        ],
+        "off",
+        "URL of a collector that takes spans by OTLP over gRPC, such as `http://collector:4317`; `off` for none",
+    ),
+    key(
+        "tracing.service",
+        &["OTEL_SERVICE_NAME"],
+        "doorward",
+        "the name of this service in traces",
+    ),
+    key(
+        "tracing.sample",
+        &[],
+        "1",
+        "of requests that come without a span of the gateway, the part that has spans, 0 to 1; otherwise the gateway has decided",
+    ),
 ];

@@ -207,6 +207,9 @@ impl<'a> Reader<'a> {
                 continue;
             }
             match (find(&key), value.get_ref()) {
+                (Some(known), DeValue::Float(number)) => {
+                    self.set(known, text(number.as_str().to_owned()), place);
+                }
                 (Some(known), value) => match raw(value) {
                     Some(raw) => self.set(known, raw, place),
                     None => self.fault(place, "is neither a value nor a list of strings"),

@@ -211,6 +211,41 @@ fn what_kubernetes_adds_does_not_keep_us_from_starting() {
 }
 
 #[test]
+fn spans_go_to_a_plain_host_and_nowhere_by_default() {
+    assert_eq!(load("", &[]).unwrap().collector, None);
+    // What stands in the environment of everything in a cluster, but for a collector.
+    let named = load("", &[("OTEL_SERVICE_NAME", "edge-login")]).unwrap();
+    assert_eq!(named.collector, None);
+    let environment = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
+        ("OTEL_SERVICE_NAME", "edge-login"),
+    ];
+    let settings = load("[tracing]\nsample = 0.25", &environment).unwrap();
+    let expected = Collector {
+        url: "http://collector:4317".into(),
+        service: "edge-login".into(),
+        sample: 0.25,
+    };
+    assert_eq!(settings.collector, Some(expected));
+    for url in [
+        "collector:4317",
+        "https://collector:4317",
+        "http://collector:4318/v1/traces",
+        "http://user:a-secret@collector:4317",
+        "grpc://collector:4317",
+        "",
+    ] {
+        let faults = load("", &[("DOORWARD_TRACING__OTLP", url)]).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(!faults[0].contains("a-secret"), "{faults:?}");
+    }
+    for sample in ["-0.1", "1.1", "NaN", "inf", "some"] {
+        let faults = load("", &[("DOORWARD_TRACING__SAMPLE", sample)]).unwrap_err();
+        assert_eq!(faults.len(), 1, "{sample}");
+    }
+}
+
+#[test]
 fn issuers_are_read_and_all_their_faults_told() {
     let good = "\
 [[issuer]]

@@ -28,6 +28,59 @@ pub enum Decision {
     Done(Done),
 }
 
+impl Decision {
+    /// The word by which the log names the verdict.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "allow",
+            Self::Deny(_) => "deny",
+            Self::Issue(_) => "issue",
+            Self::Done(_) => "done",
+        }
+    }
+
+    /// The stable code by which the log says why.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Allow(admission) => match &admission.caller {
+                Caller::Anonymous => "anonymous",
+                Caller::Known(_) => "token",
+            },
+            Self::Deny(denial) => denial.reason(),
+            Self::Issue(issued) => issued.by.reason(),
+            Self::Done(done) => done.reason(),
+        }
+    }
+
+    /// Whom it is about, where that is known: the id, never the name that was typed.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Deny(denial) => denial.subject(),
+            Self::Done(done) => done.subject(),
+            Self::Allow(_) | Self::Issue(_) => {
+                self.identity().map(|identity| identity.subject.as_str())
+            }
+        }
+    }
+
+    /// Who a token speaks for that was shown or is handed out, where it is good.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Allow(admission) => match &admission.caller {
+                Caller::Anonymous => None,
+                Caller::Known(identity) => Some(identity),
+            },
+            Self::Issue(issued) => Some(&issued.identity),
+            Self::Deny(Denial::MissingRole(identity)) => Some(identity),
+            Self::Deny(_) | Self::Done(_) => None,
+        }
+    }
+}
+
 /// What an endpoint has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -373,6 +426,7 @@ impl Denial {
                 Refusal::Disabled(_) => "disabled",
                 Refusal::UnsupportedHash(_) => "unsupported-hash",
             },
+            Self::Body(BodyFault::TooSlow) => "slow-body",
             Self::Body(_) => "malformed-body",
             Self::EndpointInSubRequest => "endpoint-in-sub-request",
             Self::Throttled(_) => "throttled",
@@ -479,6 +533,7 @@ impl Denial {
             Self::MalformedCredentials(_) => refuse(400, "Malformed credentials", []),
             Self::InvalidCredentials(_) => refuse(401, "Invalid credentials", [basic()]),
             Self::Body(BodyFault::TooLong) => refuse(413, BodyFault::TooLong.to_string(), []),
+            Self::Body(BodyFault::TooSlow) => refuse(408, BodyFault::TooSlow.to_string(), []),
             Self::Body(fault) => refuse(400, fault.to_string(), []),
             Self::Throttled(wait) => {
                 // In whole seconds, and never too early.

@@ -47,6 +47,9 @@ pub enum BodyFault {
     /// Over [`MAX_BODY`], or cut short by the gateway.
     #[error("The body is too long")]
     TooLong,
+    /// Not there in time.
+    #[error("Too slow")]
+    TooSlow,
     /// A member that is not there.
     #[error("{0}: missing")]
     Missing(&'static str),

@@ -29,6 +29,7 @@ use crate::{
     ledger::Ledger,
     live::Live,
     replicas,
+    spans::{Parent, Spans},
     store::Store,
     users::Users,
     wire::envoy::service::auth::v3::{
@@ -147,6 +148,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         places: Arc::new(Semaphore::new(1)),
         hashing: Hashing::new(1, HashPriority::Normal).unwrap(),
         pace: Pace::default(),
+        spans: Spans::default(),
     });
     drop(entered);
     Doors {
@@ -155,7 +157,10 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             endpoints: vec![Endpoint::Login, Endpoint::Logout].into(),
             sign_in: Some(HeaderValue::from_static("https://login.example/")),
         },
-        grpc: grpc::Door { authorizer },
+        grpc: grpc::Door {
+            authorizer,
+            metadata: true,
+        },
         runtime,
         plain,
         admin,
@@ -285,9 +290,10 @@ impl Question {
                 request: Some(attribute_context::Request { http: Some(http) }),
             }),
         };
-        let response = DOORS
-            .runtime
-            .block_on(DOORS.grpc.answer(&check, Some(PROXY)));
+        let response =
+            DOORS
+                .runtime
+                .block_on(DOORS.grpc.answer(&check, Some(PROXY), Parent::default()));
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match response.http_response.unwrap() {
             HttpResponse::OkResponse(ok) => Told {
@@ -599,7 +605,9 @@ fn nobody_but_a_gateway_of_ours_is_answered() {
     }
     let check = CheckRequest::default();
     for peer in [Some(stranger), None] {
-        let answer = DOORS.runtime.block_on(DOORS.grpc.answer(&check, peer));
+        let answer = DOORS
+            .runtime
+            .block_on(DOORS.grpc.answer(&check, peer, Parent::default()));
         assert_ne!(answer.status.unwrap().code, 0);
     }
 }

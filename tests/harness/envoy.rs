@@ -1,11 +1,11 @@
 //! An off-the-shelf Envoy with the committed configuration.
 
-use std::{fs, net::SocketAddr, process::Command};
+use std::{fs, net::SocketAddr, process::Command, time::Duration};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Process, Reply, client, repository, tool};
+use super::{Process, Reply, client, repository, tool, until};
 
 /// The text of a configuration.
 #[derive(Clone)]
@@ -152,6 +152,9 @@ impl Envoy {
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
+                // The access log is written soon.
+                "--file-flush-interval-msec",
+                "20",
             ])
             .current_dir(dir.path());
         let mut process = Process::start("envoy", &mut command, dir.path());
@@ -183,6 +186,32 @@ impl Envoy {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// The lines of its access log so far.
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = self.process.stdout();
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        let lines = text[..whole].lines();
+        lines
+            .map(|line| {
+                serde_json::from_str(line).unwrap_or_else(|fault| panic!("{fault}: {line}"))
+            })
+            .collect()
+    }
+
+    /// Waits for a line of its access log.
+    ///
+    /// # Panics
+    ///
+    /// If it does not come within five seconds.
+    pub async fn accessed(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        until(
+            &format!("a line of Envoy's access log: {what}"),
+            Duration::from_secs(5),
+            async || self.access_log().into_iter().find(|line| is(line)),
+        )
+        .await
     }
 
     /// Its log.

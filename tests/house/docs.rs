@@ -123,6 +123,7 @@ async fn every_block_of_settings_holds_together() {
         "docs/users.md",
         "docs/keys.md",
         "docs/transport.md",
+        "docs/tracing.md",
     ] {
         let blocks = blocks(document, "toml");
         assert!(!blocks.is_empty(), "{document}");
@@ -493,6 +494,8 @@ fn every_file_the_documents_name_exists() {
         "docs/operations.md",
         "docs/transport.md",
         "docs/issuers.md",
+        "docs/tracing.md",
+        "docs/gateways/envoy.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);

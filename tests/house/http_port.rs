@@ -294,6 +294,8 @@ async fn slow_clients_hold_up_nobody_and_are_dropped() {
         .unwrap()
         .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 408");
+    let is_told = |line: &serde_json::Value| line["fields"]["reason"] == "slow-body";
+    doorward.logged("a body that trickles", is_told).await;
     // The slow ones keep sending a byte, and are dropped all the same.
     let deadline = Instant::now() + Duration::from_secs(40);
     let mut first = slow.swap_remove(0);

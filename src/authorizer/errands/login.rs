@@ -13,6 +13,7 @@ use crate::{
         gate::{Attempt, Grant},
         revocation::Generation,
     },
+    spans::{request_id, step},
     users::UsersFault,
 };
 
@@ -95,7 +96,7 @@ impl Errands {
             .store
             .generation(&account.id, &self.live.now().gate.ended)
             .await;
-        let again = self.store.users.find(&account.username).await?;
+        let again = step("fetch row", self.store.users.find(&account.username)).await?;
         let again = match again {
             Some(again)
                 if again.id == account.id && again.hash.is(&account.hash) && !again.disabled =>
@@ -135,7 +136,7 @@ impl Errands {
             // Somebody was faster, or changed the password: theirs stands.
             Err(UsersFault::Unknown) => None,
             Err(fault) => {
-                tracing::warn!(cause = %fault, sub = account.id, "the hash could not be replaced by a better one");
+                tracing::warn!(cause = %fault, sub = account.id, request_id = request_id(), "the hash could not be replaced by a better one");
                 None
             }
         }

@@ -11,6 +11,7 @@ use crate::{
         request::TokenForm,
         session::{RefreshFault, RefreshToken},
     },
+    spans::step,
     users::UsersFault,
 };
 
@@ -67,7 +68,7 @@ impl Errands {
             .store
             .generation(&session.user_id, &self.live.now().gate.ended)
             .await;
-        let account = match self.store.users.find(&session.username).await {
+        let account = match step("fetch row", self.store.users.find(&session.username)).await {
             Err(UsersFault::Row(_)) => None,
             account => account?,
         };

@@ -1,0 +1,310 @@
+//! The spans of decisions (OpenTelemetry), joined to those of the gateway and told to a collector; and which request
+//! an errand works for. Without a collector nothing is made and nothing is told. Owns no rule.
+
+mod export;
+
+use std::{sync::Arc, time::Duration};
+
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{
+        Span as _, SpanContext, SpanId, SpanKind, Status, TraceContextExt as _, TraceFlags,
+        TraceId, TraceState, Tracer as _, TracerProvider as _,
+    },
+};
+use opentelemetry_sdk::{
+    Resource,
+    trace::{Sampler, SdkTracer, SdkTracerProvider},
+};
+use tokio::task_local;
+
+use crate::{
+    authorizer::{Trace, shown},
+    domain::{
+        decision::{Decision, Denial},
+        request::Host,
+    },
+};
+
+/// Where spans go, and which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Collector {
+    /// The URL of a collector that speaks OTLP over gRPC.
+    pub url: String,
+    /// The name of this service there.
+    pub service: String,
+    /// Of requests that come without a span of the gateway, the part that has spans, from 0 to 1.
+    pub sample: f64,
+}
+
+/// The span of the gateway that asks, as it names it (W3C Trace Context); empty where it has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Parent<'a> {
+    /// The header `traceparent`.
+    pub traceparent: &'a [u8],
+    /// The header `tracestate`.
+    pub tracestate: &'a [u8],
+}
+
+/// Makes spans, where there is a collector.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(Option<Arc<Tracing>>);
+
+#[derive(Debug)]
+struct Tracing {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+}
+
+/// The span of one decision, or nothing where it has none.
+#[derive(Clone, Debug, Default)]
+pub struct Span(Option<(SdkTracer, Context)>);
+
+/// How long the last spans may take to be told after the last answer.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+
+impl Spans {
+    /// Begins to tell spans, in the background; within a runtime. Whether the collector is there is not asked.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing could ever be told.
+    pub fn start(
+        collector: Option<&Collector>,
+    ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
+        let Some(collector) = collector else {
+            return Ok(Self::default());
+        };
+        let Collector {
+            url,
+            service,
+            sample,
+        } = collector;
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(export::to(url)?)
+            .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(
+                *sample,
+            ))))
+            .with_resource(
+                Resource::builder_empty()
+                    .with_service_name(service.clone())
+                    .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+                    .build(),
+            )
+            .build();
+        let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
+        Ok(Self(Some(Arc::new(Tracing { provider, tracer }))))
+    }
+
+    /// Whether there is a collector.
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Begins the span of a decision.
+    pub(crate) fn begin(&self, trace: &Trace<'_>) -> Span {
+        let Some(tracing) = &self.0 else {
+            return Span::default();
+        };
+        let name = match trace.door {
+            "grpc" => "ext_authz check".into(),
+            door => format!("http {door}"),
+        };
+        let tracer = &tracing.tracer;
+        let builder = tracer.span_builder(name).with_kind(SpanKind::Server);
+        let span = builder.start_with_context(tracer, &trace.parent.remote());
+        match span.is_recording() {
+            true => Span(Some((tracer.clone(), Context::new().with_span(span)))),
+            false => Span::default(),
+        }
+    }
+
+    /// Tells what is left, at the end, for two seconds at most.
+    pub fn flush(&self) {
+        if let Some(tracing) = &self.0 {
+            // That a collector is away has been said.
+            let _ = tracing.provider.shutdown_with_timeout(LAST_SPANS);
+        }
+    }
+}
+
+impl Span {
+    /// Whether anything is made of it.
+    pub(crate) fn is_some(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Ends it with what the log says. Only where Doorward could not decide is that an error.
+    pub(crate) fn end(&self, decision: &Decision, rule: Option<&str>, trace: &Trace<'_>) {
+        let Some((_, own)) = &self.0 else {
+            return;
+        };
+        let span = own.span();
+        let method = match trace.line.method {
+            known @ (b"GET" | b"HEAD" | b"POST" | b"PUT" | b"DELETE" | b"CONNECT" | b"OPTIONS"
+            | b"TRACE" | b"PATCH") => shown(known).to_string(),
+            _ => "_OTHER".to_owned(),
+        };
+        let host = Host::parse(trace.line.host);
+        let host = host.as_ref().and_then(Host::name).map(str::to_owned);
+        let said = [
+            ("http.request.method", Some(method)),
+            ("url.path", Some(shown(trace.line.target).to_string())),
+            ("server.address", host),
+            ("http.route", rule.map(str::to_owned)),
+            ("enduser.id", decision.subject().map(str::to_owned)),
+            ("doorward.door", Some(trace.door.to_owned())),
+            ("doorward.decision", Some(decision.verdict().to_owned())),
+            ("doorward.reason", Some(decision.reason().to_owned())),
+            ("doorward.request_id", Some(trace.request_id.to_owned())),
+        ];
+        span.set_attributes(
+            (said.into_iter())
+                .filter_map(|(name, value)| Some(KeyValue::new(name, value?)))
+                .filter(|attribute| !attribute.value.as_str().is_empty()),
+        );
+        if let Decision::Deny(Denial::Unavailable(_)) = decision {
+            span.set_status(Status::error(decision.reason()));
+        }
+        span.end();
+    }
+}
+
+impl Parent<'_> {
+    /// The span as one of another process; where there is none, or none that can be read, a trace begins here.
+    fn remote(self) -> Context {
+        let own = Context::new();
+        match self.read() {
+            Some(span) => own.with_remote_span_context(span),
+            None => own,
+        }
+    }
+
+    /// `VERSION-TRACE-SPAN-FLAGS` in lower-case hexadecimal digits (W3C Trace Context, 3.2). A later version may have
+    /// more behind that.
+    fn read(self) -> Option<SpanContext> {
+        let text = str::from_utf8(self.traceparent).ok()?;
+        let is_hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        let mut parts = text.split('-');
+        let (version, trace) = (parts.next()?, parts.next()?);
+        let (span, flags) = (parts.next()?, parts.next()?);
+        let has_more = parts.next().is_some();
+        let is_known = is_hex(version, 2) && version != "ff" && !(version == "00" && has_more);
+        if !is_known || !is_hex(trace, 32) || !is_hex(span, 16) || !is_hex(flags, 2) {
+            return None;
+        }
+        let state = match self.tracestate.len() {
+            ..=MOST_STATE => str::from_utf8(self.tracestate).ok(),
+            _ => None,
+        };
+        let state = state.and_then(|state| state.parse::<TraceState>().ok());
+        let read = SpanContext::new(
+            TraceId::from_hex(trace).ok()?,
+            SpanId::from_hex(span).ok()?,
+            TraceFlags::new(u8::from_str_radix(flags, 16).ok()?) & TraceFlags::SAMPLED,
+            true,
+            state.unwrap_or_default(),
+        );
+        read.is_valid().then_some(read)
+    }
+}
+
+/// The longest `tracestate` that goes on (W3C Trace Context, 3.3.1.5).
+const MOST_STATE: usize = 512;
+
+/// The request that an errand works for.
+struct Asked {
+    id: Arc<str>,
+    span: Span,
+}
+
+task_local! {
+    static ASKED: Asked;
+}
+
+/// Runs what is done for a request: its log lines can name it, and its steps become children of the span.
+pub(crate) async fn within<T>(id: &Arc<str>, span: &Span, work: impl Future<Output = T>) -> T {
+    let asked = Asked {
+        id: Arc::clone(id),
+        span: span.clone(),
+    };
+    ASKED.scope(asked, work).await
+}
+
+/// The id of the request that is worked for here, if any is.
+pub(crate) fn request_id() -> Option<String> {
+    ASKED.try_with(|asked| asked.id.as_ref().to_owned()).ok()
+}
+
+/// Awaits one step of what is done for a request, as a child of its span.
+pub(crate) async fn step<T>(name: &'static str, work: impl Future<Output = T>) -> T {
+    let child = ASKED.try_with(|asked| {
+        let (tracer, own) = asked.span.0.as_ref()?;
+        Some(tracer.start_with_context(name, own))
+    });
+    let done = work.await;
+    if let Ok(Some(mut child)) = child {
+        child.end();
+    }
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(traceparent: &str, tracestate: &str) -> Option<SpanContext> {
+        let parent = Parent {
+            traceparent: traceparent.as_bytes(),
+            tracestate: tracestate.as_bytes(),
+        };
+        parent.read()
+    }
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn a_parent_is_read_as_the_recommendation_says() {
+        let span = read(GOOD, "congo=t61rcWkgMzE").unwrap();
+        assert_eq!(
+            (span.trace_id().to_string(), span.span_id().to_string()),
+            (
+                "4bf92f3577b34da6a3ce929d0e0e4736".into(),
+                "00f067aa0ba902b7".into()
+            )
+        );
+        assert!(span.is_sampled() && span.is_remote());
+        assert_eq!(span.trace_state().get("congo"), Some("t61rcWkgMzE"));
+        let not_sampled = GOOD.replace("-01", "-fe");
+        assert!(!read(&not_sampled, "").unwrap().is_sampled());
+        let later = format!("{}-more", GOOD.replace("00-4", "cc-4"));
+        assert!(read(&later, "").unwrap().is_sampled());
+        // A state that cannot be read ends; the trace goes on.
+        let long = format!("a={}", "b".repeat(600));
+        for state in ["no-equals-sign", &long, "\u{e9}"] {
+            let span = read(GOOD, state).unwrap();
+            assert_eq!(span.trace_state().header(), "", "{state}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_parent_is_none() {
+        for bad in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "+0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert!(read(bad, "").is_none(), "{bad:?}");
+        }
+    }
+}

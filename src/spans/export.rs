@@ -1,0 +1,92 @@
+//! How spans go to a collector: in batches, from a thread of their own, and never so that an answer waits. What does not
+//! fit into the line, or cannot be told, is lost.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData},
+};
+
+/// The most spans that wait, and that are told at once.
+const MOST_WAITING: usize = 4096;
+const MOST_AT_ONCE: usize = 512;
+
+/// How long spans are gathered, and how long it may take to tell them.
+const TOGETHER: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// How often it is said that they cannot be told.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// What tells spans to a collector.
+pub(super) fn to(url: &str) -> Result<BatchSpanProcessor, ExporterBuildError> {
+    let exporter = SpanExporter::builder()
+        .with_tonic()
+        .with_endpoint(url)
+        .with_timeout(LONGEST)
+        .build()?;
+    let exporter = Reporting {
+        exporter,
+        said: Mutex::default(),
+    };
+    let config = BatchConfigBuilder::default()
+        .with_max_queue_size(MOST_WAITING)
+        .with_max_export_batch_size(MOST_AT_ONCE)
+        .with_scheduled_delay(TOGETHER)
+        .build();
+    Ok(BatchSpanProcessor::builder(exporter)
+        .with_batch_config(config)
+        .build())
+}
+
+/// An exporter whose failures are in the log, now and then.
+#[derive(Debug)]
+struct Reporting {
+    exporter: SpanExporter,
+    said: Mutex<Option<Instant>>,
+}
+
+impl Reporting {
+    /// Whether it has not been said for a while; it is from now on.
+    fn says_again(&self) -> bool {
+        let Ok(mut said) = self.said.lock() else {
+            return false;
+        };
+        let is_due = said.is_none_or(|before| before.elapsed() >= SAID_EVERY);
+        if is_due {
+            *said = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+impl opentelemetry_sdk::trace::SpanExporter for Reporting {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len();
+        let exported = self.exporter.export(batch).await;
+        if let Err(fault) = &exported
+            && self.says_again()
+        {
+            tracing::warn!(cause = %fault, spans, "spans cannot be told to the collector; they are lost");
+        }
+        exported
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
