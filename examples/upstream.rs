@@ -1,5 +1,5 @@
 //! A service behind the gateway: it takes who is asking from the identity headers, and knows nothing of passwords and
-//! tokens. `cargo run --example upstream` serves it on 127.0.0.1:8081.
+//! tokens. `cargo run --example upstream` serves it on 127.0.0.1:8081, or on the address that is its argument.
 
 #![allow(
     dead_code,
@@ -9,8 +9,7 @@
 )]
 
 use std::{
-    io,
-    net::Ipv4Addr,
+    env, io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -31,11 +30,12 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-const PORT: u16 = 8081;
+const ADDRESS: &str = "127.0.0.1:8081";
 
 #[tokio::main]
 async fn main() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, PORT)).await?;
+    let address = env::args().nth(1);
+    let listener = TcpListener::bind(address.as_deref().unwrap_or(ADDRESS)).await?;
     axum::serve(listener, router(Arc::default())).await
 }
 

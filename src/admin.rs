@@ -6,6 +6,7 @@
     reason = "the results and warnings of commands are for whoever runs them"
 )]
 
+mod check;
 mod keyring;
 mod policy;
 mod throttle;
@@ -18,7 +19,12 @@ use anyhow::Context as _;
 use comfy_table::{Table, presets::NOTHING};
 
 pub use self::{
-    keyring::keyring, policy::policy_check, throttle::throttle, token::token, user::user,
+    check::{check_ops, check_url},
+    keyring::keyring,
+    policy::policy_check,
+    throttle::throttle,
+    token::token,
+    user::user,
 };
 use crate::{
     config::Settings,

@@ -38,6 +38,13 @@ Examples:
   MYSQL_HOST=db MYSQL_USER=auth MYSQL_PASSWORD_FILE=/run/secrets/db MYSQL_DB=auth \\
     JWT_SECRET_FILE=/run/secrets/jwt doorward serve")]
     Serve,
+    /// Ask a health endpoint, as a container without a shell does. Status 0: answered 200; 1: not, or not at all.
+    #[command(after_help = "\
+Examples:
+  doorward check                                  ask /readyz at listen.ops
+  doorward check --url http://127.0.0.1:9003/livez --timeout 500ms
+  doorward check --output json")]
+    Check(Check),
     /// Make the tables in the database, or bring them up to date. `serve` does it by itself for SQLite.
     #[command(
         after_help = "Example:\n  DATABASE_URL=mysql://auth:PASSWORD@db/auth doorward migrate"
@@ -61,6 +68,20 @@ Examples:
     /// Make, list and remove keys.
     #[command(subcommand)]
     Keys(Keys),
+}
+
+/// What is asked about health.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Where to ask, by http:// [default: /readyz at listen.ops]. With it, no other setting is read.
+    #[arg(long)]
+    pub url: Option<String>,
+    /// How long the answer may take.
+    #[arg(long, value_name = "DURATION", default_value = "2s")]
+    pub timeout: String,
+    /// How the answer looks.
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// What to do with users.

@@ -43,6 +43,12 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         set,
         command,
     } = cli;
+    if let Command::Check(probe) = &command
+        && let Some(url) = &probe.url
+    {
+        // Before the settings: a probe must not fail because of one that it does not need.
+        return admin::check_url(url, probe);
+    }
     let origin = Origin {
         config,
         set,
@@ -67,6 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             spans.flush();
             served.map(|()| Outcome::Yes)
         }
+        Command::Check(probe) => admin::check_ops(settings.ops, &probe),
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
         Command::User(command) => {
             telemetry::trail_alone(&settings.trail).context(TRAIL)?;

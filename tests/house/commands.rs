@@ -385,3 +385,116 @@ async fn what_keeps_it_from_starting_is_said() {
         "{ran:?}"
     );
 }
+
+/// Who is asked, as an address, and what answers there: it reads a request and says `answer`, or keeps silent.
+async fn answering(answer: Option<&'static str>) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut silent = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            match answer {
+                Some(answer) => {
+                    let _ = stream.read(&mut [0; 1024]).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+                None => silent.push(stream),
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_asked_without_a_shell() {
+    let doorward = Doorward::start(|_| {}).await;
+    let ops = doorward.ops;
+    let draining = answering(Some(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n",
+    ))
+    .await;
+    let moved = "HTTP/1.1 302 Found\r\nlocation: /livez\r\ncontent-length: 0\r\n\r\n";
+    let moved = answering(Some(moved)).await;
+    let other = answering(Some("SSH-2.0-OpenSSH_9.2\r\n")).await;
+    let slow = answering(None).await;
+    let nobody = crate::harness::free_address();
+    for (url, code, said) in [
+        (format!("http://{ops}/readyz"), 0, "200 OK"),
+        (
+            format!("http://localhost:{}/livez", ops.port()),
+            0,
+            "200 OK",
+        ),
+        (format!("http://{ops}/nowhere"), 1, "404 Not Found"),
+        (
+            format!("http://{draining}/readyz"),
+            1,
+            "503 Service Unavailable",
+        ),
+        (format!("http://{moved}/readyz"), 1, "302 Found"),
+        (format!("http://{other}/"), 1, "no answer that is HTTP"),
+        (format!("http://{slow}/"), 1, "no answer within 300ms"),
+        (
+            format!("http://{nobody}/"),
+            1,
+            "nobody can be reached there: Connection refused",
+        ),
+        ("https://127.0.0.1/".into(), 2, "only http:// can be asked"),
+        ("readyz".into(), 2, "is not a URL"),
+        (
+            "http://u:hunter2@127.0.0.1/".into(),
+            2,
+            "is not a URL without user",
+        ),
+    ] {
+        let timeout = if url.contains(&slow.to_string()) {
+            "300ms"
+        } else {
+            "10s"
+        };
+        let ran = doorward
+            .run(&["check", "--url", &url, "--timeout", timeout], "")
+            .await;
+        assert_eq!(ran.status.code(), Some(code), "{url}: {ran:?}");
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(
+            all.contains(said) && !all.contains("hunter2"),
+            "{url}: {all}"
+        );
+    }
+    for timeout in ["soon", "0s"] {
+        let url = format!("http://{ops}/readyz");
+        let ran = doorward
+            .run(&["check", "--url", &url, "--timeout", timeout], "")
+            .await;
+        assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    }
+
+    // Without a URL, where the settings say; and settings that are of no use do not matter to a URL.
+    let listen = format!("listen.ops=0.0.0.0:{}", ops.port());
+    let ran = doorward
+        .run(&["--set", &listen, "check", "--output", "json"], "")
+        .await
+        .ok();
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let url = format!("http://127.0.0.1:{}/readyz", ops.port());
+    assert_eq!(
+        said,
+        json!({ "url": url, "ok": true, "status": 200, "why": null })
+    );
+    let unset = doorward.run(&["check"], "").await;
+    assert_eq!(unset.status.code(), Some(2), "port 0: {unset:?}");
+    let broken = ["--set", "jwt.secret=short", "check"];
+    let ran = doorward.run(&broken, "").await;
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    doorward
+        .run(&[&broken[..], &["--url", &url]].concat(), "")
+        .await
+        .ok();
+
+    let (home, _) = doorward.stop().await;
+    let ran = home.run(&["--set", &listen, "check"], "").await;
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("nobody can be reached"), "{ran:?}");
+}

@@ -495,7 +495,9 @@ fn every_file_the_documents_name_exists() {
         "docs/transport.md",
         "docs/issuers.md",
         "docs/tracing.md",
+        "docs/metadata.md",
         "docs/gateways/envoy.md",
+        "docs/kubernetes.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);

@@ -57,6 +57,7 @@ mod accounts;
 mod audit;
 mod borders;
 mod commands;
+mod containers;
 mod contract;
 mod core_table;
 mod crashes;
@@ -72,6 +73,7 @@ mod issuers;
 mod jwt_authn;
 mod jwt_rules;
 mod keys;
+mod kubernetes;
 mod login;
 mod metadata;
 #[cfg(feature = "test-mysql")]

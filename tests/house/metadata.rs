@@ -125,11 +125,11 @@ async fn the_access_log_of_the_newest_envoy_says_who_and_why() {
 
 /// The filter of the guide, in front of the router.
 fn limited(config: EnvoyConfig) -> EnvoyConfig {
-    let yaml = blocks("docs/gateways/envoy.md", "yaml");
+    let yaml = blocks("docs/metadata.md", "yaml");
     let filter = yaml
         .iter()
         .find(|block| block.contains("local_ratelimit"))
-        .expect("an example in docs/gateways/envoy.md");
+        .expect("an example in docs/metadata.md");
     let indented: Vec<_> = filter
         .lines()
         .map(|line| format!("                  {line}").trim_end().to_owned())

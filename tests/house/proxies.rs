@@ -786,7 +786,7 @@ async fn a_cache_in_nginx_does_not_make_a_pass_of_a_denial() {
 #[test]
 fn the_ingresses_hold_together() {
     let read = |file: &str| -> Yaml {
-        let file = repository().join("k8s/ingress-nginx").join(file);
+        let file = repository().join("k8s/overlays/ingress-nginx").join(file);
         let text = fs::read_to_string(&file).unwrap();
         let mut documents = YamlLoader::load_from_str(&text).unwrap();
         assert_eq!(documents.len(), 1, "{}", file.display());

@@ -1,0 +1,62 @@
+# syntax=docker/dockerfile:1
+
+# The version of rust-toolchain.toml, which stays outside: it would fetch what is for developers alone.
+ARG RUST=1.95.0
+
+FROM rust:${RUST}-bookworm AS build
+# Debian keeps one version of a package at a time; a pinned one would be gone with the next security update.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake musl-tools \
+    && rm -rf /var/lib/apt/lists/* \
+    && rustup target add "$(uname -m)-unknown-linux-musl"
+WORKDIR /src
+# The dependencies in a layer of their own, built for a program that does nothing.
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY proto proto
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' >src/main.rs \
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward
+COPY src src
+# The stub may be younger than the sources, and would then be taken for them.
+RUN find src -name '*.rs' -exec touch {} + \
+    && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward \
+    && install -D "target/$(uname -m)-unknown-linux-musl/release/doorward" /out/doorward \
+    && install -d -m 0700 /out/data
+
+FROM build AS build-upstream
+COPY examples/upstream.rs examples/upstream.rs
+RUN cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --example upstream \
+    && install -D "target/$(uname -m)-unknown-linux-musl/release/examples/upstream" /out/upstream
+
+# The service behind the gateway in compose.yaml and k8s/overlays/minikube; for trying Doorward alone.
+FROM scratch AS upstream
+LABEL org.opencontainers.image.title="doorward-upstream" \
+    org.opencontainers.image.description="A service that shows what the gateway sent it" \
+    org.opencontainers.image.licenses="MIT"
+ENV PATH=/usr/local/bin
+# It asks about health here, too.
+COPY --from=build /out/doorward /usr/local/bin/doorward
+COPY --from=build-upstream /out/upstream /usr/local/bin/upstream
+USER 65532:65532
+EXPOSE 8081
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["doorward", "check", "--url", "http://127.0.0.1:8081/healthz"]
+ENTRYPOINT ["upstream"]
+CMD ["0.0.0.0:8081"]
+
+FROM scratch AS doorward
+LABEL org.opencontainers.image.title="doorward" \
+    org.opencontainers.image.description="The login and the guard beside your gateway" \
+    org.opencontainers.image.licenses="MIT"
+ENV PATH=/usr/local/bin \
+    DOORWARD_DATA_DIR=/var/lib/doorward
+COPY --from=build /out/doorward /usr/local/bin/doorward
+# For the embedded user table; with MySQL nothing is written.
+COPY --from=build --chown=65532:65532 /out/data /var/lib/doorward
+USER 65532:65532
+EXPOSE 9001 9002 9003
+# With its URL it reads no settings; another listen.ops needs another health check.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["doorward", "check", "--url", "http://127.0.0.1:9003/readyz"]
+ENTRYPOINT ["doorward"]
+CMD ["serve"]

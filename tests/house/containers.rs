@@ -1,0 +1,210 @@
+//! The image and the compose file: linted, held against schemas, and read for what they must say. Nothing here has a
+//! container engine.
+
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Output, Stdio},
+};
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::harness::{repository, tool};
+
+fn read(file: &str) -> String {
+    fs::read_to_string(repository().join(file)).unwrap()
+}
+
+fn fed(mut command: Command, text: &str) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(text.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// What hadolint finds, however small.
+fn linted(dockerfile: &str) -> Output {
+    let mut command = Command::new(tool("hadolint-2.15.1/hadolint"));
+    command.args(["--failure-threshold", "style", "--config", "/dev/null", "-"]);
+    fed(command, dockerfile)
+}
+
+#[test]
+fn the_dockerfile_has_no_faults_and_a_bad_one_has() {
+    let dockerfile = read("Dockerfile");
+    let ran = linted(&dockerfile);
+    assert!(ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
+    for (right, wrong, rule) in [
+        (
+            "USER 65532:65532\nEXPOSE 9001",
+            "USER root\nEXPOSE 9001",
+            "DL3002",
+        ),
+        (
+            "-bookworm AS build\n",
+            "-bookworm AS build\nRUN cd /tmp\n",
+            "DL3003",
+        ),
+        ("rust:${RUST}-bookworm", "rust:latest", "DL3007"),
+        ("# hadolint ignore=DL3008\n", "", "DL3008"),
+        ("CMD [\"serve\"]", "CMD serve", "DL3025"),
+        ("COPY src src", "COPY src ", "unexpected"),
+    ] {
+        let broken = dockerfile.replacen(right, wrong, 1);
+        assert_ne!(broken, dockerfile, "{right}");
+        let ran = linted(&broken);
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert!(
+            !ran.status.success() && said.contains(rule),
+            "{rule}: {said}"
+        );
+    }
+}
+
+#[test]
+fn the_image_is_built_from_what_is_there_by_the_compiler_of_the_tests() {
+    let dockerfile = read("Dockerfile");
+    let toolchain = read("rust-toolchain.toml");
+    let version = toolchain.split("channel = \"").nth(1).unwrap();
+    let (version, _) = version.split_once('"').unwrap();
+    assert!(
+        dockerfile.contains(&format!("ARG RUST={version}\n")),
+        "{version}"
+    );
+
+    // What is copied must be let in, and exist.
+    let ignored = read(".dockerignore");
+    let mut copied = 0;
+    for line in dockerfile.lines().filter(|line| line.starts_with("COPY ")) {
+        if line.contains("--from=") {
+            continue;
+        }
+        let mut words: Vec<_> = line.split(' ').skip(1).collect();
+        words.pop();
+        for source in words {
+            copied += 1;
+            assert!(ignored.contains(&format!("\n!{source}\n")), "{source}");
+            assert!(repository().join(source).exists(), "{source}");
+        }
+    }
+    assert_eq!(copied, ignored.matches("\n!").count(), "{ignored}");
+    assert!(ignored.contains("\n*\n"));
+
+    // The last stage is what is built without `--target`, and what it runs is what the tests run.
+    let (_, last) = dockerfile.rsplit_once("\nFROM ").unwrap();
+    assert!(last.starts_with("scratch AS doorward\n"), "{last}");
+    for line in [
+        "USER 65532:65532",
+        "ENTRYPOINT [\"doorward\"]",
+        "CMD [\"serve\"]",
+        "EXPOSE 9001 9002 9003",
+    ] {
+        assert!(last.lines().any(|found| found == line), "{line}");
+    }
+    assert!(
+        last.contains("CMD [\"doorward\", \"check\", \"--url\", \"http://127.0.0.1:9003/readyz\"]")
+    );
+}
+
+/// The faults that the schema of the Compose Specification finds, and the file with its aliases resolved.
+fn composed(text: &str) -> Result<Vec<Yaml>, String> {
+    const PROGRAM: &str = "
+import json, sys, jsonschema, yaml
+thing = yaml.safe_load(sys.stdin)
+schema = json.load(open(sys.argv[1]))
+faults = list(jsonschema.Draft7Validator(schema).iter_errors(thing))
+for fault in faults:
+    print('.'.join(map(str, fault.absolute_path)), fault.message)
+if faults:
+    sys.exit(1)
+print(json.dumps(thing))
+";
+    let mut command = Command::new("python3");
+    command
+        .args(["-c", PROGRAM])
+        .arg(tool("compose-spec/compose_spec.json"))
+        .env("PYTHONPATH", tool("manifests"));
+    let ran = fed(command, text);
+    let said = String::from_utf8(ran.stdout).unwrap();
+    match ran.status.code() {
+        Some(0) => Ok(YamlLoader::load_from_str(&said).unwrap()),
+        Some(1) if ran.stderr.is_empty() => Err(said),
+        _ => panic!("{said}{}", String::from_utf8_lossy(&ran.stderr)),
+    }
+}
+
+#[test]
+fn the_compose_file_fits_its_schema_and_a_bad_one_does_not() {
+    let text = read("compose.yaml");
+    composed(&text).unwrap();
+    for (right, wrong, said) in [
+        ("depends_on:", "depend_on:", "depend_on"),
+        (
+            "condition: service_healthy",
+            "condition: healthy",
+            "healthy",
+        ),
+        ("cap_drop: [ALL]", "cap_drop: ALL", "ALL"),
+        ("internal: true", "internl: true", "internl"),
+    ] {
+        let broken = text.replacen(right, wrong, 1);
+        assert_ne!(broken, text, "{right}");
+        let faults = composed(&broken).expect_err(wrong);
+        assert!(faults.contains(said), "{wrong}: {faults}");
+    }
+}
+
+#[test]
+fn the_composed_services_may_do_little_and_only_the_gateway_is_published() {
+    let document = composed(&read("compose.yaml")).unwrap().remove(0);
+    let services = document["services"].as_hash().unwrap();
+    let mut names = Vec::new();
+    for (name, service) in services {
+        let name = name.as_str().unwrap();
+        names.push(name);
+        assert_eq!(service["read_only"].as_bool(), Some(true), "{name}");
+        assert_eq!(service["cap_drop"][0].as_str(), Some("ALL"), "{name}");
+        let option = service["security_opt"][0].as_str();
+        assert_eq!(option, Some("no-new-privileges:true"), "{name}");
+        assert!(!service["healthcheck"].is_badvalue(), "{name}");
+        let ports = service["ports"].as_vec();
+        match (name, ports) {
+            ("envoy", Some(ports)) => {
+                let ports: Vec<_> = ports.iter().filter_map(Yaml::as_str).collect();
+                assert_eq!(ports, ["127.0.0.1:8080:8080"]);
+            }
+            (_, ports) => assert!(ports.is_none(), "{name}"),
+        }
+        // A file that is not there would be made as a directory.
+        for mount in service["volumes"].as_vec().into_iter().flatten() {
+            let mount = mount.as_str().unwrap();
+            if let Some(path) = mount.strip_prefix("./") {
+                let (path, _) = path.split_once(':').unwrap();
+                assert!(repository().join(path).is_file(), "{name}: {path}");
+                assert!(mount.ends_with(":ro"), "{name}: {mount}");
+            }
+        }
+    }
+    names.sort_unstable();
+    assert_eq!(names, ["doorward", "envoy", "migrate", "mysql", "profile"]);
+    for (name, secret) in document["secrets"].as_hash().unwrap() {
+        let file = secret["file"].as_str().unwrap();
+        assert!(file.contains("/demo-only-"), "{name:?}: {file}");
+        assert!(repository().join(file).is_file(), "{file}");
+    }
+    // The images are those of the manifests.
+    let manifests = ["mysql.yaml", "gateway.yaml"];
+    let manifests = manifests.map(|file| read(&format!("k8s/overlays/minikube/{file}")));
+    for name in ["mysql", "envoy"] {
+        let image = document["services"][name]["image"].as_str().unwrap();
+        let line = format!("image: {image}\n");
+        assert!(manifests.iter().any(|text| text.contains(&line)), "{image}");
+    }
+}

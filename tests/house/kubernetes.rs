@@ -1,0 +1,514 @@
+//! The manifests: rendered, held against schemas, and read for what they must say.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use crate::{
+    docs::blocks,
+    front::{Front, basic},
+    harness::{Database, Doorward, Envoy, EnvoyConfig, MariaDb, Service, repository, tool, until},
+};
+
+/// The version whose schemas manifests must fit.
+const KUBERNETES: &str = "1.37";
+
+const OVERLAYS: [&str; 6] = [
+    "envoy-gateway",
+    "gateway-api",
+    "ingress-nginx",
+    "istio",
+    "minikube",
+    "production",
+];
+
+/// An overlay as `kubectl apply -k` would send it.
+fn rendered(overlay: &str) -> String {
+    render(&repository().join("k8s/overlays").join(overlay))
+}
+
+fn render(folder: &Path) -> String {
+    let ran = Command::new(tool("kustomize/kustomize"))
+        .arg(folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success(), "{}: {said}", folder.display());
+    // Fields that are on their way out.
+    assert!(said.is_empty(), "{}: {said}", folder.display());
+    String::from_utf8(ran.stdout).unwrap()
+}
+
+/// What is wrong with manifests, or how many objects they are.
+fn judged(manifests: &str) -> Result<String, String> {
+    let mut child = Command::new("python3")
+        .arg(repository().join("tests/kubernetes/validate.py"))
+        .arg(KUBERNETES)
+        .arg(repository().join("tests/kubernetes/schemas"))
+        .env("PYTHONPATH", tool("manifests"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(manifests.as_bytes()).unwrap();
+    drop(stdin);
+    let ran = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    match ran.status.code() {
+        Some(0) => Ok(said),
+        Some(1) if said.contains(" faults") => Err(said),
+        _ => panic!("{said}{}", String::from_utf8_lossy(&ran.stderr)),
+    }
+}
+
+fn objects(manifests: &str) -> Vec<Yaml> {
+    YamlLoader::load_from_str(manifests).unwrap()
+}
+
+fn text<'a>(thing: &'a Yaml, path: &str) -> &'a str {
+    let value = at(thing, path);
+    value
+        .as_str()
+        .unwrap_or_else(|| panic!("{path} is not text: {value:?}"))
+}
+
+fn at<'a>(thing: &'a Yaml, path: &str) -> &'a Yaml {
+    path.split('.')
+        .fold(thing, |thing, part| match part.parse::<usize>() {
+            Ok(index) => &thing[index],
+            Err(_) => &thing[part],
+        })
+}
+
+fn object(manifests: &str, kind: &str, name: &str) -> Yaml {
+    let all = objects(manifests);
+    let found = all
+        .into_iter()
+        .find(|thing| text(thing, "kind") == kind && text(thing, "metadata.name") == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+#[test]
+fn every_overlay_renders_and_fits_the_schemas() {
+    let folders = fs::read_dir(repository().join("k8s/overlays")).unwrap();
+    let mut folders: Vec<_> = folders
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    folders.sort();
+    assert_eq!(folders, OVERLAYS);
+    for overlay in OVERLAYS {
+        let manifests = rendered(overlay);
+        let said = judged(&manifests).unwrap_or_else(|faults| panic!("{overlay}: {faults}"));
+        let count = objects(&manifests).len();
+        assert_eq!(said, format!("{count} objects, 0 faults\n"), "{overlay}");
+        assert!(count >= 5, "{overlay}: {count}");
+    }
+    let mesh = repository().join("k8s/overlays/istio/mesh-config.yaml");
+    judged(&fs::read_to_string(mesh).unwrap()).unwrap();
+}
+
+#[test]
+fn an_overlay_with_monitoring_fits_the_schemas() {
+    let dir = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp")
+        .arg("-r")
+        .arg(repository().join("k8s"))
+        .arg(dir.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let production = dir.path().join("k8s/overlays/production");
+    let file = production.join("kustomization.yaml");
+    let text_of = fs::read_to_string(&file).unwrap();
+    // As the file itself says.
+    let with = text_of.replace("# components:\n#   - ", "components:\n  - ");
+    assert_ne!(with, text_of);
+    fs::write(&file, with).unwrap();
+    let manifests = render(&production);
+    judged(&manifests).unwrap();
+    let monitor = object(&manifests, "ServiceMonitor", "doorward");
+    let service = object(&manifests, "Service", "doorward-ops");
+    assert_eq!(
+        text(&monitor, "spec.endpoints.0.port"),
+        text(&service, "spec.ports.0.name")
+    );
+    assert_eq!(
+        at(&monitor, "spec.selector.matchLabels"),
+        at(&service, "metadata.labels")
+    );
+    assert_eq!(text(&monitor, "spec.endpoints.0.path"), "/metrics");
+}
+
+/// The check is worth something: each of these would be taken by nobody, and it says where.
+#[test]
+fn what_does_not_fit_the_schemas_is_refused() {
+    let mesh = repository().join("k8s/overlays/istio/mesh-config.yaml");
+    let mesh = fs::read_to_string(mesh).unwrap();
+    let mut known: BTreeMap<&str, String> = BTreeMap::from([("mesh", mesh)]);
+    for (overlay, right, wrong, said) in [
+        (
+            "production",
+            "readOnlyRootFilesystem:",
+            "readOnlyRootFilesystm:",
+            "readOnlyRootFilesystm",
+        ),
+        (
+            "production",
+            "runAsNonRoot: true",
+            "runAsNonRoot: 'true'",
+            "runAsNonRoot",
+        ),
+        (
+            "production",
+            "minReplicas: 3",
+            "minReplicas: three",
+            "minReplicas",
+        ),
+        (
+            "production",
+            "kind: PodDisruptionBudget",
+            "kind: PodDisruptionBudgets",
+            "PodDisruptionBudgets",
+        ),
+        (
+            "minikube",
+            "serviceName: mysql",
+            "serviceNames: mysql",
+            "serviceNames",
+        ),
+        (
+            "ingress-nginx",
+            "pathType: Exact",
+            "pathTyp: Exact",
+            "pathTyp",
+        ),
+        (
+            "envoy-gateway",
+            "failOpen: false",
+            "failopen: false",
+            "failopen",
+        ),
+        ("envoy-gateway", "timeout: 3s", "timeout: 3", "timeout"),
+        (
+            "envoy-gateway",
+            "gatewayClassName: eg",
+            "class: eg",
+            "gatewayClassName",
+        ),
+        (
+            "envoy-gateway",
+            "escapedSlashesAction: RejectRequest",
+            "escapedSlashesAction: Reject",
+            "Reject",
+        ),
+        ("istio", "action: CUSTOM", "action: ASK", "ASK"),
+        (
+            "istio",
+            "security.istio.io/v1",
+            "security.istio.io/v1alpha9",
+            "no schema describes it",
+        ),
+        ("gateway-api", "protocol: GRPC", "protocol: gRPC", "gRPC"),
+        ("gateway-api", "externalAuth:", "extAuth:", "extAuth"),
+        ("mesh", "timeout: 3s", "timeouts: 3s", "timeouts"),
+        ("mesh", "port: 9001", "port: '9001'", "9001"),
+    ] {
+        let manifests = known.entry(overlay).or_insert_with(|| rendered(overlay));
+        let mut parts = manifests.split("\n---\n");
+        let part = parts.find(|part| part.contains(right));
+        let part = part.unwrap_or_else(|| panic!("{overlay}: {right}"));
+        let broken = part.replacen(right, wrong, 1);
+        let faults = judged(&broken).expect_err(wrong);
+        assert!(faults.contains(said), "{overlay}, {wrong}: {faults}");
+    }
+}
+
+/// The generated `doorward.toml` that a pod mounts, whatever hash is in its name.
+fn settings(manifests: &str, pod: &Yaml) -> String {
+    let volumes = pod["volumes"].as_vec().unwrap().iter();
+    let mut named = volumes.filter(|volume| volume["name"].as_str() == Some("settings"));
+    let name = text(named.next().unwrap(), "configMap.name");
+    let map = object(manifests, "ConfigMap", name);
+    map["data"]["doorward.toml"].as_str().unwrap().to_owned()
+}
+
+/// Each pod of ours: what it is made of, and its kind and name.
+fn pods(manifests: &str) -> Vec<(String, Yaml)> {
+    let with_pods = objects(manifests).into_iter().filter_map(|thing| {
+        let pod = at(&thing, "spec.template.spec").clone();
+        let name = format!("{} {}", text(&thing, "kind"), text(&thing, "metadata.name"));
+        (!pod.is_badvalue()).then_some((name, pod))
+    });
+    with_pods.collect()
+}
+
+#[test]
+fn pods_may_do_what_they_need_and_nothing_else() {
+    for overlay in OVERLAYS {
+        let pods = pods(&rendered(overlay));
+        assert!(!pods.is_empty(), "{overlay}");
+        for (name, pod) in pods {
+            let name = format!("{overlay}: {name}");
+            for (path, expected) in [
+                ("automountServiceAccountToken", Yaml::Boolean(false)),
+                ("enableServiceLinks", Yaml::Boolean(false)),
+                ("securityContext.runAsNonRoot", Yaml::Boolean(true)),
+                (
+                    "securityContext.seccompProfile.type",
+                    Yaml::String("RuntimeDefault".into()),
+                ),
+            ] {
+                assert_eq!(at(&pod, path), &expected, "{name}: {path}");
+            }
+            let uid = at(&pod, "securityContext.runAsUser").as_i64();
+            assert!(uid.is_some_and(|uid| uid > 0), "{name}: {uid:?}");
+            let containers = [&pod["containers"], &pod["initContainers"]];
+            for container in containers.into_iter().filter_map(Yaml::as_vec).flatten() {
+                let allowed = &container["securityContext"];
+                assert_eq!(
+                    allowed["allowPrivilegeEscalation"].as_bool(),
+                    Some(false),
+                    "{name}"
+                );
+                assert_eq!(text(allowed, "capabilities.drop.0"), "ALL", "{name}");
+                let image = text(container, "image");
+                // MySQL alone writes outside its volume.
+                let read_only = allowed["readOnlyRootFilesystem"].as_bool() == Some(true);
+                assert_ne!(read_only, image.starts_with("mysql:"), "{name}");
+                assert!(
+                    image.contains(':') && !image.ends_with(":latest"),
+                    "{name}: {image}"
+                );
+                for resource in ["requests.memory", "requests.cpu", "limits.memory"] {
+                    text(&container["resources"], resource);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn doorward_is_probed_where_it_answers_and_has_time_to_end() {
+    for overlay in OVERLAYS {
+        let manifests = rendered(overlay);
+        let deployment = object(&manifests, "Deployment", "doorward");
+        let pod = at(&deployment, "spec.template.spec");
+        assert!(at(pod, "terminationGracePeriodSeconds").as_i64() >= Some(45));
+        let container = &pod["containers"][0];
+        for (probe, path) in [
+            ("startupProbe", "/livez"),
+            ("livenessProbe", "/livez"),
+            ("readinessProbe", "/readyz"),
+        ] {
+            assert_eq!(text(&container[probe], "httpGet.path"), path, "{overlay}");
+            assert_eq!(text(&container[probe], "httpGet.port"), "ops", "{overlay}");
+        }
+        let service = object(&manifests, "Service", "doorward");
+        assert_eq!(text(&service, "spec.clusterIP"), "None", "{overlay}");
+        let labels = at(&deployment, "spec.template.metadata.labels");
+        for (key, value) in service["spec"]["selector"].as_hash().unwrap() {
+            assert_eq!(&labels[key.as_str().unwrap()], value, "{overlay}");
+        }
+        assert!(settings(&manifests, pod).contains("[[route]]"), "{overlay}");
+    }
+}
+
+#[test]
+fn gateways_let_nobody_in_where_there_is_no_answer() {
+    let own = object(&rendered("envoy-gateway"), "SecurityPolicy", "doorward");
+    let auth = at(&own, "spec.extAuth");
+    assert_eq!(auth["failOpen"].as_bool(), Some(false));
+    assert_eq!(text(auth, "timeout"), "3s");
+    assert_eq!(text(&own, "spec.targetRefs.0.kind"), "Gateway");
+    let client = object(
+        &rendered("envoy-gateway"),
+        "ClientTrafficPolicy",
+        "doorward",
+    );
+    let removed = at(&client, "spec.headers.earlyRequestHeaders.remove");
+    assert_eq!(removed.as_vec().unwrap().len(), 3);
+
+    let mesh = repository().join("k8s/overlays/istio/mesh-config.yaml");
+    let mesh = objects(&fs::read_to_string(mesh).unwrap()).remove(0);
+    let provider = at(&mesh, "spec.meshConfig.extensionProviders.0");
+    let grpc = &provider["envoyExtAuthzGrpc"];
+    assert_eq!(grpc["failOpen"].as_bool(), Some(false));
+    assert_eq!(text(grpc, "timeout"), "3s");
+    let istio = rendered("istio");
+    let policy = object(&istio, "AuthorizationPolicy", "doorward");
+    assert_eq!(text(&policy, "spec.provider.name"), text(provider, "name"));
+    // One rule without conditions: every request is asked about.
+    let rules = at(&policy, "spec.rules").as_vec().unwrap();
+    assert!(rules.len() == 1 && rules[0].as_hash().unwrap().is_empty());
+    let service = object(&istio, "Service", "doorward");
+    let host = format!(
+        "{}.{}.svc.cluster.local",
+        text(&service, "metadata.name"),
+        text(&service, "metadata.namespace")
+    );
+    assert_eq!(text(grpc, "service"), host);
+
+    let route = object(&rendered("gateway-api"), "HTTPRoute", "service");
+    for rule in at(&route, "spec.rules").as_vec().unwrap() {
+        assert_eq!(text(rule, "filters.0.externalAuth.protocol"), "GRPC");
+        assert!(at(rule, "filters.0.externalAuth.grpc").is_badvalue());
+    }
+}
+
+/// The settings of each overlay as its pod has them; only files are where this machine may have them.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_every_overlay_hold_together() {
+    for overlay in OVERLAYS {
+        let manifests = rendered(overlay);
+        let deployment = object(&manifests, "Deployment", "doorward");
+        let pod = at(&deployment, "spec.template.spec");
+        let home = Doorward::prepare(|chosen| {
+            for door in ["GRPC", "HTTP", "OPS"] {
+                chosen.without(&format!("DOORWARD_LISTEN__{door}"));
+            }
+            chosen.toml(settings(&manifests, pod));
+        });
+        let dir = home.dir().to_owned();
+        let secret = dir.join("secret");
+        fs::write(&secret, "3d5e0c6b1f7a482990b4e6d8c2a1f05e7b").unwrap();
+        let here = |name: &str| -> PathBuf {
+            let demo = repository().join("k8s/overlays/minikube");
+            match (overlay, name) {
+                ("minikube", "JWT_SECRET_FILE") => demo.join("demo-only-jwt-secret"),
+                ("minikube", _) => demo.join("demo-only-mysql-password"),
+                _ => secret.clone(),
+            }
+        };
+        let home = home.with(|chosen| {
+            for variable in at(pod, "containers.0.env").as_vec().unwrap() {
+                let name = text(variable, "name");
+                match name {
+                    "DOORWARD_CONFIG" => continue,
+                    name if name.ends_with("_FILE") => {
+                        chosen.env(name, here(name).to_str().unwrap());
+                    }
+                    name => {
+                        chosen.env(name, text(variable, "value"));
+                    }
+                }
+            }
+            chosen.env("DOORWARD_JWT__KEYS_DIR", dir.join("keys").to_str().unwrap());
+            if overlay == "production" {
+                chosen.env("DOORWARD_DATABASE__TLS_CA", secret.to_str().unwrap());
+            }
+        });
+        if overlay == "production" {
+            home.run(&["keys", "generate", "ES256"], "").await.ok();
+        }
+        let said = home.run(&["config", "check"], "").await.ok().stdout;
+        assert!(said.contains("checks on 0.0.0.0:9001"), "{overlay}: {said}");
+        assert!(said.contains("users in mysql://"), "{overlay}: {said}");
+        let admin = ["policy", "check", "GET", "/admin/x", "--role", "editor"];
+        let ran = home.run(&admin, "").await;
+        assert_eq!(ran.status.code(), Some(1), "{overlay}: {ran:?}");
+    }
+}
+
+/// `compose.yaml` and `k8s/overlays/minikube` as far as it goes without a cluster: the same Envoy, the same rows, the
+/// same settings, and a MariaDB.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_whole_system_answers_logins() {
+    let folder = repository().join("k8s/overlays/minikube");
+    let config = fs::read_to_string(repository().join("envoy/envoy-compose.yaml")).unwrap();
+    assert_eq!(
+        config,
+        fs::read_to_string(folder.join("envoy.yaml")).unwrap()
+    );
+    for version in Envoy::VERSIONS {
+        let ran = Command::new(tool(&format!("envoy-{version}")).join("envoy"))
+            .args(["--mode", "validate", "--config-path"])
+            .arg(folder.join("envoy.yaml"))
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{version}: {ran:?}");
+    }
+    let database = Database::<MariaDb>::start().await;
+    let rows = fs::read_to_string(folder.join("users.sql")).unwrap();
+    // The database of the test has another name.
+    let (_, rows) = rows.split_once("USE auth;").unwrap();
+    database.sql(rows);
+    let settings = fs::read_to_string(repository().join("k8s/base/doorward.toml")).unwrap();
+    let home = Doorward::prepare(|chosen| {
+        let secret = folder.join("demo-only-jwt-secret");
+        chosen
+            .toml(settings)
+            .envs(database.env())
+            .env("JWT_SECRET_FILE", secret.to_str().unwrap())
+            .without("JWT_SECRET");
+    })
+    .with(|chosen| {
+        // The envoy of the test is on loopback.
+        chosen.env("DOORWARD_TRUSTED_PROXIES", "127.0.0.0/8");
+    });
+    home.run(&["migrate"], "").await.ok();
+    let doorward = home.serve().await;
+    let service = Service::start().await;
+    let config = EnvoyConfig::file("envoy-compose.yaml")
+        .replace("address: doorward", "address: 127.0.0.1")
+        .replace("address: profile", "address: 127.0.0.1")
+        .free_ports()
+        .doorward(doorward.grpc)
+        .service(service.address);
+    let envoy = Envoy::start(Envoy::NEWEST, &config).await;
+    until(
+        "Envoy finds Doorward healthy",
+        crate::harness::START,
+        async || {
+            let clusters = envoy.ask("/clusters").await;
+            let own = format!("doorward::{}::health_flags::healthy", doorward.grpc);
+            clusters.text().contains(&own).then_some(())
+        },
+    )
+    .await;
+    let front = Front {
+        doorward,
+        service,
+        envoy,
+    };
+    let secret = "analytical-engine";
+    let token = front.bearer(("ada@example.com", secret)).await;
+    let reply = front
+        .send("GET", "/profile", &[("authorization", &token)])
+        .await;
+    assert_eq!(reply.json()["user"], "ada@example.com", "{reply:?}");
+    assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
+    let wrong = basic("bob@example.com", secret);
+    let wrong = front
+        .send("POST", "/login", &[("authorization", &wrong)])
+        .await;
+    assert_eq!(wrong.status, 401, "{wrong:?}");
+    front.bearer(("bob@example.com", "builder-of-things")).await;
+}
+
+/// Nothing here runs a cluster; that what is typed names what is there can be seen all the same.
+#[test]
+fn the_guide_names_what_is_there() {
+    let mut applied: Vec<String> = Vec::new();
+    for block in blocks("docs/kubernetes.md", "text") {
+        for path in block.split("kubectl apply -k ").skip(1) {
+            let path = path.lines().next().unwrap();
+            applied.extend(path.strip_prefix("k8s/overlays/").map(str::to_owned));
+            render(&repository().join(path));
+        }
+    }
+    applied.sort();
+    assert_eq!(applied, OVERLAYS);
+    assert!(
+        blocks("docs/kubernetes.md", "sh").is_empty(),
+        "nothing runs them"
+    );
+    let guide = fs::read_to_string(repository().join("docs/kubernetes.md")).unwrap();
+    assert!(guide.contains(&format!("Kubernetes {KUBERNETES}")));
+}
