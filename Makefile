@@ -12,12 +12,13 @@ HADOLINT := $(TOOLS)/hadolint-2.15.1/hadolint
 KUSTOMIZE := $(TOOLS)/kustomize/kustomize
 MANIFESTS := $(TOOLS)/manifests/.complete
 COMPOSE_SPEC := $(TOOLS)/compose-spec/compose_spec.json
+PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 MYSQL := $(TOOLS)/mysql/.complete
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3 promtool=prometheus
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Logins, tokens and what grows with replicas are measured without a gateway.
@@ -52,7 +53,7 @@ bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a ser
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) ## Fetch gateways, and what reads manifests, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -123,6 +124,12 @@ $(MANIFESTS): tests/tools/manifests.txt
 	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
 		--require-hashes --target $(TOOLS)/manifests -r tests/tools/manifests.txt \
 		|| { echo "They cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	@touch $@
+
+$(PROMETHEUS_CLIENT): tests/tools/prometheus-client.txt
+	$(call fetch,prometheus-client)
+	@mv $(TOOLS)/prometheus-client.part/content $(TOOLS)/prometheus-client
+	@rm -r $(TOOLS)/prometheus-client.part
 	@touch $@
 
 $(MYSQL): tests/tools/mysql

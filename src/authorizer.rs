@@ -21,6 +21,7 @@ use crate::{
         request::{Request, RequestFault, RequestLine},
     },
     live::{Live, Rules},
+    metrics::{Counted, Tally, Work},
     spans::{self, Parent, Span},
     users::UsersFault,
 };
@@ -148,7 +149,7 @@ impl Authorizer {
     ) -> Decided<'r> {
         let begun = self.begin(&trace);
         let Judged { rule, step } = rules.gate.judge(request, unix_time());
-        let decision = self.take(step, rule, trace, begun).await;
+        let decision = self.take(rules, step, rule, trace, begun).await;
         Decided { decision, rule }
     }
 
@@ -162,7 +163,7 @@ impl Authorizer {
     ) -> Decision {
         let begun = self.begin(&trace);
         let step = rules.gate.endpoint(endpoint, request, unix_time());
-        self.take(step, None, trace, begun).await
+        self.take(rules, step, None, trace, begun).await
     }
 
     /// The claims of a good token, as JSON.
@@ -188,7 +189,8 @@ impl Authorizer {
         };
         if let Err(denial) = &claims {
             let decision = Decision::Deny(denial.clone());
-            logged(decision.into(), None, trace, begun);
+            let counts = Counts::checked(&rules.tally, None);
+            logged(decision.into(), None, trace, begun, counts);
         }
         claims
     }
@@ -203,8 +205,10 @@ impl Authorizer {
     #[must_use]
     pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
         let denied = Decision::Deny(denial).into();
+        let rules = self.live().now();
+        let counts = Counts::checked(&rules.tally, None);
         Decided {
-            decision: logged(denied, None, trace, self.begin(&trace)),
+            decision: logged(denied, None, trace, self.begin(&trace), counts),
             rule: None,
         }
     }
@@ -219,19 +223,26 @@ impl Authorizer {
     /// A gateway that hangs up drops the call; the errand goes on and is logged, so that hanging up hides nothing.
     async fn take(
         &self,
+        rules: &Rules,
         step: Step,
         rule: Option<&Rule>,
         trace: Trace<'_>,
         begun: Begun,
     ) -> Decision {
+        let number = rule.and_then(|rule| rules.gate.policy.number_of(rule));
         let rule = rule.map(Rule::name);
         let errand = match step {
             Step::Done(decision) => {
-                return logged(decision.into(), rule.map(|name| &**name), trace, begun);
+                let (name, counts) = (
+                    rule.map(|name| &**name),
+                    Counts::checked(&rules.tally, number),
+                );
+                return logged(decision.into(), name, trace, begun, counts);
             }
             Step::Errand(errand) => errand,
         };
         let rule = rule.cloned();
+        let tally = Arc::clone(&rules.tally);
         let errands = Arc::clone(&self.errands);
         let trace = Arc::new(OwnedTrace::from(trace));
         let task = tokio::spawn(async move {
@@ -248,7 +259,11 @@ impl Authorizer {
                     }
                 });
             }
-            logged(concluded, rule.as_deref(), trace.borrow(), begun)
+            let counts = Counts {
+                work: Work::Errand,
+                ..Counts::checked(&tally, number)
+            };
+            logged(concluded, rule.as_deref(), trace.borrow(), begun, counts)
         });
         task.await
             .unwrap_or_else(|_| Decision::Deny(Denial::Unavailable(Unavailable::Internal)))
@@ -279,7 +294,31 @@ fn new_request_id() -> String {
     Uuid::now_v7().to_string()
 }
 
-fn logged(concluded: Concluded, rule: Option<&str>, trace: Trace<'_>, begun: Begun) -> Decision {
+/// Where a decision is counted, and as what.
+struct Counts<'a> {
+    tally: &'a Tally,
+    /// Where the rule stands that decided.
+    rule: Option<usize>,
+    work: Work,
+}
+
+impl<'a> Counts<'a> {
+    fn checked(tally: &'a Tally, rule: Option<usize>) -> Self {
+        Self {
+            tally,
+            rule,
+            work: Work::Check,
+        }
+    }
+}
+
+fn logged(
+    concluded: Concluded,
+    rule: Option<&str>,
+    trace: Trace<'_>,
+    begun: Begun,
+    counts: Counts<'_>,
+) -> Decision {
     let Concluded {
         decision, cause, ..
     } = concluded;
@@ -300,6 +339,14 @@ fn logged(concluded: Concluded, rule: Option<&str>, trace: Trace<'_>, begun: Beg
         }
         _ => trace,
     };
+    counts.tally.count(Counted {
+        door: trace.door,
+        decision: verdict,
+        reason,
+        rule: counts.rule,
+        work: counts.work,
+        time: started.elapsed(),
+    });
     let id = match &decision {
         Decision::Allow(_) => None,
         Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => Some(Uuid::now_v7()),

@@ -1,12 +1,15 @@
 //! A database: where it is, how connections to it are opened, and how statements run on it within their time. Knows no
 //! table.
 
+mod statements;
+
 use std::{
     borrow::Cow,
     fmt, fs,
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,6 +23,7 @@ use sqlx::{
 use tokio::time::sleep;
 use zeroize::Zeroizing;
 
+use self::statements::Statements;
 use crate::clock::random_part;
 
 /// How long what was undone waits at most before it is written again.
@@ -252,11 +256,61 @@ impl From<Error> for Fault {
     }
 }
 
+impl Fault {
+    /// The faults that are those of a database, by name; that a row is there or is not is none of them.
+    pub const KINDS: [&'static str; 6] = [
+        "timeout",
+        "no-connection",
+        "refused",
+        "unprotected",
+        "no-table",
+        "altered",
+    ];
+
+    /// The name of what is wrong with the database, where something is.
+    #[must_use]
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Timeout => Some("timeout"),
+            Self::NoConnection => Some("no-connection"),
+            Self::Refused(_) => Some("refused"),
+            Self::Unprotected => Some("unprotected"),
+            Self::NoTable(_) => Some("no-table"),
+            Self::Altered => Some("altered"),
+            Self::Exists | Self::NoRow | Self::File(_) | Self::Migrate(_) => None,
+        }
+    }
+}
+
+/// An error that a database may be behind.
+pub(crate) trait OfDatabase {
+    /// What of it is the database's.
+    fn fault(&self) -> Option<&Fault>;
+}
+
+impl OfDatabase for Fault {
+    fn fault(&self) -> Option<&Fault> {
+        Some(self)
+    }
+}
+
 /// Connections to one database.
 #[derive(Clone, Debug)]
 pub struct Connections {
     pub(crate) pool: Pool,
     pub(crate) timeout: Duration,
+    pub(crate) statements: Arc<Statements>,
+}
+
+/// How many connections there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Opened, and in use or not.
+    pub(crate) all: usize,
+    /// Opened, and not in use.
+    pub(crate) idle: usize,
+    /// The most that are opened.
+    pub(crate) most: u32,
 }
 
 /// Connections of one kind.
@@ -280,20 +334,25 @@ macro_rules! ask {
     ($connections:expr, $connection:ident => $body:expr) => {{
         let connections: &crate::database::Connections = $connections;
         let deadline = ::tokio::time::Instant::now() + connections.timeout;
-        match &connections.pool {
-            crate::database::Pool::MySql(pool) => crate::database::ask!(@on pool, deadline, $connection => $body),
-            crate::database::Pool::Sqlite(pool) => crate::database::ask!(@on pool, deadline, $connection => $body),
-        }
+        let statements = &connections.statements;
+        let answer = match &connections.pool {
+            crate::database::Pool::MySql(pool) => crate::database::ask!(@on pool, statements, deadline, $connection => $body),
+            crate::database::Pool::Sqlite(pool) => crate::database::ask!(@on pool, statements, deadline, $connection => $body),
+        };
+        statements.note(&answer);
+        answer
     }};
-    (@on $pool:expr, $deadline:expr, $connection:ident => $body:expr) => {{
+    (@on $pool:expr, $statements:expr, $deadline:expr, $connection:ident => $body:expr) => {{
         match ::tokio::time::timeout_at($deadline, $pool.acquire()).await {
             Err(_) => Err(crate::database::Fault::NoConnection.into()),
             Ok(Err(error)) => Err(crate::database::Fault::from(error).into()),
             Ok(Ok(mut held)) => {
+                let begun = ::tokio::time::Instant::now();
                 let answer = {
                     let $connection = &mut *held;
                     ::tokio::time::timeout_at($deadline, async { $body }).await
                 };
+                $statements.took(begun.elapsed());
                 match answer {
                     Ok(answer) => answer,
                     Err(_) => {
@@ -438,7 +497,31 @@ impl Connections {
                 Pool::Sqlite(sqlite_pool(path, most, timeout))
             }
         };
-        Ok(Self { pool, timeout })
+        Ok(Self {
+            pool,
+            timeout,
+            statements: Arc::default(),
+        })
+    }
+
+    /// How many connections there are at this moment.
+    pub(crate) fn open_now(&self) -> Open {
+        let (all, idle, most) = match &self.pool {
+            Pool::MySql(pool) => (
+                pool.size(),
+                pool.num_idle(),
+                pool.options().get_max_connections(),
+            ),
+            Pool::Sqlite(pool) => (
+                pool.size(),
+                pool.num_idle(),
+                pool.options().get_max_connections(),
+            ),
+        };
+        let all = usize::try_from(all).unwrap_or(usize::MAX);
+        // Both are read one after the other, and may have changed between.
+        let idle = idle.min(all);
+        Open { all, idle, most }
     }
 
     pub(crate) fn engine(&self) -> Engine {

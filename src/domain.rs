@@ -7,11 +7,13 @@
 pub mod account;
 pub mod credential;
 pub mod decision;
+pub(crate) mod der;
 pub mod enrolment;
 pub mod fields;
 pub mod foreign;
 pub mod gate;
 pub(crate) mod hex;
+pub mod histogram;
 pub mod jws;
 pub mod key;
 pub mod keyring;

@@ -1,12 +1,18 @@
 //! Threads that hash, one password each; what else there is for them waits in line.
 
-use std::io;
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
     set_thread_priority_and_policy, thread_native_id,
 };
 use tokio::runtime::{Builder, Runtime};
+
+use crate::domain::histogram::{Histogram, Resolution, Scale};
 
 /// How much hashing threads give way to others (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +25,35 @@ pub enum HashPriority {
 
 /// A pool of them.
 #[derive(Debug)]
-pub struct Hashing(Option<Runtime>);
+pub struct Hashing {
+    threads: Option<Runtime>,
+    times: Arc<HashTimes>,
+}
+
+/// How long hashing took so far.
+#[derive(Debug)]
+pub struct HashTimes {
+    /// In line, before it was somebody's turn.
+    pub waiting: Histogram,
+    /// On a thread.
+    pub hashing: Histogram,
+}
+
+static TIMES: Scale = Scale {
+    bounds: &[
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2500),
+        Duration::from_secs(5),
+    ],
+    resolution: Resolution::Nanoseconds,
+};
 
 impl Hashing {
     /// Makes a pool of so many threads; none is started yet.
@@ -43,7 +77,19 @@ impl Hashing {
                 }
             })
             .build()
-            .map(|threads| Self(Some(threads)))
+            .map(|threads| Self {
+                threads: Some(threads),
+                times: Arc::new(HashTimes {
+                    waiting: Histogram::new(&TIMES),
+                    hashing: Histogram::new(&TIMES),
+                }),
+            })
+    }
+
+    /// How long it took so far.
+    #[must_use]
+    pub fn times(&self) -> &Arc<HashTimes> {
+        &self.times
     }
 
     /// Hashes when it is its turn; nothing comes back where hashing panicked.
@@ -51,14 +97,22 @@ impl Hashing {
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        self.0.as_ref()?.spawn_blocking(hash).await.ok()
+        let (asked, times) = (Instant::now(), Arc::clone(&self.times));
+        let timed = move || {
+            let begun = Instant::now();
+            times.waiting.observe(begun.duration_since(asked));
+            let hashed = hash();
+            times.hashing.observe(begun.elapsed());
+            hashed
+        };
+        self.threads.as_ref()?.spawn_blocking(timed).await.ok()
     }
 }
 
 impl Drop for Hashing {
     /// A runtime must not be waited for where others are running.
     fn drop(&mut self) {
-        if let Some(threads) = self.0.take() {
+        if let Some(threads) = self.threads.take() {
             threads.shutdown_background();
         }
     }

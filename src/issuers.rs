@@ -23,7 +23,10 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 
-use crate::domain::foreign::{Issuer, IssuerTerms, Issuers};
+use crate::{
+    domain::foreign::{Issuer, IssuerTerms, Issuers},
+    metrics::{Fetches, Metrics, Outcome},
+};
 
 /// An issuer as the settings have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +134,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AT_START: Duration = Duration::from_secs(2);
 
 /// Keeps the keys of issuers fresh from here on; waits a moment for the first.
-pub async fn follow(believed: &[Believed]) -> Issuers {
+pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let issuers: Issuers = (believed.iter())
         .map(|one| Issuer::new(one.terms.clone()))
         .collect();
@@ -143,15 +146,16 @@ pub async fn follow(believed: &[Believed]) -> Issuers {
         let (started, start) = oneshot::channel();
         starts.push((terms.issuer.clone(), start));
         let issuers = Arc::clone(&issuers);
+        let fetches = metrics.fetches(&terms.issuer);
         match jwks.clone() {
             Source::File(path) => {
                 let read = move || read(path.clone());
-                tokio::spawn(keep(issuers, index, READ, started, read));
+                tokio::spawn(keep(issuers, index, READ, started, fetches, read));
             }
             Source::Url(url) => {
                 let client = client();
                 let fetch = move || fetch(client.clone(), url.clone());
-                tokio::spawn(keep(issuers, index, FETCHED, started, fetch));
+                tokio::spawn(keep(issuers, index, FETCHED, started, fetches, fetch));
             }
         }
     }
@@ -173,6 +177,7 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     index: usize,
     pace: Pace,
     started: oneshot::Sender<()>,
+    fetches: Fetches,
     mut ask: impl FnMut() -> F,
 ) {
     let Some(issuer) = issuers.get(index) else {
@@ -198,6 +203,7 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
             let taken = issuer.take(&document);
             taken.map_err(|fault| format!("the document {fault}"))
         });
+        fetches.note(Outcome::of(&taken));
         let name = &*issuer.terms().issuer;
         match &taken {
             Ok(true) => {

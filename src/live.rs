@@ -11,6 +11,7 @@ use crate::domain::{
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies},
 };
+use crate::metrics::Tally;
 
 /// Everything that a request is judged by.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Rules {
     pub trusted: TrustedProxies,
     /// Where the address of a client is read from.
     pub client_address: ClientAddress,
+    /// Where decisions are counted.
+    pub tally: Arc<Tally>,
 }
 
 /// The rules that are in force.

@@ -1,84 +1,325 @@
 //! What operators see in numbers, in the text format of Prometheus. No label holds what a client has sent.
+//!
+//! What happens is counted where it happens, without a lock where requests pass. What is so at this moment (connections,
+//! places in line, keys, ages) is looked up when somebody asks.
 
-use std::sync::Arc;
+mod decisions;
+mod expiry;
+mod process;
+mod timing;
+mod watched;
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, text},
+    encoding::text,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-use crate::clock::unix_time;
+use self::{decisions::Decisions, process::Process, timing::Timing};
+pub use self::{
+    decisions::{Counted, Tally, Work},
+    watched::Watched,
+};
+use crate::{
+    clock::unix_time,
+    domain::{
+        histogram::{Histogram, Resolution, Scale},
+        policy::Policy,
+        throttle,
+        token::AGES,
+    },
+};
+
+/// One label with a value that is ours.
+type One = [(&'static str, &'static str); 1];
 
 /// All numbers of this process.
 #[derive(Clone, Debug)]
-pub struct Metrics {
-    registry: Arc<Registry>,
-    reloads: Family<Reload, Counter>,
+pub struct Metrics(Arc<Numbers>);
+
+#[derive(Debug)]
+struct Numbers {
+    registry: Registry,
+    decisions: Decisions,
+    logins: Family<One, Timing, fn() -> Timing>,
+    throttled: Family<One, Counter>,
+    ages: Timing,
+    reloads: Family<One, Counter>,
     reloaded_at: Gauge,
+    readings: Family<One, Counter>,
+    fetches: Family<[(&'static str, Arc<str>); 2], Counter>,
+    fetched_at: Family<[(&'static str, Arc<str>); 1], Gauge>,
+    connections: Family<One, Gauge>,
+    watched: Arc<OnceLock<Watched>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reload {
-    result: ReloadResult,
+/// What became of something that is tried again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It succeeded.
+    Ok,
+    /// It failed.
+    Failed,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "a label has the name of its variant")]
-enum ReloadResult {
-    ok,
-    failed,
+impl Outcome {
+    const ALL: [Self; 2] = [Self::Ok, Self::Failed];
+
+    /// Whether something failed.
+    pub fn of<T, E>(result: &Result<T, E>) -> Self {
+        match result {
+            Ok(_) => Self::Ok,
+            Err(_) => Self::Failed,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+        }
+    }
 }
+
+/// What became of a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginResult {
+    /// A token was handed out.
+    Ok,
+    /// The name or the password was wrong, or the account is disabled.
+    Refused,
+    /// There were too many failures before.
+    Throttled,
+    /// It could not be decided.
+    Unavailable,
+}
+
+impl LoginResult {
+    const ALL: [Self; 4] = [Self::Ok, Self::Refused, Self::Throttled, Self::Unavailable];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+static LOGINS: Scale = Scale {
+    bounds: &[
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2500),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+    ],
+    resolution: Resolution::Nanoseconds,
+};
 
 impl Default for Metrics {
     fn default() -> Self {
-        let mut registry = Registry::with_prefix("doorward");
-        let reloads = Family::<Reload, Counter>::default();
-        for result in [ReloadResult::ok, ReloadResult::failed] {
-            // There from the start, so that a first failure is seen as an increase.
-            drop(reloads.get_or_create(&Reload { result }));
-        }
-        let reloaded_at: Gauge = Gauge::default();
-        registry.register(
-            "reloads",
-            "How often rules, keys and certificates were read again, by what became of it",
-            reloads.clone(),
-        );
-        registry.register_with_unit(
-            "last_good_reload_timestamp",
-            "When what is in force was read, since 1970",
-            Unit::Seconds,
-            reloaded_at.clone(),
-        );
-        let metrics = Self {
-            registry: Arc::new(registry),
-            reloads,
-            reloaded_at,
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Process));
+        let numbers = Numbers {
+            registry: Registry::default(),
+            decisions: Decisions::new(),
+            logins: Family::new_with_constructor(|| Timing::new(&LOGINS)),
+            throttled: Family::default(),
+            ages: Timing::new(&AGES),
+            reloads: Family::default(),
+            reloaded_at: Gauge::default(),
+            readings: Family::default(),
+            fetches: Family::default(),
+            fetched_at: Family::default(),
+            connections: Family::default(),
+            watched: Arc::default(),
         };
+        numbers.register(registry.sub_registry_with_prefix("doorward"));
+        numbers.begin();
+        let metrics = Self(Arc::new(Numbers {
+            registry,
+            ..numbers
+        }));
         metrics.read();
         metrics
     }
 }
 
+impl Numbers {
+    fn register(&self, registry: &mut Registry) {
+        let build = Family::<One, Gauge>::default();
+        let version = ("version", env!("CARGO_PKG_VERSION"));
+        build.get_or_create(&[version]).set(1);
+        registry.register("build_info", "Which Doorward this is", build);
+        registry.register(
+            "decisions",
+            "Decisions, by the door that was asked, what was decided, why, and the rule that it follows from",
+            self.decisions.counts(),
+        );
+        registry.register_with_unit(
+            "decision_duration",
+            "From a request to its decision: `check` in memory alone, `errand` with rows and hashes",
+            Unit::Seconds,
+            self.decisions.times(),
+        );
+        registry.register_with_unit(
+            "login_duration",
+            "How long logins took, by what became of them",
+            Unit::Seconds,
+            self.logins.clone(),
+        );
+        registry.register(
+            "throttled",
+            "Attempts that were refused because of failures before, by whose they were",
+            self.throttled.clone(),
+        );
+        registry.register_with_unit(
+            "token_age",
+            "How old tokens of ours were when they were first shown here; a token is seen once, and again after a reload",
+            Unit::Seconds,
+            self.ages.clone(),
+        );
+        registry.register(
+            "reloads",
+            "How often rules, keys and certificates were read again, by what became of it",
+            self.reloads.clone(),
+        );
+        registry.register_with_unit(
+            "last_good_reload_timestamp",
+            "When what is in force was read, since 1970",
+            Unit::Seconds,
+            self.reloaded_at.clone(),
+        );
+        registry.register(
+            "revocation_reads",
+            "How often it was read what has ended at other replicas, by what became of it",
+            self.readings.clone(),
+        );
+        registry.register(
+            "issuer_fetches",
+            "How often the keys of another issuer were asked for, by what became of it",
+            self.fetches.clone(),
+        );
+        registry.register_with_unit(
+            "issuer_last_good_fetch_timestamp",
+            "When the keys of another issuer were last had, since 1970",
+            Unit::Seconds,
+            self.fetched_at.clone(),
+        );
+        registry.register(
+            "connections",
+            "Connections that are open, by door",
+            self.connections.clone(),
+        );
+        registry.register_collector(Box::new(watched::Scraped(Arc::clone(&self.watched))));
+    }
+
+    /// There from the start, so that a first failure is seen as an increase.
+    fn begin(&self) {
+        for outcome in Outcome::ALL {
+            drop(self.reloads.get_or_create(&[("result", outcome.name())]));
+            drop(self.readings.get_or_create(&[("result", outcome.name())]));
+        }
+        for result in LoginResult::ALL {
+            drop(self.logins.get_or_create(&[("result", result.name())]));
+        }
+        for by in [throttle::Counted::Account, throttle::Counted::Address] {
+            drop(self.throttled.get_or_create(&[("by", throttled_by(by))]));
+        }
+    }
+}
+
+fn throttled_by(by: throttle::Counted) -> &'static str {
+    match by {
+        throttle::Counted::Account => "account",
+        throttle::Counted::Address => "address",
+    }
+}
+
 impl Metrics {
+    /// Looks at these from here on, whenever somebody asks.
+    pub fn watch(&self, watched: Watched) {
+        // There is one of each in a process.
+        let _ = self.0.watched.set(watched);
+    }
+
+    /// Where decisions by these rules are counted.
+    #[must_use]
+    pub fn tally(&self, policy: &Policy) -> Arc<Tally> {
+        Arc::new(self.0.decisions.tally(policy))
+    }
+
+    /// Where ages of tokens are counted.
+    #[must_use]
+    pub fn token_ages(&self) -> Arc<Histogram> {
+        Arc::clone(self.0.ages.histogram())
+    }
+
+    /// A login has taken so long.
+    pub fn login(&self, result: LoginResult, took: Duration) {
+        let timing = self.0.logins.get_or_create(&[("result", result.name())]);
+        timing.histogram().observe(took);
+    }
+
+    /// An attempt was refused because of failures before.
+    pub fn throttled(&self, by: throttle::Counted) {
+        let counter = self.0.throttled.get_or_create(&[("by", throttled_by(by))]);
+        counter.inc();
+    }
+
     /// What is in force was read now.
     fn read(&self) {
-        self.reloaded_at.set(unix_time().signed());
+        self.0.reloaded_at.set(unix_time().signed());
     }
 
-    /// A reload has succeeded.
-    pub fn reloaded(&self) {
-        self.count(ReloadResult::ok);
-        self.read();
+    /// A reload has succeeded, or failed and what was in force stays.
+    pub fn reloaded(&self, outcome: Outcome) {
+        let reloads = &self.0.reloads;
+        reloads.get_or_create(&[("result", outcome.name())]).inc();
+        if outcome == Outcome::Ok {
+            self.read();
+        }
     }
 
-    /// A reload has failed, and what was in force stays.
-    pub fn not_reloaded(&self) {
-        self.count(ReloadResult::failed);
+    /// It was read, or could not be read, what has ended at other replicas.
+    pub fn revocations_read(&self, outcome: Outcome) {
+        let readings = &self.0.readings;
+        readings.get_or_create(&[("result", outcome.name())]).inc();
     }
 
-    fn count(&self, result: ReloadResult) {
-        self.reloads.get_or_create(&Reload { result }).inc();
+    /// Where it is counted how the keys of an issuer are had; its name is one of the settings.
+    #[must_use]
+    pub fn fetches(&self, issuer: &str) -> Fetches {
+        let issuer = ("issuer", Arc::from(issuer));
+        let counter = |outcome: Outcome| {
+            let labels = [issuer.clone(), ("result", outcome.name().into())];
+            self.0.fetches.get_or_create_owned(&labels)
+        };
+        let (ok, failed) = (counter(Outcome::Ok), counter(Outcome::Failed));
+        Fetches {
+            ok,
+            failed,
+            last: self.0.fetched_at.get_or_create_owned(&[issuer]),
+        }
+    }
+
+    /// How many connections of a door are open: whoever accepts adds one, and takes it off at its end.
+    #[must_use]
+    pub fn connections(&self, door: &'static str) -> Gauge {
+        self.0.connections.get_or_create_owned(&[("door", door)])
     }
 
     /// All numbers as text.
@@ -86,8 +327,31 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a string does not fail.
-        let _ = text::encode(&mut text, &self.registry);
+        let _ = text::encode(&mut text, &self.0.registry);
         text
+    }
+}
+
+/// How the keys of one issuer are had.
+#[derive(Clone, Debug)]
+pub struct Fetches {
+    ok: Counter,
+    failed: Counter,
+    last: Gauge,
+}
+
+impl Fetches {
+    /// They were asked for.
+    pub fn note(&self, outcome: Outcome) {
+        match outcome {
+            Outcome::Ok => {
+                self.ok.inc();
+                self.last.set(unix_time().signed());
+            }
+            Outcome::Failed => {
+                self.failed.inc();
+            }
+        }
     }
 }
 
@@ -95,29 +359,51 @@ impl Metrics {
 mod tests {
     use super::*;
 
+    fn has(metrics: &Metrics, line: &str) {
+        let text = metrics.text();
+        assert!(
+            text.lines().any(|own| own.starts_with(line)),
+            "{line}\n{text}"
+        );
+    }
+
     #[test]
     fn reloads_are_counted_by_what_became_of_them() {
         let metrics = Metrics::default();
-        assert!(
-            metrics
-                .text()
-                .contains("doorward_reloads_total{result=\"failed\"} 0\n")
-        );
-        metrics.reloaded();
-        metrics.not_reloaded();
-        metrics.not_reloaded();
-        let text = metrics.text();
-        assert!(
-            text.contains("doorward_reloads_total{result=\"ok\"} 1\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("doorward_reloads_total{result=\"failed\"} 2\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("doorward_last_good_reload_timestamp_seconds 1"),
-            "{text}"
-        );
+        has(&metrics, "doorward_reloads_total{result=\"failed\"} 0");
+        for outcome in [Outcome::Ok, Outcome::Failed, Outcome::Failed] {
+            metrics.reloaded(outcome);
+        }
+        has(&metrics, "doorward_reloads_total{result=\"ok\"} 1");
+        has(&metrics, "doorward_reloads_total{result=\"failed\"} 2");
+        has(&metrics, "doorward_last_good_reload_timestamp_seconds 1");
+    }
+
+    #[test]
+    fn keys_of_issuers_are_counted_from_the_start() {
+        let metrics = Metrics::default();
+        let fetches = metrics.fetches("https://id.example/\"quoted\"");
+        let issuer = r#"issuer="https://id.example/\"quoted\"""#;
+        let line = |result, count| {
+            format!("doorward_issuer_fetches_total{{{issuer},result=\"{result}\"}} {count}")
+        };
+        let last = format!("doorward_issuer_last_good_fetch_timestamp_seconds{{{issuer}}} ");
+        has(&metrics, &line("failed", 0));
+        has(&metrics, &format!("{last}0"));
+        fetches.note(Outcome::Failed);
+        fetches.note(Outcome::Ok);
+        has(&metrics, &line("failed", 1));
+        has(&metrics, &line("ok", 1));
+        has(&metrics, &format!("{last}1"));
+    }
+
+    #[test]
+    fn connections_come_and_go() {
+        let metrics = Metrics::default();
+        let open = metrics.connections("grpc");
+        open.inc();
+        open.inc();
+        metrics.connections("grpc").dec();
+        has(&metrics, "doorward_connections{door=\"grpc\"} 1");
     }
 }

@@ -4,7 +4,6 @@
 use std::{io, mem, sync::Arc, time::Duration};
 
 use anyhow::bail;
-use rustls::ServerConfig;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::block_in_place,
@@ -20,8 +19,8 @@ use crate::{
     files::{Files, Look},
     keys,
     live::{Live, Rules},
-    metrics::Metrics,
-    tls::Tls,
+    metrics::{Metrics, Outcome},
+    tls::{self, Tls},
 };
 
 /// Reads the settings anew while others are in force, and names the keys that have changed and need a restart.
@@ -47,6 +46,8 @@ pub struct Lasting {
     pub hasher: Arc<Hasher>,
     /// Whose tokens are accepted beside ours.
     pub issuers: Issuers,
+    /// Where decisions and tokens are counted.
+    pub metrics: Metrics,
 }
 
 impl Lasting {
@@ -57,7 +58,8 @@ impl Lasting {
             gate: Gate {
                 policy: settings.policy.clone(),
                 tokens: Tokens::of(Arc::new(keys), settings.terms.clone())
-                    .believing(Arc::clone(&self.issuers)),
+                    .believing(Arc::clone(&self.issuers))
+                    .counting(self.metrics.token_ages()),
                 ended: Arc::clone(&self.ended),
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
@@ -70,6 +72,7 @@ impl Lasting {
             tolerance: settings.tolerance,
             trusted: settings.trusted.clone(),
             client_address: settings.client_address,
+            tally: self.metrics.tally(&settings.policy),
         }
     }
 }
@@ -80,7 +83,7 @@ struct Read {
     /// Keys that have changed and need a restart.
     fixed: Vec<&'static str>,
     keys: Keyring,
-    tls: Option<ServerConfig>,
+    tls: Option<tls::Config>,
 }
 
 /// Watches, reads and exchanges.
@@ -171,11 +174,11 @@ impl Reloader {
                     own.exchange(tls);
                 }
                 self.last = settings;
-                self.metrics.reloaded();
+                self.metrics.reloaded(Outcome::Ok);
                 tracing::info!(by, keys = names, "reloaded");
             }
             Err(fault) => {
-                self.metrics.not_reloaded();
+                self.metrics.reloaded(Outcome::Failed);
                 let cause = one_line(&format!("{fault:#}"));
                 tracing::error!(
                     by,

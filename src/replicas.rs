@@ -15,6 +15,7 @@ use crate::{
         throttle::{Share, Throttle},
     },
     ledger::Mark,
+    metrics::{Metrics, Outcome},
     store::Store,
 };
 
@@ -82,12 +83,18 @@ pub struct Follower {
     /// When everything is read again.
     whole: Instant,
     fails: Failing,
+    metrics: Metrics,
 }
 
 impl Follower {
     /// Has read nothing yet.
     #[must_use]
-    pub fn new(store: Store, ended: Arc<Revocations>, throttle: Arc<Throttle>) -> Self {
+    pub fn new(
+        store: Store,
+        ended: Arc<Revocations>,
+        throttle: Arc<Throttle>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             store,
             ended,
@@ -96,12 +103,14 @@ impl Follower {
             tallies: Mark::default(),
             whole: Instant::now() + random_part(WHOLE),
             fails: Failing::default(),
+            metrics,
         }
     }
 
     /// Reads what others have written since the last time.
     pub async fn read(&mut self) {
         let read = self.read_all().await;
+        self.metrics.revocations_read(Outcome::of(&read));
         self.fails.note(
             read.as_ref().err(),
             "logouts and disabled users of other replicas cannot be read",

@@ -1,6 +1,7 @@
 //! The only wiring: files, pool, gate, doors, health, drain.
 
 mod connections;
+mod doors;
 mod ending;
 mod probes;
 
@@ -8,17 +9,18 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::header::HeaderValue;
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, time::timeout};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use self::{
-    connections::Terms,
+    doors::{Doors, Ears},
     ending::{Asked, Ending, Signals},
 };
 
 use crate::{
     authorizer::{Authorizer, Errands, Pace},
+    clock::unix_time,
     config::Settings,
     database::{Connections, Database, Fault},
     domain::{
@@ -30,14 +32,14 @@ use crate::{
     hashing::Hashing,
     http, issuers, keys,
     ledger::Ledger,
-    listen::{Address, Listener},
+    listen::Address,
     live::Live,
-    metrics::Metrics,
+    metrics::{Metrics, Watched},
     reload::{Lasting, Load, Reloader},
     replicas::{self, Follower},
     spans::Spans,
     store::Store,
-    tls::{Protocol, Tls},
+    tls::Tls,
     users::{Users, UsersFault},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
 };
@@ -66,6 +68,7 @@ pub async fn serve(
     load: Load,
     spans: Spans,
 ) -> anyhow::Result<()> {
+    let metrics = Metrics::default();
     let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
     prepare(&settings, &store).await?;
@@ -74,17 +77,42 @@ pub async fn serve(
     let ended = Arc::new(Revocations::new(settings.refuses_after));
     let (for_account, for_address) = settings.throttle;
     let throttle = Arc::new(Throttle::new(seal, for_account, for_address));
-    let mut follower = Follower::new(store.clone(), Arc::clone(&ended), Arc::clone(&throttle));
+    let mut follower = Follower::new(
+        store.clone(),
+        Arc::clone(&ended),
+        Arc::clone(&throttle),
+        metrics.clone(),
+    );
     // Before anything is answered: what has ended stays so across a restart.
     follower.read().await;
     let (shares, sharing) = replicas::shares(store.clone());
     let lasting = Lasting {
-        ended,
+        ended: Arc::clone(&ended),
         hasher: Arc::new(Hasher::new()?.allow_plaintext(settings.plaintext)),
-        issuers: issuers::follow(&settings.issuers).await,
+        issuers: issuers::follow(&settings.issuers, &metrics).await,
+        metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));
     let places = settings.hash_threads.saturating_add(settings.hash_queue);
+    let places = places.min(Semaphore::MAX_PERMITS);
+    let line = Arc::new(Semaphore::new(places));
+    let hashing = Hashing::new(settings.hash_threads, settings.hash_priority)
+        .context("login.hash_threads")?;
+    let tls = match &settings.tls {
+        None => None,
+        Some(terms) => Some(Tls::new(terms.read(files)?)),
+    };
+    metrics.watch(Watched {
+        live: live.clone(),
+        store: store.clone(),
+        throttle: Arc::clone(&throttle),
+        ended,
+        poll: settings.poll,
+        places: (Arc::clone(&line), places),
+        hashing: Arc::clone(hashing.times()),
+        tls: tls.clone(),
+        since: unix_time(),
+    });
     let authorizer = Authorizer::new(Errands {
         live: live.clone(),
         store,
@@ -92,11 +120,11 @@ pub async fn serve(
         shares,
         grace: settings.refresh.1,
         register_roles: settings.register_roles.clone(),
-        places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
-        hashing: Hashing::new(settings.hash_threads, settings.hash_priority)
-            .context("login.hash_threads")?,
+        places: line,
+        hashing,
         pace: Pace::default(),
         spans,
+        metrics: metrics.clone(),
     });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
@@ -112,25 +140,7 @@ pub async fn serve(
             .transpose()?,
     });
 
-    let mode = settings.socket_mode;
-    let grpc = bind(&settings.grpc, mode, "listen.grpc").await?;
-    let http = bind(&settings.http, mode, "listen.http").await?;
-    let ops = bind(&Address::Tcp(settings.ops), mode, "listen.ops").await?;
-    let (grpc_at, http_at, ops_at) = (grpc.address()?, http.address()?, ops.address()?);
-    let tls = match &settings.tls {
-        None => None,
-        Some(terms) => Some(Tls::new(terms.read(files)?)),
-    };
-    let (is_tls, is_mtls) = (
-        tls.is_some(),
-        (settings.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
-    );
     let (end, ending) = Ending::new();
-    let terms = |protocol, age| Terms {
-        tls: tls.clone().map(|tls| (tls, protocol)),
-        age,
-        ending: ending.clone(),
-    };
     let (health_reporter, health) = tonic_health::server::health_reporter();
     health_reporter
         .set_serving::<AuthorizationServer<grpc::Door>>()
@@ -139,47 +149,20 @@ pub async fn serve(
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?);
-    let calls = Calls::new(door, routes);
-    let metrics = Metrics::default();
-
-    let mut doors = JoinSet::new();
-    doors.spawn(connections::serve(
-        grpc,
-        terms(Protocol::Http2, settings.connection_age),
-        move |stream, peer| calls.serve(stream, peer),
-    ));
-    doors.spawn(connections::serve(http, terms(Protocol::Http1, None), {
-        let ending = ending.clone();
-        move |stream, peer| {
-            let (door, ending) = (Arc::clone(&http_door), ending.clone());
-            http::connection::serve(
-                stream,
-                move |request| {
-                    let door = Arc::clone(&door);
-                    async move { door.answer(request, peer).await }
-                },
-                move || ending.is_leaving(),
-            )
-        }
-    }));
-    let plain = Terms {
-        tls: None,
-        ..terms(Protocol::Http1, None)
-    };
-    doors.spawn(connections::serve(ops, plain, {
-        let (ending, metrics) = (ending.clone(), metrics.clone());
-        move |stream, _| {
-            let (leaving, ending, metrics) = (ending.clone(), ending.clone(), metrics.clone());
-            http::connection::serve(
-                stream,
-                move |request| {
-                    let answer = probes::answer(request.uri().path(), &ending, &metrics);
-                    std::future::ready(answer)
-                },
-                move || leaving.is_leaving(),
-            )
-        }
-    }));
+    let ears = Ears::open(&settings).await?;
+    let (grpc_at, http_at, ops_at) = ears.addresses()?;
+    let mut doors = ears.serve(Doors {
+        grpc: Calls::new(door, routes),
+        http: http_door,
+        metrics: metrics.clone(),
+        tls: tls.clone(),
+        connection_age: settings.connection_age,
+        ending,
+    });
+    let (is_tls, is_mtls) = (
+        tls.is_some(),
+        (settings.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
+    );
 
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
@@ -311,12 +294,6 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn bind(address: &Address, mode: u32, key: &str) -> anyhow::Result<Listener> {
-    Listener::bind(address, mode).await.with_context(|| {
-        format!("{key}: {address} cannot be listened on; free it, or set {key} to another address")
-    })
 }
 
 async fn not_serving(health: &HealthReporter) {

@@ -97,8 +97,9 @@ impl Terms {
     /// # Errors
     ///
     /// A file that cannot be read or is not PEM, or a key of another certificate.
-    pub fn read(&self, files: &Files) -> anyhow::Result<ServerConfig> {
+    pub fn read(&self, files: &Files) -> anyhow::Result<Config> {
         let chain = certificates(files, &self.certificate, "listen.tls_certificate")?;
+        let certificate = chain.first().cloned().context("a chain has a beginning")?;
         let key = pem(files, &self.key, "listen.tls_key")?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .with_context(|| format!("listen.tls_key: {}", self.key.display()))?;
@@ -109,12 +110,16 @@ impl Terms {
             None => builder.with_no_client_auth(),
             Some(clients) => builder.with_client_cert_verifier(clients.verifier(files, provider)?),
         };
-        builder.with_single_cert(chain, key).with_context(|| {
+        let server = builder.with_single_cert(chain, key).with_context(|| {
             format!(
                 "listen.tls_key: {} is not the key of the certificate in {}",
                 self.key.display(),
                 self.certificate.display()
             )
+        })?;
+        Ok(Config {
+            server,
+            certificate,
         })
     }
 }
@@ -215,6 +220,13 @@ fn pem(files: &Files, path: &Path, setting: &str) -> anyhow::Result<Zeroizing<Ve
     read.with_context(|| format!("{setting}: {}", path.display()))
 }
 
+/// A certificate and what is demanded of clients, read and held against each other.
+#[derive(Debug)]
+pub struct Config {
+    server: ServerConfig,
+    certificate: CertificateDer<'static>,
+}
+
 /// What is spoken within TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -230,19 +242,26 @@ pub struct Tls(ArcSwap<Acceptors>);
 struct Acceptors {
     http2: TlsAcceptor,
     http1: TlsAcceptor,
+    certificate: CertificateDer<'static>,
 }
 
 impl Tls {
     /// Accepts TLS 1.2 and 1.3 by this.
     #[must_use]
-    pub fn new(config: ServerConfig) -> Arc<Self> {
+    pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(Acceptors::new(config))))
     }
 
     /// Accepts whoever connects from here on by this. Sessions of before are not resumed, so that whoever is demanded no
     /// more does not come in by one.
-    pub fn exchange(&self, config: ServerConfig) {
+    pub fn exchange(&self, config: Config) {
         self.0.store(Arc::new(Acceptors::new(config)));
+    }
+
+    /// The door's own certificate, in DER.
+    #[must_use]
+    pub fn certificate(&self) -> CertificateDer<'static> {
+        self.0.load().certificate.clone()
     }
 
     async fn accept(
@@ -262,13 +281,18 @@ impl Tls {
 }
 
 impl Acceptors {
-    fn new(config: ServerConfig) -> Self {
+    fn new(config: Config) -> Self {
+        let Config {
+            server,
+            certificate,
+        } = config;
         let acceptor = |protocol: &[u8]| {
-            let mut config = config.clone();
-            config.alpn_protocols = vec![protocol.to_vec()];
-            TlsAcceptor::from(Arc::new(config))
+            let mut server = server.clone();
+            server.alpn_protocols = vec![protocol.to_vec()];
+            TlsAcceptor::from(Arc::new(server))
         };
         Self {
+            certificate,
             http2: acceptor(b"h2"),
             http1: acceptor(b"http/1.1"),
         }

@@ -14,7 +14,7 @@ use self::{
     mapping::{Statements, Update},
 };
 use crate::{
-    database::{Connections, Fault, Write, ask},
+    database::{Connections, Fault, OfDatabase, Write, ask},
     domain::{
         account::{ADMIN, Account, Role, Roles, Username},
         password::PasswordHash,
@@ -98,6 +98,20 @@ impl From<Fault> for UsersFault {
             | Fault::Altered
             | Fault::File(_)
             | Fault::Migrate(_) => Self::Database(fault),
+        }
+    }
+}
+
+impl OfDatabase for UsersFault {
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Database(fault) => Some(fault),
+            Self::Row(_)
+            | Self::Mapping(_)
+            | Self::Exists
+            | Self::Unknown
+            | Self::Foreign
+            | Self::NotOurs(_) => None,
         }
     }
 }

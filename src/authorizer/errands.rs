@@ -21,11 +21,12 @@ use crate::{
         account::{Account, Roles, Username},
         decision::{Decision, Denial, Issued, Unavailable},
         gate::{Errand, Gate, Grant},
-        throttle::{Admitted, Suspect, Throttle},
+        throttle::{Admitted, Suspect, Throttle, Wait},
         token::UnixTime,
     },
     hashing::Hashing,
     live::Live,
+    metrics::{LoginResult, Metrics},
     replicas::Shares,
     spans::{Spans, step},
     store::Store,
@@ -55,6 +56,8 @@ pub struct Errands {
     pub pace: Pace,
     /// Where spans go.
     pub spans: Spans,
+    /// Where logins are counted.
+    pub metrics: Metrics,
 }
 
 /// An attempt that was taken, with the row it is about.
@@ -120,7 +123,12 @@ impl Errands {
     pub async fn run(self: Arc<Self>, errand: Errand, client: Option<IpAddr>) -> Concluded {
         let client = client.filter(|client| !self.live.now().trusted.contains(*client));
         let concluded = match errand {
-            Errand::Login(attempt) => self.login(attempt, client).await,
+            Errand::Login(attempt) => {
+                let started = Instant::now();
+                let concluded = self.login(attempt, client).await;
+                self.metrics.login(result(&concluded), started.elapsed());
+                concluded
+            }
             Errand::Logout(logout) => self.logout(&logout).await,
             Errand::Refresh(token, form) => self.refresh(&token, form).await,
             Errand::Register(registration) => self.register(registration, client).await,
@@ -191,19 +199,23 @@ impl Errands {
             Err(wait) if !wait.is_short => wait,
             Ok(()) | Err(_) => return Ok(()),
         };
-        let throttled = Denial::Throttled(wait.duration);
-        let Some(reserve) = wait.reserve else {
-            return Err(throttled);
+        let Some(reserve) = &wait.reserve else {
+            return Err(self.throttled(&wait));
         };
         // Perhaps somebody has logged in from there before, at another replica or long ago. Looked up once.
-        let Ok(tally) = self.store.ledger.tally(&reserve).await else {
-            return Err(throttled);
+        let Ok(tally) = self.store.ledger.tally(reserve).await else {
+            return Err(self.throttled(&wait));
         };
-        self.throttle.learn(&reserve, tally.unwrap_or_default());
+        self.throttle.learn(reserve, tally.unwrap_or_default());
         match self.throttle.look(suspect, unix_millis()) {
-            Err(wait) if !wait.is_short => Err(Denial::Throttled(wait.duration)),
+            Err(wait) if !wait.is_short => Err(self.throttled(&wait)),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn throttled(&self, wait: &Wait) -> Denial {
+        self.metrics.throttled(wait.by);
+        Denial::Throttled(wait.duration)
     }
 
     /// Takes an attempt and counts it, before a hash is computed. Many logins to one account at once are no guessing as
@@ -216,7 +228,7 @@ impl Errands {
                 Err(wait) => wait,
             };
             if !wait.is_short || started.elapsed() > LONGEST_SHORT_WAIT {
-                return Err(Denial::Throttled(wait.duration));
+                return Err(self.throttled(&wait));
             }
             tokio::time::sleep(SHORT_WAIT).await;
         }
@@ -253,5 +265,17 @@ impl Errands {
             tokio::time::sleep_until(until.into()).await;
         }
         Ok((place, hashed))
+    }
+}
+
+/// What became of a login, in the four words that operators ask for.
+fn result(login: &Result<Concluded, Refused>) -> LoginResult {
+    match login {
+        Ok(_) => LoginResult::Ok,
+        Err(refused) if matches!(refused.denial, Denial::Unavailable(_)) => {
+            LoginResult::Unavailable
+        }
+        Err(refused) if matches!(refused.denial, Denial::Throttled(_)) => LoginResult::Throttled,
+        Err(_) => LoginResult::Refused,
     }
 }

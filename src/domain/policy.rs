@@ -489,6 +489,12 @@ impl Policy {
         &self.rules
     }
 
+    /// Where a rule stands among [`Policy::rules`]; nothing for a rule of another policy.
+    #[must_use]
+    pub fn number_of(&self, rule: &Rule) -> Option<usize> {
+        self.rules.element_offset(rule)
+    }
+
     /// Which rule decides a request.
     #[must_use]
     pub fn access(&self, method: Method<'_>, host: Host<'_>, path: &Path<'_>) -> Access<'_> {

@@ -154,8 +154,19 @@ pub struct Wait {
     pub duration: Duration,
     /// Whether only attempts that are under way stand before it: soon it is known what becomes of them.
     pub is_short: bool,
+    /// Whose failures it follows from.
+    pub by: Counted,
     /// The key of a familiar address that this replica does not know of, and the tables may.
     pub reserve: Option<Key>,
+}
+
+/// What failures are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// The account that is logged in to.
+    Account,
+    /// The client address.
+    Address,
 }
 
 /// What other replicas must hear of.
@@ -292,6 +303,10 @@ impl Throttle {
         Err(Wait {
             duration: for_own.max(for_address),
             is_short: !failed(own, self.account) && !failed(address, self.address),
+            by: match for_own >= for_address {
+                true => Counted::Account,
+                false => Counted::Address,
+            },
             reserve: unknown.filter(|_| for_address.is_zero()),
         })
     }
@@ -309,6 +324,7 @@ impl Throttle {
             return Err(Wait {
                 duration,
                 is_short: false,
+                by: Counted::Address,
                 reserve: None,
             });
         }
@@ -387,6 +403,9 @@ impl Throttle {
             tally.last = tally.last.max(learnt.last);
         }
     }
+
+    /// The most counts that are kept in memory.
+    pub const MOST: usize = MOST.get();
 
     /// How many counts are in memory.
     #[must_use]

@@ -14,6 +14,7 @@ use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
     foreign::{self, Issuer, Issuers, Vouched},
+    histogram::{Histogram, Resolution, Scale},
     jws::{self, Parts},
     keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
@@ -173,7 +174,24 @@ pub struct Tokens {
     terms: TokenTerms,
     verified: Verified,
     issuers: Issuers,
+    ages: Option<Arc<Histogram>>,
 }
+
+/// Ages of tokens: from a minute to a month.
+pub static AGES: Scale = Scale {
+    bounds: &[
+        Duration::from_secs(60),
+        Duration::from_secs(5 * 60),
+        Duration::from_secs(15 * 60),
+        Duration::from_secs(3600),
+        Duration::from_secs(4 * 3600),
+        Duration::from_secs(12 * 3600),
+        Duration::from_secs(24 * 3600),
+        Duration::from_secs(7 * 24 * 3600),
+        Duration::from_secs(30 * 24 * 3600),
+    ],
+    resolution: Resolution::Seconds,
+};
 
 /// A token fresh from issuing; never shown by accident.
 #[derive(Clone)]
@@ -400,6 +418,16 @@ impl Tokens {
             terms,
             verified: Verified::new(),
             issuers: Arc::new([]),
+            ages: None,
+        }
+    }
+
+    /// Counts how old tokens of ours are when they are first shown here.
+    #[must_use]
+    pub fn counting(self, ages: Arc<Histogram>) -> Self {
+        Self {
+            ages: Some(ages),
+            ..self
         }
     }
 
@@ -492,6 +520,9 @@ impl Tokens {
             generation: Generation(claims.generation),
             expires: self.ends(&claims),
         };
+        if let Some(ages) = &self.ages {
+            ages.observe(Duration::from_secs(now.0.saturating_sub(claims.iat)));
+        }
         self.verified.remember(fingerprint, good, now.0);
         Ok(identity)
     }

@@ -28,6 +28,7 @@ use crate::{
     hashing::{HashPriority, Hashing},
     ledger::Ledger,
     live::Live,
+    metrics::Metrics,
     replicas,
     spans::{Parent, Spans},
     store::Store,
@@ -125,8 +126,10 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         together: true,
     };
     let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
+    let metrics = Metrics::default();
     let authorizer = Authorizer::new(Errands {
         live: Live::new(Rules {
+            tally: metrics.tally(&gate.policy),
             gate,
             realm: Realm::parse("doorward").unwrap(),
             tolerance: Tolerance::default(),
@@ -149,6 +152,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         hashing: Hashing::new(1, HashPriority::Normal).unwrap(),
         pace: Pace::default(),
         spans: Spans::default(),
+        metrics,
     });
     drop(entered);
     Doors {

@@ -52,6 +52,10 @@ fn show_unknown(issuers: &Issuers) {
     assert!(issuers[0].wants_keys());
 }
 
+fn fetches() -> Fetches {
+    Metrics::default().fetches("https://id.example")
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_are_asked_for_in_time_and_not_too_often() {
     let issuers = issuers();
@@ -62,7 +66,7 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         asked.set(asked.get() + 1);
         std::future::ready(answer.borrow().clone())
     };
-    let kept = keep(Arc::clone(&issuers), 0, FETCHED, started, ask);
+    let kept = keep(Arc::clone(&issuers), 0, FETCHED, started, fetches(), ask);
     let wait = |seconds: u64| sleep(Duration::from_secs(seconds));
     let story = async {
         start.await.unwrap();
@@ -112,9 +116,14 @@ async fn a_file_is_looked_at_every_two_seconds() {
     let path = dir.path().join("jwks.json");
     let (started, start) = oneshot::channel();
     let file = path.clone();
-    let kept = keep(Arc::clone(&issuers), 0, READ, started, move || {
-        std::future::ready(read_bounded(&file).map_err(|fault| fault.to_string()))
-    });
+    let kept = keep(
+        Arc::clone(&issuers),
+        0,
+        READ,
+        started,
+        fetches(),
+        move || std::future::ready(read_bounded(&file).map_err(|fault| fault.to_string())),
+    );
     let story = async {
         start.await.unwrap();
         assert!(issuers[0].key_names().is_empty());

@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use hyper_util::server::graceful::GracefulConnection;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
@@ -48,6 +49,8 @@ pub(super) struct Terms {
     pub age: Option<Duration>,
     /// When Doorward ends.
     pub ending: Watch,
+    /// How many there are.
+    pub open: Gauge,
 }
 
 /// Accepts connections and serves them until Doorward closes its doors; then every connection is asked to end, and this is
@@ -104,7 +107,13 @@ async fn follow<C: GracefulConnection>(
     terms: Terms,
     begin: impl Fn(Stream, Peer) -> C,
 ) {
-    let Terms { tls, age, ending } = terms;
+    let Terms {
+        tls,
+        age,
+        ending,
+        open,
+    } = terms;
+    let _counted = Counted::new(open);
     let tls = tls.as_ref().map(|(tls, protocol)| (&**tls, *protocol));
     let stream = match tls::open(socket, tls).await {
         Ok(stream) => stream,
@@ -125,6 +134,22 @@ async fn follow<C: GracefulConnection>(
     }
     let _ = timeout(GRACE, connection).await;
     drop(place);
+}
+
+/// A connection that is open, for as long as this is there.
+struct Counted(Gauge);
+
+impl Counted {
+    fn new(open: Gauge) -> Self {
+        open.inc();
+        Self(open)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Connections that were opened together do not end together.

@@ -498,6 +498,7 @@ fn every_file_the_documents_name_exists() {
         "docs/metadata.md",
         "docs/gateways/envoy.md",
         "docs/kubernetes.md",
+        "docs/metrics.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);

@@ -76,6 +76,8 @@ mod keys;
 mod kubernetes;
 mod login;
 mod metadata;
+mod metrics;
+mod monitoring;
 #[cfg(feature = "test-mysql")]
 mod mysql;
 mod operations;

@@ -20,7 +20,7 @@ fn openssl(dir: &Path, arguments: &[&str]) {
 }
 
 /// A certificate that is its own authority, for 127.0.0.1, under these names.
-fn certificate(dir: &Path, certificate: &str, key: &str) {
+pub fn certificate(dir: &Path, certificate: &str, key: &str) {
     openssl(
         dir,
         &[

@@ -24,7 +24,7 @@ impl Errands {
         let place = self.place()?;
         if let Some(address) = self.throttle.address_alone(client) {
             let share = self.throttle.admit_address(&address, unix_millis());
-            let share = share.map_err(|wait| Denial::Throttled(wait.duration))?;
+            let share = share.map_err(|wait| self.throttled(&wait))?;
             self.shares.send(vec![share], None);
         }
         let (_place, (registration, hash)) = self

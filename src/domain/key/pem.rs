@@ -11,7 +11,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
 
 use super::{Algorithm, Halves, Key, KeyFault, KeyId, MIN_RSA, bits_of};
-use crate::domain::token::UnixTime;
+use crate::domain::{
+    der::{INTEGER, OCTETS, SEQUENCE, element},
+    token::UnixTime,
+};
 
 pub(super) fn read(text: &str, name: &str) -> Result<Key, KeyFault> {
     let (before, rest) = text.split_once("-----BEGIN ").ok_or(KeyFault::Syntax)?;
@@ -99,29 +102,6 @@ fn modulus(der: &[u8]) -> Option<&[u8]> {
         },
         _ => None,
     }
-}
-
-const INTEGER: u8 = 2;
-const OCTETS: u8 = 4;
-const SEQUENCE: u8 = 0x30;
-
-/// The tag and the content of an element in DER (X.690, 8.1), and what follows it.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, first], rest) = der.split_first_chunk()?;
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81 => {
-            let (&[length], rest) = rest.split_first_chunk()?;
-            (usize::from(length), rest)
-        }
-        0x82 => {
-            let (length, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(*length)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 /// A `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).

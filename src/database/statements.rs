@@ -1,0 +1,75 @@
+//! What became of statements: how long they took, and what failed. Counted without a lock, for whoever looks.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{Fault, OfDatabase};
+use crate::domain::histogram::{Histogram, Resolution, Scale};
+
+/// What became of statements so far.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    times: Histogram,
+    errors: [AtomicU64; Fault::KINDS.len()],
+}
+
+static TIMES: Scale = Scale {
+    bounds: &[
+        Duration::from_micros(100),
+        Duration::from_micros(250),
+        Duration::from_micros(500),
+        Duration::from_millis(1),
+        Duration::from_micros(2500),
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+    ],
+    resolution: Resolution::Nanoseconds,
+};
+
+impl Default for Statements {
+    fn default() -> Self {
+        Self {
+            times: Histogram::new(&TIMES),
+            errors: Default::default(),
+        }
+    }
+}
+
+impl Statements {
+    /// One took so long, on its connection.
+    pub(crate) fn took(&self, time: Duration) {
+        self.times.observe(time);
+    }
+
+    /// Counts what failed.
+    pub(crate) fn note<T, E: OfDatabase>(&self, answer: &Result<T, E>) {
+        let fault = answer.as_ref().err().and_then(OfDatabase::fault);
+        let kind = fault.and_then(Fault::kind);
+        let place = kind.and_then(|kind| Fault::KINDS.iter().position(|own| *own == kind));
+        if let Some(count) = place.and_then(|place| self.errors.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How long they took.
+    pub(crate) fn times(&self) -> &Histogram {
+        &self.times
+    }
+
+    /// How many failed, by [`Fault::kind`].
+    pub(crate) fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self
+            .errors
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        Fault::KINDS.into_iter().zip(counts)
+    }
+}

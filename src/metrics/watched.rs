@@ -1,0 +1,295 @@
+//! What is so at the moment somebody asks.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
+};
+use tokio::sync::Semaphore;
+
+use super::{expiry, timing};
+use crate::{
+    clock::unix_time,
+    database::Connections,
+    domain::{
+        histogram::Histogram, keyring::KeyState, revocation::Revocations, throttle::Throttle,
+        token::UnixTime,
+    },
+    hashing::HashTimes,
+    live::Live,
+    store::Store,
+    tls::Tls,
+};
+
+/// The parts that are looked at.
+#[derive(Debug)]
+pub struct Watched {
+    /// For the keys that are in force.
+    pub live: Live,
+    /// For connections and statements.
+    pub store: Store,
+    /// Counts of failed logins.
+    pub throttle: Arc<Throttle>,
+    /// What has ended.
+    pub ended: Arc<Revocations>,
+    /// How often that is read.
+    pub poll: Duration,
+    /// Places of logins that are under way, and how many there are.
+    pub places: (Arc<Semaphore>, usize),
+    /// How long hashing took.
+    pub hashing: Arc<HashTimes>,
+    /// Whose certificate is shown, where one is.
+    pub tls: Option<Arc<Tls>>,
+    /// When this process began to look.
+    pub since: UnixTime,
+}
+
+/// Writes what there is to see.
+#[derive(Debug)]
+pub(super) struct Scraped(pub(super) Arc<OnceLock<Watched>>);
+
+impl Collector for Scraped {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(watched) = self.0.get() else {
+            return Ok(());
+        };
+        let mut sheet = Sheet(encoder);
+        watched.logins(&mut sheet)?;
+        watched.keys(&mut sheet)?;
+        watched.revocations(&mut sheet)?;
+        watched.databases(&mut sheet)
+    }
+}
+
+/// Where numbers are written to.
+struct Sheet<'a>(DescriptorEncoder<'a>);
+
+impl Sheet<'_> {
+    fn gauge(&mut self, name: &str, help: &str, unit: Option<&Unit>, value: f64) -> fmt::Result {
+        let encoder = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        ConstGauge::new(value).encode(encoder)
+    }
+
+    fn gauges<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        values: impl IntoIterator<Item = ([(&'static str, String); N], f64)>,
+    ) -> fmt::Result {
+        let mut encoder = self
+            .0
+            .encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for (labels, value) in values {
+            ConstGauge::new(value).encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        let encoder = (self.0).encode_descriptor(name, help, unit, MetricType::Histogram)?;
+        timing::encode(histogram, encoder)
+    }
+}
+
+const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
+
+impl Watched {
+    fn logins(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        sheet.histogram(
+            "hash_duration",
+            "How long hashing a password took on its thread.",
+            &self.hashing.hashing,
+        )?;
+        sheet.histogram(
+            "hash_wait",
+            "How long it took until a thread was free to hash.",
+            &self.hashing.waiting,
+        )?;
+        let (places, all) = &self.places;
+        let used = all.saturating_sub(places.available_permits());
+        sheet.gauge(
+            "hash_queue",
+            "Logins that are under way, hashed or waiting.",
+            None,
+            used as f64,
+        )?;
+        sheet.gauge(
+            "hash_queue_limit",
+            "The most logins that may be under way; further ones are answered 503.",
+            None,
+            *all as f64,
+        )?;
+        sheet.gauge(
+            "throttle_entries",
+            "Accounts and addresses whose failures are remembered.",
+            None,
+            self.throttle.len() as f64,
+        )?;
+        sheet.gauge(
+            "throttle_entries_limit",
+            "The most accounts and addresses that are remembered; beyond, those that were longest unused are forgotten.",
+            None,
+            Throttle::MOST as f64,
+        )
+    }
+
+    fn keys(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let (rules, now) = (self.live.keep(), unix_time());
+        let keys = rules.gate.tokens.keys();
+        let labels = |key: &crate::domain::key::Key| {
+            [
+                ("kid", key.id().as_str().to_owned()),
+                ("alg", key.algorithm().name().to_owned()),
+            ]
+        };
+        let begin = keys.keys().iter().map(|key| {
+            let [kid, alg] = labels(key);
+            let state = match keys.state(key, now) {
+                KeyState::Staged => "staged",
+                KeyState::Signing => "signing",
+                KeyState::Verifying(_) => "verifying",
+                KeyState::Expired => "expired",
+            };
+            let labels = [kid, alg, ("state", state.to_owned())];
+            (labels, key.not_before().0 as f64)
+        });
+        sheet.gauges(
+            "key_begin_timestamp",
+            "Since when a key signs, since 1970; 0 where nobody has said so.",
+            SECONDS,
+            begin,
+        )?;
+        let end = keys
+            .keys()
+            .iter()
+            .filter_map(|key| match keys.state(key, now) {
+                KeyState::Verifying(Some(end)) => Some((labels(key), end.0 as f64)),
+                KeyState::Verifying(None)
+                | KeyState::Staged
+                | KeyState::Signing
+                | KeyState::Expired => None,
+            });
+        let end: Vec<_> = end.collect();
+        if !end.is_empty() {
+            sheet.gauges(
+                "key_end_timestamp",
+                "When the last token has expired that a key signed which signs no more, since 1970.",
+                SECONDS,
+                end,
+            )?;
+        }
+        let expires = (self.tls.as_ref()).and_then(|tls| expiry::not_after(&tls.certificate()));
+        match expires {
+            Some(expires) => sheet.gauge(
+                "tls_certificate_expiry_timestamp",
+                "When the certificate that the doors show expires, since 1970.",
+                SECONDS,
+                expires.0 as f64,
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn revocations(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let read_at = self.ended.read_at();
+        sheet.gauge(
+            "revocation_last_read_timestamp",
+            "When it was last read what has ended at other replicas, since 1970; 0 for never.",
+            SECONDS,
+            read_at.0 as f64,
+        )?;
+        let lag = unix_time().0.saturating_sub(read_at.max(self.since).0);
+        sheet.gauge(
+            "revocation_lag",
+            "How long ago it was read what has ended at other replicas; before the first time, how long this process has run.",
+            SECONDS,
+            lag as f64,
+        )?;
+        sheet.gauge(
+            "revocation_poll",
+            "How often it is to be read (revocation.poll).",
+            SECONDS,
+            self.poll.as_secs_f64(),
+        )?;
+        sheet.gauge(
+            "revocations",
+            "Tokens, sessions, generations and inactive users that are remembered as ended.",
+            None,
+            self.ended.len() as f64,
+        )
+    }
+
+    fn databases(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let pools: Vec<_> = self.pools().collect();
+        let open = pools.iter().flat_map(|(pool, connections)| {
+            let open = connections.open_now();
+            let labels = |state: &str| [("pool", (*pool).to_owned()), ("state", state.to_owned())];
+            [
+                (labels("used"), (open.all - open.idle) as f64),
+                (labels("idle"), open.idle as f64),
+            ]
+        });
+        sheet.gauges(
+            "database_connections",
+            "Connections to a database, in use or not.",
+            None,
+            open,
+        )?;
+        let limits = pools.iter().map(|(pool, connections)| {
+            let most = f64::from(connections.open_now().most);
+            ([("pool", (*pool).to_owned())], most)
+        });
+        sheet.gauges(
+            "database_connections_limit",
+            "The most connections to a database.",
+            None,
+            limits,
+        )?;
+        let mut errors = sheet.0.encode_descriptor(
+            "database_errors",
+            "Statements that failed, by what was wrong with the database.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (pool, connections) in &pools {
+            for (kind, count) in connections.statements.errors() {
+                let labels = [("pool", *pool), ("kind", kind)];
+                ConstCounter::new(count).encode(errors.encode_family(&labels)?)?;
+            }
+        }
+        let mut times = sheet.0.encode_descriptor(
+            "database_statement_duration",
+            "How long statements, or several as one, took on their connection.",
+            SECONDS,
+            MetricType::Histogram,
+        )?;
+        for (pool, connections) in &pools {
+            let labels = [("pool", *pool)];
+            timing::encode(
+                connections.statements.times(),
+                times.encode_family(&labels)?,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// One where one database holds both.
+    fn pools(&self) -> impl Iterator<Item = (&'static str, &Connections)> {
+        let users = ("users", &self.store.users.connections);
+        let state = ("state", &self.store.ledger.connections);
+        [Some(users), Some(state).filter(|_| !self.store.together)]
+            .into_iter()
+            .flatten()
+    }
+}
