@@ -132,6 +132,54 @@ fn the_runbook_knows_every_line() {
     assert!(found > 15, "{found}");
 }
 
+#[test]
+fn the_runbook_knows_every_alert_and_metric() {
+    let read = |file: &str| fs::read_to_string(repository().join(file)).unwrap();
+    let runbook = runbook();
+    let mut found = 0;
+    for line in read("examples/monitoring/alerts.yaml").lines() {
+        let Some(alert) = line.trim().strip_prefix("- alert: ") else {
+            continue;
+        };
+        found += 1;
+        assert!(runbook.contains(&format!("\n### {alert}\n")), "{alert}");
+    }
+    assert_eq!(runbook.matches("\n### Doorward").count(), found);
+    let metrics = read("docs/metrics.md");
+    for name in quoted(&runbook) {
+        let name = name.split('{').next().unwrap();
+        // Tables of the database begin like metrics, and stand in no unit.
+        let is_table = ["endings", "generations", "tallies", "sessions"]
+            .iter()
+            .any(|table| name == format!("doorward_{table}"));
+        if name.starts_with("doorward_") && !is_table {
+            assert!(metrics.contains(&format!("| `{name}` |")), "{name}");
+        }
+    }
+}
+
+/// A link within the page leads to a heading of it.
+#[test]
+fn links_within_the_runbook_lead_somewhere() {
+    let runbook = runbook();
+    let anchors: BTreeSet<String> = runbook
+        .lines()
+        .filter_map(|line| line.strip_prefix("## ").or(line.strip_prefix("### ")))
+        .map(|heading| {
+            let kept = heading.to_lowercase();
+            let kept = kept
+                .chars()
+                .filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-'));
+            kept.map(|letter| if letter == ' ' { '-' } else { letter })
+                .collect()
+        })
+        .collect();
+    for part in runbook.split("](#").skip(1) {
+        let link = part.split(')').next().unwrap();
+        assert!(anchors.contains(link), "{link}: {anchors:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_of_the_runbook_do_what_it_says() {
     let doorward = Doorward::start(|_| {}).await;
