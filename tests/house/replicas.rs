@@ -1,7 +1,8 @@
 //! Two Doorwards on one database: what ends at one ends at the other, and who guesses at one waits at both.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
@@ -32,7 +33,63 @@ on_each_database!(
 mod away {
     use super::*;
 
-    on_each_server!(tokens_stay_good_or_wait_as_the_settings_say);
+    on_each_server!(
+        tokens_stay_good_or_wait_as_the_settings_say,
+        more_endings_than_are_read_at_once_are_all_read
+    );
+
+    /// All of one second, so that a page ends in the midst of them.
+    async fn more_endings_than_are_read_at_once_are_all_read<S: Server>() {
+        const MANY: usize = 12_000;
+        let database = Database::<S>::start().await;
+        let replica = replica(&database, |_| {}).await;
+        replica.add_user(BOB.0, BOB.1, &[]).await;
+        let tokens = [
+            bearer(&replica, BOB).await,
+            bearer(&replica, BOB).await,
+            bearer(&replica, BOB).await,
+        ];
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
+        // By their order these come first, in between, and last.
+        let others = (0..MANY).map(|number| match number % 2 {
+            0 => format!("+{number:08}"),
+            _ => format!("~{number:08}"),
+        });
+        let ended = others.chain(tokens[..2].iter().map(|token| id(token)));
+        let rows: Vec<_> = ended
+            .map(|id| format!("('{id}', {}, {now})", now + 3600))
+            .collect();
+        for rows in rows.chunks(2_000) {
+            database.sql(&format!(
+                "INSERT INTO doorward_endings (ended_id, expires_at, changed_at) VALUES {}",
+                rows.join(", ")
+            ));
+        }
+        until("both are refused", 3 * SOON, async || {
+            let first = judged(&replica, &tokens[0]).await.status;
+            let second = judged(&replica, &tokens[1]).await.status;
+            (first == 401 && second == 401).then_some(())
+        })
+        .await;
+        assert_eq!(judged(&replica, &tokens[2]).await.status, 200);
+        let remembered = format!("\ndoorward_revocations {}.0\n", MANY + 2);
+        until("all are remembered", 3 * SOON, async || {
+            let numbers = send(replica.ops, "GET", "/metrics", &[], "").await;
+            numbers.text().contains(&remembered).then_some(())
+        })
+        .await;
+    }
+
+    /// The `jti` of a token.
+    fn id(bearer: &str) -> String {
+        let claims = bearer.split('.').nth(1).unwrap();
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        claims["jti"].as_str().unwrap().to_owned()
+    }
 
     async fn tokens_stay_good_or_wait_as_the_settings_say<S: Server>() {
         let mut database = Database::<S>::start().await;
