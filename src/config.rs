@@ -16,6 +16,7 @@ use std::{
 pub use keys::{KEYS, Key};
 pub use reader::{Fault, Sources};
 use reader::{Raw, Reader};
+use zeroize::Zeroizing;
 
 use crate::{
     audit::Trail,
@@ -24,6 +25,7 @@ use crate::{
         account::Roles,
         decision::{LoginReply, Realm},
         enrolment::PasswordRules,
+        key::{self, KeyFault},
         path::Tolerance,
         policy::{Endpoint, Policy},
         token::{Secret, TokenTerms},
@@ -100,6 +102,8 @@ pub struct Settings {
     pub secret: SecretSource,
     /// A secret that tokens were signed with before.
     pub previous_secret: Option<Secret>,
+    /// One key beside those of the directory.
+    pub key: Option<KeyText>,
     /// The directory of keys.
     pub keys_dir: PathBuf,
     /// What tokens say.
@@ -141,6 +145,26 @@ pub enum SecretSource {
     File(PathBuf),
     /// It must be given, because other replicas must know it, and was not.
     Missing,
+}
+
+/// The text of a key that can be read.
+pub struct KeyText(Zeroizing<String>);
+
+impl KeyText {
+    /// The key.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub fn key(&self) -> Result<key::Key, KeyFault> {
+        key::Key::read("jwt-key", self.0.as_bytes())
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText(..)")
+    }
 }
 
 /// What is logged.
@@ -306,6 +330,11 @@ impl Settings {
                 Secret::parse(text.as_bytes())
                     .map(Some)
                     .map_err(|fault| fault.to_string())
+            }),
+            key: reader.parse("jwt.key", None, |text| {
+                let read = KeyText(text.to_owned().into());
+                read.key().map_err(|fault| fault.to_string())?;
+                Ok(Some(read))
             }),
             keys_dir: reader.parse("jwt.keys_dir", data_dir.join("keys"), |text| match text {
                 "" => Err("is empty".into()),

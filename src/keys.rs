@@ -36,7 +36,7 @@ pub fn load(settings: &Settings) -> anyhow::Result<Keyring> {
 ///
 /// As for [`load`].
 pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
-    let keys = read_from(settings, files)?;
+    let keys = given(settings, files)?;
     let secret = match &settings.secret {
         SecretSource::File(path) => match kept(path, files)? {
             // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
@@ -65,7 +65,7 @@ pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Resul
             settings.keys_dir.display()
         );
     }
-    let keys = read_from(settings, files)?;
+    let keys = given(settings, files)?;
     let secret = match &settings.secret {
         SecretSource::File(path) => match kept(path, files)? {
             None if !keys.iter().any(Key::can_sign) => bail!(
@@ -93,7 +93,7 @@ pub fn has_dir(settings: &Settings, files: &Files) -> bool {
 /// As for [`load`].
 pub fn check(settings: &Settings) -> anyhow::Result<()> {
     let files = Files::default();
-    let keys = read_from(settings, &files)?;
+    let keys = given(settings, &files)?;
     let secret = match &settings.secret {
         SecretSource::File(path) => match kept(path, &files)? {
             // It would be made.
@@ -103,6 +103,15 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
         SecretSource::Given(_) | SecretSource::Missing => None,
     };
     together(settings, keys, secret).map(drop)
+}
+
+/// The keys of the directory, and the one of the settings.
+fn given(settings: &Settings, files: &Files) -> anyhow::Result<Vec<Key>> {
+    let mut keys = read_from(settings, files)?;
+    if let Some(text) = &settings.key {
+        keys.push(text.key().context("jwt.key (JWT_KEY)")?);
+    }
+    Ok(keys)
 }
 
 fn together(

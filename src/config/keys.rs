@@ -308,6 +308,13 @@ pub const KEYS: &[Key] = &[
     )
     .reloads(),
     key(
+        "jwt.key",
+        &["JWT_KEY"],
+        "none",
+        "text of one key (JWK or PEM), beside those in `jwt.keys_dir`; for keys that come in the environment or in one mounted file",
+    )
+    .reloads(),
+    key(
         "jwt.keys_dir",
         &[],
         "keys in data_dir",

@@ -546,3 +546,40 @@ async fn a_secret_mount_is_followed() {
     .await;
     assert_eq!(refusal(doorward.http, &new).await, None);
 }
+
+/// A key that comes in the environment, or in one mounted file, needs no directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_key_can_come_with_the_settings() {
+    let pem = signing_since("ES256", "mounted", 60).await;
+    let mount = tempfile::NamedTempFile::new().unwrap();
+    fs::write(mount.path(), &pem).unwrap();
+    let file = mount.path().display().to_string();
+    for (name, value) in [("JWT_KEY", &pem), ("JWT_KEY_FILE", &file)] {
+        let doorward = prepared(|settings| {
+            settings.env(name, value.clone());
+        })
+        .await
+        .serve()
+        .await;
+        let bearer = log_in(doorward.http, BOB).await;
+        assert_eq!(header_of(&bearer, "alg"), "ES256", "{name}");
+        assert_eq!(header_of(&bearer, "kid"), "mounted", "{name}");
+        assert_eq!(refusal(doorward.http, &bearer).await, None, "{name}");
+        let published = send(doorward.http, "GET", "/.well-known/jwks.json", &[], "").await;
+        assert!(
+            published.text().contains("mounted"),
+            "{name}: {published:?}"
+        );
+        // It signs alone, so no secret was made beside it.
+        assert!(!doorward.home().dir().join("data/jwt.secret").exists());
+    }
+
+    let broken = Doorward::prepare(|settings| {
+        settings.env("JWT_KEY", pem.replace("-----BEGIN", "-----BEGUN"));
+    });
+    let ran = broken.run(&["config", "check"], "").await;
+    assert_eq!(ran.status.code(), Some(2), "{ran:?}");
+    assert!(ran.stderr.contains("JWT_KEY: "), "{ran:?}");
+    let secret = pem.lines().find(|line| line.len() == 64).unwrap();
+    assert!(!ran.stderr.contains(&secret[..16]), "{ran:?}");
+}
