@@ -1,29 +1,34 @@
 //! A database: where it is, how connections to it are opened, and how statements run on it within their time. Knows no
 //! table.
 
+mod fault;
+mod place;
 mod statements;
 
 use std::{
     borrow::Cow,
-    fmt, fs,
+    fs,
     io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use percent_encoding::percent_decode_str;
 use sqlx::{
-    AssertSqlSafe, Connection as _, Error, MySqlPool, Row as _, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    AssertSqlSafe, Connection as _, MySqlPool, Row as _, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
     mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::time::sleep;
-use zeroize::Zeroizing;
 
+pub(crate) use self::fault::OfDatabase;
 use self::statements::Statements;
+pub use self::{
+    fault::Fault,
+    place::{Database, DatabasePassword, MySql, Tls, UrlFault},
+};
 use crate::clock::random_part;
 
 /// How long what was undone waits at most before it is written again.
@@ -31,268 +36,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// The bits of `wsrep_sync_wait` for reading, and for `UPDATE` and `DELETE`.
 const READS_AND_CHANGES: u8 = 3;
-
-/// Where a database is.
-#[derive(Clone, Debug)]
-pub enum Database {
-    /// Embedded, in this file.
-    Sqlite(PathBuf),
-    /// MySQL, MariaDB or what speaks like them.
-    MySql(MySql),
-}
-
-/// A database of MySQL's kind.
-#[derive(Clone, Debug)]
-pub struct MySql {
-    /// Host name or address.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// User.
-    pub user: String,
-    /// Password of the user.
-    pub password: DatabasePassword,
-    /// Name of the database.
-    pub name: String,
-    /// How the connection is protected.
-    pub tls: Tls,
-    /// A certificate authority of one's own.
-    pub tls_ca: Option<PathBuf>,
-}
-
-/// The password of a database user; never shown.
-#[derive(Clone)]
-pub struct DatabasePassword(Zeroizing<String>);
-
-impl From<String> for DatabasePassword {
-    fn from(password: String) -> Self {
-        Self(Zeroizing::new(password))
-    }
-}
-
-impl fmt::Debug for DatabasePassword {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DatabasePassword(..)")
-    }
-}
-
-/// How a connection is protected; the words are MySQL's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Plain.
-    Disabled,
-    /// TLS where the server has it; the certificate is not verified.
-    Preferred,
-    /// TLS; the certificate is not verified.
-    Required,
-    /// TLS with a certificate of a known authority.
-    VerifyCa,
-    /// TLS with a certificate of a known authority for this host.
-    VerifyIdentity,
-}
-
-/// A database URL is not one that can be used. The URL itself is not told: it may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UrlFault {
-    /// Not a URL, or a part of it is not UTF-8.
-    #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
-    Syntax,
-    /// A database of another kind.
-    #[error("names another database than mysql, mariadb and sqlite")]
-    Scheme,
-    /// A part is not there.
-    #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]
-    Missing(&'static str),
-    /// `?...`
-    #[error("has parameters; write them as database.tls and database.tls_ca instead")]
-    Parameters,
-}
-
-impl Database {
-    /// Reads `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the URL, without the URL.
-    pub fn from_url(url: &str, tls: Tls, tls_ca: Option<PathBuf>) -> Result<Self, UrlFault> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            return match path {
-                "" | ":memory:" => Err(UrlFault::Missing("path of the file")),
-                _ if path.contains('?') => Err(UrlFault::Parameters),
-                _ => Ok(Self::Sqlite(path.into())),
-            };
-        }
-        let url = url::Url::parse(url).map_err(|_| UrlFault::Syntax)?;
-        if !matches!(url.scheme(), "mysql" | "mariadb") {
-            return Err(UrlFault::Scheme);
-        }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(UrlFault::Parameters);
-        }
-        let part = |text: &str, missing| match percent_decode_str(text).decode_utf8() {
-            Ok(text) if text.is_empty() => Err(UrlFault::Missing(missing)),
-            Ok(text) => Ok(text.into_owned()),
-            Err(_) => Err(UrlFault::Syntax),
-        };
-        let password = url.password().unwrap_or_default();
-        Ok(Self::MySql(MySql {
-            host: part(url.host_str().unwrap_or_default(), "host")?,
-            port: url.port().unwrap_or(3306),
-            user: part(url.username(), "user")?,
-            password: match password {
-                "" => String::new().into(),
-                _ => part(password, "password")?.into(),
-            },
-            name: part(url.path().trim_start_matches('/'), "name of the database")?,
-            tls,
-            tls_ca,
-        }))
-    }
-}
-
-/// For people: without the password.
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "{}", path.display()),
-            Self::MySql(MySql {
-                host,
-                port,
-                user,
-                name,
-                ..
-            }) => {
-                write!(f, "mysql://{user}@{host}:{port}/{name}")
-            }
-        }
-    }
-}
-
-/// What kept a database from answering.
-#[derive(Debug)]
-pub enum Fault {
-    /// No answer in time.
-    Timeout,
-    /// No connection in time.
-    NoConnection,
-    /// The database refused, or could not be reached.
-    Refused(Error),
-    /// The database wants the password, and the connection is one that others can read.
-    Unprotected,
-    /// A table is not there.
-    NoTable(Error),
-    /// There is a row with that key.
-    Exists,
-    /// No row is as a write wants it; nothing was written.
-    NoRow,
-    /// A column would hold something else than what was written to it; nothing was written.
-    Altered,
-    /// The embedded database cannot be made or opened.
-    File(io::Error),
-    /// The tables could not be brought up to date.
-    Migrate(MigrateError),
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("the database did not answer in time"),
-            Self::NoConnection => {
-                f.write_str("no connection to the database could be opened in time")
-            }
-            Self::Refused(error) => write!(f, "the database cannot be asked: {error}"),
-            Self::Unprotected => f.write_str(
-                "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it",
-            ),
-            Self::NoTable(error) => write!(
-                f,
-                "the database lacks a table; make Doorward's own with `doorward migrate`, or mend the settings under users: {error}"
-            ),
-            Self::Exists => f.write_str("there is such a row already"),
-            Self::NoRow => f.write_str("there is no such row"),
-            Self::Altered => f.write_str(
-                "the database would not keep a hash as it is; make its column VARCHAR(255), so that nothing is cut off",
-            ),
-            Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
-            Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
-impl Fault {
-    /// Whether the database says that others were first and that nothing of it stands (SQLSTATE 40001).
-    fn is_undone(&self) -> bool {
-        let Self::Refused(Error::Database(said)) = self else {
-            return false;
-        };
-        said.code().as_deref() == Some("40001")
-    }
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        if matches!(error, Error::PoolTimedOut) {
-            return Self::NoConnection;
-        }
-        // MySQL's `caching_sha2_password` without TLS; sqlx's own words name features of Cargo.
-        if matches!(&error, Error::Configuration(said) if said.to_string().starts_with("RSA ")) {
-            return Self::Unprotected;
-        }
-        if let Some(said) = error.as_database_error() {
-            if said.is_unique_violation() {
-                return Self::Exists;
-            }
-            // MySQL's ER_NO_SUCH_TABLE; SQLite has one code for every error of a statement.
-            if said.code().as_deref() == Some("42S02")
-                || said.message().starts_with("no such table")
-            {
-                return Self::NoTable(error);
-            }
-        }
-        Self::Refused(error)
-    }
-}
-
-impl Fault {
-    /// The faults that are those of a database, by name; that a row is there or is not is none of them.
-    pub const KINDS: [&'static str; 6] = [
-        "timeout",
-        "no-connection",
-        "refused",
-        "unprotected",
-        "no-table",
-        "altered",
-    ];
-
-    /// The name of what is wrong with the database, where something is.
-    #[must_use]
-    pub fn kind(&self) -> Option<&'static str> {
-        match self {
-            Self::Timeout => Some("timeout"),
-            Self::NoConnection => Some("no-connection"),
-            Self::Refused(_) => Some("refused"),
-            Self::Unprotected => Some("unprotected"),
-            Self::NoTable(_) => Some("no-table"),
-            Self::Altered => Some("altered"),
-            Self::Exists | Self::NoRow | Self::File(_) | Self::Migrate(_) => None,
-        }
-    }
-}
-
-/// An error that a database may be behind.
-pub(crate) trait OfDatabase {
-    /// What of it is the database's.
-    fn fault(&self) -> Option<&Fault>;
-}
-
-impl OfDatabase for Fault {
-    fn fault(&self) -> Option<&Fault> {
-        Some(self)
-    }
-}
 
 /// Connections to one database.
 #[derive(Clone, Debug)]

@@ -1,15 +1,16 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+mod claims;
+mod secret;
 
-use aws_lc_rs::hmac;
+use std::{fmt, sync::Arc, time::Duration};
+
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, SeqAccess, Visitor},
-};
+use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
+use self::claims::{Audience, Claims};
+pub use self::secret::{Secret, SecretFault};
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
@@ -31,113 +32,6 @@ impl UnixTime {
     pub fn signed(self) -> i64 {
         i64::try_from(self.0).unwrap_or(i64::MAX)
     }
-}
-
-/// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
-#[derive(Clone)]
-pub struct Secret(Zeroizing<Vec<u8>>);
-
-/// Why a secret is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SecretFault {
-    /// Shorter than the hash it keys.
-    #[error("has {0} bytes; HS256 needs at least 32 (RFC 7518, 3.2)")]
-    Short(usize),
-    /// Repetitive, or a phrase out of a tutorial.
-    #[error("is easy to guess")]
-    Guessable,
-}
-
-impl Secret {
-    /// The least number of bytes.
-    pub const MIN: usize = 32;
-
-    /// Takes a secret, without the line end that files have.
-    ///
-    /// # Errors
-    ///
-    /// Why it is weak.
-    pub fn parse(secret: &[u8]) -> Result<Self, SecretFault> {
-        let secret = secret.strip_suffix(b"\n").unwrap_or(secret);
-        let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-        Self::parse_exactly(secret)
-    }
-
-    /// Takes the bytes of a secret as they are.
-    ///
-    /// # Errors
-    ///
-    /// Why it is weak.
-    pub fn parse_exactly(secret: &[u8]) -> Result<Self, SecretFault> {
-        if secret.len() < Self::MIN {
-            return Err(SecretFault::Short(secret.len()));
-        }
-        if is_guessable(secret) {
-            return Err(SecretFault::Guessable);
-        }
-        Ok(Self(Zeroizing::new(secret.to_owned())))
-    }
-
-    pub(super) fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Draws a new secret of more than 256 random bits, as 128 hexadecimal digits.
-    #[must_use]
-    pub fn generate() -> Zeroizing<String> {
-        // A version 4 UUID has 122 random bits (RFC 9562, 5.4).
-        let key = [(); 4].map(|()| uuid::Uuid::new_v4());
-        Zeroizing::new(key.iter().map(|part| part.simple().to_string()).collect())
-    }
-}
-
-impl Secret {
-    /// A key for another purpose, from which nobody can tell this one.
-    pub(super) fn derived(&self, purpose: &str) -> hmac::Key {
-        let own = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
-        hmac::Key::new(
-            hmac::HMAC_SHA256,
-            hmac::sign(&own, purpose.as_bytes()).as_ref(),
-        )
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// Phrases that published examples use as secrets.
-const WELL_KNOWN: &[&str] = &[
-    "secret",
-    "changeme",
-    "change-me",
-    "change_me",
-    "password",
-    "example",
-    "your-256-bit",
-    "a-string-secret-at-least-256-bits-long",
-    "0123456789abcdef",
-    "qwerty",
-];
-
-fn is_guessable(secret: &[u8]) -> bool {
-    let mut seen = [false; 256];
-    for byte in secret {
-        if let Some(slot) = seen.get_mut(usize::from(*byte)) {
-            *slot = true;
-        }
-    }
-    let distinct = seen.iter().filter(|seen| **seen).count();
-    let repeats = (1..=secret.len() / 2).any(|period| {
-        secret
-            .iter()
-            .zip(secret.iter().skip(period))
-            .all(|(left, right)| left == right)
-    });
-    let text = String::from_utf8_lossy(secret).to_ascii_lowercase();
-    distinct < 10 || repeats || WELL_KNOWN.iter().any(|phrase| text.contains(phrase))
 }
 
 /// What tokens say and how long they last.
@@ -298,47 +192,6 @@ impl TokenFault {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-struct Claims<'a> {
-    #[serde(borrow)]
-    sub: Cow<'a, str>,
-    #[serde(borrow)]
-    username: Cow<'a, str>,
-    admin: bool,
-    #[serde(borrow)]
-    roles: Vec<Cow<'a, str>>,
-    #[serde(borrow)]
-    iss: Cow<'a, str>,
-    #[serde(borrow)]
-    aud: Audience<'a>,
-    iat: u64,
-    #[serde(
-        default,
-        deserialize_with = "jws::given",
-        skip_serializing_if = "Option::is_none"
-    )]
-    nbf: Option<u64>,
-    exp: u64,
-    #[serde(borrow)]
-    jti: Cow<'a, str>,
-    #[serde(rename = "gen", default, skip_serializing_if = "is_first")]
-    generation: u64,
-    #[serde(
-        default,
-        deserialize_with = "jws::given",
-        skip_serializing_if = "Option::is_none"
-    )]
-    sid: Option<Cow<'a, str>>,
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature is serde's"
-)]
-fn is_first(generation: &u64) -> bool {
-    *generation == 0
-}
-
 /// A good token, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
@@ -350,56 +203,6 @@ pub struct Presented {
     pub session: Option<String>,
     /// When it is of no use any more, clocks that differ included.
     pub expires: UnixTime,
-}
-
-/// One name, or a list of them (RFC 7519, 4.1.3).
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Audience<'a> {
-    One(Cow<'a, str>),
-    Several(Vec<Cow<'a, str>>),
-}
-
-// An untagged enum would keep a copy of the value for every form it could have.
-impl<'de: 'a, 'a> Deserialize<'de> for Audience<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Audience<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or a list of strings")
-            }
-
-            fn visit_borrowed_str<E>(self, one: &'de str) -> Result<Self::Value, E> {
-                Ok(Audience::One(one.into()))
-            }
-
-            fn visit_str<E>(self, one: &str) -> Result<Self::Value, E> {
-                Ok(Audience::One(one.to_owned().into()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut several = Vec::new();
-                while let Some(one) = list.next_element()? {
-                    several.push(one);
-                }
-                Ok(Audience::Several(several))
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
-}
-
-impl Audience<'_> {
-    fn names(&self, audience: &str) -> bool {
-        match self {
-            Self::One(one) => one == audience,
-            Self::Several(several) => several.iter().any(|one| one == audience),
-        }
-    }
 }
 
 impl Tokens {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::path::Tolerance;
 
 fn rule(path: &str, methods: &str, hosts: &str, allow: &str) -> Rule {
     let list = |text: &str| {

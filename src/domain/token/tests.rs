@@ -274,8 +274,8 @@ fn weak_secrets_are_refused() {
     }
     assert_eq!(Secret::parse(b"short").err(), Some(SecretFault::Short(5)));
     assert_eq!(
-        Secret::parse(&[SECRET, b"\r\n"].concat()).unwrap().0[..],
-        *SECRET
+        Secret::parse(&[SECRET, b"\r\n"].concat()).unwrap().expose(),
+        SECRET
     );
     assert!(Secret::parse(Secret::generate().as_bytes()).is_ok());
 }

@@ -1,0 +1,143 @@
+//! Where a database is, and how the way there is secured.
+
+use std::{fmt, path::PathBuf};
+
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub enum Database {
+    /// Embedded, in this file.
+    Sqlite(PathBuf),
+    /// MySQL, MariaDB or what speaks like them.
+    MySql(MySql),
+}
+
+/// A database of MySQL's kind.
+#[derive(Clone, Debug)]
+pub struct MySql {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// User.
+    pub user: String,
+    /// Password of the user.
+    pub password: DatabasePassword,
+    /// Name of the database.
+    pub name: String,
+    /// How the connection is protected.
+    pub tls: Tls,
+    /// A certificate authority of one's own.
+    pub tls_ca: Option<PathBuf>,
+}
+
+/// The password of a database user; never shown.
+#[derive(Clone)]
+pub struct DatabasePassword(pub(super) Zeroizing<String>);
+
+impl From<String> for DatabasePassword {
+    fn from(password: String) -> Self {
+        Self(Zeroizing::new(password))
+    }
+}
+
+impl fmt::Debug for DatabasePassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabasePassword(..)")
+    }
+}
+
+/// How a connection is protected; the words are MySQL's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Plain.
+    Disabled,
+    /// TLS where the server has it; the certificate is not verified.
+    Preferred,
+    /// TLS; the certificate is not verified.
+    Required,
+    /// TLS with a certificate of a known authority.
+    VerifyCa,
+    /// TLS with a certificate of a known authority for this host.
+    VerifyIdentity,
+}
+
+/// A database URL is not one that can be used. The URL itself is not told: it may hold a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlFault {
+    /// Not a URL, or a part of it is not UTF-8.
+    #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
+    Syntax,
+    /// A database of another kind.
+    #[error("names another database than mysql, mariadb and sqlite")]
+    Scheme,
+    /// A part is not there.
+    #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]
+    Missing(&'static str),
+    /// `?...`
+    #[error("has parameters; write them as database.tls and database.tls_ca instead")]
+    Parameters,
+}
+
+impl Database {
+    /// Reads `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URL, without the URL.
+    pub fn from_url(url: &str, tls: Tls, tls_ca: Option<PathBuf>) -> Result<Self, UrlFault> {
+        if let Some(path) = url.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return match path {
+                "" | ":memory:" => Err(UrlFault::Missing("path of the file")),
+                _ if path.contains('?') => Err(UrlFault::Parameters),
+                _ => Ok(Self::Sqlite(path.into())),
+            };
+        }
+        let url = url::Url::parse(url).map_err(|_| UrlFault::Syntax)?;
+        if !matches!(url.scheme(), "mysql" | "mariadb") {
+            return Err(UrlFault::Scheme);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(UrlFault::Parameters);
+        }
+        let part = |text: &str, missing| match percent_decode_str(text).decode_utf8() {
+            Ok(text) if text.is_empty() => Err(UrlFault::Missing(missing)),
+            Ok(text) => Ok(text.into_owned()),
+            Err(_) => Err(UrlFault::Syntax),
+        };
+        let password = url.password().unwrap_or_default();
+        Ok(Self::MySql(MySql {
+            host: part(url.host_str().unwrap_or_default(), "host")?,
+            port: url.port().unwrap_or(3306),
+            user: part(url.username(), "user")?,
+            password: match password {
+                "" => String::new().into(),
+                _ => part(password, "password")?.into(),
+            },
+            name: part(url.path().trim_start_matches('/'), "name of the database")?,
+            tls,
+            tls_ca,
+        }))
+    }
+}
+
+/// For people: without the password.
+impl fmt::Display for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "{}", path.display()),
+            Self::MySql(MySql {
+                host,
+                port,
+                user,
+                name,
+                ..
+            }) => {
+                write!(f, "mysql://{user}@{host}:{port}/{name}")
+            }
+        }
+    }
+}
