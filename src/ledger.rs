@@ -244,6 +244,7 @@ impl Ledger {
     /// Tokens and sessions; gives the time of the last change.
     async fn read_ended(&self, since: i64, into: &Revocations) -> Result<i64, Fault> {
         let (mut from, mut after) = (since, String::new());
+        let now = unix_time();
         loop {
             let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
                 let rows = sqlx::query(
@@ -259,7 +260,11 @@ impl Ledger {
                 for row in &rows {
                     after = row.try_get("ended_id")?;
                     from = row.try_get("changed_at")?;
-                    into.end(&after, UnixTime(unsigned(row.try_get("expires_at")?)));
+                    let expires = UnixTime(unsigned(row.try_get("expires_at")?));
+                    // It stays in the table for a while.
+                    if expires > now {
+                        into.end(&after, expires);
+                    }
                     read += 1;
                 }
                 Ok(read)

@@ -5,6 +5,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
@@ -145,6 +146,9 @@ impl Follower {
                 self.whole = Instant::now() + WHOLE;
                 self.endings = Mark::default();
                 self.tallies = Mark::default();
+                let ended = Arc::clone(&self.ended);
+                // A long look, which is no errand's business.
+                let _ = spawn_blocking(move || ended.forget(unix_time())).await;
                 if let Err(fault) = self.store.ledger.sweep(unix_time()).await {
                     tracing::warn!(cause = %fault, "rows of no use cannot be removed");
                 }

@@ -310,10 +310,10 @@ async fn endings(
         "bytes",
     );
     let start = Instant::now();
-    known.have_been_read(doorward::domain::token::UnixTime(1));
+    known.forget(doorward::domain::token::UnixTime(1));
     report.add(
         "retain_millis",
-        "forgetting among a million endings, each second",
+        "forgetting among a million endings, every five minutes",
         start.elapsed().as_secs_f64() * 1e3,
         "ms",
     );

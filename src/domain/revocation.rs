@@ -121,9 +121,13 @@ impl Revocations {
         self.inactive.store(Arc::new(ids));
     }
 
-    /// The tables have been read at `now`: what no token could meet any more is forgotten.
+    /// The tables have been read at `now`.
     pub fn have_been_read(&self, now: UnixTime) {
         self.read_at.store(now.0, Ordering::Relaxed);
+    }
+
+    /// Forgets what no token could meet any more; looks at everything.
+    pub fn forget(&self, now: UnixTime) {
         self.ended.pin().retain(|_, expires| *expires > now);
         self.generations
             .pin()
@@ -212,7 +216,7 @@ mod tests {
         known.end("t", UnixTime(NOW.0 + 10));
         known.end_before("7", Generation(5), UnixTime(NOW.0 + 20));
         for (after, left) in [(0, 2), (9, 2), (10, 1), (20, 0)] {
-            known.have_been_read(UnixTime(NOW.0 + after));
+            known.forget(UnixTime(NOW.0 + after));
             assert_eq!(known.len(), left, "{after}");
         }
     }
