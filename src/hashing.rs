@@ -1,10 +1,6 @@
 //! Threads that hash, one password each; what else there is for them waits in line.
 
-use std::{
-    io,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Arc, time::Instant};
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
@@ -12,7 +8,7 @@ use thread_priority::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::domain::histogram::{Histogram, Resolution, Scale};
+use crate::domain::histogram::{Histogram, TO_TEN_SECONDS};
 
 /// How much hashing threads give way to others (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,22 +35,6 @@ pub struct HashTimes {
     pub hashing: Histogram,
 }
 
-static TIMES: Scale = Scale {
-    bounds: &[
-        Duration::from_millis(5),
-        Duration::from_millis(10),
-        Duration::from_millis(25),
-        Duration::from_millis(50),
-        Duration::from_millis(100),
-        Duration::from_millis(250),
-        Duration::from_millis(500),
-        Duration::from_secs(1),
-        Duration::from_millis(2500),
-        Duration::from_secs(5),
-    ],
-    resolution: Resolution::Nanoseconds,
-};
-
 impl Hashing {
     /// Makes a pool of so many threads; none is started yet.
     ///
@@ -80,8 +60,8 @@ impl Hashing {
             .map(|threads| Self {
                 threads: Some(threads),
                 times: Arc::new(HashTimes {
-                    waiting: Histogram::new(&TIMES),
-                    hashing: Histogram::new(&TIMES),
+                    waiting: Histogram::new(&TO_TEN_SECONDS),
+                    hashing: Histogram::new(&TO_TEN_SECONDS),
                 }),
             })
     }

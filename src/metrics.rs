@@ -28,7 +28,7 @@ pub use self::{
 use crate::{
     clock::unix_time,
     domain::{
-        histogram::{Histogram, Resolution, Scale},
+        histogram::{Histogram, TO_TEN_SECONDS},
         policy::Policy,
         throttle,
         token::AGES,
@@ -112,23 +112,6 @@ impl LoginResult {
     }
 }
 
-static LOGINS: Scale = Scale {
-    bounds: &[
-        Duration::from_millis(5),
-        Duration::from_millis(10),
-        Duration::from_millis(25),
-        Duration::from_millis(50),
-        Duration::from_millis(100),
-        Duration::from_millis(250),
-        Duration::from_millis(500),
-        Duration::from_secs(1),
-        Duration::from_millis(2500),
-        Duration::from_secs(5),
-        Duration::from_secs(10),
-    ],
-    resolution: Resolution::Nanoseconds,
-};
-
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
@@ -136,7 +119,7 @@ impl Default for Metrics {
         let numbers = Numbers {
             registry: Registry::default(),
             decisions: Decisions::new(),
-            logins: Family::new_with_constructor(|| Timing::new(&LOGINS)),
+            logins: Family::new_with_constructor(|| Timing::new(&TO_TEN_SECONDS)),
             throttled: Family::default(),
             ages: Timing::new(&AGES),
             reloads: Family::default(),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::header::HeaderValue;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -151,7 +151,7 @@ pub async fn serve(
         .add_service(reflection!(build_v1alpha)?);
     let ears = Ears::open(&settings).await?;
     let (grpc_at, http_at, ops_at) = ears.addresses()?;
-    let mut doors = ears.serve(Doors {
+    let doors = ears.serve(Doors {
         grpc: Calls::new(door, routes),
         http: http_door,
         metrics: metrics.clone(),
@@ -166,8 +166,7 @@ pub async fn serve(
 
     tokio::spawn(follower.follow(settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
-    let (delay, deadline) = settings.shutdown;
-    let mut signals = Signals::new()?;
+    let (shutdown, signals) = (settings.shutdown, Signals::new()?);
     // Before it is said that Doorward serves: until then, SIGHUP ends it.
     tokio::spawn(Reloader::new(settings, files, load, live, lasting, tls, metrics)?.follow());
     let sharing = tokio::spawn(sharing);
@@ -185,6 +184,21 @@ pub async fn serve(
     );
     say_what_is_next([&grpc_at, &http_at, &ops_at], &database, &trusted);
 
+    until_the_end(doors, signals, &end, &health_reporter, shutdown).await?;
+    // Failures that wait to be written are not worth more than this.
+    let _ = timeout(LAST_SHARES, sharing).await;
+    Ok(())
+}
+
+/// Waits until Doorward is asked to end, and ends: first it says so, then it serves on for the delay, then doors are closed,
+/// and what is under way has until the deadline.
+async fn until_the_end(
+    mut doors: JoinSet<()>,
+    mut signals: Signals,
+    end: &Ending,
+    health: &HealthReporter,
+    (delay, deadline): (Duration, Duration),
+) -> anyhow::Result<()> {
     let asked = tokio::select! {
         ended = doors.join_next() => {
             // Doors end when they are closed, and nobody has closed them.
@@ -203,7 +217,7 @@ pub async fn serve(
         "draining"
     );
     end.leave();
-    not_serving(&health_reporter).await;
+    not_serving(health).await;
     signals.wait(delay).await;
     end.close();
     let all = async { while doors.join_next().await.is_some() {} };
@@ -211,8 +225,6 @@ pub async fn serve(
         () = all => tracing::info!("ended"),
         () = signals.wait(deadline) => tracing::warn!("ended with connections still open"),
     }
-    // Failures that wait to be written are not worth more than this.
-    let _ = timeout(LAST_SHARES, sharing).await;
     Ok(())
 }
 

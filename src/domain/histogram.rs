@@ -14,6 +14,24 @@ pub struct Scale {
     pub resolution: Resolution,
 }
 
+/// For what a login may take.
+pub static TO_TEN_SECONDS: Scale = Scale {
+    bounds: &[
+        Duration::from_millis(5),
+        Duration::from_millis(10),
+        Duration::from_millis(25),
+        Duration::from_millis(50),
+        Duration::from_millis(100),
+        Duration::from_millis(250),
+        Duration::from_millis(500),
+        Duration::from_secs(1),
+        Duration::from_millis(2500),
+        Duration::from_secs(5),
+        Duration::from_secs(10),
+    ],
+    resolution: Resolution::Nanoseconds,
+};
+
 /// What a sum is counted in: 64 bits hold 584 years of nanoseconds, which ages of tokens could exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {

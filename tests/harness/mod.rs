@@ -42,7 +42,7 @@ pub use envoy::{Envoy, EnvoyConfig};
 pub use galera::{Galera, Node};
 pub use mariadb::MariaDb;
 pub use mysql::MySql;
-pub use process::Process;
+pub use process::{Process, fed};
 pub use proxies::{Gateway, Proxy};
 pub use service::Service;
 pub use sqlite::Sqlite;

@@ -2,8 +2,9 @@
 
 use std::{
     fs::{self, File},
+    io::Write as _,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -164,6 +165,24 @@ fn heir(pid: u32) -> Option<(Child, ChildStdin)> {
         .ok()?;
     let stdin = heir.stdin.take()?;
     Some((heir, stdin))
+}
+
+/// Runs a program to its end, with this as its standard input.
+///
+/// # Panics
+///
+/// If it cannot be started, or ends before it has read everything.
+pub fn fed(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
 }
 
 fn text(path: &Path) -> String {

@@ -1,4 +1,4 @@
-//! Certificates for tests, made by openssl: an authority, and what it issues.
+//! Certificates for tests, made by openssl, and curl, which looks at them.
 
 use std::{
     fs,
@@ -48,7 +48,7 @@ impl Authority {
     }
 }
 
-fn openssl(dir: &Path, arguments: &str) {
+pub fn openssl(dir: &Path, arguments: &str) {
     let ran = Command::new("openssl")
         .args(arguments.split(' '))
         .current_dir(dir)
@@ -56,4 +56,17 @@ fn openssl(dir: &Path, arguments: &str) {
         .expect("the program openssl");
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{arguments}: {said}");
+}
+
+/// What curl gets, or why it gets nothing.
+pub fn curl(arguments: &[&str]) -> Result<String, String> {
+    let ran = Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "10"])
+        .args(arguments)
+        .output()
+        .expect("the program curl");
+    match ran.status.success() {
+        true => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
+        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+    }
 }

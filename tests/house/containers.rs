@@ -3,36 +3,22 @@
 
 use std::{
     fs,
-    io::Write as _,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::harness::{repository, tool};
+use crate::harness::{fed, repository, tool};
 
 fn read(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap()
-}
-
-fn fed(mut command: Command, text: &str) -> Output {
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(text.as_bytes()).unwrap();
-    drop(stdin);
-    child.wait_with_output().unwrap()
 }
 
 /// What hadolint finds, however small.
 fn linted(dockerfile: &str) -> Output {
     let mut command = Command::new(tool("hadolint-2.15.1/hadolint"));
     command.args(["--failure-threshold", "style", "--config", "/dev/null", "-"]);
-    fed(command, dockerfile)
+    fed(&mut command, dockerfile.as_bytes())
 }
 
 #[test]
@@ -131,7 +117,7 @@ print(json.dumps(thing))
         .args(["-c", PROGRAM])
         .arg(tool("compose-spec/compose_spec.json"))
         .env("PYTHONPATH", tool("manifests"));
-    let ran = fed(command, text);
+    let ran = fed(&mut command, text.as_bytes());
     let said = String::from_utf8(ran.stdout).unwrap();
     match ran.status.code() {
         Some(0) => Ok(YamlLoader::load_from_str(&said).unwrap()),

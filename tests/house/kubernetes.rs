@@ -3,9 +3,8 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use yaml_rust2::{Yaml, YamlLoader};
@@ -13,7 +12,9 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::{
     docs::blocks,
     front::{Front, basic},
-    harness::{Database, Doorward, Envoy, EnvoyConfig, MariaDb, Service, repository, tool, until},
+    harness::{
+        Database, Doorward, Envoy, EnvoyConfig, MariaDb, Service, fed, repository, tool, until,
+    },
 };
 
 /// The version whose schemas manifests must fit.
@@ -47,20 +48,13 @@ fn render(folder: &Path) -> String {
 
 /// What is wrong with manifests, or how many objects they are.
 fn judged(manifests: &str) -> Result<String, String> {
-    let mut child = Command::new("python3")
+    let mut validate = Command::new("python3");
+    validate
         .arg(repository().join("tests/kubernetes/validate.py"))
         .arg(KUBERNETES)
         .arg(repository().join("tests/kubernetes/schemas"))
-        .env("PYTHONPATH", tool("manifests"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(manifests.as_bytes()).unwrap();
-    drop(stdin);
-    let ran = child.wait_with_output().unwrap();
+        .env("PYTHONPATH", tool("manifests"));
+    let ran = fed(&mut validate, manifests.as_bytes());
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
     match ran.status.code() {
         Some(0) => Ok(said),

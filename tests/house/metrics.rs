@@ -3,8 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     env, fs,
-    io::Write as _,
-    process::{Command, Stdio},
+    process::Command,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use serde_json::Value;
 use crate::{
     direct::{login_from, post},
     front::{ADA, BOB, Front, basic, check, tampered},
-    harness::{Doorward, Envoy, repository, send, send_bytes, tool, until},
+    harness::{Doorward, Envoy, fed, repository, send, send_bytes, tool, until},
 };
 
 /// What the parser has read.
@@ -26,18 +25,11 @@ impl Scrape {
         assert_eq!(reply.status, 200);
         let kind = reply.header("content-type").unwrap();
         assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
-        let mut reading = Command::new("python3")
+        let mut reading = Command::new("python3");
+        reading
             .arg(repository().join("tests/tools/read-metrics"))
-            .arg(tool("prometheus-client"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = reading.stdin.take().unwrap();
-        input.write_all(&reply.body).unwrap();
-        drop(input);
-        let read = reading.wait_with_output().unwrap();
+            .arg(tool("prometheus-client"));
+        let read = fed(&mut reading, &reply.body);
         let said = String::from_utf8_lossy(&read.stderr);
         assert!(read.status.success(), "{said}\n{}", reply.text());
         Self(serde_json::from_slice(&read.stdout).unwrap())

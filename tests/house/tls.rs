@@ -1,64 +1,37 @@
 //! The doors within TLS: the gRPC door behind a real Envoy, the HTTP port with curl, and certificates that are exchanged.
 
-use std::{fs, path::Path, process::Command, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
+    certificates::{curl, openssl},
     front::{ADA, BOB, Front, basic},
     harness::{Doorward, Envoy, send, until},
 };
 
 const CLUSTER: &str = "    - name: doorward\n      type: STATIC\n";
 
-fn openssl(dir: &Path, arguments: &[&str]) {
-    let ran = Command::new("openssl")
-        .args(arguments)
-        .current_dir(dir)
-        .output()
-        .expect("the program openssl");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{arguments:?}: {said}");
-}
-
 /// A certificate that is its own authority, for 127.0.0.1, under these names.
 pub fn certificate(dir: &Path, certificate: &str, key: &str) {
     openssl(
         dir,
-        &[
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "1",
-            "-subj",
-            "/CN=doorward",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            key,
-            "-out",
-            certificate,
-        ],
+        &format!(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=doorward -addext subjectAltName=IP:127.0.0.1 -keyout {key} -out {certificate}"
+        ),
     );
 }
 
 /// What curl gets for a login, if the certificate is of this authority.
 fn login(doorward: &Doorward, authority: &Path) -> Result<String, String> {
-    let ran = Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "10", "--cacert"])
-        .arg(authority)
-        .args(["-X", "POST", "-H"])
-        .arg(format!("Authorization: {}", basic(BOB.0, BOB.1)))
-        .arg(format!("https://{}/login", doorward.http))
-        .output()
-        .expect("the program curl");
-    match ran.status.success() {
-        true => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
-        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
-    }
+    let (authority, credentials) = (authority.display().to_string(), basic(BOB.0, BOB.1));
+    curl(&[
+        "--cacert",
+        &authority,
+        "-X",
+        "POST",
+        "-H",
+        &format!("Authorization: {credentials}"),
+        &format!("https://{}/login", doorward.http),
+    ])
 }
 
 #[tokio::test(flavor = "multi_thread")]

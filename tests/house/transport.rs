@@ -4,12 +4,11 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
 use crate::{
-    certificates::Authority,
+    certificates::{Authority, curl},
     front::{ADA, BOB, Front, basic},
     harness::{Doorward, Envoy, EnvoyConfig, Home, Service, send, until},
 };
@@ -45,18 +44,6 @@ async fn works(front: &Front) {
         .await;
     assert!(arrived.contains(&("x-auth-user".into(), "bob".into())));
     assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
-}
-
-fn curl(arguments: &[&str]) -> Result<String, String> {
-    let ran = Command::new("curl")
-        .args(["--silent", "--show-error", "--max-time", "10"])
-        .args(arguments)
-        .output()
-        .expect("the program curl");
-    match ran.status.success() {
-        true => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
-        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
