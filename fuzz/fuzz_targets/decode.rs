@@ -48,7 +48,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn judge(http: &HttpRequest, tolerance: Tolerance) {
     let (request, extra) = decode(http, tolerance);
-    let decision = match request.map(|request| GATE.judge(&request, NOW)) {
+    let decision = match request.map(|request| GATE.judge(&request, NOW).step) {
         Err(fault) => Decision::Deny(Denial::Malformed(fault)),
         Ok(Step::Errand(Errand::Login(attempt))) => {
             assert!(!attempt.login.username.as_str().is_empty());
