@@ -146,6 +146,11 @@ fn the_runbook_knows_every_alert_and_metric() {
     }
     assert_eq!(runbook.matches("\n### Doorward").count(), found);
     let metrics = read("docs/metrics.md");
+    let told = rows("Metrics");
+    let told: BTreeSet<&str> = told.iter().flat_map(|(names, _)| quoted(names)).collect();
+    let there = metrics.lines().filter_map(|line| line.strip_prefix("| `"));
+    let there: BTreeSet<&str> = there.filter_map(|row| row.split('`').next()).collect();
+    assert_eq!(told, there);
     for name in quoted(&runbook) {
         let name = name.split('{').next().unwrap();
         // Tables of the database begin like metrics, and stand in no unit.
