@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    direct::{EVERYTHING, judged, login, login_with, post, sqlite, try_post},
+    direct::{EVERYTHING, Session, judged, login, login_with, post, sqlite, try_post},
     front::basic,
     harness::{Database, Doorward, Engine, Home, Reply, Settings, try_send},
 };
@@ -109,21 +109,6 @@ async fn broken_off(
 
 fn name(nth: usize) -> String {
     format!("user-{nth}")
-}
-
-/// An access token and a refresh token.
-struct Session {
-    bearer: String,
-    refresh: String,
-}
-
-impl Session {
-    fn of(reply: &Reply) -> Self {
-        Self {
-            bearer: reply.header("authorization").unwrap().to_owned(),
-            refresh: reply.header("x-refresh-token").unwrap().to_owned(),
-        }
-    }
 }
 
 async fn sessions(doorward: &Doorward) -> Vec<Session> {

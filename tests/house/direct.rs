@@ -10,6 +10,22 @@ use crate::{
     harness::{Doorward, Reply, send, try_send},
 };
 
+/// What was said to somebody who has logged in.
+#[derive(Clone)]
+pub struct Session {
+    pub bearer: String,
+    pub refresh: String,
+}
+
+impl Session {
+    pub fn of(reply: &Reply) -> Self {
+        Self {
+            bearer: reply.header("authorization").unwrap().to_owned(),
+            refresh: reply.header("x-refresh-token").unwrap().to_owned(),
+        }
+    }
+}
+
 pub async fn login(doorward: &Doorward, who: (&str, &str)) -> Reply {
     login_with(doorward, who, &[]).await
 }

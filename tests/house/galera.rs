@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::{
-    direct::{EVERYTHING, bearer, judged, login, post, try_post},
+    direct::{EVERYTHING, Session, bearer, judged, login, post, try_post},
     front::basic,
     harness::{Doorward, Galera, Node, Reply, Settings, try_send, until},
 };
@@ -67,22 +67,6 @@ async fn logs_in_again(replica: &Doorward) -> Duration {
     })
     .await;
     start.elapsed()
-}
-
-/// What was said to somebody who has logged in.
-#[derive(Clone)]
-struct Session {
-    bearer: String,
-    refresh: String,
-}
-
-impl Session {
-    fn of(reply: &Reply) -> Self {
-        Self {
-            bearer: reply.header("authorization").unwrap().to_owned(),
-            refresh: reply.header("x-refresh-token").unwrap().to_owned(),
-        }
-    }
 }
 
 async fn refreshed(doorward: &Doorward, refresh: &str) -> Reply {
