@@ -15,7 +15,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     account::{Identity, Role, Roles, Username},
@@ -103,11 +103,41 @@ pub enum DocumentFault {
     NoKey,
 }
 
-/// What a good token of another issuer says.
-pub(super) struct Vouched {
+/// A good token of another issuer.
+pub(super) struct Vouched<'i> {
     pub(super) identity: Arc<Identity>,
-    /// The claims as they are.
-    pub(super) claims: Vec<u8>,
+    terms: &'i IssuerTerms,
+    expires: u64,
+    issued: Option<u64>,
+    /// What the issuer says, which nobody has judged.
+    claims: Map<String, Value>,
+}
+
+impl Vouched<'_> {
+    /// Claims as a token of Doorward's own has them, made of what was judged. What the issuer says stands in one member,
+    /// so that nobody takes its `admin` or `username` for ours.
+    pub(super) fn judged(self) -> Vec<u8> {
+        let Identity {
+            subject,
+            username,
+            roles,
+        } = &*self.identity;
+        let names: Vec<_> = roles.iter().map(Role::as_str).collect();
+        let mut judged = json!({
+            "sub": subject,
+            "username": username.as_str(),
+            "admin": roles.admin(),
+            "roles": names,
+            "iss": self.terms.issuer,
+            "aud": self.terms.audience,
+            "exp": self.expires,
+            "issuer_claims": self.claims,
+        });
+        if let (Some(issued), Some(judged)) = (self.issued, judged.as_object_mut()) {
+            judged.insert("iat".into(), issued.into());
+        }
+        judged.to_string().into_bytes()
+    }
 }
 
 impl Issuer {
@@ -182,7 +212,7 @@ impl Issuer {
         header: &Header<'_>,
         now: UnixTime,
         leeway: Duration,
-    ) -> Result<Vouched, TokenFault> {
+    ) -> Result<Vouched<'_>, TokenFault> {
         if let Some(typ) = header.typ.as_deref() {
             let usual = ["JWT", "at+jwt", "application/at+jwt"];
             if !usual.iter().any(|usual| typ.eq_ignore_ascii_case(usual)) {
@@ -206,19 +236,17 @@ impl Issuer {
         let key = named
             .find(|key| key.algorithm() == algorithm)
             .ok_or(TokenFault::Algorithm)?;
-        let claims = parts.signed_with(key)?;
-        let (identity, expires) = self.check(&claims, now, leeway)?;
-        let identity = Arc::new(identity);
+        let vouched = self.check(&parts.signed_with(key)?, now, leeway)?;
         let good = Good {
-            identity: Arc::clone(&identity),
+            identity: Arc::clone(&vouched.identity),
             token: "".into(),
             session: None,
             generation: Generation::default(),
-            expires,
+            expires: vouched.expires,
         };
         let of = known.verified.fingerprint(parts.compact());
         known.verified.remember(of, good, now.0);
-        Ok(Vouched { identity, claims })
+        Ok(vouched)
     }
 
     fn check(
@@ -226,7 +254,7 @@ impl Issuer {
         claims: &[u8],
         now: UnixTime,
         leeway: Duration,
-    ) -> Result<(Identity, u64), TokenFault> {
+    ) -> Result<Vouched<'_>, TokenFault> {
         let Members(claims) = serde_json::from_slice(claims).map_err(|_| TokenFault::Claims)?;
         let time = |name| match claims.get(name) {
             None => Ok(None),
@@ -250,7 +278,8 @@ impl Issuer {
         if time("nbf")?.is_some_and(|nbf| nbf > latest) {
             return Err(TokenFault::NotYet);
         }
-        if time("iat")?.is_some_and(|iat| iat > latest || iat >= exp) {
+        let issued = time("iat")?;
+        if issued.is_some_and(|iat| iat > latest || iat >= exp) {
             return Err(TokenFault::IssuedAt);
         }
         let sub = text("sub")?;
@@ -268,7 +297,13 @@ impl Issuer {
             username: username.ok_or(TokenFault::Identity)?,
             roles: self.roles(&claims)?,
         };
-        Ok((identity, exp))
+        Ok(Vouched {
+            identity: Arc::new(identity),
+            terms: &self.terms,
+            expires: exp,
+            issued,
+            claims,
+        })
     }
 
     fn is_audience(&self, aud: Option<&Value>) -> Result<bool, TokenFault> {
@@ -304,13 +339,13 @@ impl Issuer {
 
 /// Who a token speaks for that names none of our own keys, by the word of the issuer it names; nothing where it is no such
 /// token, or names no issuer that is believed.
-pub(super) fn vouched(
-    issuers: &[Issuer],
+pub(super) fn vouched<'i>(
+    issuers: &'i [Issuer],
     compact: &str,
     (own, our_name): (&Keyring, &str),
     now: UnixTime,
     leeway: Duration,
-) -> Option<Result<Vouched, TokenFault>> {
+) -> Option<Result<Vouched<'i>, TokenFault>> {
     let parts = Parts::split(compact).ok()?;
     let header = parts.header().ok()?;
     let header = Header::parse(&header).ok()?;

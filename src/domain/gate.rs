@@ -249,7 +249,7 @@ impl Gate {
         opened.map_err(Denial::InvalidToken)
     }
 
-    /// The claims of a good token, as JSON, for whoever asks about it.
+    /// The claims of a good token, as JSON, for whoever asks about it. Those of another issuer's token are as they were judged.
     ///
     /// # Errors
     ///

@@ -360,7 +360,7 @@ impl Tokens {
         now: UnixTime,
         ended: &Revocations,
         fault: TokenFault,
-    ) -> Result<Vouched, TokenFault> {
+    ) -> Result<Vouched<'_>, TokenFault> {
         if self.issuers.is_empty() {
             return Err(fault);
         }
@@ -404,7 +404,8 @@ impl Tokens {
         })
     }
 
-    /// The claims of a token that speaks for somebody at `now`, as JSON.
+    /// The claims of a token that speaks for somebody at `now`, as JSON: as they are in a token of ours, and as they were
+    /// judged in a token of another issuer.
     ///
     /// # Errors
     ///
@@ -419,7 +420,7 @@ impl Tokens {
             Ok(claims) => claims,
             Err(fault) => {
                 let vouched = self.foreign(compact, now, ended, fault)?;
-                return Ok(vouched.claims);
+                return Ok(vouched.judged());
             }
         };
         self.check_claims(&parse(&claims)?, now, ended)?;

@@ -8,7 +8,10 @@ use std::{
 };
 
 use axum::{Router, http::StatusCode, routing::get};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use doorward::{
     domain::{
         key::{Algorithm, Key, KeyId},
@@ -33,17 +36,18 @@ use crate::{
     harness::{Doorward, Reply, free_address, send, until},
 };
 
-const NAME: &str = "https://id.example.com/";
+pub const NAME: &str = "https://id.example.com/";
 
 /// A key pair of the issuer.
-struct Pair {
+pub struct Pair {
     kid: String,
     signing: EncodingKey,
-    document: String,
+    /// The JWK Set with its public key.
+    pub document: String,
 }
 
 impl Pair {
-    fn new(kid: &str) -> Self {
+    pub fn new(kid: &str) -> Self {
         let id = KeyId::parse(kid).unwrap();
         let pem = Key::generate(&id, Algorithm::Es256, UnixTime(0)).unwrap();
         let body = pem.split_once("KEY-----").unwrap().1;
@@ -63,7 +67,7 @@ impl Pair {
     }
 
     /// The `Authorization` value of ada, by a key that is called so.
-    fn bearer_by(&self, kid: &str, claims: &Value) -> String {
+    pub fn bearer_by(&self, kid: &str, claims: &Value) -> String {
         let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
         header.kid = Some(kid.to_owned());
         let token = jsonwebtoken::encode(&header, claims, &self.signing).unwrap();
@@ -72,6 +76,17 @@ impl Pair {
 
     fn bearer(&self) -> String {
         self.bearer_by(&self.kid, &claims())
+    }
+
+    /// The `Authorization` value with claims that may be any text.
+    pub fn bearer_of_text(&self, claims: &str) -> String {
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": self.kid}).to_string();
+        let [header, claims] = [&*header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        let signed = format!("{header}.{claims}");
+        let algorithm = jsonwebtoken::Algorithm::ES256;
+        let signature =
+            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.signing, algorithm).unwrap();
+        format!("Bearer {signed}.{signature}")
     }
 }
 
@@ -257,8 +272,9 @@ async fn a_token_of_another_issuer_passes_every_door() {
     assert_eq!(nginx(&doorward, "/admins/x", &token).await.status, 403);
     let headers = [("authorization", &*token)];
     let shown = send(doorward.http, "GET", "/validate", &headers, "").await;
-    assert_eq!((shown.status, &shown.json()["sub"]), (200, &json!("7")));
-    assert_eq!(shown.json()["realm_access"], claims()["realm_access"]);
+    let subject = json!(format!("{NAME}|7"));
+    assert_eq!((shown.status, &shown.json()["sub"]), (200, &subject));
+    assert_eq!(shown.json()["issuer_claims"], claims());
 
     // It is not ours to end, and has no password here.
     let passwords = json!({"current_password": BOB.1, "new_password": "another-good-phrase"});

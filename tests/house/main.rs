@@ -95,3 +95,4 @@ mod timing;
 mod tls;
 mod tracing;
 mod transport;
+mod validate;

@@ -114,7 +114,11 @@ fn a_token_of_another_issuer_speaks_for_who_it_names() {
     let compact = Compact::parse(&text).unwrap();
     let ended = Revocations::new(None);
     let shown = tokens.claims(compact, NOW, &ended).unwrap();
-    assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap(), claims());
+    let judged = json!({
+        "iss": NAME, "aud": "my-api", "sub": "https://id.example.com/|7", "exp": NOW.0 + 60, "iat": NOW.0,
+        "username": "corp/ada", "admin": false, "roles": ["editor", "member"], "issuer_claims": claims(),
+    });
+    assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap(), judged);
     // It is no token that can be logged out with.
     assert!(tokens.open(compact, NOW, &ended).is_err());
     let later = UnixTime(NOW.0 + 90);
@@ -507,6 +511,44 @@ proptest! {
         if broken != *text && let Some(compact) = Compact::parse(&broken) {
             let verdict = tokens.verify(compact, NOW, &Revocations::new(None));
             prop_assert!(verdict.is_err());
+        }
+    }
+
+    /// Whatever claims there are beside those that are needed.
+    #[test]
+    fn what_is_shown_is_what_was_judged(
+        members in prop::collection::hash_map(
+            prop_oneof![
+                Just("admin".to_owned()), Just("roles".to_owned()), Just("username".to_owned()),
+                Just("jti".to_owned()), Just("nbf".to_owned()), Just("issuer_claims".to_owned()), "[a-z_]{1,8}",
+            ],
+            prop_oneof![Just(json!(true)), Just(json!(["admin"])), Just(json!("ada")), Just(json!(0)), Just(json!({}))],
+            0..8,
+        ),
+    ) {
+        static TOKENS: LazyLock<Tokens> = LazyLock::new(|| house(terms()));
+        let tokens = &*TOKENS;
+        let mut all = claims();
+        for (member, value) in members {
+            if claims().get(&member).is_none() {
+                all[member] = value;
+            }
+        }
+        let text = token(&all);
+        let (compact, ended) = (Compact::parse(&text).unwrap(), Revocations::new(None));
+        let verified = tokens.verify(compact, NOW, &ended);
+        let shown = tokens.claims(compact, NOW, &ended);
+        prop_assert_eq!(verified.is_ok(), shown.is_ok());
+        if let (Ok(identity), Ok(shown)) = (verified, shown) {
+            let shown: Map<String, Value> = serde_json::from_slice(&shown).unwrap();
+            let names: Vec<_> = shown.keys().map(String::as_str).collect();
+            let expected = ["admin", "aud", "exp", "iat", "iss", "issuer_claims", "roles", "sub", "username"];
+            prop_assert_eq!(names, expected);
+            prop_assert_eq!(&shown["sub"], &json!(&identity.subject));
+            prop_assert_eq!(&shown["username"], &json!(identity.username.as_str()));
+            prop_assert_eq!(&shown["admin"], &json!(false));
+            prop_assert_eq!(&shown["roles"], &json!(["editor", "member"]));
+            prop_assert_eq!(&shown["issuer_claims"], &all);
         }
     }
 
