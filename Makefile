@@ -28,8 +28,12 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
-	cargo build --release --bin doorward --example demo
-	@exec $(TARGET)/release/examples/demo --doorward $(TARGET)/release/doorward $(if $(ONCE),--once)
+	@test -e $(TARGET)/demo/doorward || echo "The first build takes two to four minutes on two cores"
+	cargo build --profile demo --bin doorward --example demo
+	@exec $(TARGET)/demo/examples/demo --doorward $(TARGET)/demo/doorward $(if $(ONCE),--once)
+
+check: lint ## Check format, lints and documentation, and run the unit tests: needs no root, no database, no download but crates
+	cargo test --lib --bins -- --quiet
 
 test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
 	cargo test -- --quiet
@@ -40,11 +44,12 @@ test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run t
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test house -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
 
-lint: compiler ## Check format and lints
+lint: compiler ## Check format, lints and the links of the documentation
 	cargo fmt --check
 	@# What tests bring along must not be what makes it build.
 	cargo check --quiet
 	cargo clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib
 
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
@@ -145,4 +150,4 @@ $(TOOLS)/flask/.complete: tests/tools/flask.txt
 		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
-.PHONY: help demo test test-mysql soak lint deny bench tools root compiler needs
+.PHONY: help demo check test test-mysql soak lint deny bench tools root compiler needs

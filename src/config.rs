@@ -268,7 +268,7 @@ impl Settings {
             "" => Err("is empty".into()),
             _ => Ok(PathBuf::from(text)),
         });
-        let database = tables::database(&mut reader, &data_dir);
+        let (database, state) = tables::databases(&mut reader, &data_dir);
         let endpoints = endpoints(&mut reader);
         let session = reader.parse("refresh.lifetime", 30 * DAY, |text| {
             duration(text, Duration::from_secs(600), 366 * DAY)
@@ -296,7 +296,7 @@ impl Settings {
                 Duration::from_millis(500),
                 |text| duration(text, Duration::from_millis(10), Duration::from_secs(10)),
             ),
-            state: tables::state(&mut reader),
+            state,
             mapping: tables::mapping(&mut reader),
             plaintext: tables::plaintext(&mut reader),
             throttle: (

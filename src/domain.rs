@@ -1,8 +1,9 @@
 //! The rules: pure, synchronous, answering in data.
 //!
-//! A [`request::Request`] goes into [`gate::Gate::judge`], and a [`decision::Decision`] comes out, except for a login,
-//! which needs one row of the user table: then [`gate::Step::Login`] comes out, and [`gate::Gate::settle`] takes the
-//! row. Nothing in here waits, knows a wire format or a database, reads the clock, the environment or a file.
+//! A [`request::Request`] goes into [`gate::Gate::judge`], and a [`decision::Decision`] comes out, unless the request is for
+//! an endpoint such as the login: then [`gate::Step::Errand`] comes out, and the shell fetches what it needs, such as the
+//! row that [`gate::Gate::settle`] takes. Nothing in here waits, knows a wire format or a database, reads the clock, the
+//! environment or a file.
 
 pub mod account;
 pub mod credential;

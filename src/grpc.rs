@@ -1,7 +1,7 @@
 //! Envoy's door: `CheckRequest` -> `Request`, `Decision` -> `CheckResponse`. Contains no rule.
 //!
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
-//! `failure_mode_allow` is set. So every answer is made by [`respond`], and no answer is a gRPC error.
+//! `failure_mode_allow` is set. So every answer is made by `respond`, and no answer is a gRPC error.
 
 pub mod connection;
 mod metadata;

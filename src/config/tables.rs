@@ -8,9 +8,14 @@ use crate::{
     users::{Columns, Mapping, Name, Source, Statement},
 };
 
-pub(super) fn database(reader: &mut Reader, data_dir: &Path) -> Database {
+/// Where the users are, and where Doorward's own tables are, if that is another database.
+pub(super) fn databases(reader: &mut Reader, data_dir: &Path) -> (Database, Option<Database>) {
+    let tls = tls(reader);
+    (users(reader, data_dir, tls.clone()), state(reader, tls))
+}
+
+fn users(reader: &mut Reader, data_dir: &Path, (tls, tls_ca): (Tls, Option<PathBuf>)) -> Database {
     let embedded = Database::Sqlite(data_dir.join("doorward.db"));
-    let (tls, tls_ca) = tls(reader);
     let parts = ["host", "port", "user", "password", "name"].map(|part| format!("database.{part}"));
     let given: Vec<_> = parts
         .iter()
@@ -76,9 +81,7 @@ fn tls(reader: &mut Reader) -> (Tls, Option<PathBuf>) {
     (tls, tls_ca)
 }
 
-/// Where Doorward's own tables are, where that is another database.
-pub(super) fn state(reader: &mut Reader) -> Option<Database> {
-    let (tls, tls_ca) = tls(reader);
+fn state(reader: &mut Reader, (tls, tls_ca): (Tls, Option<PathBuf>)) -> Option<Database> {
     reader.parse("state.url", None, |url| {
         Database::from_url(url, tls, tls_ca)
             .map(Some)

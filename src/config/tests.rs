@@ -30,6 +30,19 @@ fn nothing_is_needed() {
     assert_eq!(settings.policy.rules().len(), 3);
 }
 
+/// The same value may be needed in two places; what is wrong with it is one fault.
+#[test]
+fn no_fault_is_reported_twice() {
+    for key in KEYS {
+        let name = key.environment();
+        let faults = load("", &[(&name, "\u{1}")]).err().unwrap_or_default();
+        let mut once = faults.clone();
+        once.sort_unstable();
+        once.dedup();
+        assert_eq!(once.len(), faults.len(), "{faults:#?}");
+    }
+}
+
 #[test]
 fn defaults_are_what_the_table_says() {
     for key in KEYS {

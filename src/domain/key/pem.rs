@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::{
     rsa::{KeyPair as RsaKeyPair, PublicKey as RsaPublicKey},
-    signature::{EcdsaKeyPair, Ed25519KeyPair},
+    signature::{self, EcdsaKeyPair, Ed25519KeyPair, ParsedPublicKey, VerificationAlgorithm},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use zeroize::Zeroizing;
@@ -113,22 +113,26 @@ fn public(der: &[u8], asked: Option<Algorithm>) -> Result<(Algorithm, Halves), K
         let e = e.big_endian_without_leading_zero();
         return Ok((algorithm, Halves::of_rsa_public(algorithm, n, e)?));
     }
-    // Of the other kinds the key is the end of it, of a length that tells the kind.
-    let last = |length: usize| {
-        der.len()
-            .checked_sub(length)
-            .and_then(|start| der.get(start..))
+    // The library reads the algorithm identifier (an X25519 key is as long as an Ed25519 key); the key stands at the end.
+    let is_key_of = |verifying: &'static dyn VerificationAlgorithm| {
+        ParsedPublicKey::new(verifying, der).is_ok()
+    };
+    let key = |length: usize| {
+        let start = der.len().checked_sub(length);
+        start.and_then(|start| der.get(start..))
     };
     let (algorithm, halves) = match der.len() {
-        44 => (Algorithm::EdDsa, last(32).map(Halves::of_ed25519_public)),
-        91 => (
-            Algorithm::Es256,
-            last(65).map(|point| Halves::of_point(Algorithm::Es256, point)),
-        ),
-        120 => (
-            Algorithm::Es384,
-            last(97).map(|point| Halves::of_point(Algorithm::Es384, point)),
-        ),
+        44 if is_key_of(&signature::ED25519) => {
+            (Algorithm::EdDsa, key(32).map(Halves::of_ed25519_public))
+        }
+        91 if is_key_of(&signature::ECDSA_P256_SHA256_FIXED) => {
+            let point = |point| Halves::of_point(Algorithm::Es256, point);
+            (Algorithm::Es256, key(65).map(point))
+        }
+        120 if is_key_of(&signature::ECDSA_P384_SHA384_FIXED) => {
+            let point = |point| Halves::of_point(Algorithm::Es384, point);
+            (Algorithm::Es384, key(97).map(point))
+        }
         _ => return Err(KeyFault::Parts),
     };
     match asked {

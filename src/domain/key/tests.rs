@@ -41,6 +41,47 @@ fn generated_keys_read_back_sign_and_verify() {
     }
 }
 
+/// A `SubjectPublicKeyInfo` of each kind, as `openssl pkey -pubout` writes it.
+#[test]
+fn public_keys_in_pem_are_told_apart_by_what_they_say() {
+    let pem = |der: &[u8]| {
+        let body = base64::prelude::BASE64_STANDARD.encode(der);
+        format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
+    };
+    let ed25519 = Ed25519KeyPair::generate().unwrap();
+    let der: aws_lc_rs::encoding::PublicKeyX509Der<'_> = ed25519.public_key().as_der().unwrap();
+    let key = read(&pem(der.as_ref()));
+    assert_eq!(key.algorithm(), Algorithm::EdDsa);
+    let x = BASE64_URL_SAFE_NO_PAD.encode(ed25519.public_key());
+    assert_eq!(key.public().unwrap()["x"], x);
+
+    for algorithm in [Algorithm::Es256, Algorithm::Es384] {
+        let (_, curve) = algorithm.curve().unwrap();
+        let pair = EcdsaKeyPair::generate(curve).unwrap();
+        let der: aws_lc_rs::encoding::PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+        let key = read(&pem(der.as_ref()));
+        assert_eq!(key.algorithm(), algorithm);
+        let point = &pair.public_key().as_ref()[1..];
+        let x = BASE64_URL_SAFE_NO_PAD.encode(&point[..point.len() / 2]);
+        assert_eq!(key.public().unwrap()["x"], x);
+    }
+
+    // X25519 (RFC 8410, 4) differs from Ed25519 in one byte of its identifier; P-256 from secp256k1 in more.
+    let mut x25519 = der_of_x25519();
+    let refused = |der: &[u8]| Key::read("k.pem", pem(der).as_bytes()).unwrap_err();
+    assert_eq!(refused(&x25519), KeyFault::Parts);
+    x25519.truncate(40);
+    assert_eq!(refused(&x25519), KeyFault::Parts);
+}
+
+fn der_of_x25519() -> Vec<u8> {
+    let mut der = hex::decode("302a300506032b656e032100").unwrap();
+    let private = aws_lc_rs::agreement::PrivateKey::generate(&aws_lc_rs::agreement::X25519);
+    let public = private.unwrap().compute_public_key().unwrap();
+    der.extend_from_slice(public.as_ref());
+    der
+}
+
 /// Another implementation verifies what is signed here, by the JWK that is published.
 #[test]
 fn published_keys_are_what_others_verify_by() {
