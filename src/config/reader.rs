@@ -378,7 +378,7 @@ fn unknown_among(name: &str, names: &[&str]) -> String {
         Some((likeness, known)) if likeness > 0.5 => {
             format!("is not a setting; did you mean {known}?")
         }
-        _ => "is not a setting; README.md lists them all".into(),
+        _ => "is not a setting; docs/settings.md lists them all".into(),
     }
 }
 

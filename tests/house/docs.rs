@@ -1,4 +1,4 @@
-//! Every command and every setting in the README, run and read.
+//! Every command and every setting in the documents, run and read.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -55,18 +55,18 @@ fn the_table_of_settings_is_the_one_in_the_code() {
         .collect();
     let table = rows.join("\n");
     if env::var_os("DOORWARD_GOLDEN").is_some_and(|value| value == "write") {
-        let text = readme();
+        let text = text("docs/settings.md");
         let head = "| key | default | meaning |\n|---|---|---|\n";
         let (before, after) = text.split_once(head).unwrap();
         let (_, after) = after.split_once("\n\n").unwrap();
         fs::write(
-            repository().join("README.md"),
+            repository().join("docs/settings.md"),
             format!("{before}{head}{table}\n\n{after}"),
         )
         .unwrap();
     }
     assert!(
-        readme().contains(&format!("|---|---|---|\n{table}\n\n")),
+        text("docs/settings.md").contains(&format!("|---|---|---|\n{table}\n\n")),
         "the table should be\n{table}"
     );
 }
@@ -489,6 +489,7 @@ fn every_file_the_documents_name_exists() {
         "README.md",
         "ARCHITECTURE.md",
         "docs/from-flask.md",
+        "docs/settings.md",
         "docs/users.md",
         "docs/keys.md",
         "docs/operations.md",
