@@ -1,9 +1,9 @@
-//! The commands beside `serve`: users, settings, rules, tokens and counts, for people and for machines.
+//! All commands except `serve`: users, settings, rules, tokens, keys and failure counts, for people and for machines.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "the results and warnings of commands are for whoever runs them"
+    reason = "commands print results and warnings for their user"
 )]
 
 mod check;
@@ -35,23 +35,23 @@ use crate::{
     users::UsersFault,
 };
 
-/// How long a person waits for the database.
+/// The database timeout of commands.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a command found out: it goes into the exit status.
+/// The result of a command; it decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done, accepted, passes.
+    /// Done, accepted or passes: status 0.
     Yes,
-    /// Refused, does not pass.
+    /// Refused or does not pass: status 1.
     No,
 }
 
-/// Makes the tables.
+/// Creates or updates the tables.
 ///
 /// # Errors
 ///
-/// A database cannot be reached, or holds a `users` table of somebody else.
+/// A database cannot be reached, or has a `users` table that Doorward did not create.
 pub async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
     serve::store(settings, 1, PATIENCE)?.migrate().await?;
     match &settings.state {
@@ -64,7 +64,7 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
     Ok(Outcome::Yes)
 }
 
-/// The tables, made where they are embedded.
+/// Opens the store, and creates the tables of embedded databases.
 async fn open(settings: &Settings) -> anyhow::Result<Store> {
     let store = serve::store(settings, 1, PATIENCE)?;
     if let Database::Sqlite(_) = &settings.database {
@@ -111,11 +111,11 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
         .with_context(|| name.to_owned())
 }
 
-/// Says that the settings hold together; [`Settings::load`] has said it where they do not.
+/// Prints that the settings are valid; [`Settings::load`] has already reported faults.
 ///
 /// # Errors
 ///
-/// A secret that must be given and is not.
+/// A secret is required and missing.
 pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
     keys::check(settings)?;
     println!(

@@ -1,4 +1,4 @@
-//! Parse the command line, read the settings, start the log, dispatch, exit.
+//! Parses the command line, reads the settings, starts the log, and runs the command.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Yes) => ExitCode::SUCCESS,
         Ok(Outcome::No) => ExitCode::from(1),
         Err(error) => {
-            #[expect(clippy::print_stderr, reason = "the last word of the process")]
+            #[expect(clippy::print_stderr, reason = "the error that ends the process")]
             {
                 eprintln!("doorward: {error:#}");
             }
@@ -46,7 +46,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     if let Command::Check(probe) = &command
         && let Some(url) = &probe.url
     {
-        // Before the settings: a probe must not fail because of one that it does not need.
+        // Before the settings are read: a probe must not fail because of a setting that it does not need.
         return admin::check_url(url, probe);
     }
     let origin = Origin {
@@ -110,7 +110,7 @@ impl Origin {
         }))
     }
 
-    /// The file by its name, or the one of the usual name where there is one.
+    /// The named file, or the default file if it exists.
     fn file(&self, files: &Files) -> anyhow::Result<Option<(String, String)>> {
         let usual = Path::new(USUAL_FILE);
         let path = self.config.as_deref().unwrap_or(usual);
@@ -130,8 +130,8 @@ const USUAL_FILE: &str = "doorward.toml";
 
 const TRAIL: &str = "audit.to: the file cannot be written";
 
-/// The environment. A value that is not UTF-8 is a fault where the name is a setting's: to overlook it would be to
-/// start with another one.
+/// Reads the environment. A value that is not UTF-8 is an error if its name is a setting's: ignoring it would start
+/// Doorward with another value.
 fn environment() -> anyhow::Result<BTreeMap<String, String>> {
     let mut environment = BTreeMap::new();
     for (name, value) in env::vars_os() {

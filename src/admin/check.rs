@@ -1,4 +1,4 @@
-//! Asking a health endpoint, for containers without a shell and without curl.
+//! Asks a health endpoint, for containers without a shell and without curl.
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -19,20 +19,20 @@ use tokio::time::timeout;
 use super::Outcome;
 use crate::cli::{self, Format};
 
-/// Asks whether somebody answers 200 at a URL.
+/// Checks that a URL answers 200.
 ///
 /// # Errors
 ///
-/// A URL or a duration that cannot be.
+/// The URL or the duration is invalid.
 pub fn check_url(url: &str, command: &cli::Check) -> anyhow::Result<Outcome> {
     check(parse(url)?, command)
 }
 
-/// Asks whether a Doorward that listens on `ops` is ready.
+/// Checks that the Doorward that listens on `ops` is ready.
 ///
 /// # Errors
 ///
-/// An address that cannot be asked, or a duration that cannot be.
+/// The address or the duration cannot be used.
 pub fn check_ops(ops: SocketAddr, command: &cli::Check) -> anyhow::Result<Outcome> {
     check(readiness(ops)?, command)
 }
@@ -43,7 +43,7 @@ fn check(url: Uri, command: &cli::Check) -> anyhow::Result<Outcome> {
         .enable_all()
         .build()?;
     let answer = runtime.block_on(ask(&url, limit));
-    // A name that is still being looked up must not outlast the limit.
+    // Do not wait for a name lookup that is still running.
     runtime.shutdown_background();
     let (outcome, status, why) = match &answer {
         Ok(StatusCode::OK) => (Outcome::Yes, Some(200), None),
@@ -74,7 +74,7 @@ fn patience(text: &str) -> anyhow::Result<Duration> {
     Ok(limit)
 }
 
-/// Never shows the text: there may be a password in it.
+/// Never shows the text: it may contain a password.
 fn parse(text: &str) -> anyhow::Result<Uri> {
     const WRONG: &str = "--url: is not a URL without user, password and fragment; write one such as http://127.0.0.1:9003/readyz";
     let url = url::Url::parse(text).ok().context(WRONG)?;
@@ -91,7 +91,7 @@ fn parse(text: &str) -> anyhow::Result<Uri> {
     url.as_str().parse().ok().context(WRONG)
 }
 
-/// Where Doorward's readiness is asked for when it listens on `ops`: who listens everywhere listens on loopback, too.
+/// The readiness URL of a Doorward that listens on `ops`. An address that means every interface includes loopback.
 fn readiness(mut ops: SocketAddr) -> anyhow::Result<Uri> {
     if ops.port() == 0 {
         bail!("listen.ops leaves the choice of the port to the system; say where to ask: --url");

@@ -1,4 +1,4 @@
-//! Which rule decides a request.
+//! Shows which rule decides a request.
 
 use std::sync::Arc;
 
@@ -24,11 +24,11 @@ use crate::{
     serve,
 };
 
-/// Says which rule decides a request, why, and what becomes of it.
+/// Prints which rule decides a request, why, and the result.
 ///
 /// # Errors
 ///
-/// A user or role that cannot be, or what kept the database from answering.
+/// An invalid user or role, or the fault of the database.
 pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::Result<Outcome> {
     let cli::Policy::Check {
         method,
@@ -55,7 +55,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         host: host.as_bytes(),
         target: target.as_bytes(),
     };
-    // The gate itself decides, with a key for this one question.
+    // The real gate decides, with a key that is generated for this one decision.
     let gate = Gate {
         policy: settings.policy,
         tokens: Tokens::new(
@@ -103,7 +103,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
             };
             match gate.judge(&request, now).step {
                 Step::Done(decision) => (rule, why, decision),
-                // A token suffices for a logout; whatever else an endpoint needs was not shown.
+                // A token is enough for a logout. Any other endpoint would need more than was given.
                 Step::Errand(_) => (
                     rule,
                     why,
@@ -156,7 +156,8 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
     Ok(outcome)
 }
 
-/// Cut, never parsed: what a URL library reads differently than a gateway must not hide here.
+/// Splits the URL without parsing it: a URL library that reads it differently than a gateway would hide the
+/// difference.
 fn cut(url: &str) -> (&str, &str) {
     let Some((_, rest)) = url.split_once("://") else {
         return ("", url);

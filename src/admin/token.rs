@@ -1,4 +1,4 @@
-//! What a token says, and whether it is accepted.
+//! Decodes a token, and checks whether it is accepted.
 
 use std::{
     fs,
@@ -29,11 +29,11 @@ use crate::{
     serve,
 };
 
-/// Decodes a token and says whether it is accepted.
+/// Decodes a token, and prints whether it is accepted.
 ///
 /// # Errors
 ///
-/// There is no key to verify it with, or standard input cannot be read.
+/// There is no key to verify the token with, or standard input cannot be read.
 pub async fn token(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
     match command {
         cli::Token::Inspect { token, output } => inspect(settings, token, output).await,
@@ -41,7 +41,7 @@ pub async fn token(settings: Settings, command: cli::Token) -> anyhow::Result<Ou
     }
 }
 
-/// Holds a token against one key and nothing else.
+/// Verifies a token with one key, without any settings.
 fn verify(jwk: &Path, token: &str) -> anyhow::Result<Outcome> {
     let text = fs::read_to_string(jwk).map(Zeroizing::new);
     let text = text.with_context(|| jwk.display().to_string())?;
