@@ -1,14 +1,14 @@
-//! Compiles `proto/` twice from one parse: the contract as it is, for reflection, and the part of it that the gRPC
-//! door reads and writes, for code.
+//! Compiles `proto/` twice from one parse: the complete contract, for reflection, and the part that the gRPC door
+//! reads and writes, for code generation.
 //!
-//! The coded part differs from the contract in five ways, none of which changes a byte on the wire:
+//! The generated code differs from the contract in five ways. None of them changes a byte on the wire:
 //!
-//! - messages and fields that the door does not use are left out, so they are skipped instead of decoded;
-//! - `string` becomes `bytes`, because a request with a byte that is not UTF-8 must get a denial and not the gRPC
-//!   error that a gateway with `failure_mode_allow` would let through;
-//! - `map<string, string>` becomes the repeated entries that it is on the wire, so a name that comes twice is seen;
-//! - the dynamic metadata is the bytes that it is on the wire, so that it is written in one go;
-//! - nothing is marked deprecated: `append` is, and is the only thing that Envoy up to 1.36 obeys.
+//! - messages and fields that the door does not use are left out, so prost skips them instead of decoding them;
+//! - `string` becomes `bytes`: a request with a byte that is not UTF-8 must get a denial, not a gRPC error, which a
+//!   gateway with `failure_mode_allow` would let pass;
+//! - `map<string, string>` becomes repeated entries, its form on the wire, so that a name that occurs twice is seen;
+//! - the dynamic metadata becomes bytes, its form on the wire, so that it is written in one step;
+//! - no field is marked deprecated: `append` is in the contract, but Envoy up to 1.36 obeys nothing else.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -19,7 +19,7 @@ use prost_types::{
 
 const ROOT: &str = "envoy/service/auth/v3/external_auth.proto";
 
-/// Every message that is coded, with its fields.
+/// The messages in the generated code, with their fields.
 const CODED: &[(&str, &[&str])] = &[
     ("CheckRequest", &["attributes"]),
     ("AttributeContext", &["source", "request"]),
@@ -62,7 +62,7 @@ const CODED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Fields whose messages are written as bytes.
+/// Fields whose messages become bytes.
 const OPAQUE: &[&str] = &["dynamic_metadata"];
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -111,7 +111,7 @@ fn narrow(messages: &mut Vec<DescriptorProto>) {
     });
 }
 
-/// Comments are addressed by position, and positions have moved.
+/// Comments refer to positions in the file, which have moved.
 fn drop_comments(file: &mut FileDescriptorProto) {
     file.source_code_info = None;
 }

@@ -1,5 +1,5 @@
-//! The audit trail: one JSON line for whatever somebody may have to account for later. Who, from where, what, and the id
-//! of the decision; no secret, and no name that was typed and is nobody's.
+//! The audit trail: one JSON line per event that somebody may have to account for. A line says who, from where, what,
+//! and the id of the decision. It contains no secret, and no typed name that belongs to no user.
 
 use std::{fs, io, net::IpAddr, path::PathBuf, sync::Mutex};
 
@@ -9,26 +9,26 @@ use uuid::Uuid;
 
 use crate::authorizer::Trace;
 
-/// The name under which events of the trail are told from those of the log.
+/// The target that separates audit events from log events.
 pub(crate) const TARGET: &str = "audit";
 
-/// Where the trail goes.
+/// Where the audit trail is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trail {
-    /// Nowhere.
+    /// Not written at all.
     Off,
-    /// Standard error, between the lines of the log.
+    /// To standard error, between the lines of the log.
     Stderr,
-    /// The end of this file.
+    /// Appended to this file.
     File(PathBuf),
 }
 
 impl Trail {
-    /// What writes the trail.
+    /// The layer that writes the audit trail.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     pub fn layer<S>(&self) -> io::Result<Option<Box<dyn Layer<S> + Send + Sync>>>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -55,7 +55,7 @@ impl Trail {
     }
 }
 
-/// A login, a refusal, a logout, a registration, a change of a password.
+/// Records a login, a refusal, a logout, a registration or a password change.
 pub(crate) fn decided(
     verdict: &str,
     reason: &str,
@@ -75,7 +75,7 @@ pub(crate) fn decided(
     );
 }
 
-/// A hash was replaced by a better one of the same password.
+/// Records that a hash was replaced by a better one of the same password.
 pub(crate) fn upgraded(subject: &str, trace: &Trace<'_>) {
     tracing::info!(
         target: TARGET,
@@ -89,7 +89,7 @@ pub(crate) fn upgraded(subject: &str, trace: &Trace<'_>) {
     );
 }
 
-/// An administrator's command has done something to somebody, to an address, or to all.
+/// Records an administrator's command on a user, on an address, or on everything.
 pub(crate) fn commanded(command: &str, subject: Option<&str>, address: Option<IpAddr>) {
     tracing::info!(
         target: TARGET,
@@ -103,7 +103,7 @@ pub(crate) fn commanded(command: &str, subject: Option<&str>, address: Option<Ip
     );
 }
 
-/// Who runs this process, as the system knows it.
+/// The system user that runs this process.
 fn user_id() -> Option<u32> {
     let own = fs::metadata("/proc/self").ok()?;
     Some(std::os::unix::fs::MetadataExt::uid(&own))

@@ -1,5 +1,4 @@
-//! A database: where it is, how connections to it are opened, and how statements run on it within their time. Knows no
-//! table.
+//! A database: its address, its connections, and running statements with a timeout. Knows no table.
 
 mod fault;
 mod place;
@@ -31,13 +30,13 @@ pub use self::{
 };
 use crate::clock::random_part;
 
-/// How long what was undone waits at most before it is written again.
+/// The longest pause before a rolled-back write is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The bits of `wsrep_sync_wait` for reading, and for `UPDATE` and `DELETE`.
+/// The bits of `wsrep_sync_wait` for reads, and for `UPDATE` and `DELETE`.
 const READS_AND_CHANGES: u8 = 3;
 
-/// Connections to one database.
+/// A pool of connections to one database.
 #[derive(Clone, Debug)]
 pub struct Connections {
     pub(crate) pool: Pool,
@@ -45,34 +44,34 @@ pub struct Connections {
     pub(crate) statements: Arc<Statements>,
 }
 
-/// How many connections there are.
+/// Number of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Open {
-    /// Opened, and in use or not.
+    /// Open connections, in use or idle.
     pub(crate) all: usize,
-    /// Opened, and not in use.
+    /// Open connections that are not in use.
     pub(crate) idle: usize,
-    /// The most that are opened.
+    /// The limit of open connections.
     pub(crate) most: u32,
 }
 
-/// Connections of one kind.
+/// A pool for one kind of database.
 #[derive(Clone, Debug)]
 pub(crate) enum Pool {
     MySql(MySqlPool),
     Sqlite(SqlitePool),
 }
 
-/// A kind of database, for the few words in which they differ.
+/// The kind of a database, where the SQL differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     MySql,
     Sqlite,
 }
 
-/// Asks on one connection, within the time counted from here: sqlx decides the engine by the type of what a query runs
-/// on, so the same code is compiled for both. The body is awaited; it ends in a `Result` whose error is made from
-/// [`Fault`].
+/// Runs `$body` on one connection and awaits it, within the timeout counted from here. sqlx picks the engine by the
+/// type of the connection, so the same code is compiled for both engines. The body returns a `Result` whose error can
+/// be made from [`Fault`].
 macro_rules! ask {
     ($connections:expr, $connection:ident => $body:expr) => {{
         let connections: &crate::database::Connections = $connections;
@@ -99,7 +98,7 @@ macro_rules! ask {
                 match answer {
                     Ok(answer) => answer,
                     Err(_) => {
-                        // Given back, it would be pinged first, and a dead peer does not answer.
+                        // The pool would ping a returned connection first, and a dead peer does not answer.
                         held.close_on_drop();
                         Err(crate::database::Fault::Timeout.into())
                     }
@@ -110,7 +109,7 @@ macro_rules! ask {
 }
 pub(crate) use ask;
 
-/// A value of a statement.
+/// A bound value of a statement.
 #[derive(Clone)]
 pub(crate) enum Bound {
     Text(String),
@@ -170,7 +169,7 @@ pub(crate) struct Write {
     needs: Needs,
 }
 
-/// What a write needs so that it stands, with all that is written with it.
+/// What a write needs to succeed; otherwise it is rolled back, with all writes of its transaction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Needs {
     Nothing,
@@ -179,7 +178,7 @@ enum Needs {
 }
 
 impl Write {
-    /// A statement whose values stand where its question marks do.
+    /// A statement, with the values for its question marks.
     pub(crate) fn new<const N: usize>(
         sql: impl Into<Cow<'static, str>>,
         bound: [Bound; N],
@@ -191,7 +190,7 @@ impl Write {
         }
     }
 
-    /// Without a row that it changes, nothing of what is written with it stands, and [`Fault::NoRow`] is the answer.
+    /// If the write changes no row, everything in its transaction is rolled back, and the result is [`Fault::NoRow`].
     pub(crate) fn needs_a_row(self) -> Self {
         Self {
             needs: Needs::Row,
@@ -199,8 +198,8 @@ impl Write {
         }
     }
 
-    /// It finds its row by what was written before it; without one, the database has altered that, nothing of it stands,
-    /// and [`Fault::Altered`] is the answer.
+    /// The write finds its row by the value that an earlier write of the transaction stored. If it finds none, the
+    /// database has altered that value: everything is rolled back, and the result is [`Fault::Altered`].
     pub(crate) fn needs_to_be_kept(self) -> Self {
         Self {
             needs: Needs::Kept,
@@ -209,7 +208,7 @@ impl Write {
     }
 }
 
-/// Binds values in turn; sqlx has a type for every engine's query.
+/// Binds values in order; a macro, because sqlx has a query type per engine.
 macro_rules! bind {
     ($sql:expr, $bound:expr) => {{
         let mut query = sqlx::query(AssertSqlSafe($sql));
@@ -227,11 +226,11 @@ macro_rules! bind {
 }
 
 impl Connections {
-    /// Prepares connections and opens none, so a database that is away does not keep anybody from starting.
+    /// Prepares the pool and opens no connection, so that Doorward can start while the database is down.
     ///
     /// # Errors
     ///
-    /// The embedded database file cannot be made.
+    /// The embedded database file cannot be created.
     pub fn open(database: &Database, most: u32, timeout: Duration) -> Result<Self, Fault> {
         let pool = match database {
             Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
@@ -247,7 +246,7 @@ impl Connections {
         })
     }
 
-    /// How many connections there are at this moment.
+    /// The current number of connections.
     pub(crate) fn open_now(&self) -> Open {
         let (all, idle, most) = match &self.pool {
             Pool::MySql(pool) => (
@@ -262,7 +261,7 @@ impl Connections {
             ),
         };
         let all = usize::try_from(all).unwrap_or(usize::MAX);
-        // Both are read one after the other, and may have changed between.
+        // The two numbers are read one after the other, and may change in between.
         let idle = idle.min(all);
         Open { all, idle, most }
     }
@@ -274,14 +273,14 @@ impl Connections {
         }
     }
 
-    /// Writes all of it or nothing. What the database has undone because others wrote the same rows at the same time (a
-    /// deadlock, or another node of a cluster that was first) is written again, within the time.
+    /// Writes everything or nothing. If the database rolls back because others wrote the same rows at the same time
+    /// (a deadlock, or another node of a cluster was first), tries again until the timeout.
     pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
         crate::spans::step("write", self.write_together(writes)).await
     }
 
     async fn write_together(&self, writes: &[Write]) -> Result<(), Fault> {
-        // SQLite refuses, instead of waiting, where a transaction that has read wants to write beside another writer.
+        // In a deferred transaction SQLite does not wait for another writer: a write after a read fails at once.
         let begin = match self.engine() {
             Engine::MySql => "START TRANSACTION",
             Engine::Sqlite => "BEGIN IMMEDIATE",
@@ -320,7 +319,7 @@ impl Connections {
         })
     }
 
-    /// Whether it is a node of a Galera cluster that answers before it knows what other nodes have said was written.
+    /// Whether this is a node of a Galera cluster that may answer before it has applied the writes of other nodes.
     pub(crate) async fn answers_early(&self) -> Result<bool, Fault> {
         if self.engine() == Engine::Sqlite {
             return Ok(false);
@@ -341,7 +340,7 @@ impl Connections {
         })
     }
 
-    /// Makes tables that are not there yet, one statement each, and remembers by their numbers which.
+    /// Creates the tables that do not exist yet, one statement each, and records their numbers.
     pub(crate) async fn migrate(
         &self,
         tables: &[(i64, &'static str, [&'static str; 2])],
@@ -362,9 +361,9 @@ impl Connections {
         });
         let mut migrator = Migrator::with_migrations(migrations.collect());
         migrator.dangerous_set_table_name("doorward_migrations");
-        // The users and what Doorward keeps may be in one database or in two.
+        // The user table and Doorward's own tables may be in one database or in two.
         migrator.set_ignore_missing(true);
-        // A lock is a session's, and proxies in front of a database have none to give.
+        // Locks belong to sessions, and proxies in front of a database do not support them.
         migrator.set_locking(false);
         match &self.pool {
             Pool::MySql(pool) => migrator.run(pool).await,
@@ -382,7 +381,7 @@ fn return_if_none(write: &Write, rows: u64) -> Result<(), Fault> {
     }
 }
 
-/// No statement is sent when a connection opens: proxies in front of a database pin or refuse sessions with `SET`s.
+/// Sends no statement when a connection opens: proxies in front of a database pin or refuse sessions that use `SET`.
 fn mysql_pool(mysql: &MySql, connections: u32, timeout: Duration) -> MySqlPool {
     let options = MySqlConnectOptions::new()
         .host(&mysql.host)
@@ -418,13 +417,13 @@ fn sqlite_pool(path: &Path, connections: u32, timeout: Duration) -> SqlitePool {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(timeout);
     SqlitePoolOptions::new()
-        // Every connection of SQLite is a thread and a page cache.
+        // Every SQLite connection needs a thread and a page cache.
         .max_connections(connections.min(4))
         .acquire_timeout(timeout)
         .connect_lazy_with(options)
 }
 
-/// Makes a directory that only its owner can enter.
+/// Creates a directory that only its owner can enter.
 pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -435,7 +434,7 @@ pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
-/// Makes an empty file that only its owner can read, where there is none. SQLite gives the files beside it the same
+/// Creates an empty file that only its owner can read, unless it exists. SQLite gives the files beside it the same
 /// mode.
 fn create_private_file(path: &Path) -> io::Result<()> {
     create_private_dir(path.parent().unwrap_or(Path::new("")))?;

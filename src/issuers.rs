@@ -1,5 +1,5 @@
-//! The keys of other issuers, kept fresh behind the answers: read from a file, or fetched. What was good stays until there
-//! is something better.
+//! The keys of other issuers, kept fresh in the background: read from a file or fetched by HTTP. The last good keys
+//! stay until newer ones arrive.
 
 use std::{
     fmt, io,
@@ -28,30 +28,30 @@ use crate::{
     metrics::{Fetches, Metrics, Outcome},
 };
 
-/// An issuer as the settings have it.
+/// Settings of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Believed {
-    /// What is asked of its tokens.
+    /// What its tokens must satisfy.
     pub terms: IssuerTerms,
-    /// Where its keys are.
+    /// Where to get its keys.
     pub jwks: Source,
 }
 
-/// Where keys are.
+/// Where to get keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// They are fetched.
+    /// Fetch them from this URL.
     Url(Uri),
-    /// They are read.
+    /// Read them from this file.
     File(PathBuf),
 }
 
 impl Source {
-    /// Takes a URL of `http` or `https`, or a path.
+    /// Parses a URL with `http` or `https`, or a path.
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// What is wrong with the text.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.contains(char::is_control) {
             return Err("must be a URL, or the path of a file".into());
@@ -59,7 +59,7 @@ impl Source {
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
         }
-        // Not shown: there may be a password in it.
+        // Do not show the URL: it may contain a password.
         let wrong = || {
             "is not a URL without user and fragment; write one such as https://id.example.com/jwks.json"
                 .to_owned()
@@ -76,7 +76,7 @@ impl Source {
         url.as_str().parse().map(Self::Url).map_err(|_| wrong())
     }
 
-    /// Whether somebody on the way could put other keys in.
+    /// Whether an attacker on the network could replace the keys.
     fn is_open(&self) -> bool {
         let Self::Url(url) = self else {
             return false;
@@ -104,14 +104,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// How often keys are asked for.
+/// How often to fetch keys.
 #[derive(Clone, Copy)]
 struct Pace {
-    /// It is looked whether it is time.
+    /// How often to check whether a fetch is due.
     look: Duration,
-    /// Without a reason.
+    /// The pause between fetches when no token needs a new key.
     regular: Duration,
-    /// With one: a token named an unknown key, or there was a failure.
+    /// The pause after a token named an unknown key, or after a failed fetch.
     again: Duration,
 }
 
@@ -127,13 +127,13 @@ const READ: Pace = Pace {
     again: Duration::ZERO,
 };
 
-/// How long an answer may take, the connection included.
+/// The timeout of one fetch, including the connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the start waits for keys.
+/// How long the start waits for the first keys.
 const AT_START: Duration = Duration::from_secs(2);
 
-/// Keeps the keys of issuers fresh from here on; waits a moment for the first.
+/// Starts to keep the keys of all issuers fresh, and waits at most [`AT_START`] for the first keys.
 pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let issuers: Issuers = (believed.iter())
         .map(|one| Issuer::new(one.terms.clone()))
@@ -171,7 +171,7 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     issuers
 }
 
-/// Asks for the keys of one issuer, for ever.
+/// Fetches the keys of one issuer, for ever.
 async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     issuers: Issuers,
     index: usize,
@@ -195,7 +195,8 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             continue;
         }
-        // Before asking: a key that is named meanwhile may be too new for the answer.
+        // Clear the flag before the fetch: a token that arrives during the fetch may name a key that is newer than
+        // the answer.
         issuer.wish_is_heard();
         asked = Some(Instant::now());
         let answer = ask().await;
@@ -227,7 +228,7 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
         }
         failing = taken.is_err();
         if let Some(started) = started.take() {
-            // Nobody listens where the start has waited long enough.
+            // The receiver is gone if the start no longer waits.
             let _ = started.send(());
         }
     }
@@ -240,7 +241,7 @@ async fn read(path: PathBuf) -> Result<Vec<u8>, String> {
     read.map_err(|fault| format!("{text}: {fault}"))
 }
 
-/// One byte more than is taken, so that it is seen where there are more.
+/// Reads one byte more than the limit, so that the parser sees a document that is too long.
 fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut document = Vec::new();
     let most = Issuer::LONGEST as u64 + 1;
@@ -252,7 +253,7 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
 
 type Fetcher = Client<HttpsConnector<HttpConnector>, Empty<Bytes>>;
 
-/// Follows no redirect, knows no proxy, and keeps no connection between two fetches.
+/// Follows no redirects, uses no proxy, and keeps no connection open between fetches.
 fn client() -> Fetcher {
     let connector = HttpsConnectorBuilder::new()
         .with_webpki_roots()

@@ -1,5 +1,5 @@
-//! What can be exchanged while Doorward serves: rules, keys, and how requests are read. Exchanged as a whole, so that no
-//! request meets a half of it.
+//! What can be replaced while Doorward serves: rules, keys, and how requests are read. Replaced as a whole, so that
+//! no request sees a mix of old and new.
 
 use std::sync::Arc;
 
@@ -13,47 +13,47 @@ use crate::domain::{
 };
 use crate::metrics::Tally;
 
-/// Everything that a request is judged by.
+/// Everything that a decision about a request depends on.
 #[derive(Debug)]
 pub struct Rules {
-    /// Judges.
+    /// Decides about requests.
     pub gate: Gate,
     /// The realm of challenges.
     pub realm: Realm,
-    /// Which ambiguous paths are judged.
+    /// Which ambiguous paths are judged instead of refused.
     pub tolerance: Tolerance,
-    /// Who may ask.
+    /// Networks of the gateways that may ask.
     pub trusted: TrustedProxies,
-    /// Where the address of a client is read from.
+    /// Where the client address is read from.
     pub client_address: ClientAddress,
     /// Where decisions are counted.
     pub tally: Arc<Tally>,
 }
 
-/// The rules that are in force.
+/// The rules currently in force.
 #[derive(Clone, Debug)]
 pub struct Live(Arc<ArcSwap<Rules>>);
 
 impl Live {
-    /// Puts rules in force.
+    /// Puts the first rules in force.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(rules)))
     }
 
-    /// The rules of this moment, for one request; without a lock.
+    /// The current rules, for one request; takes no lock.
     #[must_use]
     pub fn now(&self) -> Guard<Arc<Rules>> {
         self.0.load()
     }
 
-    /// The rules of this moment, for something that takes longer.
+    /// The current rules, for work that takes longer than one request.
     #[must_use]
     pub fn keep(&self) -> Arc<Rules> {
         self.0.load_full()
     }
 
-    /// Puts other rules in force, for every request from here on.
+    /// Replaces the rules for all later requests.
     pub fn exchange(&self, rules: Rules) {
         self.0.store(Arc::new(rules));
     }

@@ -1,5 +1,5 @@
-//! Rules, keys and whom to trust, read again while Doorward serves: on SIGHUP, and when a file they came from has changed.
-//! What cannot be read, or does not hold together, changes nothing.
+//! Reloads rules, keys and trusted proxies while Doorward serves: on SIGHUP, and when one of their files has changed.
+//! If a file cannot be read or the settings are invalid, nothing changes.
 
 use std::{io, mem, sync::Arc, time::Duration};
 
@@ -23,35 +23,35 @@ use crate::{
     tls::{self, Tls},
 };
 
-/// Reads the settings anew while others are in force, and names the keys that have changed and need a restart.
+/// Reads the settings again while others are in force, and returns the names of changed settings that need a restart.
 pub type Load =
     Box<dyn Fn(&Files, &Settings) -> anyhow::Result<(Settings, Vec<&'static str>)> + Send>;
 
-/// How often files are looked at. A change counts when two looks in a row have seen it: so it is in force within two
-/// seconds, and what is written in pieces is left alone meanwhile.
+/// How often to check the files. A change counts once two consecutive checks see the same content: so it takes effect
+/// within two seconds, and a file that is still being written is not read.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How often files are read that change while they are read.
+/// How often to read all files again if one of them changes during the read.
 const ATTEMPTS: usize = 5;
 
-/// Characters of a fault in the log.
+/// The longest fault in the log, in characters.
 const LONGEST: usize = 2000;
 
-/// What rules share with those before them.
+/// What stays the same when the rules are replaced.
 #[derive(Clone, Debug)]
 pub struct Lasting {
-    /// Which tokens have ended.
+    /// Which tokens are revoked.
     pub ended: Arc<Revocations>,
     /// Hashes and verifies passwords.
     pub hasher: Arc<Hasher>,
-    /// Whose tokens are accepted beside ours.
+    /// Other issuers whose tokens are accepted.
     pub issuers: Issuers,
     /// Where decisions and tokens are counted.
     pub metrics: Metrics,
 }
 
 impl Lasting {
-    /// The rules of these settings.
+    /// Builds the rules from these settings.
     #[must_use]
     pub fn rules(&self, settings: &Settings, keys: Keyring) -> Rules {
         Rules {
@@ -77,22 +77,22 @@ impl Lasting {
     }
 }
 
-/// Everything that is exchanged, read before any of it is.
+/// Everything that a reload replaces, read completely before any of it is replaced.
 struct Read {
     settings: Settings,
-    /// Keys that have changed and need a restart.
+    /// Names of changed settings that need a restart.
     fixed: Vec<&'static str>,
     keys: Keyring,
     tls: Option<tls::Config>,
 }
 
-/// Watches, reads and exchanges.
+/// Watches files, reads them, and replaces the rules.
 pub struct Reloader {
-    /// As they are in force: what needs a restart, as it was at the start.
+    /// The settings in force. Settings that need a restart keep their values from the start.
     last: Settings,
-    /// Whether there is a directory of keys.
+    /// Whether the key directory exists.
     has_keys_dir: bool,
-    /// The files of the last attempt, whatever became of it.
+    /// The files of the last reload attempt, successful or not.
     tried: Look,
     asked: Signal,
     load: Load,
@@ -103,11 +103,11 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Takes what is in force, and the files that it was made of.
+    /// Takes the settings in force, and the files that they were read from.
     ///
     /// # Errors
     ///
-    /// SIGHUP cannot be listened for.
+    /// A handler for SIGHUP cannot be installed.
     pub fn new(
         last: Settings,
         files: &Files,
@@ -130,7 +130,7 @@ impl Reloader {
         })
     }
 
-    /// Reloads for ever.
+    /// Watches and reloads, for ever.
     pub async fn follow(mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,7 +141,7 @@ impl Reloader {
                 _ = looks.tick() => {
                     let now = block_in_place(|| self.tried.now());
                     let before = mem::replace(&mut seen, now);
-                    // What changed since the last look may be half written.
+                    // A file that changed since the last check may be half written.
                     if now == self.tried.digest() || now != before {
                         continue;
                     }
@@ -189,7 +189,7 @@ impl Reloader {
         }
     }
 
-    /// Everything, of one moment: where a file changes before the last is read, all are read once more.
+    /// Reads everything as of one moment: if a file changes before the last one is read, reads all of them again.
     fn read(&mut self) -> anyhow::Result<Read> {
         for _ in 0..ATTEMPTS {
             let files = Files::plain();
@@ -222,7 +222,7 @@ impl Reloader {
     }
 }
 
-/// A fault of many lines, for a log of one line an event; and not all of a thousand faults.
+/// Joins a fault of many lines into one line for the log, and cuts it off at [`LONGEST`].
 fn one_line(text: &str) -> String {
     let lines: Vec<_> = text.lines().map(str::trim).collect();
     let line = lines.join(" ");

@@ -1,5 +1,5 @@
-//! The spans of decisions (OpenTelemetry), joined to those of the gateway and told to a collector; and which request
-//! an errand works for. Without a collector nothing is made and nothing is told. Owns no rule.
+//! OpenTelemetry spans of decisions: joins them to the gateway's trace and exports them to a collector. Also
+//! remembers which request an action belongs to. Without a collector no span is created. Owns no rule.
 
 mod export;
 
@@ -26,18 +26,18 @@ use crate::{
     },
 };
 
-/// Where spans go, and which.
+/// The collector, and how many requests to trace.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Collector {
-    /// The URL of a collector that speaks OTLP over gRPC.
+    /// URL of the collector, for OTLP over gRPC.
     pub url: String,
-    /// The name of this service there.
+    /// The service name that spans carry.
     pub service: String,
-    /// Of requests that come without a span of the gateway, the part that has spans, from 0 to 1.
+    /// Fraction of requests to trace, from 0 to 1, when the gateway sends no trace.
     pub sample: f64,
 }
 
-/// The span of the gateway that asks, as it names it (W3C Trace Context); empty where it has none.
+/// The trace context of the gateway's call (W3C Trace Context); empty if it sends none.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Parent<'a> {
     /// The header `traceparent`.
@@ -46,7 +46,7 @@ pub struct Parent<'a> {
     pub tracestate: &'a [u8],
 }
 
-/// Makes spans, where there is a collector.
+/// Creates spans, if there is a collector.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(Option<Arc<Tracing>>);
 
@@ -56,19 +56,20 @@ struct Tracing {
     tracer: SdkTracer,
 }
 
-/// The span of one decision, or nothing where it has none.
+/// The span of one decision; empty if the decision is not traced.
 #[derive(Clone, Debug, Default)]
 pub struct Span(Option<(SdkTracer, Context)>);
 
-/// How long the last spans may take to be told after the last answer.
+/// How long shutdown waits for the export of the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
 impl Spans {
-    /// Begins to tell spans, in the background; within a runtime. Whether the collector is there is not asked.
+    /// Starts exporting spans in the background; does not check that the collector is up. Must be called inside a
+    /// tokio runtime.
     ///
     /// # Errors
     ///
-    /// Why nothing could ever be told.
+    /// The exporter cannot be built, for example because of its URL.
     pub fn start(
         collector: Option<&Collector>,
     ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
@@ -101,7 +102,7 @@ impl Spans {
         self.0.is_some()
     }
 
-    /// Begins the span of a decision.
+    /// Starts the span of a decision.
     pub(crate) fn begin(&self, trace: &Trace<'_>) -> Span {
         let Some(tracing) = &self.0 else {
             return Span::default();
@@ -119,22 +120,23 @@ impl Spans {
         }
     }
 
-    /// Tells what is left, at the end, for two seconds at most.
+    /// Exports the remaining spans at shutdown, for at most two seconds.
     pub fn flush(&self) {
         if let Some(tracing) = &self.0 {
-            // That a collector is away has been said.
+            // The exporter has already logged that the collector is unreachable.
             let _ = tracing.provider.shutdown_with_timeout(LAST_SPANS);
         }
     }
 }
 
 impl Span {
-    /// Whether anything is made of it.
+    /// Whether the span is recorded.
     pub(crate) fn is_some(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Ends it with what the log says. Only where Doorward could not decide is that an error.
+    /// Ends the span with the attributes that the log line has. The status is an error only if Doorward could not
+    /// decide.
     pub(crate) fn end(&self, decision: &Decision, rule: Option<&str>, trace: &Trace<'_>) {
         let Some((_, own)) = &self.0 else {
             return;
@@ -171,7 +173,7 @@ impl Span {
 }
 
 impl Parent<'_> {
-    /// The span as one of another process; where there is none, or none that can be read, a trace begins here.
+    /// The parent as a remote span. If it is missing or invalid, a new trace starts here.
     fn remote(self) -> Context {
         let own = Context::new();
         match self.read() {
@@ -180,8 +182,8 @@ impl Parent<'_> {
         }
     }
 
-    /// `VERSION-TRACE-SPAN-FLAGS` in lower-case hexadecimal digits (W3C Trace Context, 3.2). A later version may have
-    /// more behind that.
+    /// `VERSION-TRACE-SPAN-FLAGS` in lower-case hexadecimal digits (W3C Trace Context, 3.2). Later versions may
+    /// append fields.
     fn read(self) -> Option<SpanContext> {
         let text = str::from_utf8(self.traceparent).ok()?;
         let is_hex = |part: &str, length| {
@@ -211,10 +213,10 @@ impl Parent<'_> {
     }
 }
 
-/// The longest `tracestate` that goes on (W3C Trace Context, 3.3.1.5).
+/// The longest `tracestate` that is propagated (W3C Trace Context, 3.3.1.5).
 const MOST_STATE: usize = 512;
 
-/// The request that an errand works for.
+/// The request that an action belongs to.
 struct Asked {
     id: Arc<str>,
     span: Span,
@@ -224,7 +226,7 @@ task_local! {
     static ASKED: Asked;
 }
 
-/// Runs what is done for a request: its log lines can name it, and its steps become children of the span.
+/// Runs the action of a request: log lines inside it can name the request, and its steps become child spans.
 pub(crate) async fn within<T>(id: &Arc<str>, span: &Span, work: impl Future<Output = T>) -> T {
     let asked = Asked {
         id: Arc::clone(id),
@@ -233,12 +235,12 @@ pub(crate) async fn within<T>(id: &Arc<str>, span: &Span, work: impl Future<Outp
     ASKED.scope(asked, work).await
 }
 
-/// The id of the request that is worked for here, if any is.
+/// The id of the request that the current task works for, if any.
 pub(crate) fn request_id() -> Option<String> {
     ASKED.try_with(|asked| asked.id.as_ref().to_owned()).ok()
 }
 
-/// Awaits one step of what is done for a request, as a child of its span.
+/// Awaits one step of an action, as a child span of the request's span.
 pub(crate) async fn step<T>(name: &'static str, work: impl Future<Output = T>) -> T {
     let child = ASKED.try_with(|asked| {
         let (tracer, own) = asked.span.0.as_ref()?;
@@ -281,7 +283,7 @@ mod tests {
         assert!(!read(&not_sampled, "").unwrap().is_sampled());
         let later = format!("{}-more", GOOD.replace("00-4", "cc-4"));
         assert!(read(&later, "").unwrap().is_sampled());
-        // A state that cannot be read ends; the trace goes on.
+        // An invalid state is dropped; the trace continues.
         let long = format!("a={}", "b".repeat(600));
         for state in ["no-equals-sign", &long, "\u{e9}"] {
             let span = read(GOOD, state).unwrap();

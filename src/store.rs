@@ -1,4 +1,5 @@
-//! The user table and the ledger as one: what changes both changes all of it or nothing, where one database holds both.
+//! The user table and Doorward's own state together: a change to both is written in one transaction if one database
+//! holds both.
 
 use crate::{
     database::{Fault, Write},
@@ -13,29 +14,29 @@ use crate::{
     users::{Users, UsersFault},
 };
 
-/// The user table and the ledger.
+/// The user table and Doorward's own state.
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// Who there is.
+    /// The user table.
     pub users: Users,
-    /// What Doorward keeps.
+    /// Doorward's own tables.
     pub ledger: Ledger,
     /// Whether one database holds both.
     pub together: bool,
 }
 
 impl Store {
-    /// Makes the tables, or brings them up to date.
+    /// Creates or updates the tables.
     ///
     /// # Errors
     ///
-    /// A database cannot be reached, or holds a `users` table of somebody else.
+    /// A database cannot be reached, or has a `users` table that Doorward did not create.
     pub async fn migrate(&self) -> Result<(), UsersFault> {
         self.users.migrate().await?;
         Ok(self.ledger.migrate().await?)
     }
 
-    /// In two databases, sessions end first: if the rest does not come to be, people log in again and nothing else.
+    /// With two databases, revokes first: if the second write fails, people only have to log in again.
     async fn write(
         &self,
         users: impl IntoIterator<Item = Write>,
@@ -57,21 +58,21 @@ impl Store {
         ]
     }
 
-    /// Ends every token and session of a user; `expires` is when the last of them would have expired.
+    /// Revokes all tokens and sessions of a user. `expires` is when the last of these tokens would have expired.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering; nothing has ended then.
+    /// The fault of the database; nothing is revoked then.
     pub async fn end_all(&self, user_id: &str, expires: UnixTime) -> Result<(), Fault> {
         let writes = self.ending_all(user_id, expires);
         self.ledger.connections.write(&writes).await
     }
 
-    /// Ends one token, with the session that it is of.
+    /// Revokes one token, and its session.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering; nothing has ended then.
+    /// The fault of the database; nothing is revoked then.
     pub async fn end(
         &self,
         token: &str,
@@ -91,7 +92,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Exists`], or what kept the database from doing it.
+    /// [`UsersFault::Exists`], or the fault of the database.
     pub async fn add(
         &self,
         username: &Username,
@@ -99,7 +100,7 @@ impl Store {
         roles: &Roles,
         now: UnixTime,
     ) -> Result<(), UsersFault> {
-        // A table of somebody else may let a name be there twice, and then neither of the two could log in.
+        // A user table of others may hold the same name twice, and then neither user could log in.
         match self.users.find(username).await {
             Ok(None) => {}
             Ok(Some(_)) | Err(UsersFault::Row(_)) => return Err(UsersFault::Exists),
@@ -109,11 +110,11 @@ impl Store {
         Ok(self.users.connections.write(&[write]).await?)
     }
 
-    /// Replaces a hash by another of the same password, where it is still the one that was seen.
+    /// Replaces a hash with another one of the same password, if the stored hash is still the one that was read.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`] where it is not, or what kept the database from doing it.
+    /// [`UsersFault::Unknown`] if it is not, or the fault of the database.
     pub async fn upgrade_hash(
         &self,
         username: &Username,
@@ -124,11 +125,12 @@ impl Store {
         Ok(self.users.connections.write(&writes).await?)
     }
 
-    /// Replaces a password, where its hash is still the one that was seen, and ends every token and session of the user.
+    /// Replaces a password, if the stored hash is still the one that was read, and revokes all tokens and sessions of
+    /// the user.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`] where it is not, or what kept the database from doing it.
+    /// [`UsersFault::Unknown`] if it is not, or the fault of the database.
     pub async fn change_password(
         &self,
         account: &Account,
@@ -140,11 +142,11 @@ impl Store {
             .await
     }
 
-    /// Replaces a user's roles, and ends every token and session of theirs.
+    /// Replaces a user's roles, and revokes all tokens and sessions of the user.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`], or what kept the database from doing it.
+    /// [`UsersFault::Unknown`], or the fault of the database.
     pub async fn set_roles(
         &self,
         account: &Account,
@@ -157,11 +159,11 @@ impl Store {
             .await
     }
 
-    /// Refuses a user's logins and ends every token and session of theirs.
+    /// Disables a user: refuses logins, and revokes all tokens and sessions.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`], or what kept the database from doing it.
+    /// [`UsersFault::Unknown`], or the fault of the database.
     pub async fn disable(
         &self,
         account: &Account,
@@ -177,25 +179,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`], or what kept the database from doing it.
+    /// [`UsersFault::Unknown`], or the fault of the database.
     pub async fn enable(&self, account: &Account, now: UnixTime) -> Result<(), UsersFault> {
         let write = (self.users).setting_disabled(&account.username, false, now.signed())?;
         Ok(self.users.connections.write(&[write]).await?)
     }
 
-    /// Removes a user, and ends every token and session of theirs.
+    /// Removes a user, and revokes all tokens and sessions of the user.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Unknown`], or what kept the database from doing it.
+    /// [`UsersFault::Unknown`], or the fault of the database.
     pub async fn remove(&self, account: &Account, expires: UnixTime) -> Result<(), UsersFault> {
         let write = self.users.removing(&account.username)?;
         self.write([write], self.ending_all(&account.id, expires))
             .await
     }
 
-    /// The generation of a user's tokens: what the ledger says, or what is known here where it cannot be asked. A token
-    /// of too early a generation ends as soon as it is known that it is; it is never good for longer.
+    /// The current generation of a user's tokens: read from the database, or the last one known here if the database
+    /// does not answer. A token that gets too early a generation is refused as soon as the right one is known.
     pub async fn generation(&self, user_id: &str, known: &Revocations) -> Generation {
         match step("fetch generation", self.ledger.generation(user_id)).await {
             Ok(generation) => generation.max(known.generation(user_id)),

@@ -1,4 +1,4 @@
-//! The log: one line an event, to standard error.
+//! The log: one line per event, to standard error.
 
 use std::io::{self, IsTerminal as _};
 
@@ -11,13 +11,13 @@ use crate::{
     config::{Log, LogFormat},
 };
 
-/// Starts the log and the audit trail of this process. Colours only on a terminal, and not where `NO_COLOR` is set.
+/// Starts the log and the audit trail of this process. Uses colours only on a terminal, and not if `NO_COLOR` is set.
 ///
-/// Libraries log from `warn` on alone: below that, HTTP/2 and SQL show headers and values.
+/// Libraries log only at `warn` and above: below that, HTTP/2 and SQL libraries log headers and values.
 ///
 /// # Errors
 ///
-/// The file of the trail cannot be opened or made.
+/// The file of the audit trail cannot be opened or created.
 pub fn start(log: Log, trail: &Trail) -> io::Result<()> {
     let levels = Targets::new()
         .with_default(log.level.min(tracing::Level::WARN))
@@ -37,11 +37,11 @@ pub fn start(log: Log, trail: &Trail) -> io::Result<()> {
     Ok(())
 }
 
-/// Starts the audit trail alone, for a command.
+/// Starts only the audit trail, for commands.
 ///
 /// # Errors
 ///
-/// The file of the trail cannot be opened or made.
+/// The file of the audit trail cannot be opened or created.
 pub fn trail_alone(trail: &Trail) -> io::Result<()> {
     tracing_subscriber::registry().with(trail.layer()?).init();
     Ok(())

@@ -1,4 +1,4 @@
-//! TLS of the doors: one certificate with its key, and whose certificates are demanded of clients. Exchanged as a whole
+//! TLS at the doors: Doorward's certificate and key, and which client certificates are required. Replaced as a whole
 //! while Doorward serves.
 
 use std::{
@@ -29,40 +29,40 @@ use zeroize::Zeroizing;
 
 use crate::{files::Files, listen::Socket};
 
-/// How long a handshake may take.
+/// The timeout of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Where the certificates and the key are, in PEM.
+/// PEM files of the certificate and the key, and the client certificates that are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
-    /// The chain, the door's own certificate first.
+    /// The certificate chain; Doorward's own certificate is first.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
-    /// Who may connect, where that is not everybody.
+    /// Which clients may connect; `None` for all.
     pub clients: Option<Clients>,
 }
 
-/// Whose certificates clients must show.
+/// Which client certificates are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Clients {
-    /// The authorities that have issued them, in PEM.
+    /// The certificate authorities that issue them, in PEM.
     pub authorities: PathBuf,
-    /// The names of which a certificate must have one; empty for any certificate of the authorities.
+    /// A certificate must have one of these names; if empty, every certificate of the authorities is accepted.
     pub names: Vec<ClientName>,
 }
 
 /// A subject alternative name (RFC 5280, 4.2.1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientName {
-    /// Such as `spiffe://cluster.local/ns/gateway/sa/envoy`, compared byte for byte.
+    /// A URI such as `spiffe://cluster.local/ns/gateway/sa/envoy`, compared byte for byte.
     Uri(String),
-    /// Such as `envoy.example.com`, compared without regard to case.
+    /// A DNS name such as `envoy.example.com`, compared without regard to case.
     Dns(String),
 }
 
 impl ClientName {
-    /// Reads a URI or a DNS name.
+    /// Parses a URI or a DNS name.
     ///
     /// # Errors
     ///
@@ -92,11 +92,11 @@ impl ClientName {
 }
 
 impl Terms {
-    /// Reads all files, and holds the certificate and its key against each other.
+    /// Reads all files, and checks that the key belongs to the certificate.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read or is not PEM, or a key of another certificate.
+    /// A file cannot be read or is not PEM, or the key belongs to another certificate.
     pub fn read(&self, files: &Files) -> anyhow::Result<Config> {
         let chain = certificates(files, &self.certificate, "listen.tls_certificate")?;
         let certificate = chain.first().cloned().context("a chain has a beginning")?;
@@ -149,7 +149,7 @@ impl Clients {
     }
 }
 
-/// Accepts certificates that have one of some names, of those that another verifier accepts.
+/// Accepts a certificate that another verifier accepts, if it has one of the names.
 #[derive(Debug)]
 struct Named {
     issued: Arc<dyn ClientCertVerifier>,
@@ -220,23 +220,23 @@ fn pem(files: &Files, path: &Path, setting: &str) -> anyhow::Result<Zeroizing<Ve
     read.with_context(|| format!("{setting}: {}", path.display()))
 }
 
-/// A certificate and what is demanded of clients, read and held against each other.
+/// A certificate, its key, and the requirements for clients; read from files and checked.
 #[derive(Debug)]
 pub struct Config {
     server: ServerConfig,
     certificate: CertificateDer<'static>,
 }
 
-/// What is spoken within TLS.
+/// The protocol inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/2, as gRPC needs it.
+    /// HTTP/2, for gRPC.
     Http2,
     /// HTTP/1.1.
     Http1,
 }
 
-/// The certificate that is shown, and those that are demanded.
+/// The TLS configuration currently in force.
 pub struct Tls(ArcSwap<Acceptors>);
 
 struct Acceptors {
@@ -246,19 +246,19 @@ struct Acceptors {
 }
 
 impl Tls {
-    /// Accepts TLS 1.2 and 1.3 by this.
+    /// Serves TLS 1.2 and 1.3 with this configuration.
     #[must_use]
     pub fn new(config: Config) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(Acceptors::new(config))))
     }
 
-    /// Accepts whoever connects from here on by this. Sessions of before are not resumed, so that whoever is demanded no
-    /// more does not come in by one.
+    /// Replaces the configuration for new connections. Old TLS sessions are not resumed; otherwise a client whose
+    /// certificate is no longer accepted could connect with one.
     pub fn exchange(&self, config: Config) {
         self.0.store(Arc::new(Acceptors::new(config)));
     }
 
-    /// The door's own certificate, in DER.
+    /// Doorward's own certificate, in DER.
     #[must_use]
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.0.load().certificate.clone()
@@ -305,14 +305,14 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// A connection, plain or within TLS.
+/// A connection, plain or with TLS.
 pub type Stream = Either<Socket, Box<TlsStream<TcpStream>>>;
 
-/// Shakes hands, where there is TLS. A Unix socket is plain: its mode says who may connect.
+/// Performs the handshake, if TLS is on. A Unix socket is always plain: its mode decides who may connect.
 ///
 /// # Errors
 ///
-/// The other side breaks off, is too slow, speaks no TLS, or has not the certificate that is demanded.
+/// The client breaks off, is too slow, does not speak TLS, or has no acceptable certificate.
 pub async fn open(socket: Socket, tls: Option<(&Tls, Protocol)>) -> io::Result<Stream> {
     match (socket, tls) {
         (Either::Left(stream), Some((tls, protocol))) => {

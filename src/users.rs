@@ -1,4 +1,4 @@
-//! The user table, Doorward's own or one that was there before. Knows its SQL and nothing of who may log in.
+//! The user table, Doorward's own or an existing one. Knows its SQL, and not who may log in.
 
 mod cell;
 mod mapping;
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// The users of one database.
+/// The user table of one database.
 #[derive(Clone, Debug)]
 pub struct Users {
     pub(crate) connections: Connections,
@@ -30,37 +30,37 @@ pub struct Users {
     is_own: bool,
 }
 
-/// A row that the table holds, for people.
+/// A row of the table, for people.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Listed {
-    /// The immutable id.
+    /// The id, which never changes.
     pub id: String,
-    /// The name.
+    /// The user name.
     pub username: String,
-    /// The roles.
+    /// The names of the roles.
     pub roles: Vec<String>,
     /// Whether logins are refused.
     pub disabled: bool,
-    /// Seconds since 1970, where the table is Doorward's own.
+    /// Seconds since 1970, if the table is Doorward's own.
     pub created_at: Option<i64>,
 }
 
-/// What kept the user table from answering.
+/// Why an operation on the user table failed.
 #[derive(Debug)]
 pub enum UsersFault {
-    /// The database did.
+    /// The database failed.
     Database(Fault),
-    /// A row that no account can be made of; the words say what of it.
+    /// The row is not a valid account; the text says which part.
     Row(&'static str),
-    /// The mapping does not fit the table; the words say where.
+    /// The settings do not fit the table; the text says where.
     Mapping(String),
-    /// There is a user of that name.
+    /// A user with that name exists already.
     Exists,
-    /// There is no user of that name.
+    /// There is no user with that name.
     Unknown,
-    /// A table `users` that is not ours.
+    /// The database has a table `users` that Doorward did not create.
     Foreign,
-    /// The table is somebody else's, and no setting says how to do this to it.
+    /// The table is not Doorward's own, and no setting says how to do this; the text says what.
     NotOurs(&'static str),
 }
 
@@ -122,7 +122,7 @@ impl From<sqlx::Error> for UsersFault {
     }
 }
 
-/// The table that Doorward makes, one statement for each engine.
+/// Doorward's own table, with one statement per engine.
 const OWN_TABLE: (i64, &str, [&str; 2]) = (
     1,
     "users",
@@ -132,7 +132,7 @@ const OWN_TABLE: (i64, &str, [&str; 2]) = (
     ],
 );
 
-/// The most rows that a collation may take for one name.
+/// The most rows that may have the same name under the column's collation.
 const MOST_ALIKE: usize = 16;
 
 const MIGRATED: &str = "SELECT 1 FROM doorward_migrations WHERE version = 1";
@@ -140,7 +140,7 @@ const MIGRATED: &str = "SELECT 1 FROM doorward_migrations WHERE version = 1";
 const ANY_USER: &str = "SELECT 1 FROM users LIMIT 1";
 
 impl Users {
-    /// Takes connections to where the table is, and how it is to be read where it is not Doorward's own.
+    /// Takes the connections, and the mapping of an existing table, if it is not Doorward's own.
     #[must_use]
     pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
         Self {
@@ -156,11 +156,11 @@ impl Users {
         }
     }
 
-    /// Makes the table, where it is to be Doorward's own.
+    /// Creates the table, if it is Doorward's own.
     ///
     /// # Errors
     ///
-    /// The database cannot be reached, or holds a `users` table of somebody else.
+    /// The database cannot be reached, or has a `users` table that Doorward did not create.
     pub async fn migrate(&self) -> Result<(), UsersFault> {
         if !self.is_own {
             return Ok(());
@@ -192,11 +192,12 @@ impl Users {
         }
     }
 
-    /// Asks for somebody who does not exist, and has the database look at every other statement that the settings ask for.
+    /// Checks the settings against the table: looks up a user who does not exist, and has the database prepare every
+    /// other statement.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::Mapping`], with the column that is missing; or what kept the database from answering.
+    /// [`UsersFault::Mapping`] with the missing column, or the fault of the database.
     pub async fn probe(&self) -> Result<(), UsersFault> {
         let nobody = uuid::Uuid::new_v4().to_string();
         let columns = self.columns(&self.statements.find).await?;
@@ -221,7 +222,7 @@ impl Users {
         let others = [
             roles.as_ref(),
             inactive.as_ref(),
-            // Doorward's own table may be one that a replica can only read.
+            // A replica may only be able to read Doorward's own table.
             update.filter(|_| !self.is_own),
             insert.as_ref(),
         ];
@@ -231,7 +232,7 @@ impl Users {
         Ok(())
     }
 
-    /// The names of a statement's columns; sqlx knows them without running it.
+    /// The column names of a statement's result; sqlx knows them without running the statement.
     async fn columns(&self, sql: &str) -> Result<Vec<String>, UsersFault> {
         let columns: Result<Vec<String>, Fault> = ask!(&self.connections, connection => {
             let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql.to_owned()));
@@ -246,11 +247,11 @@ impl Users {
         })
     }
 
-    /// Fetches the account whose name is this one byte for byte.
+    /// Fetches the account with exactly this name, byte for byte.
     ///
     /// # Errors
     ///
-    /// No answer within the time, counted from the call.
+    /// The fault of the database, such as no answer within the timeout, or a row that is not a valid account.
     pub async fn find(&self, username: &Username) -> Result<Option<Account>, UsersFault> {
         let statements = &self.statements;
         ask!(&self.connections, connection => {
@@ -266,7 +267,8 @@ impl Users {
                         return Err(UsersFault::Row("name: very many users share it"));
                     }
                     let cells = row.cells()?;
-                    // A collation folds case, accents, trailing blanks, zero-width characters; people stay apart.
+                    // A collation ignores case, accents, trailing blanks or zero-width characters. These are
+                    // different users.
                     let name = cells.iter().find(|(column, _)| column == "username");
                     if name.and_then(|(_, name)| name.text()).as_deref() == Some(username.as_str()) {
                         accounts.push(cells);
@@ -275,7 +277,8 @@ impl Users {
             }
             let row = match &*accounts {
                 [] => {
-                    // Whoever is not there is asked about as long.
+                    // Run the query for an unknown user too, so that the time does not reveal that the user is
+                    // unknown.
                     if let Some(sql) = &statements.roles {
                         sqlx::query(AssertSqlSafe(sql.clone()))
                             .bind(username.as_str())
@@ -339,18 +342,18 @@ impl Users {
         Ok(Account {
             id,
             username,
-            // No hash at all is one that nothing matches.
+            // Without a stored hash: an empty one, which no password matches.
             hash: PasswordHash::new(cell("password").and_then(Cell::text).unwrap_or_default()),
             roles: Roles::collect(roles).map_err(|_| UsersFault::Row("list of roles"))?,
             disabled: !active,
         })
     }
 
-    /// Everybody whose tokens are refused at this time, or nothing where the table does not say; at most `most` ids.
+    /// The ids of users whose tokens are refused now, at most `most`; `None` without `users.inactive_query`.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn inactive(&self, most: usize) -> Result<Option<Vec<String>>, UsersFault> {
         let Some(sql) = &self.statements.inactive else {
             return Ok(None);
@@ -368,11 +371,11 @@ impl Users {
         })
     }
 
-    /// Every stored hash, one by one.
+    /// Calls `see` with every stored hash.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::NotOurs`] where a query of one's own finds users, or what kept the database from answering.
+    /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
     pub async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
         let Some(sql) = &self.statements.hashes else {
             return Err(UsersFault::NotOurs(
@@ -390,11 +393,11 @@ impl Users {
         })
     }
 
-    /// Every user, by name.
+    /// All users, sorted by name.
     ///
     /// # Errors
     ///
-    /// [`UsersFault::NotOurs`] where a query of one's own finds users, or what kept the database from answering.
+    /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
     pub async fn list(&self) -> Result<Vec<Listed>, UsersFault> {
         let Some(sql) = &self.statements.list else {
             return Err(UsersFault::NotOurs(
@@ -419,7 +422,7 @@ impl Users {
         })
     }
 
-    /// Whether hashes can be replaced.
+    /// Whether stored hashes can be replaced.
     #[must_use]
     pub fn takes_hashes(&self) -> bool {
         self.statements.update_password.is_some()
@@ -431,7 +434,7 @@ impl Users {
         self.is_own || self.statements.insert.is_some()
     }
 
-    /// Adds a user.
+    /// The write that adds a user.
     pub(crate) fn adding(
         &self,
         username: &Username,
@@ -463,8 +466,9 @@ impl Users {
         ))
     }
 
-    /// Replaces a hash where it is still the one that was seen, and by the same statement sees that it is kept whole:
-    /// without its strict mode, MySQL cuts off what is too long for a column.
+    /// The writes that replace a hash if it is still the one that was read. A second run of the same statement checks
+    /// that the new hash is stored whole: without strict mode MySQL truncates a value that is too long for its
+    /// column.
     pub(crate) fn replacing_hash(
         &self,
         username: &Username,
@@ -485,14 +489,14 @@ impl Users {
             }
         };
         let mut writes = vec![replacing(seen).needs_a_row()];
-        // A statement of somebody else's may do more when it runs again.
+        // Do not run a statement from the settings twice: it may have other effects.
         if let Update::Exact(_) = update {
             writes.push(replacing(hash).needs_to_be_kept());
         }
         Ok(writes)
     }
 
-    /// Replaces a user's roles.
+    /// The write that replaces a user's roles.
     pub(crate) fn setting_roles(
         &self,
         username: &Username,
@@ -511,7 +515,7 @@ impl Users {
         .needs_a_row())
     }
 
-    /// Refuses a user's logins, or accepts them again.
+    /// The write that disables or enables a user.
     pub(crate) fn setting_disabled(
         &self,
         username: &Username,
@@ -526,7 +530,7 @@ impl Users {
         .needs_a_row())
     }
 
-    /// Removes a user.
+    /// The write that removes a user.
     pub(crate) fn removing(&self, username: &Username) -> Result<Write, UsersFault> {
         self.ours("remove users; remove them there, then run `doorward user logout`")?;
         Ok(Write::new(
@@ -544,5 +548,5 @@ impl Users {
     }
 }
 
-// The role that an admin flag stands for has the name that rules use.
+// The role that an admin flag gives must be the one that rules name.
 const _: () = assert!(matches!(ADMIN.as_bytes(), b"admin"));

@@ -1,4 +1,4 @@
-//! The wire contract of ext_authz, generated from `proto/`; see `build.rs` for what differs from it and why.
+//! The messages of ext_authz, generated from `proto/`. `build.rs` says what differs and why.
 
 #![expect(
     missing_docs,
@@ -6,13 +6,13 @@
     reason = "generated; proto/ documents it"
 )]
 
-/// The whole contract as a `FileDescriptorSet`, for reflection.
+/// The complete contract as a `FileDescriptorSet`, for reflection.
 pub const CONTRACT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/contract.bin"));
 
-/// The full name of the service.
+/// The full name of the gRPC service.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
 
-// The generated modules name each other by the path of their packages.
+// The generated modules refer to each other by their package paths.
 pub mod envoy {
     pub mod service {
         pub mod auth {

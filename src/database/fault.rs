@@ -1,29 +1,29 @@
-//! What keeps a database from answering.
+//! Faults of a database.
 
 use std::{fmt, io};
 
 use sqlx::{Error, migrate::MigrateError};
 
-/// What kept a database from answering.
+/// Why a database operation failed.
 #[derive(Debug)]
 pub enum Fault {
     /// No answer in time.
     Timeout,
     /// No connection in time.
     NoConnection,
-    /// The database refused, or could not be reached.
+    /// The database refused, or cannot be reached.
     Refused(Error),
-    /// The database wants the password, and the connection is one that others can read.
+    /// The database asks for the password, but the connection is not encrypted.
     Unprotected,
-    /// A table is not there.
+    /// A table does not exist.
     NoTable(Error),
-    /// There is a row with that key.
+    /// A row with that key exists already.
     Exists,
-    /// No row is as a write wants it; nothing was written.
+    /// No row fits the write; nothing was written.
     NoRow,
-    /// A column would hold something else than what was written to it; nothing was written.
+    /// A column would store another value than the one written; nothing was written.
     Altered,
-    /// The embedded database cannot be made or opened.
+    /// The embedded database cannot be created or opened.
     File(io::Error),
     /// The tables could not be brought up to date.
     Migrate(MigrateError),
@@ -58,7 +58,7 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {}
 
 impl Fault {
-    /// Whether the database says that others were first and that nothing of it stands (SQLSTATE 40001).
+    /// Whether the database rolled back because another transaction was first (SQLSTATE 40001).
     pub(super) fn is_undone(&self) -> bool {
         let Self::Refused(Error::Database(said)) = self else {
             return false;
@@ -72,7 +72,7 @@ impl From<Error> for Fault {
         if matches!(error, Error::PoolTimedOut) {
             return Self::NoConnection;
         }
-        // MySQL's `caching_sha2_password` without TLS; sqlx's own words name features of Cargo.
+        // MySQL's `caching_sha2_password` without TLS. sqlx's own message names Cargo features.
         if matches!(&error, Error::Configuration(said) if said.to_string().starts_with("RSA ")) {
             return Self::Unprotected;
         }
@@ -80,7 +80,7 @@ impl From<Error> for Fault {
             if said.is_unique_violation() {
                 return Self::Exists;
             }
-            // MySQL's ER_NO_SUCH_TABLE; SQLite has one code for every error of a statement.
+            // MySQL's ER_NO_SUCH_TABLE; SQLite has one code for all errors of a statement.
             if said.code().as_deref() == Some("42S02")
                 || said.message().starts_with("no such table")
             {
@@ -92,7 +92,7 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
-    /// The faults that are those of a database, by name; that a row is there or is not is none of them.
+    /// The names of faults of the database itself. That a row exists or does not exist is not one of them.
     pub const KINDS: [&'static str; 6] = [
         "timeout",
         "no-connection",
@@ -102,7 +102,7 @@ impl Fault {
         "altered",
     ];
 
-    /// The name of what is wrong with the database, where something is.
+    /// The name of the fault, if it is one of the database itself.
     #[must_use]
     pub fn kind(&self) -> Option<&'static str> {
         match self {
@@ -117,9 +117,9 @@ impl Fault {
     }
 }
 
-/// An error that a database may be behind.
+/// An error that may come from the database.
 pub(crate) trait OfDatabase {
-    /// What of it is the database's.
+    /// The fault of the database, if it is one.
     fn fault(&self) -> Option<&Fault>;
 }
 

@@ -1,39 +1,39 @@
-//! Where a database is, and how the way there is secured.
+//! The address of a database, and the protection of its connections.
 
 use std::{fmt, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
 
-/// Where a database is.
+/// The address of a database.
 #[derive(Clone, Debug)]
 pub enum Database {
-    /// Embedded, in this file.
+    /// An embedded SQLite file.
     Sqlite(PathBuf),
-    /// MySQL, MariaDB or what speaks like them.
+    /// MySQL, MariaDB or a compatible server.
     MySql(MySql),
 }
 
-/// A database of MySQL's kind.
+/// Address and login of a MySQL-compatible server.
 #[derive(Clone, Debug)]
 pub struct MySql {
     /// Host name or address.
     pub host: String,
-    /// Port.
+    /// TCP port.
     pub port: u16,
-    /// User.
+    /// Database user.
     pub user: String,
-    /// Password of the user.
+    /// Password of the database user.
     pub password: DatabasePassword,
     /// Name of the database.
     pub name: String,
     /// How the connection is protected.
     pub tls: Tls,
-    /// A certificate authority of one's own.
+    /// A PEM file of your own certificate authority.
     pub tls_ca: Option<PathBuf>,
 }
 
-/// The password of a database user; never shown.
+/// The password of a database user; `Debug` does not show it.
 #[derive(Clone)]
 pub struct DatabasePassword(pub(super) Zeroizing<String>);
 
@@ -49,40 +49,40 @@ impl fmt::Debug for DatabasePassword {
     }
 }
 
-/// How a connection is protected; the words are MySQL's own.
+/// How a connection is protected; MySQL's own terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// Plain.
+    /// No TLS.
     Disabled,
-    /// TLS where the server has it; the certificate is not verified.
+    /// TLS if the server supports it; the certificate is not verified.
     Preferred,
     /// TLS; the certificate is not verified.
     Required,
-    /// TLS with a certificate of a known authority.
+    /// TLS with a certificate from a known authority.
     VerifyCa,
-    /// TLS with a certificate of a known authority for this host.
+    /// TLS with a certificate from a known authority for this host.
     VerifyIdentity,
 }
 
-/// A database URL is not one that can be used. The URL itself is not told: it may hold a password.
+/// Why a database URL cannot be used. The message does not contain the URL, which may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlFault {
     /// Not a URL, or a part of it is not UTF-8.
     #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
     Syntax,
-    /// A database of another kind.
+    /// A database that is not supported.
     #[error("names another database than mysql, mariadb and sqlite")]
     Scheme,
-    /// A part is not there.
+    /// A part is missing.
     #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]
     Missing(&'static str),
-    /// `?...`
+    /// The URL has a query or a fragment.
     #[error("has parameters; write them as database.tls and database.tls_ca instead")]
     Parameters,
 }
 
 impl Database {
-    /// Reads `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
+    /// Parses `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
     ///
     /// # Errors
     ///
@@ -124,7 +124,7 @@ impl Database {
     }
 }
 
-/// For people: without the password.
+/// For people; without the password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

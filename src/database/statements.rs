@@ -1,4 +1,4 @@
-//! What became of statements: how long they took, and what failed. Counted without a lock, for whoever looks.
+//! Statistics of statements: durations and failures, counted without a lock.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,7 +8,7 @@ use std::{
 use super::{Fault, OfDatabase};
 use crate::domain::histogram::{Histogram, Resolution, Scale};
 
-/// What became of statements so far.
+/// Durations and failures of all statements so far.
 #[derive(Debug)]
 pub(crate) struct Statements {
     times: Histogram,
@@ -44,12 +44,12 @@ impl Default for Statements {
 }
 
 impl Statements {
-    /// One took so long, on its connection.
+    /// Records how long one statement took on its connection.
     pub(crate) fn took(&self, time: Duration) {
         self.times.observe(time);
     }
 
-    /// Counts what failed.
+    /// Counts a failure of the database.
     pub(crate) fn note<T, E: OfDatabase>(&self, answer: &Result<T, E>) {
         let fault = answer.as_ref().err().and_then(OfDatabase::fault);
         let kind = fault.and_then(Fault::kind);
@@ -59,12 +59,12 @@ impl Statements {
         }
     }
 
-    /// How long they took.
+    /// Durations of statements.
     pub(crate) fn times(&self) -> &Histogram {
         &self.times
     }
 
-    /// How many failed, by [`Fault::kind`].
+    /// Failures by [`Fault::kind`].
     pub(crate) fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self
             .errors

@@ -1,4 +1,4 @@
-//! Who there is: what a row of the user table means, and who a token speaks for.
+//! Accounts and identities: what a row of the user table means, and whom a token speaks for.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,16 +6,15 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::password::PasswordHash;
 
-/// The role that makes an administrator.
+/// The role of administrators.
 pub const ADMIN: &str = "admin";
 
-/// A user name: 1 to 255 bytes without colon (RFC 7617, 2) and control characters. Two names are the same only byte
-/// for byte.
+/// A user name: 1 to 255 bytes without colon (RFC 7617, 2) and control characters. Names are compared byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(Box<str>);
 
 impl Username {
-    /// Takes a possible user name, or nothing.
+    /// Parses a user name; `None` if it is invalid.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let possible =
@@ -23,18 +22,18 @@ impl Username {
         possible.then(|| Self(name.into()))
     }
 
-    /// The name.
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name as a header value: percent-encoded where it is not visible ASCII, and where it holds a comma or a
-    /// percent sign, so that it can neither end nor look like two values.
+    /// The name as a header value. Percent-encodes everything except visible ASCII, and also commas and percent
+    /// signs, so that one name cannot look like two values.
     #[must_use]
     pub fn header_value(&self) -> Cow<'_, str> {
         match &*self.0 {
-            // Alone it says "nobody".
+            // A lone "-" means that there is no user.
             "-" => "%2D".into(),
             name => utf8_percent_encode(name, NOT_IN_HEADER).into(),
         }
@@ -43,12 +42,12 @@ impl Username {
 
 const NOT_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
 
-/// A role: 1 to 64 bytes of letters, digits, `.`, `_`, `:` and `-`, beginning with a letter or digit.
+/// A role: 1 to 64 bytes of letters, digits, `.`, `_`, `:` and `-`, starting with a letter or digit.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Role(Box<str>);
 
 impl Role {
-    /// Takes a possible role, or nothing.
+    /// Parses a role; `None` if it is invalid.
     #[must_use]
     pub fn parse(role: &str) -> Option<Self> {
         let possible = role.len() <= 64
@@ -65,35 +64,35 @@ impl Role {
         Self(ADMIN.into())
     }
 
-    /// The role's name.
+    /// The role as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// A set of at most 32 roles, sorted.
+/// A sorted set of at most 32 roles.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Roles(Vec<Role>);
 
-/// A role that cannot be, or one too many.
+/// Why roles are invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RolesFault {
-    /// Not a [`Role`].
+    /// Not a valid [`Role`].
     #[error(
         "{0:?} is not a role; write letters, digits, \".\", \"_\", \":\" and \"-\", at most 64, beginning with a letter or digit"
     )]
     Impossible(String),
-    /// More than fit into a header.
+    /// More than [`Roles::MAX`] roles.
     #[error("more than {} roles", Roles::MAX)]
     TooMany,
 }
 
 impl Roles {
-    /// How many roles one account may have.
+    /// The most roles of one account, so that they fit into a header.
     pub const MAX: usize = 32;
 
-    /// Sorts roles into a set.
+    /// Collects roles into a sorted set.
     ///
     /// # Errors
     ///
@@ -108,11 +107,11 @@ impl Roles {
         Ok(Self(roles))
     }
 
-    /// Reads role names.
+    /// Parses role names.
     ///
     /// # Errors
     ///
-    /// The first name that is no role, or too many of them.
+    /// The first invalid name, or too many roles.
     pub fn parse<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, RolesFault> {
         let roles: Result<Vec<_>, _> = names
             .into_iter()
@@ -121,7 +120,7 @@ impl Roles {
         Self::collect(roles?)
     }
 
-    /// Reads a comma-separated list, as the user table keeps it.
+    /// Parses a comma-separated list, the form of the user table.
     ///
     /// # Errors
     ///
@@ -134,25 +133,25 @@ impl Roles {
         )
     }
 
-    /// Whether the set holds a role.
+    /// Whether the set contains a role.
     #[must_use]
     pub fn contains(&self, role: &Role) -> bool {
         self.0.binary_search(role).is_ok()
     }
 
-    /// Whether the set makes an administrator.
+    /// Whether the set contains the role of administrators.
     #[must_use]
     pub fn admin(&self) -> bool {
         self.0.iter().any(|role| role.as_str() == ADMIN)
     }
 
-    /// The roles in order.
+    /// The roles, sorted.
     pub fn iter(&self) -> impl Iterator<Item = &Role> {
         self.0.iter()
     }
 }
 
-/// Comma-separated, as the user table and the header keep it; empty where there is none.
+/// Comma-separated, as in the user table and the header; empty without roles.
 impl fmt::Display for Roles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, role) in self.0.iter().enumerate() {
@@ -171,27 +170,27 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// What the user table knows of one person.
+/// An account in the user table.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The immutable id; the `sub` of the account's tokens.
+    /// The id, which never changes; the `sub` of the account's tokens.
     pub id: String,
-    /// The name as the table has it.
+    /// The name as in the table.
     pub username: Username,
-    /// The stored hash.
+    /// The stored password hash.
     pub hash: PasswordHash,
-    /// What the person may do.
+    /// The roles of the user.
     pub roles: Roles,
     /// Whether logins are refused.
     pub disabled: bool,
 }
 
-/// Who a token speaks for.
+/// Whom a token speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The immutable id.
+    /// The id, which never changes.
     pub subject: String,
-    /// The name.
+    /// The user name.
     pub username: Username,
     /// The roles at the time of the login.
     pub roles: Roles,

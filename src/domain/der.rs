@@ -1,10 +1,10 @@
-//! Elements of DER (X.690), as far as keys and certificates need them.
+//! Reads elements of DER (X.690), as far as keys and certificates need them.
 
 pub(crate) const INTEGER: u8 = 2;
 pub(crate) const OCTETS: u8 = 4;
 pub(crate) const SEQUENCE: u8 = 0x30;
 
-/// The tag and the content of an element (X.690, 8.1), and what follows it.
+/// Tag and content of the first element (X.690, 8.1), and the bytes after it.
 pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, first], rest) = der.split_first_chunk()?;
     let (length, rest) = match first {

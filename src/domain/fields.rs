@@ -1,4 +1,4 @@
-//! The members of a body: a JSON object or a form, read strictly.
+//! The body of a request, a JSON object or a form, parsed strictly.
 
 use std::fmt;
 
@@ -14,13 +14,13 @@ pub const MAX_BODY: usize = 4 * 1024;
 /// The body of a request, as far as the gateway sent it.
 #[derive(Clone, Copy)]
 pub enum Body<'a> {
-    /// None, or of no type that is read here.
+    /// No body, or one with another content type.
     Absent,
     /// A JSON object.
     Json(&'a [u8]),
     /// A form (`application/x-www-form-urlencoded`).
     Form(&'a [u8]),
-    /// Cut short by the gateway.
+    /// The gateway cut the body short.
     Partial,
 }
 
@@ -35,28 +35,28 @@ impl fmt::Debug for Body<'_> {
     }
 }
 
-/// Why a body is refused, for the client to read.
+/// Why a body is refused; the client reads this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BodyFault {
-    /// None where there must be one.
+    /// A body is required and missing.
     #[error("The body must be a JSON object or a form, with its content type")]
     Absent,
-    /// Not a JSON object, or a member twice.
+    /// Not a JSON object, or a member occurs twice.
     #[error("The body must be a JSON object, each member once")]
     NotAnObject,
-    /// Over [`MAX_BODY`], or cut short by the gateway.
+    /// Longer than [`MAX_BODY`], or cut short by the gateway.
     #[error("The body is too long")]
     TooLong,
-    /// Not there in time.
+    /// The body did not arrive in time.
     #[error("Too slow")]
     TooSlow,
-    /// A member that is not there.
+    /// A member is missing.
     #[error("{0}: missing")]
     Missing(&'static str),
-    /// A field that is there twice.
+    /// A form field occurs twice.
     #[error("{0}: there twice")]
     Doubled(&'static str),
-    /// A member that is not a string.
+    /// A member is not a string.
     #[error("{0}: must be a string")]
     NotText(&'static str),
     /// A string that no account can have.
@@ -65,11 +65,11 @@ pub enum BodyFault {
 }
 
 impl Body<'_> {
-    /// Reads members by name; others are ignored.
+    /// Reads members by name, and ignores others.
     ///
     /// # Errors
     ///
-    /// What is wrong with the body or the first of the members.
+    /// What is wrong with the body or with the first faulty member.
     pub fn read<const N: usize>(
         self,
         names: [&'static str; N],
@@ -127,7 +127,7 @@ enum Member {
     Other,
 }
 
-/// The members of these names; the rest is skipped.
+/// Deserializes the members with these names, and skips others.
 struct Members<const N: usize>([&'static str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Members<N> {

@@ -1,6 +1,6 @@
-//! Bytes in hexadecimal digits, of which each has one spelling: lower case.
+//! Hexadecimal digits, always in lower case, so that each value has one spelling.
 
-/// Bytes as digits.
+/// Encodes bytes as digits.
 pub(crate) fn encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(2 * bytes.len());
     for byte in bytes {
@@ -11,7 +11,7 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     text
 }
 
-/// Pairs of digits as bytes.
+/// Decodes pairs of lower-case digits; `None` for any other text.
 pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

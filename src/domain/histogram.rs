@@ -1,20 +1,20 @@
-//! How many times fell into which range: counted without a lock, so that what happens on every request can be measured.
+//! Histograms of durations. Counting takes no lock, so that every request can be measured.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Where ranges end, and how exactly times are summed.
+/// The ranges of a histogram, and the resolution of its sum.
 #[derive(Debug)]
 pub struct Scale {
-    /// The longest time of each range, in ascending order; what is longer falls into a last one.
+    /// The upper bound of each range, in ascending order; longer durations are counted in a last range.
     pub bounds: &'static [Duration],
-    /// How exact the sum is.
+    /// The unit of the sum.
     pub resolution: Resolution,
 }
 
-/// For what a login may take.
+/// Ranges for the duration of a login.
 pub static TO_TEN_SECONDS: Scale = Scale {
     bounds: &[
         Duration::from_millis(5),
@@ -32,37 +32,37 @@ pub static TO_TEN_SECONDS: Scale = Scale {
     resolution: Resolution::Nanoseconds,
 };
 
-/// What a sum is counted in: 64 bits hold 584 years of nanoseconds, which ages of tokens could exceed.
+/// The unit of a sum. 64 bits hold 584 years in nanoseconds, which the ages of tokens could exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// For what takes fractions of seconds.
+    /// For durations of fractions of a second.
     Nanoseconds,
-    /// For what takes hours.
+    /// For durations of hours.
     Seconds,
 }
 
-/// Counts of times by range, and their sum.
+/// Counts per range, and the sum.
 #[derive(Debug)]
 pub struct Histogram {
     scale: &'static Scale,
-    /// One a bound, and one for what is longer than all.
+    /// One count per bound, and one for everything longer.
     counts: Box<[AtomicU64]>,
     sum: AtomicU64,
 }
 
-/// A histogram as it was at one moment, in seconds.
+/// The values of a histogram at one moment, in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// The upper bound of each range, and how many times fell into it and into no lower one; the last is without end.
+    /// The upper bound of each range, and the number of durations in that range alone; the last bound is infinite.
     pub ranges: Vec<(f64, u64)>,
-    /// Of all times.
+    /// The sum of all durations.
     pub sum: f64,
-    /// How many times.
+    /// The number of all durations.
     pub count: u64,
 }
 
 impl Histogram {
-    /// Has seen nothing yet.
+    /// An empty histogram.
     #[must_use]
     pub fn new(scale: &'static Scale) -> Self {
         let ranges = 0..=scale.bounds.len();
@@ -73,9 +73,9 @@ impl Histogram {
         }
     }
 
-    /// Counts a time.
+    /// Counts a duration.
     pub fn observe(&self, time: Duration) {
-        // Short times are the most, and there are few bounds.
+        // A linear search: most durations are short, and there are few bounds.
         let bounds = self.scale.bounds;
         let range = bounds.iter().position(|bound| time <= *bound);
         let sum = match self.scale.resolution {
@@ -88,7 +88,7 @@ impl Histogram {
         }
     }
 
-    /// What was counted so far.
+    /// The current values.
     #[must_use]
     pub fn seen(&self) -> Seen {
         let bounds = self.scale.bounds.iter().map(Duration::as_secs_f64);
@@ -138,7 +138,7 @@ mod tests {
         };
         let histogram = Histogram::new(&LONG);
         for _ in 0..3 {
-            // A hundred years; of these, nanoseconds would hold five.
+            // A hundred years. A sum of nanoseconds would overflow at the sixth.
             histogram.observe(Duration::from_secs(3_155_760_000));
             histogram.observe(Duration::from_secs(3_155_760_000));
         }

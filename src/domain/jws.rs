@@ -1,5 +1,4 @@
-//! Signatures over compact tokens (RFC 7515, 7.1, with the practices of RFC 8725): what was signed, and with which key.
-//! Says nothing of what the payload means.
+//! Signatures of compact tokens (RFC 7515, 7.1, with the practices of RFC 8725). Does not know what a payload means.
 
 use std::borrow::Cow;
 
@@ -12,7 +11,7 @@ use super::{
     token::{TokenFault, UnixTime},
 };
 
-/// The three parts of a compact token.
+/// The parts of a compact token, still encoded.
 pub(super) struct Parts<'a> {
     compact: &'a str,
     header: &'a str,
@@ -21,8 +20,8 @@ pub(super) struct Parts<'a> {
     signed: &'a str,
 }
 
-/// The header, of which only these members may be there: what else there is asks for keys, or for a reading, of the
-/// sender's choice (`jwk`, `jku`, `x5u`, `x5c`, `crit`, `b64`, `zip`).
+/// The header. Only these members are allowed: others let the sender choose the key or the reading (`jwk`, `jku`,
+/// `x5u`, `x5c`, `crit`, `b64`, `zip`).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header<'a> {
@@ -34,7 +33,7 @@ pub(super) struct Header<'a> {
     pub(super) kid: Option<Cow<'a, str>>,
 }
 
-/// The bytes of a signature by the longest key.
+/// The longest signature, in bytes.
 const LONGEST: usize = 1024;
 
 impl<'a> Parts<'a> {
@@ -56,8 +55,8 @@ impl<'a> Parts<'a> {
             .ok_or(TokenFault::Parts)
     }
 
-    /// The payload, if the key of a keyring that the header names has signed it; `accepts` sees a header that is not
-    /// simply that of one of the keys.
+    /// The payload, if the key that the header names has signed it. `accepts` checks a header that is not exactly the
+    /// header of one of the keys.
     pub(super) fn genuine(
         &self,
         keys: &Keyring,
@@ -83,7 +82,7 @@ impl<'a> Parts<'a> {
                     }
                     verifies(key)
                 }
-                // Before keys had names; secrets are few, and cheap to try.
+                // Tokens from before keys had names. Secrets are few, and cheap to try.
                 None if algorithm == Algorithm::Hs256 => {
                     let mut secrets = (keys.keys().iter())
                         .filter(|key| key.algorithm() == algorithm)
@@ -103,7 +102,7 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The payload, if this one key has signed it.
+    /// The payload, if this key has signed it.
     pub(super) fn signed_with(&self, key: &Key) -> Result<Vec<u8>, TokenFault> {
         let (signature, length) = self.signature()?;
         let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
@@ -113,17 +112,17 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// The whole token.
+    /// The whole compact token.
     pub(super) fn compact(&self) -> &'a str {
         self.compact
     }
 
-    /// The header, not parsed.
+    /// The decoded header, not parsed.
     pub(super) fn header(&self) -> Result<Vec<u8>, TokenFault> {
         decode(self.header)
     }
 
-    /// The payload, whoever has signed it.
+    /// The decoded payload, not verified.
     pub(super) fn payload(&self) -> Result<Vec<u8>, TokenFault> {
         BASE64_URL_SAFE_NO_PAD
             .decode(self.payload)
@@ -143,13 +142,13 @@ impl<'a> Header<'a> {
     }
 }
 
-/// Reads one JSON object. serde takes a list of the values for a struct as well.
+/// Parses one JSON object. The check is needed because serde also accepts a list of the values for a struct.
 pub(super) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> Option<T> {
     let is_object = json.trim_ascii_start().starts_with(b"{");
     is_object.then(|| serde_json::from_slice(json).ok())?
 }
 
-/// A member that may be missing, but is no `null` where it is there.
+/// Deserializes an optional member that must not be `null` if it is present.
 pub(super) fn given<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -164,11 +163,11 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
         .map_err(|_| TokenFault::Header)
 }
 
-/// The payload of a compact token, if this one key has signed it.
+/// Verifies a compact token with one key, and returns its payload.
 ///
 /// # Errors
 ///
-/// Why not.
+/// Why the token is refused.
 pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
     let parts = Parts::split(compact)?;
     let bytes = decode(parts.header)?;
@@ -176,7 +175,7 @@ pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
     if Algorithm::parse(&header.alg) != Some(key.algorithm()) {
         return Err(TokenFault::Algorithm);
     }
-    // A key without a name of its own is not asked for by name.
+    // A key without a name accepts any `kid`.
     if let Some(kid) = &header.kid {
         let id = KeyId::parse(kid).ok_or(TokenFault::KeyId)?;
         if *key.id() != id && key.id().as_str() != "-" {
@@ -186,7 +185,7 @@ pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
     parts.signed_with(key)
 }
 
-/// Signs a payload.
+/// Signs a payload; `None` if the key cannot sign.
 pub(super) fn sign(payload: &[u8], key: &Key) -> Option<String> {
     let mut compact = format!(
         "{}.{}",

@@ -1,5 +1,5 @@
-//! All keys: one signs, all verify. What a key does follows from the times at which keys begin to sign, so a rotation is
-//! nothing but one key more.
+//! All keys: one signs, all verify. The state of a key follows from the times at which keys start to sign, so a
+//! rotation just adds a key.
 
 use std::time::Duration;
 
@@ -11,44 +11,44 @@ use super::{
     token::{Secret, UnixTime},
 };
 
-/// The keys of this house.
+/// Doorward's own keys.
 #[derive(Debug)]
 pub struct Keyring {
-    /// By the time they begin to sign.
+    /// Sorted by the time at which they start to sign.
     keys: Vec<Key>,
-    /// How long the last token that a key has signed is good.
+    /// The lifetime of a token, including clock skew.
     lasts: Duration,
 }
 
-/// What a key does at some time.
+/// The state of a key at some time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyState {
-    /// It is published and verifies, but signs later.
+    /// Published and verifying; signs later.
     Staged,
-    /// It signs.
+    /// The key that signs.
     Signing,
-    /// It signs no more, and verifies until then, when the last token that it signed has expired. Without an end, it is
-    /// one that only ever verifies.
+    /// No longer signs; verifies until the last token that it signed has expired. `None`: a key that never signs, and
+    /// verifies without end.
     Verifying(Option<UnixTime>),
-    /// It does nothing any more, and may be removed.
+    /// No longer used; can be removed.
     Expired,
 }
 
-/// Why keys do not hold together.
+/// Why a set of keys is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringFault {
-    /// A key is refused.
+    /// One key is invalid.
     #[error("{0}: {1}")]
     Key(String, KeyFault),
-    /// Two keys of one name.
+    /// Two keys have the same name.
     #[error("two keys are called {0:?}")]
     TwoOfAName(String),
-    /// Two keys begin to sign at the same time.
+    /// Two keys start to sign at the same time.
     #[error(
         "{0:?} and {1:?} begin to sign at the same time; say since when in one of them (not-before, or nbf)"
     )]
     Tie(String, String),
-    /// No key signs.
+    /// No key can sign now.
     #[error(
         "no key signs yet: all begin later, or have no private part; make one with: doorward keys generate"
     )]
@@ -56,11 +56,11 @@ pub enum KeyringFault {
 }
 
 impl Keyring {
-    /// Takes keys in any order, and how long a token lasts that is signed with one of them, clocks that differ included.
+    /// Takes keys in any order, and the lifetime of tokens including clock skew.
     ///
     /// # Errors
     ///
-    /// Why they do not hold together.
+    /// Why the keys are invalid together.
     pub fn new(mut keys: Vec<Key>, lasts: Duration) -> Result<Self, KeyringFault> {
         keys.sort_by(|left, right| {
             (left.not_before(), left.id()).cmp(&(right.not_before(), right.id()))
@@ -79,7 +79,7 @@ impl Keyring {
         Ok(Self { keys, lasts })
     }
 
-    /// One secret alone.
+    /// A keyring of one HS256 secret.
     #[must_use]
     pub fn of_secret(secret: &Secret, lasts: Duration) -> Self {
         Self {
@@ -88,14 +88,14 @@ impl Keyring {
         }
     }
 
-    /// The key that signs: of those that may by now, the one that began last.
+    /// The key that signs now: of those that have started to sign, the latest.
     #[must_use]
     pub fn signer(&self, now: UnixTime) -> Option<&Key> {
         let may = |key: &&Key| key.can_sign() && key.not_before() <= now;
         self.keys.iter().rev().find(may)
     }
 
-    /// What a key does.
+    /// The state of a key.
     #[must_use]
     pub fn state(&self, key: &Key, now: UnixTime) -> KeyState {
         if !key.can_sign() {
@@ -121,28 +121,28 @@ impl Keyring {
         }
     }
 
-    /// The keys, by the time they begin to sign.
+    /// The keys, sorted by the time at which they start to sign.
     #[must_use]
     pub fn keys(&self) -> &[Key] {
         &self.keys
     }
 
-    /// The key of a name, unless it does nothing any more.
+    /// The key with this name, unless it has expired.
     #[must_use]
     pub fn find(&self, id: &str, now: UnixTime) -> Option<&Key> {
         let key = self.keys.iter().find(|key| key.id().as_str() == id)?;
         (self.state(key, now) != KeyState::Expired).then_some(key)
     }
 
-    /// The key whose tokens begin with this header, unless it does nothing any more.
+    /// The key whose tokens have this header, unless it has expired.
     #[must_use]
     pub(super) fn by_header(&self, header: &str, now: UnixTime) -> Option<&Key> {
-        // The one that signs is the last or nearly so, and its tokens are the most.
+        // The signing key is the last one or close to it, and most tokens are signed with it.
         let key = self.keys.iter().rev().find(|key| key.header() == header)?;
         (self.state(key, now) != KeyState::Expired).then_some(key)
     }
 
-    /// The public halves of every key that verifies or will (RFC 7517, 5).
+    /// The public halves of all keys that have not expired (RFC 7517, 5).
     #[must_use]
     pub fn jwks(&self, now: UnixTime) -> String {
         let keys: Vec<&Value> = self
@@ -154,13 +154,13 @@ impl Keyring {
         json!({"keys": keys}).to_string()
     }
 
-    /// A key for keeping names out of tables, the same at every replica; of the key that has been there longest.
+    /// The key for hashes of names in tables, the same at every replica: derived from the oldest key.
     #[must_use]
     pub fn seal(&self) -> Option<&hmac::Key> {
         self.keys.iter().find_map(Key::seal)
     }
 
-    /// The names of keys, for the log.
+    /// The key names, for the log.
     pub fn names(&self) -> impl Iterator<Item = &KeyId> {
         self.keys.iter().map(Key::id)
     }

@@ -1,4 +1,4 @@
-//! Refresh tokens (RFC 6749, 1.5): opaque, stored as hashes alone, and replaced at every use (RFC 9700, 4.14.2).
+//! Refresh tokens (RFC 6749, 1.5): opaque, stored only as hashes, and replaced at every use (RFC 9700, 4.14.2).
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use zeroize::Zeroizing;
 
 use super::hex;
 
-/// What a client shows for a new token: a part that stays for the whole session, and one that changes at every use;
-/// never shown.
+/// A refresh token: one part stays the same for the whole session, the other changes at every use. `Debug` does not
+/// show it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<[u8; FAMILY + SECRET]>);
 
 const FAMILY: usize = 16;
 const SECRET: usize = 32;
 
-/// So that a scanner for leaked secrets can find them.
+/// Lets scanners for leaked secrets find these tokens.
 const PREFIX: &str = "dwr_";
 
 /// The system has no randomness.
@@ -25,7 +25,7 @@ const PREFIX: &str = "dwr_";
 pub struct NoRandomness;
 
 impl RefreshToken {
-    /// The first of a session.
+    /// Creates the first token of a session.
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl RefreshToken {
         Ok(Self(bytes))
     }
 
-    /// Reads what a client shows, or nothing.
+    /// Parses a token that a client sent; `None` if it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.strip_prefix(PREFIX)?;
@@ -45,7 +45,7 @@ impl RefreshToken {
         (length == Ok(FAMILY + SECRET)).then_some(Self(bytes))
     }
 
-    /// The token as the client gets it.
+    /// The token as the client receives it.
     #[must_use]
     pub fn expose(&self) -> Zeroizing<String> {
         Zeroizing::new(format!(
@@ -54,20 +54,20 @@ impl RefreshToken {
         ))
     }
 
-    /// The session's name: the claim `sid`, which says nothing about the token.
+    /// The session id, which becomes the claim `sid`. It reveals nothing about the token.
     #[must_use]
     pub fn session_id(&self) -> String {
         let name = digest::digest(&digest::SHA256, self.family());
         hex::encode(name.as_ref().get(..FAMILY).unwrap_or_default())
     }
 
-    /// What is stored of the token.
+    /// The hash of the token, which is stored.
     #[must_use]
     pub fn hash(&self) -> String {
         hex::encode(digest::digest(&digest::SHA256, &*self.0).as_ref())
     }
 
-    /// The next of the session.
+    /// Creates the next token of the session.
     ///
     /// # Errors
     ///
@@ -78,13 +78,14 @@ impl RefreshToken {
         Ok(next)
     }
 
-    /// The successor as only who holds this token can read it: each token seals one successor, so the pad is used once.
+    /// Encrypts the successor so that only the holder of this token can read it. Each token seals one successor, so
+    /// the pad is used once.
     #[must_use]
     pub fn seal(&self, successor: &Self) -> String {
         hex::encode(&*self.padded(successor.secret()))
     }
 
-    /// Reads a sealed successor, or nothing.
+    /// Decrypts a sealed successor; `None` if it is malformed.
     #[must_use]
     pub fn unseal(&self, sealed: &str) -> Option<Self> {
         let sealed = hex::decode(sealed).filter(|sealed| sealed.len() == SECRET)?;
@@ -122,19 +123,19 @@ impl fmt::Debug for RefreshToken {
     }
 }
 
-/// Why a refresh token is refused; for the log alone.
+/// Why a refresh token is refused; only for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefreshFault {
-    /// Not of our form.
+    /// Not a refresh token of Doorward.
     #[error("it is not a refresh token of ours")]
     Malformed,
-    /// No session of that name, or one that has expired or ended.
+    /// The session does not exist, has expired, or is revoked.
     #[error("there is no such session any more")]
     Unknown,
-    /// It was used before, so somebody else may have it: the session has ended.
+    /// The token was used before, so somebody else may have it: the session is revoked.
     #[error("it was used before")]
     Reused,
-    /// The account is gone, disabled, another one, or all of its sessions were ended.
+    /// The account is removed, disabled or another one, or all of its sessions are revoked.
     #[error("the account may not go on")]
     Account,
 }

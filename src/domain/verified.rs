@@ -1,6 +1,6 @@
-//! Tokens that were verified a while ago: so an asymmetric signature is paid for once. Keyed by a keyed hash of the exact
-//! token; whether a token has expired or was ended is asked every time. A memory belongs to the keys it was filled with, and
-//! goes with them.
+//! A cache of verified tokens, so that each asymmetric signature is verified only once. The cache key is a keyed hash
+//! of the exact token. Expiry and revocation are checked on every request. A cache belongs to one set of keys, and is
+//! dropped with it.
 
 use std::{
     fmt,
@@ -18,14 +18,14 @@ use super::{
     revocation::{Endings, Generation},
 };
 
-/// What a good token says.
+/// The claims of a verified token.
 #[derive(Debug)]
 pub(super) struct Good {
     pub(super) identity: Arc<Identity>,
     pub(super) token: Box<str>,
     pub(super) session: Option<Box<str>>,
     pub(super) generation: Generation,
-    /// `exp`, in seconds.
+    /// The claim `exp`, in seconds.
     pub(super) expires: u64,
 }
 
@@ -40,17 +40,17 @@ impl Good {
     }
 }
 
-/// The exact token, by a hash that nobody can aim at.
+/// A keyed hash of the exact token; nobody can choose tokens that collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint(u128);
 
-/// A bounded memory: some hundred bytes for each token, and never more than [`SETS`] times [`WAYS`] of them.
+/// The token cache: a few hundred bytes per token, and at most [`SETS`] times [`WAYS`] tokens.
 pub(super) struct Verified {
     key: (u64, u64),
     sets: Box<[Set]>,
 }
 
-/// Tokens that share a place. Tags spare the look at those that are others.
+/// The slots of one hash bucket. Comparing tags avoids loading the entries of other tokens.
 #[derive(Default)]
 struct Set {
     tags: [AtomicU64; WAYS],
@@ -76,7 +76,7 @@ impl Verified {
         Fingerprint(hasher.finish128().as_u128())
     }
 
-    /// What is known of a token; without a lock.
+    /// The cached token, if any; takes no lock.
     pub(super) fn find(&self, of: Fingerprint) -> Option<Arc<(Fingerprint, Good)>> {
         let set = self.set(of)?;
         let alike = set.tags.iter().zip(&set.entries);
@@ -89,7 +89,7 @@ impl Verified {
             })
     }
 
-    /// Remembers a token, in the place of one that has expired, or of any.
+    /// Caches a token, in a free or expired slot, or else in any slot.
     pub(super) fn remember(&self, of: Fingerprint, good: Good, now: u64) {
         let Some(set) = self.set(of) else {
             return;
@@ -98,7 +98,7 @@ impl Verified {
             let entry = entry.load();
             entry.as_ref().is_none_or(|entry| entry.1.expires <= now)
         });
-        // Any: by bits that say nothing of the place.
+        // Picks the slot by bits of the hash that did not pick the bucket.
         let place = free.unwrap_or((of.tag() >> 32) as usize % WAYS);
         if let (Some(tag), Some(entry)) = (set.tags.get(place), set.entries.get(place)) {
             entry.store(Some(Arc::new((of, good))));

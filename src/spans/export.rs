@@ -1,5 +1,5 @@
-//! How spans go to a collector: in batches, from a thread of their own, and never so that an answer waits. What does not
-//! fit into the line, or cannot be told, is lost.
+//! Exports spans to a collector in batches, from a separate thread, so that no answer waits. Spans are dropped if the
+//! queue is full or the export fails.
 
 use std::{
     sync::Mutex,
@@ -13,18 +13,18 @@ use opentelemetry_sdk::{
     trace::{BatchConfigBuilder, BatchSpanProcessor, SpanData},
 };
 
-/// The most spans that wait, and that are told at once.
+/// The size of the queue, and of one batch, in spans.
 const MOST_WAITING: usize = 4096;
 const MOST_AT_ONCE: usize = 512;
 
-/// How long spans are gathered, and how long it may take to tell them.
+/// How long a batch collects spans, and the timeout of one export.
 const TOGETHER: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How often it is said that they cannot be told.
+/// How often a failed export is logged, at most.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// What tells spans to a collector.
+/// Builds the processor that exports to `url`.
 pub(super) fn to(url: &str) -> Result<BatchSpanProcessor, ExporterBuildError> {
     let exporter = SpanExporter::builder()
         .with_tonic()
@@ -45,7 +45,7 @@ pub(super) fn to(url: &str) -> Result<BatchSpanProcessor, ExporterBuildError> {
         .build())
 }
 
-/// An exporter whose failures are in the log, now and then.
+/// An exporter that logs its failures, at most once per [`SAID_EVERY`].
 #[derive(Debug)]
 struct Reporting {
     exporter: SpanExporter,
@@ -53,7 +53,7 @@ struct Reporting {
 }
 
 impl Reporting {
-    /// Whether it has not been said for a while; it is from now on.
+    /// Whether a warning is due; if so, restarts the pause until the next one.
     fn says_again(&self) -> bool {
         let Ok(mut said) = self.said.lock() else {
             return false;

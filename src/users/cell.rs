@@ -1,4 +1,4 @@
-//! One value of a row of somebody else's table, whatever the type of its column.
+//! One value of a row in an existing table, whatever its column type.
 
 use sqlx::{
     Column as _, MySql, Row as _, Type, TypeInfo as _, ValueRef as _, mysql::MySqlRow,
@@ -11,18 +11,18 @@ use crate::domain::{
     hex,
 };
 
-/// A value.
+/// A value, reduced to the types that matter here.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Cell {
     Null,
     Text(String),
     Number(i128),
-    /// What a column without a character set holds.
+    /// The value of a column without a character set.
     Bytes(Vec<u8>),
 }
 
 impl Cell {
-    /// The value as text; bytes that are none as hexadecimal digits.
+    /// The value as text; bytes that are not UTF-8 as hexadecimal digits.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Null => None,
@@ -35,8 +35,8 @@ impl Cell {
         }
     }
 
-    /// The value as an id: bytes as hexadecimal digits even where they could be read as text, since an id that looks
-    /// otherwise for some users is no id.
+    /// The value as an id. Bytes are always hexadecimal digits, even if they are valid UTF-8: all ids of a column
+    /// must have the same form.
     pub(super) fn id(&self) -> Option<String> {
         match self {
             Self::Bytes(bytes) => Some(hex::encode(bytes)),
@@ -44,14 +44,14 @@ impl Cell {
         }
     }
 
-    /// The value as a flag, where it is one. `NULL` is not set.
+    /// The value as a flag, if it is one. `NULL` is false.
     pub(super) fn truth(&self) -> Option<bool> {
         match self {
             Self::Null => Some(false),
             Self::Number(0) => Some(false),
             Self::Number(1) => Some(true),
             Self::Number(_) => None,
-            // Of BINARY(1), too.
+            // `\u{1}` and `\0` are values of BINARY(1).
             Self::Bytes(_) | Self::Text(_) => match &*self.text()?.trim().to_ascii_lowercase() {
                 "1" | "\u{1}" | "t" | "true" | "y" | "yes" | "on" | "active" | "enabled" => {
                     Some(true)
@@ -64,7 +64,7 @@ impl Cell {
         }
     }
 
-    /// The roles of a comma-separated list or a JSON list of strings.
+    /// Parses a comma-separated list or a JSON list of strings.
     pub(super) fn roles(&self) -> Result<Vec<Role>, UsersFault> {
         let fault = UsersFault::Row("list of roles");
         let list = self.text().unwrap_or_default();
@@ -87,7 +87,7 @@ impl Cell {
     }
 }
 
-/// A row, column by column, with the names in lower case.
+/// A row as pairs of column name, in lower case, and value.
 pub(super) trait Cells {
     fn cells(&self) -> Result<Vec<(String, Cell)>, UsersFault>;
 }
@@ -97,7 +97,7 @@ impl Cells for MySqlRow {
         let cell = |index: usize| -> Result<Cell, UsersFault> {
             let raw = self.try_get_raw(index)?;
             let kind = raw.type_info().name().to_owned();
-            // By the character set; the name says BINARY of every collation that ends in _bin.
+            // Decide by the character set: the type name is BINARY for every collation that ends in _bin.
             let is_text = <str as Type<MySql>>::compatible(&raw.type_info());
             if raw.is_null() {
                 return Ok(Cell::Null);

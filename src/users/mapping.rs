@@ -1,30 +1,31 @@
-//! Settings -> the statements that ask a user table, Doorward's own or one that was there before.
+//! Turns the settings into SQL statements for the user table, Doorward's own or an existing one.
 
 use crate::{database::Engine, domain::account::Roles};
 
-/// A user table that was there before, as the settings describe it.
+/// The settings for an existing user table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
-    /// What is asked for a name.
+    /// How to find a user by name.
     pub source: Source,
-    /// The roles of one id: a `SELECT` with one `?` and one column.
+    /// A `SELECT` with one `?` for the id, that returns one role per row.
     pub roles_query: Option<String>,
-    /// The ids of everybody whose tokens are refused at this time: a `SELECT` with one column.
+    /// A `SELECT` that returns the ids of users whose tokens are refused now.
     pub inactive_query: Option<String>,
-    /// How a password hash is replaced.
+    /// How to replace a password hash.
     pub update_password: Statement,
-    /// How a user is added.
+    /// How to add a user.
     pub insert: Statement,
-    /// Roles that everybody in the table has.
+    /// Roles of every user in the table.
     pub grant: Roles,
 }
 
-/// What is asked for a name.
+/// How to find a user by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Columns of a table.
+    /// In the columns of a table.
     Table(Columns),
-    /// A `SELECT` with one `?`, whose columns are named `id`, `username`, `password`, `roles`, `admin`, `active`.
+    /// With a `SELECT` with one `?`, whose columns are named `id`, `username`, `password`, `roles`, `admin`,
+    /// `active`.
     Query(String),
 }
 
@@ -34,12 +35,12 @@ impl Default for Source {
     }
 }
 
-/// A table and its columns.
+/// A table, and the names of its columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// The table, with its database before a dot where that is another one.
+    /// The table, as `TABLE` or `DATABASE.TABLE`.
     pub table: Name,
-    /// The immutable id; the user name where there is none.
+    /// The id, which never changes; without it, the user name is the id.
     pub id: Option<Name>,
     /// The user name.
     pub username: Name,
@@ -53,24 +54,25 @@ pub struct Columns {
     pub active: Option<Name>,
 }
 
-/// How a statement that writes is come by.
+/// Where a statement that writes comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Statement {
-    /// There is none: the table is only read.
+    /// There is no statement: the table is only read.
     #[default]
     None,
-    /// It is made from the names of the columns.
+    /// Doorward builds it from the column names.
     Auto,
-    /// It was given.
+    /// The settings contain it.
     Own(String),
 }
 
-/// The name of a table or column, quoted wherever it is used.
+/// The name of a table or column; always quoted in SQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
-    /// Takes a name of 1 to 64 characters without backticks and control characters; a dot parts database and table.
+    /// Accepts parts of 1 to 64 characters without backticks and control characters; a dot separates database and
+    /// table.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         let possible = name.split('.').count() <= 2
@@ -87,28 +89,29 @@ impl Name {
     }
 }
 
-/// The statements, each with the values it takes in their order.
+/// All statements. The comments list the values to bind, in order.
 #[derive(Clone, Debug)]
 pub(super) struct Statements {
-    /// User name. Gives the columns of [`Source::Query`].
+    /// User name. Returns the columns of [`Source::Query`].
     pub(super) find: String,
-    /// Id. Gives one role a row.
+    /// Id. Returns one role per row.
     pub(super) roles: Option<String>,
-    /// Gives one id a row.
+    /// Returns one id per row.
     pub(super) inactive: Option<String>,
     pub(super) update_password: Option<Update>,
     /// User name, hash.
     pub(super) insert: Option<String>,
-    /// Gives one hash a row.
+    /// Returns one hash per row.
     pub(super) hashes: Option<String>,
-    /// Gives the columns of [`Source::Query`], all users by name.
+    /// Returns the columns of [`Source::Query`] for all users, sorted by name.
     pub(super) list: Option<String>,
 }
 
 /// A statement that replaces a hash.
 #[derive(Clone, Debug)]
 pub(super) enum Update {
-    /// New hash, user name, user name, old hash: of rows that an index finds by the name, the one that it is byte for byte.
+    /// New hash, user name, user name, old hash. The first comparison of the name uses the index; the second compares
+    /// byte for byte.
     Exact(String),
     /// New hash, user name, old hash.
     Own(String),
@@ -122,7 +125,7 @@ impl Update {
     }
 }
 
-/// A comparison byte for byte: where a collation folds names or passwords, two rows could be taken for one.
+/// A comparison byte for byte: otherwise a collation could treat two names or two hashes as equal.
 fn exactly(engine: Engine, name: &str) -> String {
     match engine {
         Engine::MySql => format!(
@@ -177,7 +180,7 @@ impl Statements {
         }
     }
 
-    /// Those of the table that `doorward migrate` makes.
+    /// The statements for Doorward's own table.
     pub(super) fn own(engine: Engine) -> Self {
         Self {
             find: format!("{OWN} WHERE username = ? LIMIT 17"),
