@@ -13,6 +13,7 @@ KUSTOMIZE := $(TOOLS)/kustomize/kustomize
 MANIFESTS := $(TOOLS)/manifests/.complete
 COMPOSE_SPEC := $(TOOLS)/compose-spec/compose_spec.json
 PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
+FLASK := $(TOOLS)/flask/.complete
 MYSQL := $(TOOLS)/mysql/.complete
 
 # Programs, each with the Debian packages that bring it.
@@ -22,7 +23,7 @@ TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openss
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Logins, tokens and what grows with replicas are measured without a gateway.
-BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(if $(filter scale,$(ONLY)),,$(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TOOLS)/flask/.complete))
+BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(if $(filter scale,$(ONLY)),,$(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(FLASK)))
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,7 +59,7 @@ bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a ser
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) ## Fetch gateways, and what reads manifests, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -141,12 +142,12 @@ $(MYSQL): tests/tools/mysql
 	@tests/tools/need $(MYSQL_NEEDS)
 	@tests/tools/mysql $(TOOLS)/mysql
 
-$(TOOLS)/flask/.complete: tests/tools/flask.txt
+$(FLASK): tests/tools/flask.txt
 	@tests/tools/need $(TOOLS_NEED)
 	@rm -rf $(TOOLS)/flask
-	@echo "Fetching Flask into $(TOOLS), for the benchmark"
+	@echo "Fetching Flask into $(TOOLS)"
 	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
-		--target $(TOOLS)/flask -r tests/tools/flask.txt \
+		--require-hashes --target $(TOOLS)/flask -r tests/tools/flask.txt \
 		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 

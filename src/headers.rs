@@ -130,15 +130,21 @@ impl<'a> Headers<'a> {
         if self.doubled {
             return Err(RequestFault::DoubledHeader);
         }
+        let preflight = match (method.as_str(), self.origin, self.announced) {
+            ("OPTIONS", Some(_), Some(announced)) => match Method::parse(announced) {
+                Ok(announced) => Some(announced),
+                Err(RequestFault::MethodCase) => return Err(RequestFault::MethodCase),
+                // No preflight of a browser.
+                Err(_) => None,
+            },
+            _ => None,
+        };
         Ok(Request {
             method,
             host,
             path,
             credential: self.credential(),
-            preflight: match (method.as_str(), self.origin, self.announced) {
-                ("OPTIONS", Some(_), Some(announced)) => Method::parse(announced),
-                _ => None,
-            },
+            preflight,
             body: self.body(body),
             all: asks_for_all(line.target),
             form: self.accept.map_or(TokenForm::Plain, TokenForm::accepted),

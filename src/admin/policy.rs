@@ -17,7 +17,7 @@ use crate::{
         gate::{Gate, Step},
         password::Hasher,
         policy::Access,
-        request::{Answerable, Request, RequestFault, RequestLine, TokenForm},
+        request::{Answerable, Method, Request, RequestFault, RequestLine, TokenForm},
         revocation::{Generation, Revocations},
         token::{Secret, Token, Tokens},
     },
@@ -86,7 +86,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         ),
         Ok((method, host, path)) => {
             let access = gate.policy.access(method, host, &path);
-            let (rule, why) = explain(access);
+            let (rule, why) = explain(access, method);
             let request = Request {
                 method,
                 host,
@@ -173,6 +173,7 @@ fn unreadable(fault: RequestFault) -> String {
         RequestFault::Path(fault) => format!("the path is ambiguous: {fault}"),
         RequestFault::NotHttp
         | RequestFault::Method
+        | RequestFault::MethodCase
         | RequestFault::Host
         | RequestFault::DoubledHeader
         | RequestFault::Dialect(_)
@@ -180,8 +181,17 @@ fn unreadable(fault: RequestFault) -> String {
     }
 }
 
-fn explain(access: Access<'_>) -> (Option<String>, String) {
+fn explain(access: Access<'_>, method: Method<'_>) -> (Option<String>, String) {
     match access {
+        Access::Rule(rule)
+            if method.is_head() && rule.names_method("GET") && !rule.names_method("HEAD") =>
+        {
+            (
+                Some(rule.to_string()),
+                "it is the most specific rule for the request; a rule for GET is one for HEAD, too"
+                    .into(),
+            )
+        }
         Access::Rule(rule) => (
             Some(rule.to_string()),
             "it is the most specific rule for the request".into(),
@@ -199,6 +209,7 @@ fn explain(access: Access<'_>) -> (Option<String>, String) {
             None,
             "there are rules for hosts, and the request names none; give a whole URL".into(),
         ),
+        Access::MethodCase => (None, RequestFault::MethodCase.to_string()),
     }
 }
 

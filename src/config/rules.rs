@@ -67,9 +67,9 @@ pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint]) -> Policy {
         rules.push(rule);
     }
     let place = routes.first().map(|route| route.place.clone());
-    Policy::new(rules).unwrap_or_else(|ties| {
-        for tie in ties {
-            reader.fault(place.clone().unwrap_or_default(), tie.to_string());
+    Policy::new(rules).unwrap_or_else(|conflicts| {
+        for conflict in conflicts {
+            reader.fault(place.clone().unwrap_or_default(), conflict.to_string());
         }
         Policy::built_in(endpoints)
     })

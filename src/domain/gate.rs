@@ -13,7 +13,7 @@ use super::{
     fields::{Body, BodyFault},
     password::{Hasher, Password, PasswordHash, Verdict},
     policy::{Access, Demand, Endpoint, Policy, Rule},
-    request::{Answerable, Request, TokenForm},
+    request::{Answerable, Request, RequestFault, TokenForm},
     revocation::{Generation, Revocations},
     session::{RefreshFault, RefreshToken},
     token::{Presented, Tokens, UnixTime},
@@ -142,8 +142,12 @@ impl Gate {
             Access::NoRule => (None, Decision::Deny(Denial::Nobody)),
             Access::TwoReadings(_) => (None, Decision::Deny(Denial::TwoReadings)),
             Access::NoHost => (None, Decision::Deny(Denial::NoHost)),
+            Access::MethodCase => {
+                let denial = Denial::Malformed(RequestFault::MethodCase);
+                (None, Decision::Deny(denial))
+            }
             Access::EndpointMethod(rule) => {
-                let denial = Denial::EndpointMethod(rule.methods().to_vec());
+                let denial = Denial::EndpointMethod(rule.allowed_methods());
                 (Some(rule), Decision::Deny(denial))
             }
             Access::Rule(rule) => {
@@ -187,7 +191,8 @@ impl Gate {
             Access::EndpointMethod(_)
             | Access::NoRule
             | Access::TwoReadings(_)
-            | Access::NoHost => None,
+            | Access::NoHost
+            | Access::MethodCase => None,
         }
     }
 

@@ -1,11 +1,14 @@
 //! The rules: what a route demands. Order in the file means nothing; the most specific rule decides, by the
-//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host).
+//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host). A rule for `GET` is one for
+//! `HEAD` as well, unless a rule for the same path and host names `HEAD`.
 
 mod pattern;
+mod rule;
 
-use std::{cmp::Reverse, fmt, sync::Arc};
+use std::{cmp::Reverse, fmt};
 
-use self::pattern::{HostPattern, PathPattern, Reading};
+use self::pattern::Reading;
+pub use self::rule::{Rule, RuleFault};
 use super::{
     account::{Role, Roles},
     path::Path,
@@ -121,164 +124,13 @@ impl fmt::Display for Demand {
     }
 }
 
-/// One rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rule {
-    path: PathPattern,
-    methods: Vec<String>,
-    hosts: Vec<HostPattern>,
-    demand: Demand,
-    name: Arc<str>,
-}
-
-/// Why a rule cannot be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RuleFault {
-    /// A path that no unambiguous request can have.
-    #[error(
-        "path {0:?} cannot be matched: {1}; write a path such as \"/docs\" or a prefix such as \"/docs/*\""
-    )]
-    Path(String, String),
-    /// Not a method.
-    #[error("{0:?} is not a method; write one such as \"GET\"")]
-    Method(String),
-    /// Not a host.
-    #[error("{0:?} is not a host; write \"api.example.com\" or \"*.example.com\", without a port")]
-    Host(String),
-    /// An unknown word.
-    #[error(
-        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\""
-    )]
-    Allow(String),
-    /// Roles that cannot be.
-    #[error("{0}")]
-    Roles(String),
-}
-
-impl Rule {
-    /// Makes a rule. No methods are all methods, but for an endpoint, where they are `POST`; no hosts are all hosts.
-    ///
-    /// # Errors
-    ///
-    /// Everything that is wrong with it.
-    pub fn new(
-        path: &str,
-        methods: &[String],
-        hosts: &[String],
-        demand: Demand,
-    ) -> Result<Self, Vec<RuleFault>> {
-        let mut faults = Vec::new();
-        let pattern = PathPattern::parse(path).map_err(|fault| faults.push(fault));
-        let mut methods = methods.to_vec();
-        for method in &methods {
-            if Method::parse(method.as_bytes()).is_none() {
-                faults.push(RuleFault::Method(method.clone()));
-            }
-        }
-        if methods.is_empty() && matches!(demand, Demand::Endpoint(_)) {
-            methods.push("POST".into());
-        }
-        let mut patterns = Vec::new();
-        for host in hosts {
-            match HostPattern::parse(host) {
-                Some(pattern) => patterns.push(pattern),
-                None => faults.push(RuleFault::Host(host.clone())),
-            }
-        }
-        match pattern {
-            Ok(path) if faults.is_empty() => Ok(Self {
-                name: name(&path, &methods, &patterns).into(),
-                path,
-                methods,
-                hosts: patterns,
-                demand,
-            }),
-            Ok(_) | Err(()) => Err(faults),
-        }
-    }
-
-    /// What the rule demands.
-    #[must_use]
-    pub fn demand(&self) -> &Demand {
-        &self.demand
-    }
-
-    /// What logs and metrics call the rule: its methods, hosts and path, such as `GET,PUT api.example.com/users/*`. No two
-    /// rules of a policy have the same.
-    #[must_use]
-    pub fn name(&self) -> &Arc<str> {
-        &self.name
-    }
-
-    /// The methods the rule is for; empty for all.
-    #[must_use]
-    pub fn methods(&self) -> &[String] {
-        &self.methods
-    }
-
-    fn path_rank(&self) -> (bool, usize) {
-        match &self.path {
-            PathPattern::Exact { raw, .. } => (true, raw.len()),
-            PathPattern::Prefix { raw, .. } => (false, raw.len()),
-        }
-    }
-
-    fn covers_method(&self, method: Method<'_>) -> bool {
-        self.methods.is_empty() || self.methods.iter().any(|own| own == method.as_str())
-    }
-
-    /// How specific the rule is for this host, or nothing where it is for others.
-    fn host_rank(&self, host: Host<'_>) -> Option<usize> {
-        if self.hosts.is_empty() {
-            return Some(0);
-        }
-        let host = host.name()?;
-        self.hosts
-            .iter()
-            .filter_map(|own| own.matches(host).then_some(own.rank()))
-            .max()
-    }
-
-    /// Whether some request would be decided by both rules with equal right.
-    fn ties_with(&self, other: &Self) -> bool {
-        let share_method =
-            self.methods.is_empty() || self.methods.iter().any(|own| other.methods.contains(own));
-        let share_host =
-            self.hosts.is_empty() || self.hosts.iter().any(|own| other.hosts.contains(own));
-        self.path.loosely_equals(&other.path)
-            && self.methods.is_empty() == other.methods.is_empty()
-            && self.hosts.is_empty() == other.hosts.is_empty()
-            && share_method
-            && share_host
-    }
-}
-
-fn name(path: &PathPattern, methods: &[String], hosts: &[HostPattern]) -> String {
-    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
-    let blank = if methods.is_empty() { "" } else { " " };
-    format!("{}{blank}{}{path}", methods.join(","), hosts.join(","))
-}
-
-/// As the settings write it.
-impl fmt::Display for Rule {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "path = \"{}\"", self.path)?;
-        if !self.methods.is_empty() {
-            write!(f, ", methods = {:?}", self.methods)?;
-        }
-        if !self.hosts.is_empty() {
-            let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
-            write!(f, ", hosts = {hosts:?}")?;
-        }
-        write!(f, ", allow = \"{}\"", self.demand)
-    }
-}
-
 /// All rules.
 #[derive(Clone, Debug)]
 pub struct Policy {
     /// Most specific path first.
     rules: Vec<Rule>,
+    /// The methods of the rules that are not in IANA's registry.
+    unregistered: Vec<String>,
     names_hosts: bool,
     reads_the_same: bool,
 }
@@ -296,33 +148,57 @@ pub enum Access<'p> {
     TwoReadings(&'p Rule),
     /// There are rules for hosts, and the request names none.
     NoHost,
+    /// The method is one that rules name, in another case.
+    MethodCase,
 }
 
-/// Two rules that decide the same request with equal right.
+/// Why rules cannot stand together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two rules decide the same request: {0} and {1}; drop one, or make one more specific")]
-pub struct Tie(pub String, pub String);
+pub enum Conflict {
+    /// Two rules that decide the same request with equal right.
+    #[error("two rules decide the same request: {0} and {1}; drop one, or make one more specific")]
+    Tie(String, String),
+    /// A method that is not in IANA's registry, in two cases.
+    #[error(
+        "the methods {0:?} and {1:?} differ by case alone, and services may take them for the same; write one of them"
+    )]
+    MethodCase(String, String),
+}
 
 impl Policy {
     /// Takes rules in any order.
     ///
     /// # Errors
     ///
-    /// Every pair of rules that decide the same request with equal right.
-    pub fn new(mut rules: Vec<Rule>) -> Result<Self, Vec<Tie>> {
-        let mut ties = Vec::new();
+    /// Every [`Conflict`] between them.
+    pub fn new(mut rules: Vec<Rule>) -> Result<Self, Vec<Conflict>> {
+        let mut conflicts = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             for other in rules.iter().skip(index + 1) {
                 if rule.ties_with(other) {
-                    ties.push(Tie(rule.to_string(), other.to_string()));
+                    conflicts.push(Conflict::Tie(rule.to_string(), other.to_string()));
                 }
             }
         }
-        if !ties.is_empty() {
-            return Err(ties);
+        let mut unregistered: Vec<String> = Vec::new();
+        for method in rules.iter().flat_map(Rule::unregistered_methods) {
+            match unregistered
+                .iter()
+                .find(|own| own.eq_ignore_ascii_case(method))
+            {
+                Some(own) if own == method => {}
+                Some(own) => {
+                    conflicts.push(Conflict::MethodCase(own.clone(), method.to_owned()));
+                }
+                None => unregistered.push(method.to_owned()),
+            }
+        }
+        if !conflicts.is_empty() {
+            return Err(conflicts);
         }
         rules.sort_by_key(|rule| Reverse(rule.path_rank()));
         Ok(Self {
+            unregistered,
             names_hosts: rules.iter().any(|rule| !rule.hosts.is_empty()),
             reads_the_same: rules.iter().all(|rule| rule.path.reads_the_same()),
             rules,
@@ -346,6 +222,7 @@ impl Policy {
         let rules = rules.filter_map(Result::ok).collect();
         Self::new(rules).unwrap_or(Self {
             rules: Vec::new(),
+            unregistered: Vec::new(),
             names_hosts: false,
             reads_the_same: true,
         })
@@ -369,6 +246,10 @@ impl Policy {
         if self.names_hosts && host.name().is_none() {
             return Access::NoHost;
         }
+        let sent = method.as_str();
+        if (self.unregistered.iter()).any(|own| own != sent && own.eq_ignore_ascii_case(sent)) {
+            return Access::MethodCase;
+        }
         let as_sent = self.find(method, host, path.as_str(), Reading::Raw);
         if self.reads_the_same && path.as_str() == path.loose() {
             return as_sent;
@@ -379,13 +260,15 @@ impl Policy {
         }
         match generous {
             Access::Rule(rule) | Access::EndpointMethod(rule) => Access::TwoReadings(rule),
-            Access::NoRule | Access::TwoReadings(_) | Access::NoHost => Access::NoRule,
+            Access::NoRule | Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => {
+                Access::NoRule
+            }
         }
     }
 
     fn find(&self, method: Method<'_>, host: Host<'_>, path: &str, reading: Reading) -> Access<'_> {
         let mut login = None;
-        let mut best: Option<(&Rule, (bool, usize))> = None;
+        let mut best: Option<(&Rule, (bool, usize, bool))> = None;
         for rule in &self.rules {
             if best.is_some_and(|(best, _)| best.path_rank() > rule.path_rank()) {
                 break;
@@ -402,7 +285,9 @@ impl Policy {
                 }
                 continue;
             }
-            let rank = (!rule.methods.is_empty(), host_rank);
+            // Of two rules with equal right, one for `GET` and one that names `HEAD`, the latter decides `HEAD`.
+            let names_method = !method.is_head() || rule.names_method("HEAD");
+            let rank = (!rule.methods.is_empty(), host_rank, names_method);
             if best.is_none_or(|(_, best_rank)| rank > best_rank) {
                 best = Some((rule, rank));
             }
@@ -428,7 +313,8 @@ fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
             | Access::EndpointMethod(_)
             | Access::NoRule
             | Access::TwoReadings(_)
-            | Access::NoHost,
+            | Access::NoHost
+            | Access::MethodCase,
             _,
         ) => false,
     }

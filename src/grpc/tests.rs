@@ -348,6 +348,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         prop::sample::select(vec![
             RequestFault::NotHttp,
             RequestFault::Method,
+            RequestFault::MethodCase,
             RequestFault::Host,
             RequestFault::Path(PathFault::DotSegment),
             RequestFault::DoubledHeader,

@@ -7,10 +7,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     HeaderMap, Method, Request, Response, Uri,
     body::{Body, Incoming},
-    client::conn::http1,
+    client::conn::{http1, http2},
     header::{HOST, HeaderName, HeaderValue},
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -138,6 +138,43 @@ where
         .send_request(request)
         .await
         .map_err(|fault| chain(&fault))
+}
+
+/// Sends one request over HTTP/2 without TLS, with any method and authority, and reads the whole answer.
+///
+/// # Panics
+///
+/// If there is no answer.
+pub async fn send_http2(
+    address: SocketAddr,
+    method: &str,
+    url: &str,
+    headers: &[(&str, &str)],
+) -> Reply {
+    let whole = async {
+        let mut request = request(address, method, url, headers, Full::<Bytes>::default());
+        // It stands in `:authority`.
+        request.headers_mut().remove(HOST);
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|fault| fault.to_string())?;
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(|fault| chain(&fault))?;
+        tokio::spawn(connection);
+        let response = sender.send_request(request).await;
+        let (parts, body) = response.map_err(|fault| chain(&fault))?.into_parts();
+        let body = body.collect().await.map_err(|fault| chain(&fault))?;
+        Ok::<_, String>(Reply {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.to_bytes(),
+        })
+    };
+    timeout(LIMIT, whole)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")))
+        .unwrap_or_else(|fault| panic!("{method} {url} to {address}: {fault}"))
 }
 
 /// Sends bytes as they are and reads until the other side closes: ask for `connection: close`.

@@ -38,6 +38,11 @@ impl EnvoyConfig {
         Self(self.0.replace(from, to))
     }
 
+    /// Another text.
+    pub fn change(self, change: impl FnOnce(String) -> String) -> Self {
+        Self(change(self.0))
+    }
+
     /// Envoy chooses the ports that it listens on.
     pub fn free_ports(self) -> Self {
         self.replace("port_value: 8080 }", "port_value: 0 }")

@@ -19,6 +19,7 @@ mod client;
 mod database;
 mod doorward;
 mod envoy;
+mod flask;
 mod galera;
 mod mariadb;
 mod mysql;
@@ -35,10 +36,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use client::{Reply, exchange, send, send_bytes, try_send};
+pub use client::{Reply, exchange, send, send_bytes, send_http2, try_send};
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
+pub use flask::Flask;
 pub use galera::{Galera, Node};
 pub use mariadb::MariaDb;
 pub use mysql::MySql;

@@ -62,7 +62,8 @@ impl Gateway {
             let config = EnvoyConfig::file("envoy-http.yaml")
                 .free_ports()
                 .doorward_http(doorward)
-                .service(service);
+                .service(service)
+                .change(&change);
             let envoy = Envoy::start(version, &config).await;
             Proxy {
                 edge: envoy.edge,

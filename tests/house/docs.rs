@@ -120,6 +120,7 @@ fn the_table_of_what_is_read_again_is_the_one_in_the_code() {
 async fn every_block_of_settings_holds_together() {
     for document in [
         "README.md",
+        "docs/rules.md",
         "docs/users.md",
         "docs/keys.md",
         "docs/transport.md",
@@ -490,6 +491,7 @@ fn every_file_the_documents_name_exists() {
         "ARCHITECTURE.md",
         "docs/from-flask.md",
         "docs/settings.md",
+        "docs/rules.md",
         "docs/users.md",
         "docs/keys.md",
         "docs/operations.md",

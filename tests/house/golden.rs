@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Doorward, repository};
 
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 19] = [
     ("GET", "/"),
     ("GET", "/profile"),
     ("DELETE", "/profile"),
@@ -16,12 +16,15 @@ const ROUTES: [(&str, &str); 16] = [
     ("POST", "/login/"),
     ("POST", "/Login"),
     ("GET", "/healthz"),
+    ("HEAD", "/healthz"),
+    ("get", "/healthz"),
     ("POST", "/healthz"),
     ("GET", "/healthz/x"),
     ("GET", "/admin"),
     ("GET", "/admin/"),
     ("GET", "/admin/users"),
     ("POST", "/admin/users"),
+    ("HEAD", "/admin/users"),
     ("GET", "/administration"),
     ("GET", "/ADMIN"),
 ];

@@ -51,6 +51,7 @@ macro_rules! on_each_server {
 
 mod certificates;
 mod direct;
+mod edges;
 mod front;
 
 mod accounts;
@@ -76,6 +77,7 @@ mod keys;
 mod kubernetes;
 mod login;
 mod metadata;
+mod methods;
 mod metrics;
 mod monitoring;
 #[cfg(feature = "test-mysql")]

@@ -103,6 +103,7 @@ impl Denial {
             Self::Malformed(fault) => match fault {
                 RequestFault::NotHttp => "not-http",
                 RequestFault::Method => "malformed-method",
+                RequestFault::MethodCase => "method-case",
                 RequestFault::Host => "malformed-host",
                 RequestFault::Path(_) => "ambiguous-path",
                 RequestFault::DoubledHeader => "doubled-header",

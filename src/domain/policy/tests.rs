@@ -32,6 +32,7 @@ fn decide(policy: &Policy, method: &str, host: &str, path: &str) -> String {
         Access::NoRule => "no rule".into(),
         Access::TwoReadings(_) => "two readings".into(),
         Access::NoHost => "no host".into(),
+        Access::MethodCase => "method case".into(),
     }
 }
 
@@ -78,7 +79,6 @@ fn the_most_specific_rule_decides_whatever_the_order() {
             ("POST", "internal.example", "/api/x", "signed-in"),
             ("GET", "x.internal.example", "/api/x", "public"),
             ("POST", "", "/api/x", "no host"),
-            ("get", "a", "/api/x", "signed-in"),
         ] {
             assert_eq!(
                 decide(&policy, method, host, path),
@@ -87,6 +87,100 @@ fn the_most_specific_rule_decides_whatever_the_order() {
             );
         }
     }
+}
+
+#[test]
+fn a_rule_for_get_is_one_for_head_unless_a_rule_names_head() {
+    let policy = policy(&[
+        ("/*", "", "", "public"),
+        ("/items/*", "GET", "", "role:reader"),
+        ("/items/*", "POST", "", "role:writer"),
+        ("/items/named", "GET", "", "role:reader"),
+        ("/items/named", "HEAD", "", "signed-in"),
+        ("/wide/*", "HEAD", "", "signed-in"),
+        ("/wide/narrow", "GET", "", "role:reader"),
+        ("/hosts", "GET", "admin.example", "role:admin"),
+        ("/hosts", "HEAD", "", "signed-in"),
+        ("/both", "GET HEAD", "", "signed-in"),
+        ("/sign", "GET", "", "login"),
+        ("/sign", "", "", "public"),
+    ]);
+    for (method, host, path, expected) in [
+        ("HEAD", "a", "/items/1", "role:reader"),
+        ("GET", "a", "/items/1", "role:reader"),
+        ("POST", "a", "/items/1", "role:writer"),
+        ("PUT", "a", "/items/1", "public"),
+        ("HEAD", "a", "/items/named", "signed-in"),
+        ("HEAD", "a", "/wide/x", "signed-in"),
+        ("HEAD", "a", "/wide/narrow", "role:reader"),
+        ("HEAD", "admin.example", "/hosts", "role:admin"),
+        ("HEAD", "a", "/hosts", "signed-in"),
+        ("GET", "a", "/hosts", "public"),
+        ("HEAD", "a", "/both", "signed-in"),
+        ("HEAD", "a", "/sign", "login"),
+    ] {
+        assert_eq!(
+            decide(&policy, method, host, path),
+            expected,
+            "{method} {host}{path}"
+        );
+    }
+}
+
+#[test]
+fn allowed_methods_are_those_that_the_rule_takes() {
+    for (methods, expected) in [
+        ("", vec!["POST"]),
+        ("GET", vec!["GET", "HEAD"]),
+        ("HEAD GET", vec!["HEAD", "GET"]),
+        ("PUT", vec!["PUT"]),
+    ] {
+        assert_eq!(
+            rule("/login", methods, "", "login").allowed_methods(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn a_method_that_rules_name_is_refused_in_another_case() {
+    let policy = policy(&[
+        ("/cache/*", "PURGE", "", "role:ops"),
+        ("/*", "", "", "public"),
+        ("/odd", "Subscribe", "", "role:ops"),
+    ]);
+    for (method, path, expected) in [
+        ("PURGE", "/cache/x", "role:ops"),
+        ("Purge", "/cache/x", "method case"),
+        ("purge", "/", "method case"),
+        ("Subscribe", "/odd", "role:ops"),
+        ("SUBSCRIBE", "/odd", "method case"),
+        ("unheard-of", "/", "public"),
+    ] {
+        assert_eq!(
+            decide(&policy, method, "", path),
+            expected,
+            "{method} {path}"
+        );
+    }
+}
+
+#[test]
+fn methods_in_two_cases_are_faults() {
+    let faults = |methods: &str| {
+        let methods: Vec<_> = methods.split(' ').map(String::from).collect();
+        Rule::new("/", &methods, &[], Demand::Public).unwrap_err()
+    };
+    let fault = RuleFault::MethodCase("Post".into(), "POST".into());
+    assert!(fault.to_string().ends_with("write \"POST\""), "{fault}");
+    assert_eq!(faults("GET Post"), [fault]);
+    let rules = vec![
+        rule("/a", "PURGE", "", "public"),
+        rule("/b", "purge", "", "public"),
+        rule("/c", "PURGE", "", "public"),
+    ];
+    let conflict = Conflict::MethodCase("PURGE".into(), "purge".into());
+    assert_eq!(Policy::new(rules).unwrap_err(), [conflict]);
 }
 
 #[test]
@@ -201,9 +295,17 @@ fn impossible_rules_say_everything_that_is_wrong() {
 fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
     (
         "(/[ab]{1,2}){1,3}(/\\*)?",
-        prop::sample::select(vec!["", "GET", "POST", "GET POST"]),
+        prop::sample::select(vec![
+            "",
+            "GET",
+            "POST",
+            "GET POST",
+            "HEAD",
+            "GET HEAD",
+            "POST HEAD",
+        ]),
         prop::sample::select(vec!["", "x.example", "*.example"]),
-        prop::sample::select(vec!["public", "signed-in", "role:admin", "nobody"]),
+        prop::sample::select(vec!["public", "signed-in", "role:admin", "nobody", "login"]),
     )
         .prop_map(|(p, m, h, a)| (p, m.into(), h.into(), a.into()))
 }
@@ -214,7 +316,7 @@ proptest! {
         rules in prop::collection::vec(a_rule(), 0..6),
         new in a_rule(),
         path in "(/[ab]{1,2}){1,4}",
-        method in prop::sample::select(vec!["GET", "POST", "PUT"]),
+        method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
         host in prop::sample::select(vec!["x.example", "y.example", "other"]),
     ) {
         let make = |r: &(String, String, String, String)| rule(&r.0, &r.1, &r.2, &r.3);
@@ -226,8 +328,35 @@ proptest! {
         let matched = new.path.matches(&path, Reading::Raw)
             && new.covers_method(Method::parse(method.as_bytes()).unwrap())
             && new.host_rank(Host::parse(host.as_bytes()).unwrap()).is_some();
-        if !matched {
+        // An endpoint answers other methods at its path as well.
+        if !matched && !matches!(new.demand, Demand::Endpoint(_)) {
             prop_assert_eq!(decide(&before, method, host, &path), decide(&after, method, host, &path));
+        }
+    }
+
+    /// Where a rule that does not name `HEAD` decides it, or none does, the same becomes of `GET`.
+    #[test]
+    fn head_is_judged_as_get_unless_a_rule_names_it(
+        rules in prop::collection::vec(a_rule(), 0..8),
+        path in "(/[abA]{1,2}){1,4}",
+        host in prop::sample::select(vec!["x.example", "y.example", "other"]),
+    ) {
+        let rules = rules.iter().map(|r| rule(&r.0, &r.1, &r.2, &r.3)).collect();
+        let Ok(policy) = Policy::new(rules) else { return Ok(()); };
+        let access = |method: &'static str| policy.access(
+            Method::parse(method.as_bytes()).unwrap(),
+            Host::parse(host.as_bytes()).unwrap(),
+            &Path::parse(path.as_bytes(), Tolerance::default()).unwrap(),
+        );
+        let (get, head) = (access("GET"), access("HEAD"));
+        match head {
+            Access::Rule(rule) if rule.names_method("HEAD") => {}
+            Access::Rule(_) => prop_assert_eq!(get, head),
+            // Refused.
+            Access::EndpointMethod(_) | Access::NoRule | Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => {}
+        }
+        if !policy.rules().iter().any(|rule| rule.names_method("HEAD")) {
+            prop_assert_eq!(get, head);
         }
     }
 }

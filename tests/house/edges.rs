@@ -1,0 +1,75 @@
+//! Every gateway that asks Doorward, over gRPC or HTTP, in front of any service, with any rules.
+
+use std::net::SocketAddr;
+
+use crate::{
+    front::{ADA, log_in},
+    harness::{Doorward, Envoy, EnvoyConfig, Gateway, Proxy},
+};
+
+/// Which gateway, and how it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// `envoy/envoy.yaml` in an Envoy of this version.
+    Grpc(&'static str),
+    /// One that asks at the HTTP port.
+    Http(Gateway),
+}
+
+impl Edge {
+    /// Starts it between clients, a Doorward with these rules and a service; `change` may change its configuration.
+    pub async fn open(
+        self,
+        rules: &str,
+        service: SocketAddr,
+        change: impl Fn(String) -> String,
+    ) -> Opened {
+        let home = Doorward::prepare(|settings| {
+            settings.toml(rules);
+        });
+        home.run(&["migrate"], "").await.ok();
+        home.add_user(ADA.0, ADA.1, &["--admin"]).await;
+        let doorward = home.serve().await;
+        let (edge, running) = match self {
+            Self::Grpc(version) => {
+                let config = EnvoyConfig::committed()
+                    .free_ports()
+                    .doorward(doorward.grpc)
+                    .service(service)
+                    .change(&change);
+                let envoy = Envoy::start(version, &config).await;
+                (envoy.edge, Running::Envoy(envoy))
+            }
+            Self::Http(gateway) => {
+                let proxy = gateway.start(doorward.http, service, change).await;
+                (proxy.edge, Running::Proxy(proxy))
+            }
+        };
+        Opened {
+            doorward,
+            edge,
+            _running: running,
+        }
+    }
+}
+
+/// A running gateway and its Doorward.
+pub struct Opened {
+    _running: Running,
+    pub doorward: Doorward,
+    /// Where clients come.
+    pub edge: SocketAddr,
+}
+
+#[expect(dead_code, reason = "they run until they are dropped")]
+enum Running {
+    Envoy(Envoy),
+    Proxy(Proxy),
+}
+
+impl Opened {
+    /// The `Authorization` value of an administrator.
+    pub async fn admin(&self) -> String {
+        log_in(self.doorward.http, ADA).await
+    }
+}
