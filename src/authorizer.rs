@@ -3,7 +3,15 @@
 mod errands;
 mod pace;
 
-use std::{fmt::Display, net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    fmt::Display,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tracing::Level;
 use uuid::Uuid;
@@ -211,6 +219,26 @@ impl Authorizer {
             decision: logged(denied, None, trace, self.begin(&trace), counts),
             rule: None,
         }
+    }
+
+    /// Denies a peer that is not trusted. Every denial is counted; because anybody who reaches the port can ask again and
+    /// again, one a second is logged.
+    pub fn turn_away(&self, trace: Trace<'_>) -> Decision {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let now = unix_time().0;
+        if LAST.swap(now, Ordering::Relaxed) != now {
+            return self.deny(Denial::UntrustedPeer, trace).decision;
+        }
+        let decision = Decision::Deny(Denial::UntrustedPeer);
+        self.live().now().tally.count(Counted {
+            door: trace.door,
+            decision: decision.verdict(),
+            reason: decision.reason(),
+            rule: None,
+            work: Work::Check,
+            time: Duration::ZERO,
+        });
+        decision
     }
 
     fn begin(&self, trace: &Trace<'_>) -> Begun {

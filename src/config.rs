@@ -54,6 +54,8 @@ pub struct Settings {
     pub socket_mode: u32,
     /// The certificate of both doors, and those of their clients.
     pub tls: Option<tls::Terms>,
+    /// The most bytes of a check at the gRPC door.
+    pub max_check: usize,
     /// After how long gRPC connections are asked to end.
     pub connection_age: Option<Duration>,
     /// How long Doorward serves after it was asked to end, and how long what is under way may take then.
@@ -279,6 +281,7 @@ impl Settings {
             ops: listen::ops(&mut reader),
             socket_mode: listen::mode(&mut reader),
             tls: listen::tls(&mut reader),
+            max_check: listen::max_check(&mut reader),
             connection_age: listen::age(&mut reader),
             shutdown: listen::shutdown(&mut reader),
             trusted: TrustedProxies::loopback(),

@@ -3,12 +3,14 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by `respond`, and no answer is a gRPC error.
 
+mod check;
 pub mod connection;
 mod metadata;
 
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
 use bytes::Bytes;
+use hyper::{HeaderMap, body::Body};
 
 use crate::{
     authorizer::{Authorizer, Decided, Trace},
@@ -31,8 +33,7 @@ use crate::{
             },
             service::auth::v3::{
                 CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
-                attribute_context::HttpRequest, authorization_server::Authorization,
-                check_response::HttpResponse,
+                attribute_context::HttpRequest, check_response::HttpResponse,
             },
             r#type::v3::HttpStatus,
         },
@@ -49,24 +50,49 @@ pub struct Door {
     pub metadata: bool,
 }
 
-#[tonic::async_trait]
-impl Authorization for Door {
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the signature is the trait's; no error is ever made"
-    )]
-    async fn check(
+impl Door {
+    /// Answers one call. Of a peer that is not trusted, nothing is read.
+    async fn call<B>(
         &self,
-        request: tonic::Request<CheckRequest>,
-    ) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
-        let peer = request.extensions().get().copied();
-        // Headers of the call are the gateway's; those of the request in it are the client's, and join no trace.
-        let parent = match self.authorizer.has_spans() {
-            true => parent(request.metadata()),
-            false => Parent::default(),
+        request: hyper::Request<B>,
+        peer: Peer,
+        most: usize,
+    ) -> hyper::Response<check::Reply>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let answer = if self.trusts(peer) {
+            // Headers of the call are the gateway's; those of the request in it are the client's, and join no trace.
+            let parent = match self.authorizer.has_spans() {
+                true => parent(&head.headers),
+                false => Parent::default(),
+            };
+            match check::read(body, most).await {
+                Ok(check) => self.answer(&check, Some(peer), parent).await,
+                Err(fault) => self.deny(Denial::Check(fault), parent),
+            }
+        } else {
+            let trace = Trace {
+                client: peer.address(),
+                ..TRACE
+            };
+            let decision = self.authorizer.turn_away(trace);
+            let realm = &self.authorizer.live().now().realm;
+            encode(&decision, &Extra::default(), realm)
         };
-        let answer = self.answer(request.get_ref(), peer, parent).await;
-        Ok(tonic::Response::new(answer))
+        check::reply(&answer)
+    }
+
+    fn trusts(&self, peer: Peer) -> bool {
+        self.authorizer.live().now().trusted.trusts(peer)
+    }
+
+    fn deny(&self, denial: Denial, parent: Parent<'_>) -> CheckResponse {
+        let trace = Trace { parent, ..TRACE };
+        let decided = self.authorizer.deny(denial, trace);
+        let realm = &self.authorizer.live().now().realm;
+        self.encode(&decided, &Extra::default(), realm)
     }
 }
 
@@ -120,11 +146,8 @@ impl Door {
     }
 }
 
-fn parent(call: &tonic::metadata::MetadataMap) -> Parent<'_> {
-    let value = |name| {
-        let value = call.get(name);
-        value.map_or(&b""[..], |value| value.as_encoded_bytes())
-    };
+fn parent(call: &HeaderMap) -> Parent<'_> {
+    let value = |name| call.get(name).map_or(&b""[..], |value| value.as_bytes());
     Parent {
         traceparent: value("traceparent"),
         tracestate: value("tracestate"),

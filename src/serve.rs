@@ -47,12 +47,16 @@ use crate::{
 /// How long failed logins may take to be told to other replicas after the last answer.
 const LAST_SHARES: Duration = Duration::from_secs(1);
 
+/// The most bytes of a question about health or the contract.
+const MAX_QUESTION: usize = 4 * 1024;
+
 macro_rules! reflection {
     ($build:ident) => {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(wire::CONTRACT)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .$build()
+            .map(|service| service.max_decoding_message_size(MAX_QUESTION))
             .context("the wire contract cannot be served by reflection")
     };
 }
@@ -145,14 +149,14 @@ pub async fn serve(
     health_reporter
         .set_serving::<AuthorizationServer<grpc::Door>>()
         .await;
-    let routes = Routes::new(health)
+    let routes = Routes::new(health.max_decoding_message_size(MAX_QUESTION))
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?);
     let ears = Ears::open(&settings).await?;
     let (grpc_at, http_at, ops_at) = ears.addresses()?;
     let doors = ears.serve(Doors {
-        grpc: Calls::new(door, routes),
+        grpc: Calls::new(door, settings.max_check, routes),
         http: http_door,
         metrics: metrics.clone(),
         tls: tls.clone(),

@@ -95,6 +95,12 @@ pub const KEYS: &[Key] = &[
         "after how long, give or take a tenth, a gRPC connection is asked to end (GOAWAY), so that load spreads over replicas; `0s` for never",
     ),
     key(
+        "listen.max_check",
+        &[],
+        "262144",
+        "the most bytes of a check at the gRPC door: what Envoy says of one request, with as much of its body as `with_request_body` sends along; a larger one is denied with 413; 65536 to 16777216",
+    ),
+    key(
         "listen.tls_certificate",
         &[],
         "none",

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{DAY, duration, reader::Reader};
+use super::{DAY, duration, number, reader::Reader};
 use crate::{
     domain::trust::TrustedProxies,
     listen::Address,
@@ -92,6 +92,13 @@ fn names(reader: &mut Reader) -> Vec<ClientName> {
         );
     }
     names
+}
+
+pub(super) fn max_check(reader: &mut Reader) -> usize {
+    // No less than the headers that Envoy takes from a client by default.
+    reader.parse("listen.max_check", 262_144, |text| {
+        number(text, 65_536, 16_777_216)
+    })
 }
 
 pub(super) fn age(reader: &mut Reader) -> Option<Duration> {

@@ -1,29 +1,44 @@
 //! HTTP/2 connections of gateways, with limits, and the services that they can call.
 
-use std::time::Duration;
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use futures_util::future::Either;
-use hyper::{Request, body::Incoming, server::conn::http2::Builder, service::service_fn};
+use bytes::Bytes;
+use http_body_util::Either;
+use hyper::{
+    Request, Response,
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http2::Builder,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use tokio::time::{Sleep, sleep};
 use tonic::{codegen::Service as _, service::Routes};
 
-use super::Door;
-use crate::{
-    domain::trust::Peer, tls::Stream,
-    wire::envoy::service::auth::v3::authorization_server::AuthorizationServer,
-};
-
-/// The longest check that is read: the headers and the body of one request, in bytes.
-const MAX_CHECK: usize = 4 * 1024 * 1024;
+use super::{Door, check};
+use crate::{domain::trust::Peer, tls::Stream};
 
 /// Calls on one connection at once; Envoy opens more connections beyond it.
 const MAX_STREAMS: u32 = 1024;
 
-/// Bytes of headers of one call; they are ours and Envoy's, never the client's.
-const MAX_CALL_HEADERS: u32 = 16 * 1024;
+/// Bytes of headers of one call beside those that a check may have: Envoy hands on a client's `tracestate`, and HTTP/2
+/// answers a call with more headers by itself, in a way that lets the request through where Envoy has
+/// `failure_mode_allow`.
+const OWN_HEADERS: u32 = 16 * 1024;
+
+/// Calls that were reset before they were looked at. Envoy resets the calls of clients that hang up, and many come at once
+/// where Doorward had to wait for the processor; beyond it the connection ends, with everybody's calls.
+const MAX_RESETS: usize = 8 * 1024;
 
 /// How often a connection is asked whether somebody is still there, and how long the answer may take.
 const PING: Duration = Duration::from_secs(60);
@@ -32,22 +47,30 @@ const PONG: Duration = Duration::from_secs(20);
 /// What gateways call, without a detour through the routes of everything else.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
+/// The one call of peers that are not trusted, such as probes.
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 /// What can be called.
 #[derive(Clone, Debug)]
-pub struct Calls {
-    checks: AuthorizationServer<Door>,
+pub struct Calls(Arc<Services>);
+
+#[derive(Debug)]
+struct Services {
+    checks: Door,
+    /// The most bytes of a check.
+    max_check: usize,
     others: Routes,
 }
 
 impl Calls {
-    /// The door, and other services such as health.
+    /// The door, with the most bytes of a check, and other services such as health.
     #[must_use]
-    pub fn new(door: Door, others: Routes) -> Self {
-        let checks = AuthorizationServer::new(door).max_decoding_message_size(MAX_CHECK);
-        Self {
-            others: others.add_service(checks.clone()).prepare(),
-            checks,
-        }
+    pub fn new(door: Door, max_check: usize, others: Routes) -> Self {
+        Self(Arc::new(Services {
+            checks: door,
+            max_check,
+            others: others.prepare(),
+        }))
     }
 
     /// Serves a connection.
@@ -56,23 +79,95 @@ impl Calls {
         stream: Stream,
         peer: Peer,
     ) -> impl GracefulConnection + Send + 'static + use<> {
-        let calls = self.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
-            match request.uri().path() {
-                CHECK => Either::Left(calls.checks.clone().call(request)),
-                _ => Either::Right(calls.others.clone().call(request)),
-            }
-        });
-        Builder::new(TokioExecutor::new())
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
             .timer(TokioTimer::new())
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_header_list_size(MAX_CALL_HEADERS)
-            // RUSTSEC-2024-0003, CVE-2023-44487
-            .max_local_error_reset_streams(1024)
-            .max_pending_accept_reset_streams(32)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
-            .serve_connection(TokioIo::new(stream), service)
+            // RUSTSEC-2024-0003, CVE-2023-44487
+            .max_local_error_reset_streams(1024);
+        if self.0.checks.trusts(peer) {
+            let headers = u32::try_from(self.0.max_check).unwrap_or(u32::MAX);
+            builder
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(headers.saturating_add(OWN_HEADERS))
+                .max_pending_accept_reset_streams(MAX_RESETS);
+        } else {
+            builder
+                .max_concurrent_streams(4)
+                .max_header_list_size(8 * 1024)
+                .max_pending_accept_reset_streams(8)
+                .initial_stream_window_size(4 * 1024)
+                .initial_connection_window_size(64 * 1024)
+                .max_send_buf_size(16 * 1024);
+        }
+        let services = Arc::clone(&self.0);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let services = Arc::clone(&services);
+            async move { services.answer(request, peer).await }
+        });
+        builder.serve_connection(TokioIo::new(stream), service)
+    }
+}
+
+impl Services {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Response<Either<check::Reply, tonic::body::Body>>, Infallible> {
+        match request.uri().path() {
+            CHECK => {
+                let reply = self.checks.call(request, peer, self.max_check).await;
+                Ok(reply.map(Either::Left))
+            }
+            path if path == HEALTH || self.checks.trusts(peer) => {
+                let request = request.map(Timed::new);
+                let response = self.others.clone().call(request).await?;
+                Ok(response.map(Either::Right))
+            }
+            _ => Ok(check::not_permitted().map(Either::Left)),
+        }
+    }
+}
+
+/// The body of a call, which must end in time.
+struct Timed {
+    body: Incoming,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Timed {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            end: Box::pin(sleep(check::BODY_TIME)),
+        }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.end.as_mut().poll(context).map(|()| {
+                let late = io::Error::from(io::ErrorKind::TimedOut);
+                Some(Err(late.into()))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

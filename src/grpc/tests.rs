@@ -8,7 +8,7 @@ use crate::{
     domain::{
         account::{Identity, Roles, Username},
         credential::{Credential, CredentialFault, LoginFault},
-        decision::{By, Done, Issued, Refusal, Unavailable, reads_as_identity},
+        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, reads_as_identity},
         enrolment::WeakPassword,
         fields::BodyFault,
         path::PathFault,
@@ -379,6 +379,12 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             BodyFault::Impossible("password"),
         ])
         .prop_map(Denial::Body),
+        prop::sample::select(vec![
+            CheckFault::TooLarge,
+            CheckFault::TooSlow,
+            CheckFault::Malformed
+        ])
+        .prop_map(Denial::Check),
         Just(Denial::EndpointInSubRequest),
         any::<u32>().prop_map(|seconds| Denial::Throttled(Duration::from_secs(seconds.into()))),
         prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])

@@ -127,7 +127,7 @@ fn said(span: &Span, key: &str) -> String {
 }
 
 /// The guide's Envoy, which tells its spans to the same collector.
-fn traced(collector: SocketAddr) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
+pub fn traced(collector: SocketAddr) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
     let indented = |block: &str, spaces: usize| {
         let lines = block.lines();
         let lines = lines.map(|line| format!("{}{line}\n", " ".repeat(spaces)));

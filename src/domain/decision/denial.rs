@@ -34,6 +34,8 @@ pub enum Denial {
     InvalidCredentials(Refusal),
     /// A body that is wrong.
     Body(BodyFault),
+    /// A question of a gateway that cannot be read.
+    Check(CheckFault),
     /// An endpoint by a door that can only say whether a request may pass.
     EndpointInSubRequest,
     /// Too many failures before: not yet.
@@ -60,6 +62,17 @@ pub enum Denial {
     MissingRole(Arc<Identity>),
     /// Doorward cannot decide.
     Unavailable(Unavailable),
+}
+
+/// Why a question of a gateway cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckFault {
+    /// It has more bytes than `listen.max_check`.
+    TooLarge,
+    /// It did not come whole in time.
+    TooSlow,
+    /// It is not one uncompressed message, or not the one that is expected.
+    Malformed,
 }
 
 /// Why a login fails; for the log alone.
@@ -125,6 +138,11 @@ impl Denial {
             },
             Self::Body(BodyFault::TooSlow) => "slow-body",
             Self::Body(_) => "malformed-body",
+            Self::Check(fault) => match fault {
+                CheckFault::TooLarge => "check-too-large",
+                CheckFault::TooSlow => "check-too-slow",
+                CheckFault::Malformed => "malformed-check",
+            },
             Self::EndpointInSubRequest => "endpoint-in-sub-request",
             Self::Throttled(_) => "throttled",
             Self::InvalidRefresh(fault, _) => match fault {
@@ -172,6 +190,7 @@ impl Denial {
             | Self::MissingCredentials
             | Self::MalformedCredentials(_)
             | Self::Body(_)
+            | Self::Check(_)
             | Self::EndpointInSubRequest
             | Self::Throttled(_)
             | Self::NewName
@@ -232,6 +251,8 @@ impl Denial {
             Self::Body(BodyFault::TooLong) => refuse(413, BodyFault::TooLong.to_string(), []),
             Self::Body(BodyFault::TooSlow) => refuse(408, BodyFault::TooSlow.to_string(), []),
             Self::Body(fault) => refuse(400, fault.to_string(), []),
+            Self::Check(CheckFault::TooLarge) => refuse(413, "Request too large", []),
+            Self::Check(CheckFault::Malformed) => refuse(400, "Malformed request", []),
             Self::Throttled(wait) => {
                 // In whole seconds, and never too early.
                 let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
@@ -254,7 +275,7 @@ impl Denial {
             Self::MissingRole(_) => {
                 refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
             }
-            Self::Unavailable(_) => {
+            Self::Check(CheckFault::TooSlow) | Self::Unavailable(_) => {
                 let seconds = RETRY_AFTER.as_secs().to_string();
                 refuse(503, "Try again later", [("retry-after", seconds.into())])
             }
