@@ -133,7 +133,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the start waits for the first keys.
 const AT_START: Duration = Duration::from_secs(2);
 
-/// Starts to keep the keys of all issuers fresh, and waits at most [`AT_START`] for the first keys.
+/// Starts to keep the keys of all issuers fresh, and waits at most two seconds for the first keys.
 pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let issuers: Issuers = (believed.iter())
         .map(|one| Issuer::new(one.terms.clone()))
