@@ -1,11 +1,11 @@
-//! `make demo`: Doorward, an Envoy and a service on this machine, and a walk through what each sort of request gets.
+//! `make demo`: starts Doorward, Envoy and a service on this machine, and shows the answer to each kind of request.
 
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "it is for reading, and a part that does not start ends it"
+    reason = "a demo prints, and panics if a part does not start"
 )]
 
 #[path = "../tests/harness/mod.rs"]
@@ -43,17 +43,17 @@ const BOB: User = User {
     password: "builder-of-things",
 };
 
-/// Starts Doorward with an Envoy and a service around it, and walks through it.
+/// Start Doorward, Envoy and a service, and show the answer to each kind of request.
 #[derive(Parser)]
 #[command(name = "demo")]
 struct Arguments {
-    /// The binary of Doorward.
+    /// Path of the Doorward binary.
     #[arg(long, value_name = "PATH")]
     doorward: PathBuf,
-    /// End after the walk; the status tells whether every answer was as it should be.
+    /// Exit after the requests; the exit status is 0 if every answer is as expected.
     #[arg(long)]
     once: bool,
-    /// Listen on free ports instead of those in `envoy/envoy.yaml`.
+    /// Use free ports instead of those in `envoy/envoy.yaml`.
     #[arg(long)]
     free_ports: bool,
 }
@@ -109,7 +109,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Everything that runs; dropping it stops all of it.
+/// All running parts; dropping it stops them.
 struct House {
     envoy: Envoy,
     doorward: Doorward,
@@ -173,7 +173,7 @@ impl House {
         }
     }
 
-    /// Walks, and gives the number of answers that were not as expected.
+    /// Sends all requests, and returns the number of unexpected answers.
     async fn walk(&self, style: Style) -> usize {
         let mut walk = Walk {
             gateway: self.envoy.edge,
@@ -230,7 +230,7 @@ tail -f {}
     }
 }
 
-/// The steps, one after the other.
+/// The requests, one after the other.
 struct Walk {
     gateway: SocketAddr,
     style: Style,
@@ -379,7 +379,7 @@ impl Walk {
     }
 }
 
-/// A request of the walk.
+/// One request.
 struct Ask {
     method: &'static str,
     path: String,
@@ -415,7 +415,7 @@ impl Ask {
             .note(format!("{}:{} in base64", user.name, user.password))
     }
 
-    /// What the headers do not show.
+    /// Adds a line about something that the headers do not show.
     fn note(mut self, note: String) -> Self {
         self.note = Some(note);
         self
@@ -433,7 +433,7 @@ fn is_bob(profile: &Value) -> bool {
     profile["user"] == "bob" && profile["admin"] == "false"
 }
 
-/// The body as JSON; an answer without one is not as expected, and the walk goes on.
+/// The body as JSON. A body that is not JSON becomes `null`, so the check of the answer fails and the demo continues.
 fn json_of(reply: &Reply) -> Value {
     serde_json::from_slice(&reply.body).unwrap_or_default()
 }
@@ -451,7 +451,7 @@ fn claims(token: &str) -> Option<Value> {
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
-/// The token with other claims under the old signature.
+/// The token with changed claims and the old signature.
 fn promoted(token: &str) -> String {
     let mut claims = claims(token).unwrap_or_else(|| json!({}));
     claims["admin"] = json!(true);
@@ -464,7 +464,7 @@ fn promoted(token: &str) -> String {
     }
 }
 
-/// The text, with the middle left out of everything in it that looks like a token.
+/// The text with the middle of every token left out.
 fn shortened(text: &str) -> String {
     let words: Vec<_> = text
         .split(' ')
@@ -486,7 +486,7 @@ fn shortened(text: &str) -> String {
     words.join(" ")
 }
 
-/// Whether there is a terminal that shows colours.
+/// Whether the terminal shows colours.
 #[derive(Clone, Copy)]
 struct Style(bool);
 
@@ -525,7 +525,7 @@ fn local(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// Says which port is taken, before anything starts: Envoy would share its port with another Envoy without a word.
+/// Reports ports that are taken before anything starts: Envoy would silently share its port with another Envoy.
 fn ports_are_free() -> bool {
     let needed = [
         (GATEWAY, "Envoy"),
@@ -548,7 +548,7 @@ fn ports_are_free() -> bool {
     free
 }
 
-/// Resolves when this program is asked to stop.
+/// Resolves when a signal asks this program to stop.
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

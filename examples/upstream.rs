@@ -1,11 +1,11 @@
-//! A service behind the gateway: it takes who is asking from the identity headers, and knows nothing of passwords and
-//! tokens. `cargo run --example upstream` serves it on 127.0.0.1:8081, or on the address that is its argument.
+//! A service behind the gateway. It reads the user from the identity headers, and knows no passwords or tokens.
+//! `cargo run --example upstream` serves it on 127.0.0.1:8081, or on the address in its argument.
 
 #![allow(
     dead_code,
     missing_docs,
     unreachable_pub,
-    reason = "the tests run the same service on a port of their own"
+    reason = "the tests include this file as a module"
 )]
 
 use std::{
@@ -39,7 +39,7 @@ async fn main() -> io::Result<()> {
     axum::serve(listener, router(Arc::default())).await
 }
 
-/// The service; every request that reaches it adds one to `requests`.
+/// The routes of the service. Every request that arrives adds one to `requests`.
 pub fn router(requests: Arc<AtomicU64>) -> Router {
     Router::new()
         .route("/profile", get(profile))
@@ -53,7 +53,8 @@ pub fn router(requests: Arc<AtomicU64>) -> Router {
         }))
 }
 
-/// Who is asking, as the gateway says: only it can reach this service, and it lets no such header of a client through.
+/// The user, from the headers of the gateway. Only the gateway can reach this service, and it removes these headers
+/// from clients.
 async fn profile(headers: HeaderMap) -> Response {
     let header = |name| headers.get(name).map(text);
     json_response(&json!({
@@ -95,7 +96,7 @@ async fn download(uri: Uri) -> Response {
     Response::new(Body::from_stream(pieces))
 }
 
-/// Every other path: what arrived here, header by header.
+/// Every other path: returns the request, with all headers.
 async fn echo(request: Request) -> Response {
     let headers: Vec<_> = request
         .headers()

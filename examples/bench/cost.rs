@@ -1,4 +1,4 @@
-//! What a process has cost so far, as the kernel counts it (proc_pid_stat(5), proc_pid_status(5)).
+//! The CPU time and memory of a process, as the kernel counts them (proc_pid_stat(5), proc_pid_status(5)).
 
 use std::{fs, thread, time::Duration};
 
@@ -9,12 +9,12 @@ use anyhow::Context as _;
 pub struct Cost(Duration);
 
 impl Cost {
-    /// Up to now.
+    /// The CPU time until now.
     pub fn of(pid: u32) -> anyhow::Result<Self> {
         let path = format!("/proc/{pid}/stat");
         let stat = fs::read_to_string(&path).context(path.clone())?;
         let cost = || {
-            // The name of the program is in parentheses, and may hold anything.
+            // The name of the program is in parentheses, and may contain anything.
             let (_, fields) = stat.rsplit_once(')')?;
             let mut fields = fields.split_whitespace().skip(11);
             let mut ticks = || fields.next()?.parse::<u64>().ok();
@@ -23,13 +23,13 @@ impl Cost {
         cost().with_context(|| format!("{path}: {stat:?}"))
     }
 
-    /// From then to now.
+    /// The CPU time between `earlier` and `self`.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
 }
 
-/// USER_HZ, which is 100 on every architecture that this runs on.
+/// USER_HZ, which is 100 on every supported architecture.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Resident memory, in bytes.
@@ -43,7 +43,7 @@ pub fn resident(pid: u32) -> anyhow::Result<u64> {
     Ok(1024 * kibibytes.trim().parse::<u64>()?)
 }
 
-/// How many cores there are, and how busy they are.
+/// The number of cores and the load.
 pub fn machine() -> anyhow::Result<String> {
     let cores = thread::available_parallelism()?;
     let load = fs::read_to_string("/proc/loadavg").context("/proc/loadavg")?;

@@ -1,4 +1,5 @@
-//! What Doorward is compared with on its HTTP port: an nginx that asks nobody, and a service of the kind it replaces.
+//! What Doorward's HTTP port is compared with: an nginx that calls no authorizer, and a Flask service of the kind
+//! that Doorward replaces.
 
 use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
@@ -8,13 +9,13 @@ use tempfile::TempDir;
 
 use super::harness::{Gateway, Process, Proxy, free_address, tool, try_send};
 
-/// The committed nginx in front of Doorward, with a small picture of its own in place of the service.
+/// The committed nginx in front of Doorward; nginx itself serves a small image instead of the service.
 pub async fn nginx(doorward: SocketAddr) -> Proxy {
     let nowhere = free_address();
     Gateway::Nginx.start(doorward, nowhere, served).await
 }
 
-/// The same, with a sub-request that nginx answers itself.
+/// The same nginx, but it answers the sub-request itself.
 pub async fn static_nginx() -> Proxy {
     let nowhere = free_address();
     let alone =
@@ -22,14 +23,14 @@ pub async fn static_nginx() -> Proxy {
     Gateway::Nginx.start(nowhere, nowhere, alone).await
 }
 
-/// An nginx that answers every sub-request of another one with 204.
+/// An nginx that answers every sub-request of another nginx with 204.
 pub async fn answering_nginx() -> Proxy {
     let nowhere = free_address();
     let answers = |text| served(text).replace("auth_request /.doorward;", "return 204;");
     Gateway::Nginx.start(nowhere, nowhere, answers).await
 }
 
-/// nginx closes a connection after its 1000th request by itself.
+/// Raises a limit: by default nginx closes a connection after its 1000th request.
 fn served(text: String) -> String {
     text.replace("proxy_pass http://service;", "empty_gif;")
         .replace(
@@ -38,7 +39,7 @@ fn served(text: String) -> String {
         )
 }
 
-/// A hand-written service in Python, under gunicorn with a worker for each core.
+/// A hand-written Python service, under gunicorn with two workers.
 pub struct Flask {
     process: Process,
     _dir: TempDir,
@@ -46,7 +47,7 @@ pub struct Flask {
 }
 
 impl Flask {
-    /// Starts it with the secret that Doorward signs with.
+    /// Starts it with Doorward's secret.
     pub async fn start(secret: &Path) -> anyhow::Result<Self> {
         let secret = fs::read_to_string(secret).context("the secret of Doorward")?;
         let dir = tempfile::tempdir()?;
@@ -86,7 +87,7 @@ impl Flask {
         self.process.pid()
     }
 
-    /// Asks it to end, so that its workers end with it.
+    /// Sends SIGTERM, so that its workers end too.
     pub async fn stop(mut self) {
         self.process.signal(Signal::TERM);
         self.process.end(END).await;

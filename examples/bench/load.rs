@@ -1,6 +1,6 @@
-//! Those who ask: an Envoy's worth of checks on one connection, or a crowd of browsers in front of a real Envoy.
+//! Load generators: the checks of one Envoy worker on one connection, or many browsers in front of a real Envoy.
 //!
-//! The checks are made with h2 itself, because a whole gRPC client would cost more than the server that is measured.
+//! The checks use h2 directly, because a gRPC client would need more CPU than the measured server.
 
 use std::{
     future::poll_fn,
@@ -35,13 +35,13 @@ use tokio::{
 pub const USER: &str = "ada";
 pub const PASSWORD: &str = "analytical-engine";
 
-/// Requests that are under way at once, all the time.
+/// A constant number of concurrent requests.
 pub trait Load {
-    /// Asks for so long, and says how many answers came, each of which let the request pass.
+    /// Sends requests for `length`, and returns the number of answers. Every answer must let its request pass.
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64>;
 }
 
-/// Checks on one connection, as one worker of Envoy has it.
+/// Checks on one connection, like one worker of Envoy.
 pub struct Checks {
     sender: SendRequest<Bytes>,
     call: Call,
@@ -53,7 +53,7 @@ impl Checks {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = h2::client::handshake(stream).await?;
-        // It ends with the last sender, and what goes wrong in it is told by the requests.
+        // The task ends with the last sender, and the requests report its errors.
         tokio::spawn(connection);
         Ok(Self {
             sender,
@@ -64,7 +64,7 @@ impl Checks {
 }
 
 impl Checks {
-    /// Asks so often a second, whether or not the answers to earlier checks have come, and says how long each took.
+    /// Sends checks at a fixed rate, whether or not earlier ones are answered, and returns the latency of each.
     pub async fn steadily(
         &self,
         per_second: u32,
@@ -116,7 +116,7 @@ impl Load for Checks {
     }
 }
 
-/// Checks of many tokens on one connection, each in its turn.
+/// Checks with many tokens on one connection, in turn.
 pub struct Crowd {
     checks: Checks,
     around: Around,
@@ -124,7 +124,7 @@ pub struct Crowd {
     over_and_over: bool,
 }
 
-/// The frame of a check, before and after the token, which is always of one length.
+/// The encoded check before and after the token; all tokens have the same length.
 #[derive(Clone)]
 struct Around {
     before: Bytes,
@@ -133,7 +133,7 @@ struct Around {
 }
 
 impl Crowd {
-    /// To show each of the tokens once.
+    /// Shows each token once.
     pub async fn open(
         address: SocketAddr,
         tokens: &[Box<str>],
@@ -162,7 +162,7 @@ impl Crowd {
         Ok(crowd)
     }
 
-    /// To show others.
+    /// Shows other tokens from now on.
     pub fn show(&mut self, tokens: &[Box<str>]) -> anyhow::Result<()> {
         let length = self.around.length;
         let alike = tokens.iter().all(|token| token.len() == length);
@@ -171,7 +171,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Whether a round begins again after the last token, rather than to end with it.
+    /// Whether a round starts again after the last token, instead of ending.
     pub fn over_and_over(&mut self, over_and_over: bool) {
         self.over_and_over = over_and_over;
     }
@@ -219,7 +219,7 @@ impl Load for Crowd {
     }
 }
 
-/// HTTP/1.1 connections with one request at a time on each; kept open as long as the server does.
+/// HTTP/1.1 connections with one request at a time each; kept open as long as the server allows.
 pub struct Browsers {
     address: SocketAddr,
     connections: Vec<Connection>,
@@ -240,7 +240,7 @@ impl Browsers {
         Self::with(address, [request].into(), count).await
     }
 
-    /// Asks all of these, over and over.
+    /// Sends all these requests, again and again.
     pub async fn with(
         address: SocketAddr,
         requests: Arc<[Question]>,
@@ -258,7 +258,7 @@ impl Browsers {
     }
 }
 
-/// A login by HTTP Basic.
+/// A login with HTTP Basic.
 pub fn login(user: &str, password: &str) -> anyhow::Result<Question> {
     question(Method::POST, "/login", &basic(user, password))
 }
@@ -286,7 +286,7 @@ pub async fn connect(address: SocketAddr) -> anyhow::Result<Connection> {
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender, and what goes wrong in it is told by the requests.
+    // The task ends with its sender, and the requests report its errors.
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -303,7 +303,7 @@ impl Load for Browsers {
                     if Instant::now() >= end || answers >= MOST {
                         break;
                     }
-                    // gunicorn closes after every answer.
+                    // gunicorn closes the connection after every answer.
                     if connection.ready().await.is_err() {
                         connection = connect(address).await?;
                     }
@@ -329,10 +329,10 @@ impl Load for Browsers {
     }
 }
 
-/// Ends a round that would never end by itself.
+/// Stops a round that would not end by itself.
 const MOST: u64 = 10_000_000;
 
-/// How long the answers that are under way may take when a round is over.
+/// How long to wait for outstanding answers when a round is over.
 const LATE: Duration = Duration::from_secs(10);
 
 pub async fn all<T: 'static>(
@@ -401,10 +401,10 @@ impl Call {
     }
 }
 
-/// A flag and the length, before a gRPC message.
+/// The compression flag and the length before a gRPC message.
 const PREFIX: usize = 5;
 
-/// Logs in, and gives the token.
+/// Logs in, and returns the token.
 pub async fn log_in(address: SocketAddr) -> anyhow::Result<String> {
     let check = encode("POST", "/login", &basic(USER, PASSWORD))?;
     let mut checks = Checks::open(address, &check, 1).await?;
@@ -418,7 +418,7 @@ pub async fn log_in(address: SocketAddr) -> anyhow::Result<String> {
     Ok(token.context("a login without a token")?.to_owned())
 }
 
-/// A check of a request with this token, ready to be sent.
+/// A check with this token, ready to be sent.
 pub fn check(token: &str) -> anyhow::Result<Bytes> {
     encode("GET", PATH, &format!("Bearer {token}"))
 }
@@ -435,7 +435,7 @@ const BROWSER: [(&str, &str); 4] = [
     ("accept-language", "en-GB,en;q=0.5"),
 ];
 
-/// The `CheckRequest` that Envoy 1.40 sends for such a request, in the frame of gRPC.
+/// The `CheckRequest` that Envoy 1.40 sends for such a request, with gRPC framing.
 fn encode(method: &str, path: &str, authorization: &str) -> anyhow::Result<Bytes> {
     let id = "5f3b1c2d-4e5a-4071-8293-a4b5c6d7e8f9";
     let mut headers = json!({

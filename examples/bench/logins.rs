@@ -1,5 +1,5 @@
-//! Logins: how many good ones a second, as a ratio to what hashing alone allows; and what a flood of them at ten times
-//! that does to steady Bearer checks and to memory.
+//! Logins: successful logins per second, as a ratio to what hashing alone allows; and the effect of a flood of
+//! logins, at ten times that rate, on steady Bearer checks and on memory.
 
 use std::{
     collections::BTreeMap,
@@ -31,19 +31,19 @@ use super::{
     mebibytes, median, number, right, round, sorted,
 };
 
-/// Users with a password, so that none of them is special.
+/// The number of users, so that none of them is a special case.
 const USERS: usize = 8;
 
-/// Connections of good logins, for each hashing thread.
+/// Connections with successful logins, per hashing thread.
 const CLIENTS: u16 = 4;
 
-/// Bearer checks a second, quiet and in the flood.
+/// Bearer checks per second, with and without the flood.
 const BEARER: u32 = 500;
 
-/// The flood, by what hashing allows.
+/// The rate of the flood, relative to what hashing allows.
 const TIMES: f64 = 10.0;
 
-/// Memory of one hash, and what all else may grow by, in MiB.
+/// Memory of one hash, and how much everything else may grow, in MiB.
 const HASH: f64 = 19.0;
 const ELSE: f64 = 8.0;
 
@@ -56,7 +56,7 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         settings
             .binary(binary(arguments))
             .env("DOORWARD_LOGIN__HASH_THREADS", hash_threads.to_string())
-            // As for people: the default of tests is for many programs side by side.
+            // The default for production; the test harness has another default because it runs many programs at once.
             .env("DOORWARD_LOGIN__HASH_PRIORITY", "idle");
     });
     for name in (0..USERS).map(user) {
@@ -112,21 +112,21 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     })
 }
 
-/// How long nobody asks between two parts of a round.
+/// The pause between two parts of a round.
 const SETTLE: Duration = Duration::from_millis(500);
 
 fn user(number: usize) -> String {
     format!("user-{number}")
 }
 
-/// What hashing costs in this process, with the code that Doorward hashes with.
+/// Measures hashing in this process, with Doorward's code.
 struct Hashes {
     hasher: Hasher,
     password: Password,
     hash: PasswordHash,
 }
 
-/// Hashes that are timed, of each thread.
+/// The number of timed hashes per thread.
 const TIMED: u16 = 20;
 
 impl Hashes {
@@ -141,13 +141,13 @@ impl Hashes {
         })
     }
 
-    /// How long one takes, where nothing else is hashed.
+    /// The duration of one hash while no other hash runs.
     fn one_by_one(&self) -> Duration {
         let times = (0..TIMED).map(|_| self.verify().as_secs_f64());
         Duration::from_secs_f64(median(&sorted(times)))
     }
 
-    /// How many there are a second on so many threads.
+    /// Hashes per second on this many threads.
     fn together(&self, threads: u16) -> f64 {
         let start = Instant::now();
         thread::scope(|scope| {
@@ -166,12 +166,12 @@ impl Hashes {
     }
 }
 
-/// What the floods have shown.
+/// The results of the floods.
 #[derive(Default)]
 struct Flooded {
     asked_per_second: Vec<f64>,
     answers: BTreeMap<StatusCode, u64>,
-    /// Resident bytes at most.
+    /// The highest resident memory, in bytes.
     peak: u64,
 }
 
@@ -185,7 +185,7 @@ impl Flooded {
     }
 }
 
-/// A flood beside the checks that are timed, so that they do not wait for it in this process.
+/// Runs the flood in a separate thread, so that the timed checks do not wait for it in this process.
 fn in_a_thread(
     address: SocketAddr,
     pid: u32,
@@ -208,7 +208,7 @@ fn in_a_thread(
     })
 }
 
-/// Looks at the memory until it is dropped.
+/// Records the peak of the memory until it is dropped.
 async fn watch(pid: u32, peak: &AtomicU64) -> anyhow::Error {
     loop {
         match cost::resident(pid) {
@@ -221,7 +221,7 @@ async fn watch(pid: u32, peak: &AtomicU64) -> anyhow::Error {
 
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Asks at a rate, whether or not there are answers.
+/// Sends logins at a fixed rate, whether or not they are answered.
 async fn flood(address: SocketAddr, per_second: f64, length: Duration) -> anyhow::Result<Flooded> {
     let mut asked = JoinSet::new();
     let mut idle = Vec::new();
@@ -256,13 +256,13 @@ async fn flood(address: SocketAddr, per_second: f64, length: Duration) -> anyhow
     Ok(flooded)
 }
 
-/// How often the flood looks at what is due.
+/// How often the flood checks which logins are due.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// Logins of the flood without an answer at once; Doorward keeps far fewer waiting.
+/// The most logins without an answer at the same time; Doorward queues far fewer.
 const MOST: usize = 1000;
 
-/// Made-up names for the most part; of the real ones, every other with the right password.
+/// Mostly unknown names; every second attempt with a real name uses the right password.
 fn attempt(number: usize) -> anyhow::Result<Question> {
     match number % 20 {
         0 => load::login(&user(number / 20 % USERS), PASSWORD),
@@ -304,12 +304,12 @@ impl Latency {
 
 struct Round {
     hash_time: Duration,
-    /// Logins a second, if they were nothing but hashing.
+    /// Logins per second if a login were only its hash.
     capacity: f64,
-    /// Hashes a second in this process, on as many threads.
+    /// Hashes per second in this process, on as many threads.
     together: f64,
     logins: f64,
-    /// Milliseconds of Doorward's CPU for a login.
+    /// CPU time of Doorward per login, in milliseconds.
     cpu: f64,
     quiet: Latency,
     flooded: Latency,
@@ -319,13 +319,13 @@ pub struct Report {
     hash_threads: u16,
     clients: u16,
     rounds: Vec<Round>,
-    /// Resident bytes, before the first login and after the last flood.
+    /// Resident bytes before the first login and after the last flood.
     before: u64,
     end: u64,
     flood: Flooded,
 }
 
-/// What is held against what.
+/// Two values whose ratio is reported.
 type Measure = fn(&Round) -> (f64, f64);
 
 const TOGETHER: Measure = |round| (round.capacity, round.together);
@@ -451,7 +451,7 @@ impl Report {
         median(&sorted(self.flood.asked_per_second.iter().copied()))
     }
 
-    /// MiB that memory may grow by.
+    /// The growth of memory that is allowed, in MiB.
     fn growth(&self) -> f64 {
         f64::from(self.hash_threads) * HASH + ELSE
     }

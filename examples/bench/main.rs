@@ -1,12 +1,12 @@
-//! `make bench`: what a check of Doorward costs, as ratios to a server that always answers OK, directly over gRPC and
-//! behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and `/validate`, as a
-//! ratio to a Flask service of the kind it replaces. And logins: how many a second, as a ratio to what hashing allows,
-//! and what a flood of them does to Bearer requests and to memory. And tokens: what a check and a verification cost by
-//! algorithm, for a token that was seen and for one that never was. And, where it is asked for, what grows with replicas and
-//! users.
+//! `make bench` measures the cost of Doorward's check, as a ratio to a server that always answers OK, directly over
+//! gRPC and behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and of
+//! `/validate`, as a ratio to a Flask service of the kind that Doorward replaces. It also measures logins: how many
+//! per second, as a ratio to what hashing allows, and what a flood of them does to Bearer requests and to memory. It
+//! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. On request
+//! it measures what grows with replicas and users.
 //!
-//! Both sides of a ratio answer the same load in short rounds by turns, so that whatever else the machine does hits both
-//! alike.
+//! The two sides of a ratio answer the same load in short alternating rounds, so that other work on the machine
+//! affects both alike.
 
 #![allow(
     missing_docs,
@@ -14,7 +14,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::print_stdout,
-    reason = "it is for reading, and a part that does not start ends it"
+    reason = "a benchmark prints, and panics if a part does not start"
 )]
 
 mod cost;
@@ -46,34 +46,34 @@ use cost::Cost;
 use load::{Browsers, Checks, Load, PATH};
 use null::Null;
 
-/// Compares the cost of Doorward's check with that of a server that always answers OK.
+/// Compare the cost of Doorward's check with that of a server that always answers OK.
 ///
-/// It compares and judges nothing: numbers from a machine with other work to do are worth little.
+/// Reports ratios without a pass or fail: numbers from a busy machine mean little.
 #[derive(Parser)]
 #[command(name = "bench")]
 struct Arguments {
-    /// The binary of Doorward [default: the one beside this program]
+    /// The Doorward binary [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     doorward: Option<PathBuf>,
-    /// Seconds in a round
+    /// Seconds per round
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     seconds: u64,
-    /// Rounds for each of the two, in each of the two ways
+    /// Rounds per server and way
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
-    /// Ask in this way alone
+    /// Run only this way
     #[arg(long, value_enum)]
     way: Option<Way>,
-    /// Checks under way at once on the one connection, directly
+    /// Concurrent checks on the one direct connection
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=100))]
     streams: u16,
-    /// Connections to Envoy, with one request under way on each
+    /// Connections to Envoy, with one request at a time on each
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000))]
     connections: u16,
-    /// Passwords that Doorward hashes at once, for the logins [default: one per core]
+    /// Concurrent password hashes in Doorward, for the logins [default: one per core]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
     hash_threads: Option<u16>,
-    /// The form of the result
+    /// Format of the result
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     #[command(subcommand)]
@@ -88,7 +88,7 @@ enum Way {
     Flask,
     Logins,
     Tokens,
-    /// Takes a gigabyte of memory, and is asked for by name alone
+    /// Needs a gigabyte of memory; runs only if named
     Scale,
 }
 
@@ -100,7 +100,7 @@ enum Output {
 
 #[derive(Subcommand)]
 enum Part {
-    /// Be the server that always answers OK
+    /// Run the server that always answers OK
     #[command(hide = true)]
     Null,
 }
@@ -118,7 +118,7 @@ fn main() -> anyhow::Result<()> {
                         .unwrap_or("The benchmark has failed.")
                 );
             }));
-            // One thread asks, so that the other cores are left to those who answer.
+            // The load uses one thread, so that the other cores are free for the servers.
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?
@@ -294,7 +294,7 @@ async fn browsers(
     Browsers::open(edge, path, token, arguments.connections).await
 }
 
-/// How long a server is left alone before its memory is looked at.
+/// How long a server rests before its memory is measured.
 const REST: Duration = Duration::from_secs(2);
 
 fn binary(arguments: &Arguments) -> PathBuf {
@@ -312,7 +312,7 @@ fn binary(arguments: &Arguments) -> PathBuf {
     })
 }
 
-/// The committed configuration of Envoy, except that Envoy itself stands in for the service.
+/// The committed configuration of Envoy, except that Envoy itself plays the service.
 fn gateway(authorizer: SocketAddr) -> EnvoyConfig {
     const ALL: &str = "- match: { prefix: / }";
     const ANSWERED: &str = "- match: { prefix: / }
@@ -324,20 +324,20 @@ fn gateway(authorizer: SocketAddr) -> EnvoyConfig {
         .replace(ALL, ANSWERED)
 }
 
-/// The same of both servers.
+/// The same value for both servers.
 struct Pair<T> {
     null: T,
     doorward: T,
 }
 
-/// What a round has shown.
+/// The results of one round.
 struct Round {
     per_second: f64,
-    /// Of the server that is compared, in microseconds.
+    /// Of the compared server, in microseconds.
     cpu_per_request: f64,
 }
 
-/// Lets both answer by turns.
+/// Lets both servers answer in alternating rounds.
 async fn compare<L: Load>(
     arguments: &Arguments,
     way: &str,
@@ -379,7 +379,7 @@ async fn round<L: Load>((pid, load): &mut (u32, L), length: Duration) -> anyhow:
     })
 }
 
-/// What is compared, and where a round has it.
+/// A reported value, and how to get it from a round.
 type Measure = (&'static str, fn(&Round) -> f64);
 
 const RATE: Measure = ("answers per second", |round| round.per_second);
@@ -395,7 +395,7 @@ struct Report {
 
 struct ChecksReport {
     lines: Vec<Line>,
-    /// Bytes.
+    /// In bytes.
     at_rest: Pair<u64>,
 }
 
@@ -409,7 +409,7 @@ struct Line {
     ratio: Ratio,
 }
 
-/// One value by another, of neighbouring rounds: the median and both ends.
+/// The ratio of two values from neighbouring rounds: median, minimum and maximum.
 struct Ratio {
     median: f64,
     least: f64,
@@ -577,7 +577,7 @@ impl ChecksReport {
     }
 }
 
-/// Numbers stand on the right; the first two columns are words.
+/// Aligns all columns to the right, except the first two, which hold words.
 fn right(table: &mut Table) {
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);

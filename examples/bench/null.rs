@@ -1,8 +1,8 @@
-//! The authorizer that does nothing: what tonic, the wire and the kernel cost by themselves.
+//! An authorizer that does nothing: the cost of tonic, the wire and the kernel alone.
 //!
-//! A plain tonic server with its own defaults on the multi-threaded runtime. It reads the same generated types as
-//! Doorward, so it decodes as much, and answers each check with OK and no headers. As Doorward does, it sends small
-//! answers at once (TCP_NODELAY).
+//! A plain tonic server with its defaults on the multi-threaded runtime. It uses the same generated types as
+//! Doorward, so it decodes the same fields, and answers each check with OK and no headers. Like Doorward, it sets
+//! TCP_NODELAY.
 
 use std::{env, net::SocketAddr, process::Command};
 
@@ -24,10 +24,7 @@ struct AlwaysOk;
 
 #[tonic::async_trait]
 impl Authorization for AlwaysOk {
-    #[expect(
-        clippy::disallowed_types,
-        reason = "the signature is the trait's; no error is ever made"
-    )]
+    #[expect(clippy::disallowed_types, reason = "the trait requires this signature")]
     async fn check(
         &self,
         _: tonic::Request<CheckRequest>,
@@ -40,7 +37,7 @@ impl Authorization for AlwaysOk {
     }
 }
 
-/// Serves on a free port, which it prints.
+/// Serves on a free port, and prints the port.
 pub async fn serve() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
@@ -51,7 +48,7 @@ pub async fn serve() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// It as a process of its own.
+/// The authorizer in a separate process.
 pub struct Null {
     process: Process,
     _dir: TempDir,

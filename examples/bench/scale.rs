@@ -1,5 +1,5 @@
-//! What grows with replicas and users: what a poll, a login and a logout cost at the database, what is read and kept of
-//! all that has ended, and how long a row takes among a million. On a MariaDB that is made for it.
+//! Costs that grow with replicas and users: polls, logins and logouts at the database, reading and keeping a million
+//! revocations, and finding one row among a million. Starts its own MariaDB.
 
 use std::time::{Duration, Instant};
 
@@ -22,14 +22,14 @@ use super::{
     number, right, sorted,
 };
 
-/// Rows of the user table, and of what has ended and no token has outlived.
+/// Rows of the user table, and revocations of tokens that have not expired.
 const USERS: u32 = 1_000_000;
 const ENDED: u32 = 1_000_000;
 
-/// Logins, refreshes and logouts that are counted.
+/// The number of logins, refreshes and logouts to measure.
 const MANY: u32 = 200;
 
-/// How long one thing is done over and over.
+/// How long each operation is repeated.
 const LENGTH: Duration = Duration::from_secs(3);
 
 /// Rows that a poll reads.
@@ -93,9 +93,9 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
             .envs(env)
             .env("JWT_SECRET", "0b8f1c6d2e7a495386fcdab017e3294d")
             .env("DOORWARD_REFRESH__ENABLED", "true")
-            // Costs are measured here, and not how soon a busy machine answers.
+            // The benchmark measures costs, not how fast a busy machine answers.
             .env("DOORWARD_DATABASE__TIMEOUT", "10s")
-            // What is counted is not to be polls.
+            // Polls should not be part of the measurement.
             .env("DOORWARD_REVOCATION__POLL", "2s");
     });
     home.run(&["migrate"], "").await.ok();
@@ -117,7 +117,7 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// What the database has done so far: statements of its clients, and CPU.
+/// The work of the database so far: statements of clients, and CPU time.
 struct Done(u64, Cost);
 
 impl Done {
@@ -139,7 +139,7 @@ impl Done {
     }
 }
 
-/// Logins, refreshes and logouts of one Doorward.
+/// Measures logins, refreshes and logouts of one Doorward.
 async fn errands(
     report: &mut Report,
     database: &Database<MariaDb>,
@@ -160,7 +160,7 @@ async fn errands(
         .await
     };
     login().await;
-    // What the polls meanwhile are.
+    // Measure the polls alone first, to subtract them below.
     let (start, done) = (Instant::now(), Done::now(database)?);
     tokio::time::sleep(2 * LENGTH).await;
     let idle = Done::now(database)?;
@@ -229,7 +229,7 @@ async fn errands(
     Ok(())
 }
 
-/// One row among all, as a login asks for it.
+/// Measures the lookup of one row, as in a login.
 async fn rows(
     report: &mut Report,
     database: &Database<MariaDb>,
@@ -262,7 +262,7 @@ async fn rows(
     Ok(())
 }
 
-/// What is read each second, and at a start, of what has ended.
+/// Measures the polls, and the full read of all revocations.
 async fn endings(
     report: &mut Report,
     database: &Database<MariaDb>,
@@ -275,7 +275,7 @@ async fn endings(
         ));
     };
     database.sql("DELETE FROM doorward_endings; DELETE FROM doorward_generations; DELETE FROM doorward_tallies");
-    // Spread over a day.
+    // The revocations are spread over a day.
     end(
         1,
         ENDED,
@@ -375,7 +375,7 @@ async fn endings(
     Ok(())
 }
 
-/// Bytes of a row, with its indexes.
+/// Bytes per row, including its indexes.
 fn sizes(report: &mut Report, database: &Database<MariaDb>) {
     database.sql("ANALYZE TABLE users, doorward_endings");
     for (table, rows) in [("users", USERS), ("doorward_endings", ENDED)] {

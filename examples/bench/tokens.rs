@@ -1,5 +1,5 @@
-//! Algorithms of tokens: what a check of a token costs that was seen before, and of one that never was, at a Doorward for
-//! each algorithm; and, in this process, what verifying costs beyond the signature itself.
+//! Token algorithms: the cost of a check with a cached token and with a new token, at one Doorward per algorithm;
+//! and, in this process, what verification costs beyond the signature itself.
 
 use std::{
     fs,
@@ -39,7 +39,7 @@ use super::{
     median, number, right, round, sorted,
 };
 
-/// The first is what the others are held against.
+/// The first algorithm is the base of the comparison.
 const ALGORITHMS: [Algorithm; 4] = [
     Algorithm::Hs256,
     Algorithm::Rs256,
@@ -47,16 +47,16 @@ const ALGORITHMS: [Algorithm; 4] = [
     Algorithm::EdDsa,
 ];
 
-/// Tokens of an algorithm that are shown over and over; Doorward remembers three times as many.
+/// Tokens per algorithm that are shown again and again; Doorward's cache holds three times as many.
 const HOT: usize = 10_000;
 
-/// Tokens of an algorithm that are shown once, in all rounds together.
+/// Tokens per algorithm that are shown once, over all rounds.
 const FRESH: usize = 30_000;
 
-/// Tokens that are verified in this process, in a round: few enough that not one is forgotten.
+/// Tokens per round that this process verifies: few enough that the cache keeps all of them.
 const VERIFIED: usize = 4_000;
 
-/// Verifications of one kind in a row, and how often each token is shown again.
+/// Verifications of one kind in a row, and how often each token is repeated.
 const BATCH: usize = 100;
 const AGAIN: u32 = 10;
 
@@ -126,10 +126,10 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(Report { sides })
 }
 
-/// How long it may take until each token was shown once.
+/// How long it may take to show each token once.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// One algorithm, and what it has shown.
+/// One algorithm and its results.
 struct Side {
     algorithm: Algorithm,
     keys: Arc<Keyring>,
@@ -141,7 +141,8 @@ struct Side {
     never_seen: Vec<Round>,
 }
 
-/// A verification in this process, in seconds: the median of batches, of which other work hits but some.
+/// The cost of a verification in this process, in seconds: the median of batches, because other work disturbs only
+/// some of them.
 struct Verified {
     bare: f64,
     never_seen: f64,
@@ -153,7 +154,7 @@ fn now() -> anyhow::Result<UnixTime> {
     Ok(UnixTime(since.as_secs()))
 }
 
-/// What `jwt.issuer` and the like are by default.
+/// The defaults of `jwt.issuer` and the like.
 fn terms() -> TokenTerms {
     TokenTerms {
         issuer: "doorward".into(),
@@ -164,7 +165,7 @@ fn terms() -> TokenTerms {
 }
 
 impl Side {
-    /// Makes a key, in a file too, and tokens.
+    /// Creates a key, also as a file, and tokens.
     fn new(algorithm: Algorithm, dir: &TempDir) -> anyhow::Result<Self> {
         let id = KeyId::parse(algorithm.name()).context("no name of a key")?;
         let text = Key::generate(&id, algorithm, now()?)?;
@@ -191,12 +192,12 @@ impl Side {
         dir.path().join(self.algorithm.name())
     }
 
-    /// A memory that knows no token.
+    /// An empty token cache.
     fn tokens(&self) -> Tokens {
         Tokens::of(Arc::clone(&self.keys), terms())
     }
 
-    /// Good tokens of as many users, on all cores; all of one length.
+    /// Valid tokens for these users, created on all cores; all have the same length.
     fn make(&self, users: std::ops::Range<usize>) -> anyhow::Result<Vec<Box<str>>> {
         let (tokens, now) = (&self.tokens(), now()?);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
@@ -225,7 +226,7 @@ impl Side {
         })
     }
 
-    /// Verifies tokens by turns with their bare signatures, and then again.
+    /// Verifies new tokens and their bare signatures in turn, and then the cached tokens.
     fn verify(&mut self) -> anyhow::Result<()> {
         let (tokens, now) = (self.tokens(), now()?);
         let nobody = Revocations::new(None);
@@ -265,7 +266,7 @@ impl Side {
     }
 }
 
-/// Seconds for each of a few.
+/// Seconds per item.
 fn each<T>(of: &[T], mut verify: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let start = Instant::now();
     for one in of {
@@ -274,7 +275,7 @@ fn each<T>(of: &[T], mut verify: impl FnMut(&T) -> anyhow::Result<()>) -> anyhow
     Ok(start.elapsed().as_secs_f64() / of.len() as f64)
 }
 
-/// What was signed, and the signature.
+/// The signed part and the signature of a token.
 fn taken_apart(token: &str) -> anyhow::Result<(&[u8], Vec<u8>)> {
     let (message, signature) = token.rsplit_once('.').context("not a token")?;
     Ok((
@@ -283,7 +284,7 @@ fn taken_apart(token: &str) -> anyhow::Result<(&[u8], Vec<u8>)> {
     ))
 }
 
-/// The same key, with nothing around the library.
+/// The same key, used with the crypto library directly.
 enum Bare {
     Hmac(Box<hmac::Key>),
     Public(ParsedPublicKey),
@@ -340,7 +341,7 @@ struct Line {
 }
 
 impl Line {
-    /// What is held against what, in each round.
+    /// The compared values of each round.
     fn new(
         key: &'static str,
         (way, what): (String, &'static str),
@@ -438,7 +439,7 @@ impl Report {
             let way = format!("{of}, in this program: a token never seen, to its bare signature");
             let times = side.verified.iter();
             let times = times.map(|round| (round.bare * 1e6, round.never_seen * 1e6));
-            // An HMAC alone takes less than a microsecond, so that everything else shows.
+            // An HMAC takes less than a microsecond, so every other cost shows.
             let expected = match of == Algorithm::Hs256 {
                 true => "",
                 false => "at most 1.15",

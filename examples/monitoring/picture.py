@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the dashboard without Grafana: its panels, where they stand, and what a Prometheus answers to their queries.
+"""Draw dashboard.json without Grafana: its panels and their layout, with data from a Prometheus server.
 
     pip install matplotlib
     python3 picture.py --prometheus http://127.0.0.1:9090 --minutes 5 --out dashboard.png

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that sends what it is told to, in a connection of its own for each request.
+//! An HTTP client that sends exactly what the test asks for, with a new connection for each request.
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 
@@ -18,10 +18,10 @@ use tokio::{
     time::timeout,
 };
 
-/// How long an exchange may take.
+/// The timeout of one exchange.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// An answer, whole.
+/// A complete response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub status: u16,
@@ -30,11 +30,11 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The value of a header that is there once; nothing if it is not there.
+    /// The value of a header, or `None` without it.
     ///
     /// # Panics
     ///
-    /// If it is there more than once.
+    /// If the header occurs more than once.
     pub fn header(&self, name: &str) -> Option<&str> {
         let values = self.header_values(name);
         assert!(values.len() < 2, "{name} came more than once: {values:?}");
@@ -66,11 +66,11 @@ impl Reply {
     }
 }
 
-/// Sends one request and reads the whole answer.
+/// Sends one request and reads the whole response.
 ///
 /// # Panics
 ///
-/// If there is no answer.
+/// If there is no response.
 pub async fn send(
     address: SocketAddr,
     method: &str,
@@ -83,7 +83,7 @@ pub async fn send(
         .unwrap_or_else(|fault| panic!("{method} {path} to {address}: {fault}"))
 }
 
-/// The same; why there is no answer is an error.
+/// Like [`send`], but returns an error if there is no response.
 pub async fn try_send(
     address: SocketAddr,
     method: &str,
@@ -110,11 +110,11 @@ pub async fn try_send(
         .unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")))
 }
 
-/// Sends one request with any body, and gives the answer as soon as its head is there.
+/// Sends one request with any body, and returns the response as soon as its head has arrived.
 ///
 /// # Panics
 ///
-/// If the request cannot be sent as it was asked for; [`send_bytes`] can send anything.
+/// If this client cannot send the request unchanged; [`send_bytes`] can send anything.
 pub async fn exchange<B>(
     address: SocketAddr,
     method: &str,
@@ -132,7 +132,7 @@ where
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|fault| chain(&fault))?;
-    // It ends with the exchange, and what went wrong in it is told by the exchange.
+    // The task ends with the exchange, which also reports its errors.
     tokio::spawn(connection);
     sender
         .send_request(request)
@@ -140,11 +140,11 @@ where
         .map_err(|fault| chain(&fault))
 }
 
-/// Sends one request over HTTP/2 without TLS, with any method and authority, and reads the whole answer.
+/// Sends one request over HTTP/2 without TLS, with any method and authority, and reads the whole response.
 ///
 /// # Panics
 ///
-/// If there is no answer.
+/// If there is no response.
 pub async fn send_http2(
     address: SocketAddr,
     method: &str,
@@ -153,7 +153,7 @@ pub async fn send_http2(
 ) -> Reply {
     let whole = async {
         let mut request = request(address, method, url, headers, Full::<Bytes>::default());
-        // It stands in `:authority`.
+        // HTTP/2 sends it as `:authority`.
         request.headers_mut().remove(HOST);
         let stream = TcpStream::connect(address)
             .await
@@ -177,7 +177,7 @@ pub async fn send_http2(
         .unwrap_or_else(|fault| panic!("{method} {url} to {address}: {fault}"))
 }
 
-/// Sends bytes as they are and reads until the other side closes: ask for `connection: close`.
+/// Sends raw bytes and reads until the other side closes the connection; send `connection: close`.
 ///
 /// # Panics
 ///
@@ -193,7 +193,7 @@ pub async fn send_bytes(address: SocketAddr, bytes: &[u8]) -> String {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     match end {
         Ok(Ok(_)) => answer,
-        // A server that has answered may reset the connection instead of reading what is left.
+        // A server that has answered may reset the connection instead of reading the rest.
         Ok(Err(_)) if !answer.is_empty() => answer,
         Ok(Err(fault)) => panic!("{address}: {fault}"),
         Err(_) => panic!("{address} has not closed the connection; so far it said {answer:?}"),

@@ -1,4 +1,4 @@
-//! A private database: a file, or a server that can be killed, stopped and brought back.
+//! A private database for one test: a file, or a server that the test can kill, freeze and restart.
 
 use std::{
     collections::BTreeMap,
@@ -21,44 +21,44 @@ const DATABASE: &str = "auth";
 const USER: &str = "auth_user";
 const PASSWORD: &str = "a password for tests";
 
-/// What a [`Database`] is one of.
+/// The kind of a [`Database`].
 pub trait Engine {
-    /// Whether it is a file.
+    /// Whether the database is a file.
     const IS_FILE: bool;
-    /// The statement that names all tables.
+    /// The statement that lists all tables.
     const TABLES: &'static str;
-    /// What there is of it; gone when it is dropped.
+    /// The running database; dropping it stops it.
     type Running;
 
-    /// Makes an empty one.
+    /// Creates an empty database.
     async fn start() -> Self::Running;
 
-    /// The settings with which Doorward finds it.
+    /// The settings that Doorward needs to reach it.
     fn env(running: &Self::Running) -> Vec<(&'static str, String)>;
 
     /// Runs statements.
     fn sql(running: &Self::Running, statements: &str) -> String;
 }
 
-/// An [`Engine`] that is a program of its own.
+/// An [`Engine`] with a server program.
 pub trait Server {
-    /// The program that serves.
+    /// The server program.
     const SERVER: &'static str;
-    /// The program that runs statements.
+    /// The client program that runs statements.
     const CLIENT: &'static str;
-    /// The program that makes a data directory, and what it takes to do so without a password for root.
+    /// The program that creates a data directory, with the arguments for a root user without password.
     const INSTALLER: (&'static str, &'static [&'static str]);
-    /// How a server is started and installed: small, and without waiting for the disk: what was written outlives the
-    /// process, if not the machine.
+    /// Options for starting and installing: little memory, and no waiting for the disk. Data survives a crash of the
+    /// process, but not of the machine.
     const SMALL_AND_FAST: &'static [&'static str];
 
-    /// One of its programs.
+    /// A command that runs one of its programs.
     fn command(program: &str) -> Command;
 
-    /// Where the directories of servers are made.
+    /// Where the directories of servers are created.
     fn directories() -> PathBuf;
 
-    /// The path of one of them as the programs see it.
+    /// The path of such a directory as the programs see it.
     fn seen(dir: &Path) -> PathBuf;
 }
 
@@ -68,7 +68,7 @@ pub struct Database<E: Engine> {
 }
 
 impl<E: Engine> Database<E> {
-    /// Makes it, and starts its server where it has one.
+    /// Creates the database, and starts its server if it has one.
     ///
     /// # Panics
     ///
@@ -79,13 +79,13 @@ impl<E: Engine> Database<E> {
         }
     }
 
-    /// The settings with which Doorward finds it.
+    /// The settings that Doorward needs to reach it.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         E::env(&self.running)
     }
 
-    /// Runs statements as an administrator, in Doorward's database; the rows come back one a line, with tabs between
-    /// the columns.
+    /// Runs statements as an administrator, in Doorward's database. Returns one row per line, with tabs between
+    /// columns.
     ///
     /// # Panics
     ///
@@ -96,7 +96,7 @@ impl<E: Engine> Database<E> {
 }
 
 impl<S: Server> Database<S> {
-    /// Where it listens.
+    /// The address of the server.
     pub fn address(&self) -> SocketAddr {
         self.running.address
     }
@@ -106,27 +106,27 @@ impl<S: Server> Database<S> {
         self.running.process.pid()
     }
 
-    /// A file that it made among its data.
+    /// The path of a file in its data directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.running.dir.path().join("data").join(name)
     }
 
-    /// Ends it without a word (SIGKILL): connections break, new ones are refused.
+    /// Kills the server (SIGKILL): connections break, and new ones are refused.
     pub fn kill(&mut self) {
         self.running.process.kill();
     }
 
-    /// Freezes it (SIGSTOP): connections stay and nothing answers.
+    /// Freezes the server (SIGSTOP): connections stay open, and nothing answers.
     pub fn stop(&self) {
         self.running.process.signal(Signal::STOP);
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes the server (SIGCONT).
     pub fn cont(&self) {
         self.running.process.signal(Signal::CONT);
     }
 
-    /// Starts it again after [`Database::kill`], on the same port and with the same rows.
+    /// Restarts the server after [`Database::kill`], with the same port and the same data.
     ///
     /// # Panics
     ///
@@ -168,7 +168,7 @@ impl<S: Server> Engine for S {
         let dir = directory::<S>("");
         let installed = installed::<S>();
         copy(installed.path(), dir.path());
-        // Another program can take the port before the server does.
+        // Another program may take the port before the server does.
         for _ in 0..4 {
             let address = free_address();
             let mut process = launch::<S>(dir.path(), address);
@@ -196,11 +196,11 @@ impl<S: Server> Engine for S {
     }
 }
 
-/// How a server is reached.
+/// How to reach a server.
 pub(super) struct Access;
 
 impl Access {
-    /// By Doorward.
+    /// The settings that Doorward needs.
     pub(super) fn env(address: SocketAddr) -> Vec<(&'static str, String)> {
         vec![
             ("MYSQL_HOST", address.ip().to_string()),
@@ -211,12 +211,12 @@ impl Access {
         ]
     }
 
-    /// By an administrator, in Doorward's database.
+    /// Runs statements as an administrator, in Doorward's database.
     pub(super) fn sql<S: Server>(socket: &Path, statements: &str) -> String {
         client::<S>(socket, &[DATABASE, "--execute", statements])
     }
 
-    /// Makes the database, and the user for Doorward.
+    /// Creates Doorward's database and its user.
     pub(super) fn make<S: Server>(socket: &Path) {
         client::<S>(socket, &["--execute", &initial()]);
     }
@@ -244,8 +244,8 @@ fn client<S: Server>(socket: &Path, arguments: &[&str]) -> String {
     String::from_utf8(ran.stdout).expect("UTF-8 from the database")
 }
 
-/// A fresh installation, which the servers that run at the same time are copied from: installing takes longer than
-/// copying, and several installations at once fail at times.
+/// A fresh installation that all servers running at the same time are copied from: installing takes longer than
+/// copying, and concurrent installations sometimes fail.
 fn installed<S: Server>() -> Arc<TempDir> {
     static INSTALLED: Mutex<BTreeMap<&str, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
     let mut all = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -321,7 +321,7 @@ fn launch<S: Server>(dir: &Path, address: SocketAddr) -> Process {
     Process::start(S::SERVER, &mut command, dir)
 }
 
-/// Whether it greets, or its port was taken before it could.
+/// `true` once the server sends its greeting, `false` if its port was taken.
 async fn started(process: &Process, address: SocketAddr) -> Option<bool> {
     let log = process.stderr();
     if log.contains("Can't start server: Bind on TCP/IP port") {
@@ -338,7 +338,7 @@ async fn started(process: &Process, address: SocketAddr) -> Option<bool> {
     .ok()?
 }
 
-/// A server runs as root only where it is told to.
+/// A server refuses to run as root unless it is told to.
 fn as_root() -> Option<&'static str> {
     rustix::process::geteuid()
         .is_root()

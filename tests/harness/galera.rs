@@ -1,4 +1,4 @@
-//! Two nodes of MariaDB that hold the same rows: a Galera cluster, and an arbitrator beside it where that is wanted.
+//! A Galera cluster: two nodes of MariaDB, and an optional arbitrator.
 
 use std::{
     fs,
@@ -19,20 +19,20 @@ use tokio::{
 
 use super::{MariaDb, Process, START, Server, database::Access, free_address, program, until};
 
-/// How soon a node that says nothing is given up; by default it takes more than twice as long.
+/// Timeouts for a silent node; the default timeout is more than twice as long.
 const TIMES: &str = "evs.suspect_timeout=PT2S;evs.inactive_timeout=PT4S;evs.keepalive_period=PT0.5S;evs.inactive_check_period=PT0.2S";
 
 const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 
-/// A cluster of two.
+/// A cluster of two nodes.
 pub struct Galera {
-    // Before `dir`, so that their processes have ended when it goes.
+    // Declared before `dir`, so that the processes end before the directory is removed.
     pub nodes: [Node; 2],
     arbitrator: Option<Process>,
     dir: TempDir,
 }
 
-/// One of them.
+/// One node of the cluster.
 pub struct Node {
     process: Process,
     dir: PathBuf,
@@ -40,19 +40,19 @@ pub struct Node {
     settings: Vec<String>,
 }
 
-/// Where a node listens.
+/// The addresses of a node.
 #[derive(Clone, Copy)]
 struct Places {
     clients: SocketAddr,
     group: SocketAddr,
-    /// For what it has missed.
+    /// For incremental state transfer (IST).
     missed: SocketAddr,
-    /// For all there is.
+    /// For state snapshot transfer (SST).
     all: SocketAddr,
 }
 
 impl Galera {
-    /// Starts both nodes, with settings of the server such as `--wsrep-sync-wait=3`.
+    /// Starts both nodes with server options such as `--wsrep-sync-wait=3`.
     ///
     /// # Panics
     ///
@@ -107,7 +107,7 @@ impl Galera {
         })
     }
 
-    /// Adds an arbitrator, which holds no rows and has a vote: with it one node is more than half.
+    /// Adds an arbitrator, which has a vote but no data: with it, one node is a majority.
     ///
     /// # Panics
     ///
@@ -135,7 +135,7 @@ impl Galera {
 }
 
 impl Node {
-    /// The settings with which Doorward finds it.
+    /// The settings that Doorward needs to reach this node.
     pub fn env(&self) -> Vec<(&'static str, String)> {
         Access::env(self.places.clients)
     }
@@ -149,18 +149,19 @@ impl Node {
         Access::sql::<MariaDb>(&self.dir.join("socket"), statements)
     }
 
-    /// The same in a thread of its own, for statements that take a while.
+    /// Like [`Node::sql`], in a separate thread, for slow statements.
     pub fn sql_meanwhile(&self, statements: &'static str) -> tokio::task::JoinHandle<String> {
         let socket = self.dir.join("socket");
         tokio::task::spawn_blocking(move || Access::sql::<MariaDb>(&socket, statements))
     }
 
-    /// Ends it without a word (SIGKILL).
+    /// Kills the node (SIGKILL).
     pub fn kill(&mut self) {
         self.process.kill();
     }
 
-    /// Starts it again after [`Node::kill`]: it finds out how far it came and gets from another node what it has missed.
+    /// Restarts the node after [`Node::kill`]: it finds its last position and gets the missing writes from the other
+    /// node.
     ///
     /// # Panics
     ///
@@ -178,7 +179,7 @@ impl Node {
         assert!(self.joined().await, "{}", self.process.output());
     }
 
-    /// How many votes it counts.
+    /// The number of votes in the cluster that this node sees.
     fn size(&self) -> String {
         let status = self.sql("SHOW STATUS LIKE 'wsrep_cluster_size'");
         status
@@ -188,7 +189,7 @@ impl Node {
             .to_owned()
     }
 
-    /// Whether it answers as one of the cluster; or a port was taken before it could.
+    /// `true` once the node has joined the cluster and answers, `false` if a port was taken.
     async fn joined(&mut self) -> bool {
         let clients = self.places.clients;
         for _ in 0..START.as_millis() / PAUSE.as_millis() {
@@ -218,8 +219,8 @@ async fn greets(address: SocketAddr) -> bool {
     matches!(greeting.await, Ok(Some(_)))
 }
 
-/// The data that all clusters begin with: a node of its own has made the database and the user, and has ended, so that
-/// both nodes know how far they are and one needs nothing from the other.
+/// The data that all clusters start from. A temporary node creates the database and the user, and stops. So both
+/// nodes know their position, and neither needs a state transfer.
 async fn installed() -> Arc<TempDir> {
     static INSTALLED: Mutex<Weak<TempDir>> = Mutex::const_new(Weak::new());
     let mut last = INSTALLED.lock().await;
@@ -257,7 +258,7 @@ async fn installed() -> Arc<TempDir> {
     node.process.signal(rustix::process::Signal::TERM);
     node.process.end(START).await;
     for left in ["data/galera.cache", "data/gvwstate.dat"] {
-        // Not every end leaves both.
+        // A shutdown does not always leave both files.
         let _ = fs::remove_file(dir.path().join(left));
     }
     let installed = Arc::new(dir);
@@ -265,7 +266,7 @@ async fn installed() -> Arc<TempDir> {
     installed
 }
 
-/// How the first and the second node begin with the data that they were given.
+/// The options with which a node starts from the installed data.
 fn begin(dir: &Path, is_first: bool) -> Vec<String> {
     let state = fs::read_to_string(dir.join("data/grastate.dat")).unwrap();
     let value = |name: &str| {
@@ -321,7 +322,7 @@ fn server(dir: &Path, places: Places, settings: &[String]) -> Command {
     command
 }
 
-/// The scripts that bring a node what it lacks do not work for root.
+/// The scripts for state transfer do not work as root.
 fn as_somebody() -> Option<&'static str> {
     rustix::process::geteuid()
         .is_root()

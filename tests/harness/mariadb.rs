@@ -1,4 +1,4 @@
-//! MariaDB, as it is installed here.
+//! MariaDB, from the packages installed on this machine.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use super::{Server, program};
 
-/// MariaDB.
+/// The MariaDB server.
 pub struct MariaDb;
 
 impl Server for MariaDb {

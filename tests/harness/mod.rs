@@ -1,7 +1,7 @@
-//! Real parts for tests and for the demo: Doorward itself, Envoy, databases and a service, each started on free ports in
-//! a temporary directory and stopped when its value is dropped.
+//! Real parts for tests and for the demo: Doorward, gateways, databases and a service. Each starts on free ports in a
+//! temporary directory, and stops when its value is dropped.
 //!
-//! Must not know what any of them ought to answer.
+//! Must not know what the right answers are.
 
 #![allow(
     dead_code,
@@ -12,7 +12,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "shared by tests and an example that each use a part of it, and a part that does not start ends either"
+    reason = "each test or example uses only some of it, and panics if a part does not start"
 )]
 
 mod client;
@@ -49,16 +49,16 @@ pub use proxies::{Gateway, Proxy};
 pub use service::Service;
 pub use sqlite::Sqlite;
 
-/// How long a part may take to start.
+/// The timeout for the start of a part.
 pub const START: Duration = Duration::from_secs(30);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Looks again and again until there is something to see.
+/// Calls `look` again and again until it returns a value.
 ///
 /// # Panics
 ///
-/// If there is nothing after `limit`; `what` says what was awaited.
+/// If there is no value within `limit`; `what` names the condition.
 pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
@@ -73,27 +73,28 @@ pub async fn until<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() -
     }
 }
 
-/// An address that nobody listens on at this moment, for programs that cannot choose one themselves.
+/// An address that nothing listens on now, for programs that cannot choose a free port themselves.
 pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .expect("a free port on 127.0.0.1")
 }
 
-/// An address that stays free while nobody listens there, for what is started again and again: connections leave from
-/// 127.0.0.1, and take no port of another address of this machine.
+/// An address that stays free when its program stops, for programs that restart: outgoing connections use 127.0.0.1
+/// and take no ports of other loopback addresses.
 pub fn own_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let [_, _, process_high, process_low] = std::process::id().to_be_bytes();
-    // Two test programs at once have other process numbers, and one has not as many addresses as an octet has values.
+    // Concurrent test programs have different process ids, and one program needs fewer addresses than an octet has
+    // values.
     let address = Ipv4Addr::new(127, process_high.max(1), process_low, low ^ high);
     TcpListener::bind((address, 0))
         .and_then(|listener| listener.local_addr())
         .expect("a free port on an address of this machine")
 }
 
-/// A file or folder that `make tools` or `make test-mysql` has fetched.
+/// A file or directory that `make tools` or `make test-mysql` fetches.
 pub fn tool(name: &str) -> PathBuf {
     let tools =
         env::var_os("DOORWARD_TOOLS").map_or_else(|| repository().join(".tools"), PathBuf::from);
@@ -111,7 +112,7 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// Debian keeps servers where only the path of root looks.
+/// Finds a program. Debian installs servers where only root's PATH looks.
 pub fn program(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
@@ -123,7 +124,7 @@ pub fn program(name: &str) -> PathBuf {
         })
 }
 
-/// The root of the repository.
+/// The root directory of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -1,4 +1,4 @@
-//! MySQL, from a Debian of its own that `make test-mysql` fetches: the stable one has none.
+//! MySQL, from a separate Debian tree that `make test-mysql` fetches: Debian stable has no MySQL.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,7 +7,7 @@ use std::{
 
 use super::{Server, program, tool};
 
-/// MySQL. Only root can start it, since its programs see its Debian as the whole machine.
+/// The MySQL server. Only root can start it, because its programs run in a chroot.
 pub struct MySql;
 
 impl Server for MySql {
@@ -27,11 +27,11 @@ impl Server for MySql {
         "--skip-log-bin",
         "--max-connections=100",
         "--mysqlx=off",
-        // Debian's own value names a folder that comes with a package that is not needed.
+        // Debian's default is a directory from a package that is not installed.
         "--secure-file-priv=",
     ];
 
-    // `chroot` becomes the program, which therefore has the process id that this command gets.
+    // `chroot` replaces itself with the program, so the process id of this command is the program's.
     fn command(name: &str) -> Command {
         let mut command = Command::new(program("chroot"));
         command

@@ -1,4 +1,4 @@
-//! One program that was started here, and the end of it.
+//! A program that a test starts and stops.
 
 use std::{
     fs::{self, File},
@@ -22,11 +22,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command`, whose output goes into two files in `dir`.
+    /// Starts `command`, and writes its output to two files in `dir`.
     ///
     /// # Panics
     ///
-    /// If it cannot be started.
+    /// If the command cannot be started.
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> Self {
         let stdout = dir.join(format!("{name}.stdout"));
         let stderr = dir.join(format!("{name}.stderr"));
@@ -51,17 +51,17 @@ impl Process {
         self.child.id()
     }
 
-    /// Sends it a signal.
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal)
             .unwrap_or_else(|fault| panic!("{signal:?} to {}: {fault}", self.name));
     }
 
-    /// Waits until `look` sees what shows that it has started.
+    /// Waits until `look` returns a value, which shows that the program has started.
     ///
     /// # Panics
     ///
-    /// If it exits before that, or takes longer than [`START`].
+    /// If the program exits before that, or takes longer than [`START`].
     pub async fn ready<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
@@ -81,7 +81,7 @@ impl Process {
         }
     }
 
-    /// How it ended, if it did.
+    /// The exit status, if it has ended.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         let status = self.child.try_wait().expect("the status of our own child");
         if status.is_some() {
@@ -90,7 +90,7 @@ impl Process {
         status
     }
 
-    /// Waits for its end.
+    /// Waits until the program ends.
     ///
     /// # Panics
     ///
@@ -102,30 +102,30 @@ impl Process {
         .await
     }
 
-    /// Ends it at once.
+    /// Kills the program and waits for its end.
     pub fn kill(&mut self) {
         self.dismiss_heir();
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// What it wrote to its standard output so far.
+    /// Its standard output so far.
     pub fn stdout(&self) -> String {
         text(&self.stdout)
     }
 
-    /// Where its standard error goes.
+    /// The file of its standard error.
     pub fn stderr_file(&self) -> &Path {
         &self.stderr
     }
 
-    /// What it wrote to its standard error so far.
+    /// Its standard error so far.
     pub fn stderr(&self) -> String {
         text(&self.stderr)
     }
 
-    /// Both, for a message.
+    /// Standard output and standard error, for messages.
     pub fn output(&self) -> String {
         format!(
             "--- stdout\n{}--- stderr\n{}---",
@@ -148,8 +148,8 @@ impl Drop for Process {
     }
 }
 
-/// A shell that kills `pid` when its standard input closes, which it does however this program ends: on Ctrl-C and on
-/// SIGKILL nothing here is dropped.
+/// A shell that kills `pid` when its standard input closes. That happens whenever this program ends, even by Ctrl-C
+/// or SIGKILL, when no destructor runs.
 fn heir(pid: u32) -> Option<(Child, ChildStdin)> {
     let mut heir = Command::new("sh")
         .args([
@@ -167,11 +167,11 @@ fn heir(pid: u32) -> Option<(Child, ChildStdin)> {
     Some((heir, stdin))
 }
 
-/// Runs a program to its end, with this as its standard input.
+/// Runs a program to its end with `input` as standard input.
 ///
 /// # Panics
 ///
-/// If it cannot be started, or ends before it has read everything.
+/// If it cannot be started, or ends before it has read all input.
 pub fn fed(command: &mut Command, input: &[u8]) -> Output {
     let mut child = command
         .stdin(Stdio::piped())

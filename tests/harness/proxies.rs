@@ -1,4 +1,4 @@
-//! The gateways that ask at the HTTP port of Doorward, each with its committed configuration.
+//! The gateways that use Doorward's HTTP port, each with its committed configuration.
 
 use std::{fs, net::SocketAddr, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{Envoy, EnvoyConfig, Process, client, free_address, program, repository, tool};
 
-/// A gateway, by its configuration.
+/// A gateway, named by its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gateway {
     /// `envoy/envoy-http.yaml` in the oldest Envoy.
@@ -26,7 +26,7 @@ pub enum Gateway {
 }
 
 impl Gateway {
-    /// All of them.
+    /// All gateways.
     pub const ALL: [Self; 7] = [
         Self::OldestEnvoy,
         Self::NewestEnvoy,
@@ -37,7 +37,7 @@ impl Gateway {
         Self::Traefik,
     ];
 
-    /// Whether it is an nginx, which knows no denials but 401 and 403.
+    /// Whether it is an nginx, which supports only 401 and 403 as denials.
     pub fn is_nginx(self) -> bool {
         matches!(self, Self::Nginx | Self::IngressNginx)
     }
@@ -47,7 +47,8 @@ impl Gateway {
         matches!(self, Self::OldestEnvoy | Self::NewestEnvoy)
     }
 
-    /// Starts it between clients, Doorward's HTTP port and a service; `change` may change the text of each file.
+    /// Starts the gateway in front of a service, with Doorward's HTTP port. `change` may modify the text of each
+    /// file.
     ///
     /// # Panics
     ///
@@ -97,7 +98,7 @@ impl Gateway {
         let mut command = start(dir.path());
         command
             .current_dir(dir.path())
-            // Caddy keeps files in the home of whoever runs it.
+            // Caddy stores files in the home directory.
             .env("HOME", dir.path())
             .env_remove("XDG_CONFIG_HOME")
             .env_remove("XDG_DATA_HOME");
@@ -119,13 +120,13 @@ impl Gateway {
 /// A running gateway.
 pub struct Proxy {
     running: Running,
-    /// Where clients come.
+    /// The address for clients.
     pub edge: SocketAddr,
 }
 
 enum Running {
     Envoy(Envoy),
-    // The process before its directory, so that it has ended when the directory goes.
+    // The process is declared before its directory, so that it ends before the directory is removed.
     Program(Process, TempDir),
 }
 
@@ -138,7 +139,7 @@ impl Proxy {
         }
     }
 
-    /// What it said so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         match &self.running {
             Running::Envoy(envoy) => envoy.log(),
@@ -147,8 +148,8 @@ impl Proxy {
     }
 }
 
-/// One process, which can be killed: a master would leave its workers behind. What the packages of Debian keep below
-/// `/var/lib/nginx` and `/run` is kept in the directory.
+/// Runs nginx as one process, because killing a master would leave its workers behind. Files that Debian's packages
+/// keep in `/var/lib/nginx` and `/run` go into the directory.
 fn nginx(dir: &Path, file: &str) -> Command {
     let path = dir.join(file);
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

@@ -1,4 +1,4 @@
-//! The service behind the gateway, in this process.
+//! The service behind the gateway, running in the test process.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -17,7 +17,7 @@ mod upstream;
 pub struct Service {
     task: JoinHandle<()>,
     requests: Arc<AtomicU64>,
-    /// Where it listens.
+    /// The address it listens on.
     pub address: SocketAddr,
 }
 
@@ -27,7 +27,7 @@ impl Service {
         Self::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
     }
 
-    /// Starts it.
+    /// Starts it on this address.
     ///
     /// # Panics
     ///
@@ -51,7 +51,7 @@ impl Service {
         }
     }
 
-    /// How many requests have reached it.
+    /// The number of requests that have reached it.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
     }

@@ -1,4 +1,4 @@
-//! SQLite: a file, and no program.
+//! SQLite: a database in a file, without a server.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use tempfile::TempDir;
 
 use super::Engine;
 
-/// SQLite.
+/// The embedded SQLite database.
 pub struct Sqlite;
 
-/// A directory with the file in it.
+/// A directory with the database file.
 pub struct File {
     dir: TempDir,
 }
@@ -45,7 +45,7 @@ impl Engine for Sqlite {
 
     fn sql(file: &File, statements: &str) -> String {
         let path = file.path();
-        // Tests run in a runtime already, and one cannot wait within another.
+        // Tests already run inside a runtime, and blocking on another one is only allowed in a new thread.
         let rows = std::thread::scope(|scope| {
             let run = || {
                 let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,7 +79,7 @@ async fn run(path: &Path, statements: &str) -> Result<String, sqlx::Error> {
     Ok(lines)
 }
 
-/// As the clients of the servers print it.
+/// Formats a value like the clients of the servers.
 fn cell(row: &SqliteRow, index: usize) -> String {
     let raw = row.try_get_raw(index).unwrap();
     if raw.is_null() {
