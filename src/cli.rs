@@ -38,15 +38,18 @@ Examples:
   MYSQL_HOST=db MYSQL_USER=auth MYSQL_PASSWORD_FILE=/run/secrets/db MYSQL_DB=auth \\
     JWT_SECRET_FILE=/run/secrets/jwt doorward serve")]
     Serve,
-    /// Ask a health endpoint; for containers without a shell. Exit status 0: it answers 200; 1: any other answer, or
-    /// none.
+    /// Ask a health endpoint; for containers without a shell.
+    ///
+    /// Exit status 0: it answers 200; 1: any other answer, or none.
     #[command(after_help = "\
 Examples:
   doorward check                                  ask /readyz at listen.ops
   doorward check --url http://127.0.0.1:9003/livez --timeout 500ms
   doorward check --output json")]
     Check(Check),
-    /// Create or update the tables in the database. `serve` does this by itself for SQLite.
+    /// Create or update the tables in the database.
+    ///
+    /// `serve` does this by itself for SQLite.
     #[command(
         after_help = "Example:\n  DATABASE_URL=mysql://auth:PASSWORD@db/auth doorward migrate"
     )]
@@ -88,7 +91,9 @@ pub struct Check {
 /// Commands for users.
 #[derive(Debug, Subcommand)]
 pub enum User {
-    /// Add a user. Asks for the password, or reads it as one line from standard input.
+    /// Add a user.
+    ///
+    /// Asks for the password, or reads it as one line from standard input.
     #[command(after_help = "\
 Examples:
   doorward user add ada --admin
@@ -106,8 +111,9 @@ Examples:
         #[arg(long)]
         weak: bool,
     },
-    /// Change a user's password and revoke all tokens of the user. Asks for the password, or reads it as one line
-    /// from standard input.
+    /// Change a user's password, and revoke all tokens of the user.
+    ///
+    /// Asks for the password, or reads it as one line from standard input.
     #[command(after_help = "Example:\n  doorward user passwd bob < password.txt")]
     Passwd {
         /// Name of the user.
@@ -116,7 +122,9 @@ Examples:
         #[arg(long)]
         weak: bool,
     },
-    /// Grant or revoke roles of a user; without options, show the roles. A change revokes all tokens of the user.
+    /// Grant, revoke or show the roles of a user.
+    ///
+    /// Shows the roles if no option is given. A change revokes all tokens of the user.
     #[command(after_help = "\
 Examples:
   doorward user role bob
@@ -143,7 +151,9 @@ Examples:
         /// Name of the user.
         name: String,
     },
-    /// Revoke all tokens and sessions of a user. Every replica knows within one or two seconds.
+    /// Revoke all tokens and sessions of a user.
+    ///
+    /// Every replica knows within one or two seconds.
     #[command(after_help = "Example:\n  doorward user logout bob")]
     Logout {
         /// Name of the user.
@@ -202,7 +212,9 @@ pub enum Config {
 /// Commands for rules.
 #[derive(Debug, Subcommand)]
 pub enum Policy {
-    /// Show which rule decides a request, why, and the result. Exit status 0: the request passes; 1: it does not.
+    /// Show which rule decides a request, why, and the result.
+    ///
+    /// Exit status 0: the request passes; 1: it does not.
     #[command(after_help = "\
 Examples:
   doorward policy check GET /admin/users
@@ -228,7 +240,9 @@ Examples:
 /// Commands for tokens.
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Decode a token, and say whether this Doorward accepts it now, or why not. Exit status 0: accepted; 1: refused.
+    /// Decode a token, and say whether this Doorward accepts it now, or why not.
+    ///
+    /// Exit status 0: accepted; 1: refused.
     #[command(after_help = "\
 Examples:
   doorward token inspect < token.txt
@@ -240,7 +254,9 @@ Examples:
         #[command(flatten)]
         output: Output,
     },
-    /// Verify a compact token with one JWK only, for test vectors. Exit status 0: valid; 1: invalid.
+    /// Verify a compact token with one JWK only, for test vectors.
+    ///
+    /// Exit status 0: valid; 1: invalid.
     #[command(
         hide = true,
         after_help = "Example:\n  doorward token verify --jwk key.json --token eyJ0eXAiOiJKV1Qi..."
@@ -270,8 +286,9 @@ Examples:
         #[arg(long)]
         id: Option<String>,
     },
-    /// Create the next key. It is published at once and signs later; the previous key verifies until its last token
-    /// has expired.
+    /// Create the next key.
+    ///
+    /// The key is published at once and signs later. The previous key verifies until its last token has expired.
     #[command(after_help = "\
 Examples:
   doorward keys rotate
