@@ -1,10 +1,15 @@
 //! What Doorward itself must keep: which tokens have ended, generations of users' tokens, failed attempts, and sessions
 //! of refresh tokens. Tables of its own, in the database of the users or in another one. Knows its SQL and no rule.
 
-use sqlx::Row as _;
+mod clock;
 
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+pub use self::clock::{Kept, Swept};
 use crate::{
-    clock::{unix_millis, unix_time},
+    clock::unix_millis,
     database::{Connections, Engine, Fault, Write, ask},
     domain::{
         account::{Identity, Username},
@@ -21,7 +26,7 @@ pub struct Ledger {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [(i64, &str, [&str; 2]); 6] = [
+const TABLES: [(i64, &str, [&str; 2]); 7] = [
     (
         2,
         "endings",
@@ -57,6 +62,14 @@ const TABLES: [(i64, &str, [&str; 2]); 6] = [
     // So that what has expired is found without a look at everything, which would keep others from writing.
     (6, "endings by expiry", [ENDINGS_BY_EXPIRY; 2]),
     (7, "generations by expiry", [GENERATIONS_BY_EXPIRY; 2]),
+    (
+        8,
+        "clocks",
+        [
+            include_str!("ledger/clocks.mysql.sql"),
+            include_str!("ledger/clocks.sqlite.sql"),
+        ],
+    ),
 ];
 
 const ENDINGS_BY_EXPIRY: &str =
@@ -106,15 +119,25 @@ pub struct Counted {
     pub user_id: Option<String>,
 }
 
-/// A count out of a row of either engine.
+/// A count out of a row of either engine. How long ago the last failure was is told by the database, whose clock may differ.
 macro_rules! tally {
     ($row:expr) => {
         Tally {
             epoch: unsigned($row.try_get("epoch")?),
             failures: u32::try_from($row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
-            last: UnixMillis(unsigned($row.try_get("last_failure")?)),
+            last: last_failure($row.try_get("age")?),
         }
     };
+}
+
+/// By this replica's clock, what was so many milliseconds ago by the database's. One that is still to come was written while
+/// a clock was wrong, and says nothing of the time.
+fn last_failure(age: i64) -> UnixMillis {
+    let age = match age {
+        ..-60_000 => i64::MAX,
+        age => age.max(0),
+    };
+    UnixMillis(unix_millis().0.saturating_sub(unsigned(age)))
 }
 
 impl Ledger {
@@ -133,12 +156,30 @@ impl Ledger {
         self.connections.migrate(&TABLES).await
     }
 
-    /// Seconds since 1970 by the database's clock, which all replicas share.
-    fn clock(&self) -> &'static str {
+    /// The greatest or least of several values, which is not that of several rows.
+    fn greatest(&self) -> &'static str {
         match self.connections.engine() {
-            Engine::MySql => "UNIX_TIMESTAMP()",
-            Engine::Sqlite => "unixepoch()",
+            Engine::MySql => "GREATEST",
+            Engine::Sqlite => "MAX",
         }
+    }
+
+    fn least(&self) -> &'static str {
+        match self.connections.engine() {
+            Engine::MySql => "LEAST",
+            Engine::Sqlite => "MIN",
+        }
+    }
+
+    /// From where a reading goes on that has come to a mark. One that lies ahead is none: the clock was set back since.
+    fn since(&self) -> String {
+        format!("{}(?, {}) - ?", self.least(), self.clock())
+    }
+
+    /// The columns of a count.
+    fn tally_columns(&self) -> String {
+        let clock = self.clock_millis();
+        format!("tally_key, epoch, failures, {clock} - last_failure AS age")
     }
 
     /// A row that is inserted, or changed where there is one of that key.
@@ -147,9 +188,9 @@ impl Ledger {
             Engine::MySql => "ON DUPLICATE KEY UPDATE".to_owned(),
             Engine::Sqlite => format!("ON CONFLICT ({key}) DO UPDATE SET"),
         };
-        let clock = self.clock();
+        let stamp = self.stamp();
         format!(
-            "INSERT INTO {table} ({columns}, changed_at) VALUES ({values}, {clock}) {on} {change}, changed_at = {clock}"
+            "INSERT INTO {table} ({columns}, changed_at) VALUES ({values}, {stamp}) {on} {change}, changed_at = {stamp}"
         )
     }
 
@@ -160,39 +201,26 @@ impl Ledger {
             "ended_id, expires_at",
             "?, ?",
             "ended_id",
-            "expires_at = ?",
+            &format!("expires_at = {}(expires_at, ?)", self.greatest()),
         );
         Write::new(sql, [id.into(), expires.0.into(), expires.0.into()])
     }
 
     /// Ends all of a user's tokens by beginning a new generation.
     pub(crate) fn ending_all(&self, user_id: &str, expires: UnixTime) -> Write {
-        let greatest = match self.connections.engine() {
-            Engine::MySql => "GREATEST",
-            Engine::Sqlite => "MAX",
-        };
+        let (greatest, clock) = (self.greatest(), self.clock_millis());
         let change = format!(
-            "generation = {greatest}(generation + 1, ?), expires_at = {greatest}(expires_at, ?)"
+            "generation = {greatest}(generation + 1, {clock}), expires_at = {greatest}(expires_at, ?)"
         );
         let sql = self.upsert(
             "doorward_generations",
             "user_id, generation, expires_at",
-            "?, ?, ?",
+            &format!("?, {clock}, ?"),
             "user_id",
             &change,
         );
-        let now = unix_millis().0;
         let expires = expires.0;
-        Write::new(
-            sql,
-            [
-                user_id.into(),
-                now.into(),
-                expires.into(),
-                now.into(),
-                expires.into(),
-            ],
-        )
+        Write::new(sql, [user_id.into(), expires.into(), expires.into()])
     }
 
     /// Ends all sessions of a user; that of refresh tokens, whose generation is looked at only when they are used.
@@ -229,42 +257,56 @@ impl Ledger {
         })
     }
 
-    /// Reads what has ended since the mark, and moves the mark. However much that is, each page of it is in time.
+    /// Reads what has ended since the mark and is still of use, and moves the mark. However much that is, each page of it is
+    /// in time.
     ///
     /// # Errors
     ///
     /// What kept the database from answering; the mark is where it was.
-    pub async fn read_endings(&self, mark: Mark, into: &Revocations) -> Result<Mark, Fault> {
-        let since = mark.0.saturating_sub(OVERLAP);
-        let ended = self.read_ended(since, into).await?;
-        let begun = self.read_begun(since, into).await?;
+    pub async fn read_endings(
+        &self,
+        mark: Mark,
+        kept: &Kept,
+        into: &Revocations,
+    ) -> Result<Mark, Fault> {
+        let ended = self.read_ended(mark, kept, into).await?;
+        let begun = self.read_begun(mark, kept, into).await?;
         Ok(Mark(mark.0.max(ended).max(begun)))
     }
 
+    /// The statement that reads a page of rows, the first or a further one.
+    fn page(&self, table: &str, id: &str, more: &str, is_first: bool) -> AssertSqlSafe<String> {
+        let since = match is_first {
+            true => format!("changed_at >= {}", self.since()),
+            false => format!("changed_at >= ? AND (changed_at > ? OR {id} > ?)"),
+        };
+        AssertSqlSafe(format!(
+            "SELECT {id}, {more}expires_at, changed_at FROM {table} WHERE {since} ORDER BY changed_at, {id} LIMIT ?"
+        ))
+    }
+
     /// Tokens and sessions; gives the time of the last change.
-    async fn read_ended(&self, since: i64, into: &Revocations) -> Result<i64, Fault> {
-        let (mut from, mut after) = (since, String::new());
-        let now = unix_time();
+    async fn read_ended(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
+        let (mut from, mut after) = (mark.0, None::<String>);
         loop {
+            let sql = self.page("doorward_endings", "ended_id", "", after.is_none());
             let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
-                let rows = sqlx::query(
-                    "SELECT ended_id, expires_at, changed_at FROM doorward_endings WHERE changed_at >= ? AND (changed_at > ? OR ended_id > ?) ORDER BY changed_at, ended_id LIMIT ?",
-                )
-                .bind(from)
-                .bind(from)
-                .bind(&*after)
-                .bind(PAGE)
-                .fetch_all(connection)
-                .await?;
+                let query = sqlx::query(sql).bind(from);
+                let query = match &after {
+                    None => query.bind(OVERLAP),
+                    Some(after) => query.bind(from).bind(&**after),
+                };
+                let rows = query.bind(PAGE).fetch_all(connection).await?;
                 let mut read = 0;
                 for row in &rows {
-                    after = row.try_get("ended_id")?;
+                    let id: String = row.try_get("ended_id")?;
                     from = row.try_get("changed_at")?;
-                    let expires = UnixTime(unsigned(row.try_get("expires_at")?));
+                    let until = kept.until(row.try_get("expires_at")?, from);
                     // It stays in the table for a while.
-                    if expires > now {
-                        into.end(&after, expires);
+                    if until > kept.now {
+                        into.end(&id, until);
                     }
+                    after = Some(id);
                     read += 1;
                 }
                 Ok(read)
@@ -276,28 +318,28 @@ impl Ledger {
     }
 
     /// Generations; gives the time of the last change.
-    async fn read_begun(&self, since: i64, into: &Revocations) -> Result<i64, Fault> {
-        let (mut from, mut after) = (since, String::new());
+    async fn read_begun(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
+        let (mut from, mut after) = (mark.0, None::<String>);
         loop {
+            let (table, more) = ("doorward_generations", "generation, ");
+            let sql = self.page(table, "user_id", more, after.is_none());
             let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
-                let rows = sqlx::query(
-                    "SELECT user_id, generation, expires_at, changed_at FROM doorward_generations WHERE changed_at >= ? AND (changed_at > ? OR user_id > ?) ORDER BY changed_at, user_id LIMIT ?",
-                )
-                .bind(from)
-                .bind(from)
-                .bind(&*after)
-                .bind(PAGE)
-                .fetch_all(connection)
-                .await?;
+                let query = sqlx::query(sql).bind(from);
+                let query = match &after {
+                    None => query.bind(OVERLAP),
+                    Some(after) => query.bind(from).bind(&**after),
+                };
+                let rows = query.bind(PAGE).fetch_all(connection).await?;
                 let mut read = 0;
                 for row in &rows {
-                    after = text(row.try_get("user_id")?);
+                    let id = text(row.try_get("user_id")?);
                     from = row.try_get("changed_at")?;
                     into.end_before(
-                        &after,
+                        &id,
                         Generation(unsigned(row.try_get("generation")?)),
-                        UnixTime(unsigned(row.try_get("expires_at")?)),
+                        kept.until(row.try_get("expires_at")?, from),
                     );
+                    after = Some(id);
                     read += 1;
                 }
                 Ok(read)
@@ -315,16 +357,19 @@ impl Ledger {
     /// What kept the database from answering; the mark is where it was.
     pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
         // The first time, only what may still make somebody wait: familiar addresses are looked up when they matter.
-        let since = match mark.0 {
-            0 => unix_time().signed().saturating_sub(KEPT.0),
-            newest => newest.saturating_sub(OVERLAP),
+        let (from, overlap) = match mark.0 {
+            0 => (i64::MAX, KEPT.0),
+            newest => (newest, OVERLAP),
         };
+        let (columns, since) = (self.tally_columns(), self.since());
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns}, changed_at FROM doorward_tallies WHERE changed_at >= {since} ORDER BY changed_at DESC LIMIT ?"
+        ));
         ask!(&self.connections, connection => {
             let mut newest = mark.0;
-            let rows = sqlx::query(
-                "SELECT tally_key, epoch, failures, last_failure, changed_at FROM doorward_tallies WHERE changed_at >= ? ORDER BY changed_at DESC LIMIT ?",
-            )
-            .bind(since)
+            let rows = sqlx::query(sql)
+            .bind(from)
+            .bind(overlap)
             .bind(MOST_TALLIES)
             .fetch_all(connection)
             .await?;
@@ -342,8 +387,12 @@ impl Ledger {
     ///
     /// What kept the database from answering.
     pub async fn tally(&self, key: &str) -> Result<Option<Tally>, Fault> {
+        let columns = self.tally_columns();
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns} FROM doorward_tallies WHERE tally_key = ?"
+        ));
         ask!(&self.connections, connection => {
-            let row = sqlx::query("SELECT epoch, failures, last_failure FROM doorward_tallies WHERE tally_key = ?")
+            let row = sqlx::query(sql)
                 .bind(key)
                 .fetch_optional(connection)
                 .await?;
@@ -360,10 +409,12 @@ impl Ledger {
     ///
     /// What kept the database from answering.
     pub async fn tallies(&self) -> Result<Vec<Counted>, Fault> {
+        let columns = self.tally_columns();
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY last_failure DESC LIMIT 1000"
+        ));
         ask!(&self.connections, connection => {
-            let rows = sqlx::query(
-                "SELECT tally_key, epoch, failures, last_failure, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY last_failure DESC LIMIT 1000",
-            )
+            let rows = sqlx::query(sql)
             .fetch_all(connection)
             .await?;
             let mut counted = Vec::with_capacity(rows.len());
@@ -379,56 +430,37 @@ impl Ledger {
     }
 
     /// Tells the other replicas of a count.
-    pub(crate) fn sharing(&self, share: &Share, user_id: Option<&str>, now: UnixMillis) -> Write {
-        let key = || (&*share.key).into();
-        let change = match share.change {
-            Change::Failed => {
-                "failures = CASE WHEN last_failure < ? THEN 1 ELSE failures + 1 END, last_failure = ?, user_id = ?"
-            }
-            Change::Cleared => "epoch = epoch + 1, failures = 0, user_id = ?",
+    pub(crate) fn sharing(&self, share: &Share, user_id: Option<&str>) -> Write {
+        let clock = self.clock_millis();
+        let forgotten = unsigned(KEPT.0).saturating_mul(1000);
+        let (first, change) = match share.change {
+            Change::Failed => (
+                format!("?, 0, 1, {clock}, ?"),
+                format!(
+                    "failures = CASE WHEN last_failure < {clock} - {forgotten} THEN 1 ELSE failures + 1 END, last_failure = {clock}, user_id = ?"
+                ),
+            ),
+            Change::Cleared => (
+                "?, 1, 0, 0, ?".to_owned(),
+                "epoch = epoch + 1, failures = 0, user_id = ?".to_owned(),
+            ),
         };
         let sql = self.upsert(
             "doorward_tallies",
             "tally_key, epoch, failures, last_failure, user_id",
-            "?, ?, ?, ?, ?",
+            &first,
             "tally_key",
-            change,
+            &change,
         );
-        let forgotten = unsigned(KEPT.0).saturating_mul(1000);
-        match share.change {
-            Change::Failed => Write::new(
-                sql,
-                [
-                    key(),
-                    0_i64.into(),
-                    1_i64.into(),
-                    now.0.into(),
-                    user_id.into(),
-                    now.0.saturating_sub(forgotten).into(),
-                    now.0.into(),
-                    user_id.into(),
-                ],
-            ),
-            Change::Cleared => Write::new(
-                sql,
-                [
-                    key(),
-                    1_i64.into(),
-                    0_i64.into(),
-                    0_i64.into(),
-                    user_id.into(),
-                    user_id.into(),
-                ],
-            ),
-        }
+        Write::new(sql, [(&*share.key).into(), user_id.into(), user_id.into()])
     }
 
     /// Clears every count that has failures.
     pub(crate) fn clearing_all(&self) -> Write {
-        let clock = self.clock();
+        let stamp = self.stamp();
         Write::new(
             format!(
-                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {clock} WHERE failures > 0"
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {stamp} WHERE failures > 0"
             ),
             [],
         )
@@ -436,10 +468,10 @@ impl Ledger {
 
     /// Clears every count of a user that has failures, whatever address they came from.
     pub(crate) fn clearing_user(&self, user_id: &str) -> Write {
-        let clock = self.clock();
+        let stamp = self.stamp();
         Write::new(
             format!(
-                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {clock} WHERE failures > 0 AND user_id = ?"
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {stamp} WHERE failures > 0 AND user_id = ?"
             ),
             [user_id.into()],
         )
@@ -451,18 +483,20 @@ impl Ledger {
         refresh: &RefreshToken,
         identity: &Identity,
         generation: Generation,
-        expires: UnixTime,
+        lifetime: Duration,
     ) -> Write {
+        let (clock, millis) = (self.clock(), self.clock_millis());
         Write::new(
-            "INSERT INTO doorward_sessions (session_id, user_id, username, generation, current_hash, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            format!(
+                "INSERT INTO doorward_sessions (session_id, user_id, username, generation, current_hash, rotated_at, expires_at) VALUES (?, ?, ?, ?, ?, {millis}, {clock} + ?)"
+            ),
             [
                 refresh.session_id().into(),
                 (&*identity.subject).into(),
                 identity.username.as_str().into(),
                 generation.0.into(),
                 refresh.hash().into(),
-                unix_millis().0.into(),
-                expires.0.into(),
+                lifetime.as_secs().into(),
             ],
         )
     }
@@ -476,7 +510,6 @@ impl Ledger {
     pub async fn rotate(
         &self,
         refresh: &RefreshToken,
-        now: UnixTime,
         grace: u64,
         all_expired: UnixTime,
     ) -> Result<Result<Session, (RefreshFault, Option<String>)>, Fault> {
@@ -484,16 +517,17 @@ impl Ledger {
         let Ok(successor) = refresh.successor() else {
             return Ok(Err((RefreshFault::Unknown, None)));
         };
+        let (clock, millis) = (self.clock(), self.clock_millis());
         let rotation = Write::new(
-            "UPDATE doorward_sessions SET previous_hash = ?, current_hash = ?, sealed = ?, rotated_at = ? WHERE session_id = ? AND current_hash = ? AND expires_at > ?",
+            format!(
+                "UPDATE doorward_sessions SET previous_hash = ?, current_hash = ?, sealed = ?, rotated_at = {millis} WHERE session_id = ? AND current_hash = ? AND expires_at > {clock}"
+            ),
             [
                 presented.clone().into(),
                 successor.hash().into(),
                 refresh.seal(&successor).into(),
-                unix_millis().0.into(),
                 session_id.clone().into(),
                 presented.clone().into(),
-                now.0.into(),
             ],
         );
         let rotated = match self.connections.write(&[rotation.needs_a_row()]).await {
@@ -501,10 +535,11 @@ impl Ledger {
             Err(Fault::NoRow) => false,
             Err(fault) => return Err(fault),
         };
+        let sql = AssertSqlSafe(format!(
+            "SELECT user_id, username, generation, current_hash, previous_hash, sealed, {millis} - rotated_at AS age FROM doorward_sessions WHERE session_id = ? AND expires_at > {clock}"
+        ));
         let row: Result<Option<Row>, Fault> = ask!(&self.connections, connection => {
-            let row = sqlx::query(
-                "SELECT user_id, username, generation, current_hash, previous_hash, sealed, rotated_at, expires_at FROM doorward_sessions WHERE session_id = ?",
-            )
+            let row = sqlx::query(sql)
             .bind(&session_id)
             .fetch_optional(connection)
             .await?;
@@ -518,24 +553,24 @@ impl Ledger {
                 current: row.try_get("current_hash")?,
                 previous: row.try_get("previous_hash")?,
                 sealed: row.try_get("sealed")?,
-                rotated_at: UnixMillis(unsigned(row.try_get("rotated_at")?)),
-                expires: UnixTime(unsigned(row.try_get("expires_at")?)),
+                age: row.try_get("age")?,
             }))
         });
-        let Some(row) = row?.filter(|row| row.expires > now) else {
+        let Some(row) = row? else {
             return Ok(Err((RefreshFault::Unknown, None)));
         };
         let next = match rotated {
             true => Some(successor),
             false => {
-                let age = unix_millis().0.saturating_sub(row.rotated_at.0);
+                // Nodes of a cluster have clocks that differ, but not by more than the grace.
+                let is_young = row.age.unsigned_abs() < grace.saturating_mul(1000);
                 let is_previous = row.previous.as_deref() == Some(&*presented);
                 let sealed = row
                     .sealed
                     .as_deref()
                     .and_then(|sealed| refresh.unseal(sealed));
                 sealed
-                    .filter(|_| is_previous && age < grace.saturating_mul(1000))
+                    .filter(|_| is_previous && is_young)
                     .filter(|next| next.hash() == row.current)
             }
         };
@@ -557,40 +592,6 @@ impl Ledger {
             refresh: next,
         }))
     }
-
-    /// Removes what is of no use any more.
-    ///
-    /// # Errors
-    ///
-    /// What kept the database from answering.
-    pub async fn sweep(&self, now: UnixTime) -> Result<(), Fault> {
-        let now = now.signed();
-        let old = |table: &str| {
-            let sql = format!("DELETE FROM {table} WHERE expires_at < ?");
-            Write::new(sql, [now.saturating_sub(3600).into()])
-        };
-        for write in [
-            old("doorward_endings"),
-            old("doorward_generations"),
-            old("doorward_sessions"),
-            // By key: familiar addresses, which begin with `f:` and are most of all rows, are not looked at.
-            Write::new(
-                "DELETE FROM doorward_tallies WHERE tally_key < 'f:' AND changed_at < ?",
-                [now.saturating_sub(2 * KEPT.0).into()],
-            ),
-            Write::new(
-                "DELETE FROM doorward_tallies WHERE tally_key > 'f;' AND changed_at < ?",
-                [now.saturating_sub(2 * KEPT.0).into()],
-            ),
-            Write::new(
-                "DELETE FROM doorward_tallies WHERE changed_at < ?",
-                [now.saturating_sub(KEPT.1).into()],
-            ),
-        ] {
-            self.connections.write(&[write]).await?;
-        }
-        Ok(())
-    }
 }
 
 struct Row {
@@ -600,8 +601,8 @@ struct Row {
     current: String,
     previous: Option<String>,
     sealed: Option<String>,
-    rotated_at: UnixMillis,
-    expires: UnixTime,
+    /// Milliseconds since it was last rotated, by the database's clock.
+    age: i64,
 }
 
 /// MySQL's VARBINARY compares byte for byte, and is bytes for sqlx too.

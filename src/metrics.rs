@@ -10,7 +10,7 @@ mod timing;
 mod watched;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -52,6 +52,8 @@ struct Numbers {
     reloads: Family<One, Counter>,
     reloaded_at: Gauge,
     readings: Family<One, Counter>,
+    clock_difference: Gauge<f64, AtomicU64>,
+    clock_limit: Gauge<f64, AtomicU64>,
     fetches: Family<[(&'static str, Arc<str>); 2], Counter>,
     fetched_at: Family<[(&'static str, Arc<str>); 1], Gauge>,
     connections: Family<One, Gauge>,
@@ -125,6 +127,8 @@ impl Default for Metrics {
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
             readings: Family::default(),
+            clock_difference: Gauge::default(),
+            clock_limit: Gauge::default(),
             fetches: Family::default(),
             fetched_at: Family::default(),
             connections: Family::default(),
@@ -190,6 +194,18 @@ impl Numbers {
             "revocation_reads",
             "How often it was read what has ended at other replicas, by what became of it",
             self.readings.clone(),
+        );
+        registry.register_with_unit(
+            "clock_difference",
+            "By how much the clock of this replica is ahead of the database's; negative where it is behind",
+            Unit::Seconds,
+            self.clock_difference.clone(),
+        );
+        registry.register_with_unit(
+            "clock_difference_limit",
+            "Beyond which difference clocks are a fault: jwt.leeway, at least one second",
+            Unit::Seconds,
+            self.clock_limit.clone(),
         );
         registry.register(
             "issuer_fetches",
@@ -281,6 +297,12 @@ impl Metrics {
     pub fn revocations_read(&self, outcome: Outcome) {
         let readings = &self.0.readings;
         readings.get_or_create(&[("result", outcome.name())]).inc();
+    }
+
+    /// The clock of this replica was found to be ahead of the database's by so many milliseconds.
+    pub fn clock(&self, ahead: i64, limit: Duration) {
+        self.0.clock_difference.set(ahead as f64 / 1000.0);
+        self.0.clock_limit.set(limit.as_secs_f64());
     }
 
     /// Where it is counted how the keys of an issuer are had; its name is one of the settings.

@@ -1,6 +1,8 @@
 //! What replicas tell each other by way of the ledger: endings and failures of others are read every second into memory,
 //! own failures are written behind the answers they belong to.
 
+mod skew;
+
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::{
@@ -9,15 +11,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
+use self::skew::Skew;
 use crate::{
-    clock::{random_part, unix_millis, unix_time},
+    clock::{random_part, unix_time},
+    database::Fault,
     domain::{
         revocation::Revocations,
         throttle::{Share, Throttle},
+        token::{TokenTerms, UnixTime},
     },
-    ledger::Mark,
+    ledger::{Kept, Mark, Swept},
+    live::Live,
     metrics::{Metrics, Outcome},
     store::Store,
+    users::UsersFault,
 };
 
 /// The most inactive users that are remembered.
@@ -57,9 +64,8 @@ pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
         while receiver.recv_many(&mut waiting, MOST_AT_ONCE).await > 0 {
             // In one order, so that two replicas do not wait for each other.
             waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
-            let now = unix_millis();
             let writes: Vec<_> = (waiting.drain(..))
-                .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref(), now))
+                .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref()))
                 .collect();
             let written = store.ledger.connections.write(&writes).await;
             fails.note(
@@ -79,10 +85,18 @@ pub struct Follower {
     store: Store,
     ended: Arc<Revocations>,
     throttle: Arc<Throttle>,
+    terms: TokenTerms,
     endings: Mark,
     tallies: Mark,
     /// When everything is read again.
     whole: Instant,
+    /// Whether everything is still to be read.
+    reads_whole: bool,
+    /// Until when there may be tokens of a replica whose clock is ahead.
+    latest_expiry: UnixTime,
+    skew: Skew,
+    /// Until when rows have aged.
+    swept: Option<Swept>,
     fails: Failing,
     metrics: Metrics,
 }
@@ -94,15 +108,21 @@ impl Follower {
         store: Store,
         ended: Arc<Revocations>,
         throttle: Arc<Throttle>,
+        terms: TokenTerms,
         metrics: Metrics,
     ) -> Self {
         Self {
             store,
             ended,
             throttle,
+            terms,
             endings: Mark::default(),
             tallies: Mark::default(),
             whole: Instant::now() + random_part(WHOLE),
+            reads_whole: true,
+            latest_expiry: UnixTime(0),
+            skew: Skew::default(),
+            swept: None,
             fails: Failing::default(),
             metrics,
         }
@@ -118,10 +138,27 @@ impl Follower {
         );
     }
 
-    async fn read_all(&mut self) -> Result<(), crate::users::UsersFault> {
-        let now = unix_time();
+    async fn read_all(&mut self) -> Result<(), UsersFault> {
         let ledger = &self.store.ledger;
-        self.endings = ledger.read_endings(self.endings, &self.ended).await?;
+        if self.reads_whole {
+            self.endings = Mark::default();
+            self.tallies = Mark::default();
+            // Before `doorward migrate`, there is no such table.
+            self.latest_expiry = ledger.latest_expiry().await.unwrap_or(self.latest_expiry);
+            if self.swept.is_none() {
+                self.swept = ledger.advance(None).await.ok();
+            }
+        }
+        if self.reads_whole || self.skew.is_due() {
+            let limit = self.terms.leeway;
+            self.skew.measure(ledger, limit, &self.metrics).await?;
+            self.skew.tell(ledger, &self.terms).await;
+        }
+        let kept = self.kept();
+        let now = unix_time();
+        self.endings = ledger
+            .read_endings(self.endings, &kept, &self.ended)
+            .await?;
         if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
             if inactive.len() == MOST_INACTIVE {
                 tracing::warn!(
@@ -133,27 +170,59 @@ impl Follower {
         }
         self.ended.have_been_read(now);
         self.tallies = ledger.read_tallies(self.tallies, &self.throttle).await?;
+        self.reads_whole = false;
         Ok(())
     }
 
+    /// Rows of what happened lately are of use, whatever clocks say.
+    fn kept(&self) -> Kept {
+        Kept {
+            lasts: self.terms.lasts(),
+            now: match self.reads_whole {
+                true => self.skew.earlier(),
+                false => UnixTime(0),
+            },
+            latest_expiry: self.latest_expiry,
+        }
+    }
+
     /// Reads for ever. Replicas that started together do not ask together.
-    pub async fn follow(mut self, every: Duration) {
+    pub async fn follow(mut self, live: Live, every: Duration) {
         let mut ticks = interval_at(Instant::now() + random_part(every), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if self.whole <= Instant::now() {
+            let is_whole = self.whole <= Instant::now();
+            if is_whole {
                 self.whole = Instant::now() + WHOLE;
-                self.endings = Mark::default();
-                self.tallies = Mark::default();
-                let ended = Arc::clone(&self.ended);
-                // A long look, which is no errand's business.
-                let _ = spawn_blocking(move || ended.forget(unix_time())).await;
-                if let Err(fault) = self.store.ledger.sweep(unix_time()).await {
-                    tracing::warn!(cause = %fault, "rows of no use cannot be removed");
-                }
+                self.reads_whole = true;
+                self.terms = live.now().gate.tokens.terms().clone();
             }
             self.read().await;
+            // What was forgotten too early by a clock that was set since would be read too late.
+            if is_whole && !self.reads_whole {
+                self.forget().await;
+            }
+        }
+    }
+
+    /// Forgets what is of no use any more, here and in the tables.
+    async fn forget(&mut self) {
+        let now = self.skew.earlier();
+        if self.latest_expiry <= now {
+            let ended = Arc::clone(&self.ended);
+            // A long look, which is no errand's business.
+            let _ = spawn_blocking(move || ended.forget(now)).await;
+        }
+        let ledger = &self.store.ledger;
+        let swept = async {
+            let swept = ledger.advance(self.swept).await?;
+            ledger.sweep(self.terms.lasts(), swept).await?;
+            Ok::<_, Fault>(swept)
+        };
+        match swept.await {
+            Ok(swept) => self.swept = Some(swept),
+            Err(fault) => tracing::warn!(cause = %fault, "rows of no use cannot be removed"),
         }
     }
 }

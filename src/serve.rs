@@ -85,6 +85,7 @@ pub async fn serve(
         store.clone(),
         Arc::clone(&ended),
         Arc::clone(&throttle),
+        settings.terms.clone(),
         metrics.clone(),
     );
     // Before anything is answered: what has ended stays so across a restart.
@@ -168,7 +169,7 @@ pub async fn serve(
         (settings.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
     );
 
-    tokio::spawn(follower.follow(settings.poll));
+    tokio::spawn(follower.follow(live.clone(), settings.poll));
     let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
     let (shutdown, signals) = (settings.shutdown, Signals::new()?);
     // Before it is said that Doorward serves: until then, SIGHUP ends it.

@@ -10,7 +10,7 @@ use comfy_table::{Table, presets::NOTHING};
 use doorward::{
     database::{Connections, Database as Place, Tls},
     domain::{account::Username, revocation::Revocations, throttle::Throttle},
-    ledger::{Ledger, Mark},
+    ledger::{Kept, Ledger, Mark},
     users::Users,
 };
 use serde_json::{Map, Value, json};
@@ -281,10 +281,11 @@ async fn endings(
         ENDED,
         &format!("UNIX_TIMESTAMP() - 100 - seq * 86400 DIV {ENDED}"),
     );
+    let kept = Kept::always(Duration::from_secs(86400));
     let known = Revocations::new(None);
     let before = cost::resident(std::process::id())?;
     let (start, done) = (Instant::now(), Done::now(database)?);
-    let mark = ledger.read_endings(Mark::default(), &known).await?;
+    let mark = ledger.read_endings(Mark::default(), &kept, &known).await?;
     let took = start.elapsed().as_secs_f64();
     let now = Done::now(database)?;
     ensure!(known.len() == ENDED as usize, "{}", known.len());
@@ -327,7 +328,7 @@ async fn endings(
             end(ENDED + 1, ENDED + rows, "UNIX_TIMESTAMP()");
             there = rows;
         }
-        marks.0 = ledger.read_endings(marks.0, &known).await?;
+        marks.0 = ledger.read_endings(marks.0, &kept, &known).await?;
         let (mut polls, mut took) = (0_u32, Vec::new());
         let (start, done, own) = (
             Instant::now(),
@@ -336,7 +337,7 @@ async fn endings(
         );
         while start.elapsed() < LENGTH {
             let start = Instant::now();
-            marks.0 = ledger.read_endings(marks.0, &known).await?;
+            marks.0 = ledger.read_endings(marks.0, &kept, &known).await?;
             marks.1 = ledger.read_tallies(marks.1, &throttle).await?;
             took.push(start.elapsed().as_secs_f64() * 1e6);
             polls += 1;

@@ -152,5 +152,5 @@ fn cleared(store: &Store, key: &str) -> Write {
         key: key.into(),
         change: Change::Cleared,
     };
-    store.ledger.sharing(&share, None, unix_millis())
+    store.ledger.sharing(&share, None)
 }

@@ -25,7 +25,7 @@ use crate::{
         token::{Statement, Tokens},
     },
     keys,
-    ledger::Mark,
+    ledger::{Kept, Mark},
     serve,
 };
 
@@ -74,7 +74,8 @@ async fn inspect(
     }
     let ended = Revocations::new(None);
     let ledger = serve::store(&settings, 1, PATIENCE)?.ledger;
-    if let Err(fault) = ledger.read_endings(Mark::default(), &ended).await {
+    let kept = Kept::always(settings.terms.lasts());
+    if let Err(fault) = ledger.read_endings(Mark::default(), &kept, &ended).await {
         eprintln!("warning: whether it was ended by a logout is not known: {fault}");
     }
     let keys = keys::load(&settings)?;

@@ -84,14 +84,16 @@ impl Revocations {
     #[must_use]
     pub fn are_stale(&self, now: UnixTime) -> bool {
         self.refuses_after.is_some_and(|limit| {
-            let age = now.0.saturating_sub(self.read_at.load(Ordering::Relaxed));
+            // A reading in the future means that the clock was set back since.
+            let age = now.0.abs_diff(self.read_at.load(Ordering::Relaxed));
             age > limit.as_secs()
         })
     }
 
     /// Ends one token or session, which nobody could meet any more at `expires`.
     pub fn end(&self, id: &str, expires: UnixTime) {
-        self.ended.pin().insert(id.into(), expires);
+        let later = |known: &UnixTime| expires.max(*known);
+        self.ended.pin().update_or_insert(id.into(), later, expires);
     }
 
     /// Ends all of a user's tokens that are of an earlier generation; none of them lasts beyond `expires`.
@@ -100,9 +102,9 @@ impl Revocations {
             generation,
             expires,
         };
-        let later = |known: &Least| match known.generation > generation {
-            true => *known,
-            false => least,
+        let later = |known: &Least| Least {
+            generation: generation.max(known.generation),
+            expires: expires.max(known.expires),
         };
         self.generations
             .pin()
@@ -126,7 +128,7 @@ impl Revocations {
         self.read_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// Forgets what no token could meet any more; looks at everything.
+    /// Forgets what no token could meet any more at `now`, which is the earliest of the clocks that matter; looks at everything.
     pub fn forget(&self, now: UnixTime) {
         self.ended.pin().retain(|_, expires| *expires > now);
         self.generations
@@ -221,6 +223,22 @@ mod tests {
         }
     }
 
+    /// Whichever of the writers has a clock that is behind.
+    #[test]
+    fn what_is_learnt_again_is_remembered_for_longer_only() {
+        for expiries in [[10, 30], [30, 10]] {
+            let known = Revocations::new(None);
+            for (generation, after) in (5..).zip(expiries) {
+                known.end("t", UnixTime(NOW.0 + after));
+                known.end_before("7", Generation(generation), UnixTime(NOW.0 + after));
+            }
+            known.forget(UnixTime(NOW.0 + 29));
+            assert_eq!(known.len(), 2, "{expiries:?}");
+            known.forget(UnixTime(NOW.0 + 30));
+            assert_eq!(known.len(), 0, "{expiries:?}");
+        }
+    }
+
     #[test]
     fn staleness_counts_only_where_it_is_asked_for() {
         assert!(!Revocations::new(None).are_stale(NOW));
@@ -229,5 +247,8 @@ mod tests {
         known.have_been_read(NOW);
         assert!(!known.are_stale(UnixTime(NOW.0 + 30)));
         assert!(known.are_stale(UnixTime(NOW.0 + 31)));
+        // The clock was set back by three days.
+        assert!(known.are_stale(UnixTime(NOW.0 - 3 * 86400)));
+        assert!(!known.are_stale(UnixTime(NOW.0 - 2)));
     }
 }

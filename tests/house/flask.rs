@@ -290,6 +290,7 @@ async fn the_guide_is_walked_from_the_first_step_to_the_last<E: Server>() {
     assert_eq!(
         tables,
         [
+            "doorward_clocks",
             "doorward_endings",
             "doorward_generations",
             "doorward_migrations",
@@ -530,7 +531,7 @@ async fn with_rights_to_read_the_table_is_as_it_was<E: Server>() {
     assert_eq!(whole(&database, "user"), before);
 
     // Nothing at all in that database.
-    database.sql("DROP TABLE doorward_endings, doorward_generations, doorward_migrations, doorward_sessions, doorward_tallies; CREATE USER looks@'%' IDENTIFIED BY 'r'; GRANT SELECT (email, password) ON auth.user TO looks@'%'");
+    database.sql("DROP TABLE doorward_clocks, doorward_endings, doorward_generations, doorward_migrations, doorward_sessions, doorward_tallies; CREATE USER looks@'%' IDENTIFIED BY 'r'; GRANT SELECT (email, password) ON auth.user TO looks@'%'");
     let state = tempfile::tempdir().unwrap();
     let state = format!("sqlite:{}", state.path().join("state.db").display());
     let home = Doorward::prepare(|settings| {
@@ -686,7 +687,7 @@ async fn names_that_a_collation_takes_for_one_stay_two<E: Server>() {
             .await;
         gateway.token(great).await;
         drop(doorward);
-        database.sql("DROP TABLE user, doorward_tallies, doorward_migrations, doorward_endings, doorward_generations, doorward_sessions");
+        database.sql("DROP TABLE user, doorward_clocks, doorward_tallies, doorward_migrations, doorward_endings, doorward_generations, doorward_sessions");
     }
 }
 

@@ -59,6 +59,7 @@ mod accounts;
 mod audit;
 mod borders;
 mod checks;
+mod clocks;
 mod commands;
 mod containers;
 mod contract;

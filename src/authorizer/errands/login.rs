@@ -6,7 +6,6 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Begun, Concluded, Errands, MOST_CHANGES, Refused};
 use crate::{
-    clock::unix_time,
     domain::{
         account::Account,
         decision::{Decision, Denial, Issued, Unavailable},
@@ -107,10 +106,8 @@ impl Errands {
         };
         let issued = self.issue(grant(again, generation))?;
         if let Some((refresh, lifetime)) = &issued.refresh {
-            let mut expires = unix_time();
-            expires.0 = expires.0.saturating_add(lifetime.as_secs());
             let opening =
-                (self.store.ledger).opening(refresh, &issued.identity, generation, expires);
+                (self.store.ledger).opening(refresh, &issued.identity, generation, *lifetime);
             self.store.ledger.connections.write(&[opening]).await?;
         }
         Ok(Ok(issued))

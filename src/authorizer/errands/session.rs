@@ -46,10 +46,9 @@ impl Errands {
         token: &RefreshToken,
         form: TokenForm,
     ) -> Result<Concluded, Refused> {
-        let now = unix_time();
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(now);
+        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
         let rotated = (self.store.ledger)
-            .rotate(token, now, self.grace.as_secs(), all_expired)
+            .rotate(token, self.grace.as_secs(), all_expired)
             .await?;
         let session = match rotated {
             Ok(session) => session,
