@@ -160,11 +160,14 @@ impl fmt::Debug for Host<'_> {
 
 fn reg_name(name: &str) -> Option<&str> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let well_formed = !name.is_empty()
-        && name.len() <= 253
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+    // Of `example.com..` some gateways cut one dot and some cut both.
+    let well_formed = name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        });
     well_formed.then_some(name)
 }
 
@@ -239,8 +242,35 @@ mod tests {
         }
         assert_eq!(Host::parse(b"").unwrap().name(), None);
         for bad in [
-            "a?b=", "a#", "a/b", "a@b", "a b", ":80", "a:", "a:b", "a:123456", "a:1:2", ".",
-            "[::1", "[x]", "[::1]x", "[::1]:", "é", "a,b",
+            "a?b=",
+            "a#",
+            "a/b",
+            "a@b",
+            "a b",
+            ":80",
+            "a:",
+            "a:b",
+            "a:123456",
+            "a:1:2",
+            ".",
+            "[::1",
+            "[x]",
+            "[::1]x",
+            "[::1]:",
+            "é",
+            "a,b",
+            "..",
+            "a..",
+            "a..:80",
+            ".a",
+            "a..b",
+            "user@a",
+            "user:pass@a",
+            "a@b:80",
+            "a%2eb",
+            "a\tb",
+            " a",
+            "a ",
         ] {
             assert!(Host::parse(bad.as_bytes()).is_none(), "{bad}");
         }

@@ -8,7 +8,7 @@ use super::{NO_STORE, insert, respond};
 use crate::{
     domain::{
         decision::{Admission, Answer, Decision, Denial, Forwarding, IDENTITY_HEADERS, Realm},
-        request::{RequestFault, RequestLine},
+        request::{Host, RequestFault, RequestLine},
     },
     headers::{Headers, aliases},
 };
@@ -16,7 +16,7 @@ use crate::{
 /// How a gateway asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// nginx `auth_request` and ingress-nginx `auth-url`.
+    /// nginx `auth_request`, and ingress-nginx `auth-url`, which always sends `X-Original-URL`.
     Nginx,
     /// Traefik ForwardAuth, Caddy `forward_auth`, HAProxy.
     Forward,
@@ -148,14 +148,12 @@ impl Dialect {
 /// holds no slash, so the path begins at the first one.
 fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
     let method = once(headers, "x-original-method")?;
-    let host = at_most_once(headers, "host")?.unwrap_or_default();
     let uri = at_most_once(headers, "x-original-uri")?;
     let Some(url) = at_most_once(headers, "x-original-url")? else {
-        let target = uri.ok_or(RequestFault::Dialect("x-original-uri"))?;
         return Ok(RequestLine {
             method,
-            host,
-            target,
+            host: at_most_once(headers, "host")?.unwrap_or_default(),
+            target: uri.ok_or(RequestFault::Dialect("x-original-uri"))?,
         });
     };
     let fault = RequestFault::Dialect("x-original-url");
@@ -165,21 +163,18 @@ fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
         .ok_or(fault)?;
     let slash = rest.iter().position(|byte| *byte == b'/').ok_or(fault)?;
     let (named, target) = rest.split_at_checked(slash).ok_or(fault)?;
-    match uri {
-        // Of two headers one may be the client's. The paths must agree; a host that two headers name differently is
-        // no host, so that a rule for a host is not decided by the client.
-        Some(uri) if uri != target => Err(RequestFault::TwoOriginals),
-        Some(_) if named != host => Ok(RequestLine {
-            method,
-            host: b"",
-            target,
-        }),
-        Some(_) | None => Ok(RequestLine {
-            method,
-            host: named,
-            target,
-        }),
+    Host::parse(named).ok_or(fault)?;
+    // Of two headers one may be the client's.
+    if uri.is_some_and(|uri| uri != target) {
+        return Err(RequestFault::TwoOriginals);
     }
+    // ingress-nginx writes the client's Host here. nginx chooses the server by the host of the request line where that has
+    // one, so this is not the host whose service answers, and no rule for a host may be decided by it.
+    Ok(RequestLine {
+        method,
+        host: b"",
+        target,
+    })
 }
 
 fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<&'a [u8], RequestFault> {

@@ -140,21 +140,23 @@ where
         .map_err(|fault| chain(&fault))
 }
 
-/// Sends one request over HTTP/2 without TLS, with any method and authority, and reads the whole response.
-///
-/// # Panics
-///
-/// If there is no response.
-pub async fn send_http2(
+/// Sends one request over HTTP/2 without TLS, with any method and authority, and reads the whole response; an
+/// error says why there is none.
+pub async fn try_send_http2(
     address: SocketAddr,
     method: &str,
     url: &str,
     headers: &[(&str, &str)],
-) -> Reply {
+) -> Result<Reply, String> {
     let whole = async {
         let mut request = request(address, method, url, headers, Full::<Bytes>::default());
         // HTTP/2 sends it as `:authority`.
-        request.headers_mut().remove(HOST);
+        if !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("host"))
+        {
+            request.headers_mut().remove(HOST);
+        }
         let stream = TcpStream::connect(address)
             .await
             .map_err(|fault| fault.to_string())?;
@@ -174,7 +176,6 @@ pub async fn send_http2(
     timeout(LIMIT, whole)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {LIMIT:?}")))
-        .unwrap_or_else(|fault| panic!("{method} {url} to {address}: {fault}"))
 }
 
 /// Sends raw bytes and reads until the other side closes the connection; send `connection: close`.

@@ -36,7 +36,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use client::{Reply, exchange, send, send_bytes, send_http2, try_send};
+pub use client::{Reply, exchange, send, send_bytes, try_send, try_send_http2};
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};

@@ -17,6 +17,14 @@ pub enum Edge {
 }
 
 impl Edge {
+    /// Whether it is an Envoy.
+    pub fn is_envoy(self) -> bool {
+        match self {
+            Self::Grpc(_) => true,
+            Self::Http(gateway) => gateway.is_envoy(),
+        }
+    }
+
     /// Starts it between clients, a Doorward with these rules and a service; `change` may change its configuration.
     pub async fn open(
         self,

@@ -72,6 +72,7 @@ mod flask;
 mod galera;
 mod golden;
 mod grpc_client;
+mod hosts;
 mod http_port;
 mod issuers;
 mod jwt_authn;

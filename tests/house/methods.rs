@@ -3,7 +3,7 @@
 
 use crate::{
     edges::Edge,
-    harness::{Doorward, Flask, Gateway, Reply, send, send_http2},
+    harness::{Doorward, Flask, Gateway, Reply, send, try_send_http2},
 };
 
 const RULES: &str = "
@@ -47,7 +47,8 @@ impl Version {
             Self::Http1 => send(edge, method, path, headers, "").await,
             Self::Http2 => {
                 let url = format!("http://{edge}{path}");
-                send_http2(edge, method, &url, headers).await
+                let reply = try_send_http2(edge, method, &url, headers).await;
+                reply.unwrap_or_else(|fault| panic!("{method} {url}: {fault}"))
             }
         }
     }
