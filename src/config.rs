@@ -56,6 +56,8 @@ pub struct Settings {
     pub tls: Option<tls::Terms>,
     /// The most bytes of a check at the gRPC door.
     pub max_check: usize,
+    /// The most connections of trusted peers at one port, and of all others at the HTTP port.
+    pub max_connections: (usize, usize),
     /// After how long gRPC connections are asked to end.
     pub connection_age: Option<Duration>,
     /// How long Doorward serves after it was asked to end, and how long what is under way may take then.
@@ -282,6 +284,7 @@ impl Settings {
             socket_mode: listen::mode(&mut reader),
             tls: listen::tls(&mut reader),
             max_check: listen::max_check(&mut reader),
+            max_connections: listen::connections(&mut reader),
             connection_age: listen::age(&mut reader),
             shutdown: listen::shutdown(&mut reader),
             trusted: TrustedProxies::loopback(),

@@ -5,6 +5,7 @@
 
 mod check;
 pub mod connection;
+pub mod frames;
 mod metadata;
 
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};

@@ -3,6 +3,7 @@
 //! What happens is counted where it happens, without a lock where requests pass. What is so at this moment (connections,
 //! places in line, keys, ages) is looked up when somebody asks.
 
+mod closed;
 mod decisions;
 mod expiry;
 mod process;
@@ -20,11 +21,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use self::{decisions::Decisions, process::Process, timing::Timing};
 pub use self::{
+    closed::{Closed, ClosedConnections},
     decisions::{Counted, Tally, Work},
     watched::Watched,
 };
+use self::{decisions::Decisions, process::Process, timing::Timing};
 use crate::{
     clock::unix_time,
     domain::{
@@ -57,6 +59,7 @@ struct Numbers {
     fetches: Family<[(&'static str, Arc<str>); 2], Counter>,
     fetched_at: Family<[(&'static str, Arc<str>); 1], Gauge>,
     connections: Family<One, Gauge>,
+    closed: Family<[(&'static str, &'static str); 3], Counter>,
     watched: Arc<OnceLock<Watched>>,
 }
 
@@ -132,6 +135,7 @@ impl Default for Metrics {
             fetches: Family::default(),
             fetched_at: Family::default(),
             connections: Family::default(),
+            closed: Family::default(),
             watched: Arc::default(),
         };
         numbers.register(registry.sub_registry_with_prefix("doorward"));
@@ -222,6 +226,11 @@ impl Numbers {
             "connections",
             "Connections that are open, by door",
             self.connections.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections that were closed because of a limit, by door, peer and reason",
+            self.closed.clone(),
         );
         registry.register_collector(Box::new(watched::Scraped(Arc::clone(&self.watched))));
     }
@@ -325,6 +334,18 @@ impl Metrics {
     #[must_use]
     pub fn connections(&self, door: &'static str) -> Gauge {
         self.0.connections.get_or_create_owned(&[("door", door)])
+    }
+
+    /// Where connections of a door are counted that are closed because of a limit.
+    #[must_use]
+    pub fn closed(&self, door: &'static str) -> ClosedConnections {
+        let closed = ClosedConnections {
+            family: self.0.closed.clone(),
+            door,
+        };
+        // There from the start, so that a first one is seen as an increase.
+        closed.begin();
+        closed
     }
 
     /// All numbers as text.

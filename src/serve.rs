@@ -3,6 +3,7 @@
 mod connections;
 mod doors;
 mod ending;
+mod places;
 mod probes;
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use self::{
-    doors::{Doors, Ears},
+    doors::{Doors, Ears, Limits},
     ending::{Asked, Ending, Signals},
 };
 
@@ -32,7 +33,7 @@ use crate::{
     hashing::Hashing,
     http, issuers, keys,
     ledger::Ledger,
-    listen::Address,
+    listen::{self, Address},
     live::Live,
     metrics::{Metrics, Watched},
     reload::{Lasting, Load, Reloader},
@@ -154,6 +155,7 @@ pub async fn serve(
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?);
+    let limits = Limits::new(&settings, listen::raise_file_limit());
     let ears = Ears::open(&settings).await?;
     let (grpc_at, http_at, ops_at) = ears.addresses()?;
     let doors = ears.serve(Doors {
@@ -161,6 +163,8 @@ pub async fn serve(
         http: http_door,
         metrics: metrics.clone(),
         tls: tls.clone(),
+        live: live.clone(),
+        limits,
         connection_age: settings.connection_age,
         ending,
     });

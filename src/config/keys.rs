@@ -101,6 +101,18 @@ pub const KEYS: &[Key] = &[
         "the most bytes of a check at the gRPC door: what Envoy says of one request, with as much of its body as `with_request_body` sends along; a larger one is denied with 413; 65536 to 16777216",
     ),
     key(
+        "listen.max_connections",
+        &[],
+        "10000",
+        "the most connections of peers in `trusted_proxies` that are open at the gRPC door, and as many at the HTTP port; one address may have half of them",
+    ),
+    key(
+        "listen.max_untrusted_connections",
+        &[],
+        "1000",
+        "the most connections of all other peers that are open at the HTTP port; one address may have a quarter of them",
+    ),
+    key(
         "listen.tls_certificate",
         &[],
         "none",

@@ -101,6 +101,15 @@ pub(super) fn max_check(reader: &mut Reader) -> usize {
     })
 }
 
+/// Of trusted peers, and of all others.
+pub(super) fn connections(reader: &mut Reader) -> (usize, usize) {
+    let mut most = |key, default| reader.parse(key, default, |text| number(text, 16, 1_000_000));
+    (
+        most("listen.max_connections", 10_000),
+        most("listen.max_untrusted_connections", 1000),
+    )
+}
+
 pub(super) fn age(reader: &mut Reader) -> Option<Duration> {
     let default = Duration::from_secs(600);
     let age = reader.parse("listen.connection_age", default, |text| {

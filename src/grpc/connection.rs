@@ -25,7 +25,10 @@ use hyper_util::{
 use tokio::time::{Sleep, sleep};
 use tonic::{codegen::Service as _, service::Routes};
 
-use super::{Door, check};
+use super::{
+    Door, check,
+    frames::{Allowance, Guarded, Signs},
+};
 use crate::{domain::trust::Peer, tls::Stream};
 
 /// Calls on one connection at once; Envoy opens more connections beyond it.
@@ -43,6 +46,16 @@ const MAX_RESETS: usize = 8 * 1024;
 /// How often a connection is asked whether somebody is still there, and how long the answer may take.
 const PING: Duration = Duration::from_secs(60);
 const PONG: Duration = Duration::from_secs(20);
+
+/// Frames beside those that go with calls: an answer to a ping now and then.
+const GATEWAY: Allowance = Allowance {
+    burst: 1000,
+    per_second: 100,
+};
+const STRANGER: Allowance = Allowance {
+    burst: 100,
+    per_second: 10,
+};
 
 /// What gateways call, without a detour through the routes of everything else.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -73,11 +86,13 @@ impl Calls {
         }))
     }
 
-    /// Serves a connection.
+    /// Serves a connection of a peer that was trusted when it connected, or was not; says what happens on it.
     pub fn serve(
         &self,
         stream: Stream,
         peer: Peer,
+        is_trusted: bool,
+        signs: Arc<Signs>,
     ) -> impl GracefulConnection + Send + 'static + use<> {
         let mut builder = Builder::new(TokioExecutor::new());
         builder
@@ -86,12 +101,13 @@ impl Calls {
             .keep_alive_timeout(PONG)
             // RUSTSEC-2024-0003, CVE-2023-44487
             .max_local_error_reset_streams(1024);
-        if self.0.checks.trusts(peer) {
+        let allowance = if is_trusted {
             let headers = u32::try_from(self.0.max_check).unwrap_or(u32::MAX);
             builder
                 .max_concurrent_streams(MAX_STREAMS)
                 .max_header_list_size(headers.saturating_add(OWN_HEADERS))
                 .max_pending_accept_reset_streams(MAX_RESETS);
+            GATEWAY
         } else {
             builder
                 .max_concurrent_streams(4)
@@ -100,9 +116,12 @@ impl Calls {
                 .initial_stream_window_size(4 * 1024)
                 .initial_connection_window_size(64 * 1024)
                 .max_send_buf_size(16 * 1024);
-        }
+            STRANGER
+        };
+        let stream = Guarded::new(stream, allowance, Arc::clone(&signs));
         let services = Arc::clone(&self.0);
         let service = service_fn(move |request: Request<Incoming>| {
+            signs.called();
             let services = Arc::clone(&services);
             async move { services.answer(request, peer).await }
         });

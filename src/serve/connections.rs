@@ -2,6 +2,7 @@
 //! when Doorward ends; what is under way on it is answered first.
 
 use std::{
+    future::pending,
     io,
     pin::pin,
     sync::{
@@ -15,83 +16,115 @@ use futures_util::FutureExt as _;
 use hyper_util::server::graceful::GracefulConnection;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::ending::Watch;
+use super::{
+    ending::Watch,
+    places::{Place, Places},
+};
 use crate::{
     clock::unix_time,
     domain::trust::Peer,
+    grpc::frames::Signs,
     listen::{Listener, Socket},
+    live::Live,
+    metrics::{Closed, ClosedConnections},
     tls::{self, Protocol, Stream, Tls},
 };
-
-/// Connections of one door at once; further ones wait to be accepted.
-const MOST: usize = 10_000;
 
 /// After an error of the listener, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How long an old connection may take to end after it was asked to.
-const GRACE: Duration = Duration::from_secs(60);
-
 /// A connection is not asked to end before it had this long to begin: HTTP/2 drops one that is.
 const BEGINNING: Duration = Duration::from_millis(250);
 
+/// How long a connection on which nothing was asked may take to end after it was asked to.
+const LAST: Duration = Duration::from_secs(1);
+
 /// What the connections of a door have in common.
-#[derive(Clone)]
 pub(super) struct Terms {
     /// How they are secured, where they are.
     pub tls: Option<(Arc<Tls>, Protocol)>,
-    /// After how long they are asked to end, give or take a tenth.
-    pub age: Option<Duration>,
+    /// Says which peers are trusted; where nothing does, none is.
+    pub live: Option<Live>,
+    /// What trusted peers may do.
+    pub trusted: Conduct,
+    /// What all others may do.
+    pub others: Conduct,
     /// When Doorward ends.
     pub ending: Watch,
     /// How many there are.
     pub open: Gauge,
+    /// How many were closed because of a limit.
+    pub closed: ClosedConnections,
+    /// When each kind of closing was logged last.
+    pub logged: [AtomicU64; 2],
+}
+
+/// What some peers may do at a door.
+#[derive(Debug)]
+pub(super) struct Conduct {
+    /// How many connections they may have.
+    pub places: Arc<Places>,
+    /// After how long a connection is asked to end, give or take a tenth.
+    pub age: Option<Duration>,
+    /// How long a connection may take to end after that.
+    pub grace: Duration,
+    /// After how long a connection is closed on which nothing was asked; HTTP/1.1 sees to that itself.
+    pub silence: Option<Duration>,
+}
+
+/// A connection as it was accepted.
+struct Accepted {
+    socket: Socket,
+    peer: Peer,
+    is_trusted: bool,
+    place: Place,
 }
 
 /// Accepts connections and serves them until Doorward closes its doors; then every connection is asked to end, and this is
-/// done when the last one has. Dropped before, it drops those that are left.
+/// done when the last one has. If dropped early, drops the remaining connections.
 pub(super) async fn serve<C>(
     listener: Listener,
     terms: Terms,
-    begin: impl Fn(Stream, Peer) -> C + Clone + Send + 'static,
+    begin: impl Fn(Stream, Client) -> C + Clone + Send + 'static,
 ) where
     C: GracefulConnection + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(MOST));
+    let terms = Arc::new(terms);
     let mut connections = JoinSet::new();
     let mut closing = pin!(terms.ending.closing());
+    let follow = |accepted| follow(accepted, Arc::clone(&terms), begin.clone());
     loop {
         tokio::select! {
             biased;
             () = &mut closing => break,
-            accepted = accept(&listener, &places) => {
-                let (socket, peer, place) = accepted;
-                connections.spawn(follow(socket, peer, place, terms.clone(), begin.clone()));
+            (socket, peer) = accept(&listener) => {
+                if let Some(accepted) = terms.admit(socket, peer) {
+                    connections.spawn(follow(accepted));
+                }
+                // Under a flood there is always one more to accept.
+                while connections.try_join_next().is_some() {}
             }
             _ = connections.join_next(), if !connections.is_empty() => {}
         }
     }
     // Who has connected already is served as well.
-    while let Some((socket, peer, place)) = accept(&listener, &places).now_or_never() {
-        connections.spawn(follow(socket, peer, place, terms.clone(), begin.clone()));
+    while let Some((socket, peer)) = accept(&listener).now_or_never() {
+        if let Some(accepted) = terms.admit(socket, peer) {
+            connections.spawn(follow(accepted));
+        }
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
 }
 
-async fn accept(
-    listener: &Listener,
-    places: &Arc<Semaphore>,
-) -> (Socket, Peer, Option<OwnedSemaphorePermit>) {
-    let place = Arc::clone(places).acquire_owned().await.ok();
+async fn accept(listener: &Listener) -> (Socket, Peer) {
     loop {
         match listener.accept().await {
-            Ok((socket, peer)) => return (socket, peer, place),
+            Ok(accepted) => return accepted,
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 sleep(PAUSE).await;
@@ -100,40 +133,152 @@ async fn accept(
     }
 }
 
+impl Terms {
+    /// A place for a new connection. Where there is none, it is closed: waiting for one would keep everybody waiting.
+    fn admit(&self, socket: Socket, peer: Peer) -> Option<Accepted> {
+        let is_trusted = (self.live.as_ref()).is_some_and(|live| live.now().trusted.trusts(peer));
+        match self.conduct(is_trusted).places.take(peer) {
+            Ok((place, lost)) => {
+                if let Some(why) = lost {
+                    self.note(is_trusted, why, peer);
+                }
+                Some(Accepted {
+                    socket,
+                    peer,
+                    is_trusted,
+                    place,
+                })
+            }
+            Err(why) => {
+                self.note(is_trusted, why, peer);
+                None
+            }
+        }
+    }
+
+    fn conduct(&self, is_trusted: bool) -> &Conduct {
+        match is_trusted {
+            true => &self.trusted,
+            false => &self.others,
+        }
+    }
+
+    /// Counts a connection that is closed. Each kind is logged once a second at most: whoever can connect can do so again.
+    fn note(&self, is_trusted: bool, why: Closed, peer: Peer) {
+        self.closed.note(is_trusted, why);
+        let [many, floods] = &self.logged;
+        let is_due = |last: &AtomicU64| {
+            let now = unix_time().0;
+            last.swap(now, Ordering::Relaxed) != now
+        };
+        let (door, reason) = (self.closed.door(), why.name());
+        let peer = peer.address().map(tracing::field::display);
+        match why {
+            Closed::Full | Closed::AddressFull if is_due(many) => {
+                tracing::warn!(
+                    door,
+                    peer,
+                    is_trusted,
+                    reason,
+                    "a connection was closed: there are too many"
+                );
+            }
+            Closed::Flood if is_due(floods) => {
+                tracing::warn!(
+                    door,
+                    peer,
+                    is_trusted,
+                    reason,
+                    "a connection was closed: it sent frames without end"
+                );
+            }
+            Closed::Full
+            | Closed::AddressFull
+            | Closed::Flood
+            | Closed::Handshake
+            | Closed::Silent => {}
+        }
+    }
+}
+
+/// What a door is told of a connection.
+pub(super) struct Client {
+    pub peer: Peer,
+    pub is_trusted: bool,
+    /// Where the door says what happens on it.
+    pub signs: Arc<Signs>,
+}
+
+/// Serves a connection for as long as it has its place.
 async fn follow<C: GracefulConnection>(
-    socket: Socket,
-    peer: Peer,
-    place: Option<OwnedSemaphorePermit>,
-    terms: Terms,
-    begin: impl Fn(Stream, Peer) -> C,
+    accepted: Accepted,
+    terms: Arc<Terms>,
+    begin: impl Fn(Stream, Client) -> C,
 ) {
-    let Terms {
-        tls,
-        age,
-        ending,
-        open,
-    } = terms;
-    let _counted = Counted::new(open);
-    let tls = tls.as_ref().map(|(tls, protocol)| (&**tls, *protocol));
+    let Accepted {
+        socket,
+        peer,
+        is_trusted,
+        mut place,
+    } = accepted;
+    let _counted = Counted::new(terms.open.clone());
+    let signs = Arc::new(Signs::default());
+    let client = Client {
+        peer,
+        is_trusted,
+        signs: Arc::clone(&signs),
+    };
+    let why = tokio::select! {
+        () = place.lost() => None,
+        why = converse(socket, client, &terms, begin) => why,
+    };
+    let why = if signs.is_flooded() {
+        Some(Closed::Flood)
+    } else {
+        why
+    };
+    if let Some(why) = why {
+        terms.note(is_trusted, why, peer);
+    }
+}
+
+/// From the handshake to the end; gives the limit that ended it, if one did.
+async fn converse<C: GracefulConnection>(
+    socket: Socket,
+    client: Client,
+    terms: &Terms,
+    begin: impl Fn(Stream, Client) -> C,
+) -> Option<Closed> {
+    let conduct = terms.conduct(client.is_trusted);
+    let tls = terms
+        .tls
+        .as_ref()
+        .map(|(tls, protocol)| (&**tls, *protocol));
     let stream = match tls::open(socket, tls).await {
         Ok(stream) => stream,
-        Err(error) => return say(&error),
+        Err(error) => return failed(&error),
     };
     let begun = Instant::now();
-    let mut connection = pin!(begin(stream, peer));
+    let signs = Arc::clone(&client.signs);
+    let mut connection = pin!(begin(stream, client));
     let asked = async {
         tokio::select! {
-            () = ending.closing() => sleep_until(begun + BEGINNING).await,
-            () = grown_old(age) => {}
+            () = terms.ending.closing() => {
+                sleep_until(begun + BEGINNING).await;
+                (conduct.grace, None)
+            }
+            () = grown_old(conduct.age) => (conduct.grace, None),
+            () = silent(conduct.silence, &signs) => (LAST, Some(Closed::Silent)),
         }
     };
-    tokio::select! {
+    let (grace, why) = tokio::select! {
         // What a client breaks is its own affair.
-        _ = connection.as_mut() => return,
-        () = asked => connection.as_mut().graceful_shutdown(),
-    }
-    let _ = timeout(GRACE, connection).await;
-    drop(place);
+        _ = connection.as_mut() => return None,
+        asked = asked => asked,
+    };
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(grace, connection).await;
+    why
 }
 
 /// A connection that is open, for as long as this is there.
@@ -156,16 +301,29 @@ impl Drop for Counted {
 async fn grown_old(age: Option<Duration>) {
     match age {
         Some(age) => sleep(age.mul_f64(0.9 + fastrand::f64() / 5.0)).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
-/// A handshake that failed, once a second at most: whoever can connect can break off.
-fn say(error: &io::Error) {
+/// Done when nothing was asked for so long.
+async fn silent(silence: Option<Duration>, signs: &Signs) {
+    match silence {
+        Some(silence) => sleep(silence).await,
+        None => pending().await,
+    }
+    if signs.has_called() {
+        pending().await
+    }
+}
+
+/// A handshake that failed is logged once a second at most: whoever can connect can break off. Whoever only looks whether
+/// somebody listens sends nothing, and is not counted.
+fn failed(error: &io::Error) -> Option<Closed> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = unix_time().0;
-    // Who only looks whether somebody listens, sends nothing.
-    if error.kind() == io::ErrorKind::InvalidData && LAST.swap(now, Ordering::Relaxed) != now {
+    let is_refused = error.kind() == io::ErrorKind::InvalidData;
+    if is_refused && LAST.swap(now, Ordering::Relaxed) != now {
         tracing::warn!(%error, "a TLS handshake failed");
     }
+    (is_refused || error.kind() == io::ErrorKind::TimedOut).then_some(Closed::Handshake)
 }

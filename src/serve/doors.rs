@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use tokio::task::JoinSet;
 
 use super::{
-    connections::{self, Terms},
+    connections::{self, Client, Conduct, Terms},
     ending::Watch,
+    places::{Places, Share, WhenFull},
     probes,
 };
 use crate::{
@@ -15,9 +16,25 @@ use crate::{
     grpc::connection::Calls,
     http,
     listen::{Address, Listener},
+    live::Live,
     metrics::Metrics,
     tls::{Protocol, Tls},
 };
+
+/// How long an old connection may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// How long a gateway may hold a gRPC connection without a call; as long as HTTP/1.1 waits for a request.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// Connections of probes, where files are not scarce.
+const PROBES: usize = 64;
+
+/// How long a probe may take at the gRPC port, all its calls together.
+const PROBE: Duration = Duration::from_secs(10);
+
+/// After how long HTTP/1.1 connections of peers that are not trusted are asked to end.
+const AGE: Duration = Duration::from_secs(600);
 
 /// Where somebody listens, and nobody answers yet.
 pub(super) struct Ears {
@@ -32,8 +49,35 @@ pub(super) struct Doors {
     pub http: Arc<http::Door>,
     pub metrics: Metrics,
     pub tls: Option<Arc<Tls>>,
+    /// Says which peers are trusted.
+    pub live: Live,
+    /// How many connections peers may have.
+    pub limits: Limits,
     pub connection_age: Option<Duration>,
     pub ending: Watch,
+}
+
+/// How many connections peers may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Trusted peers, at one port.
+    trusted: usize,
+    /// All others, at the HTTP port.
+    others: usize,
+    /// All others at the gRPC port, and everybody at the address of operators.
+    probes: usize,
+}
+
+impl Limits {
+    /// Whatever peers do that are not trusted, half of the files is left to gateways and to Doorward itself.
+    pub(super) fn new(settings: &Settings, most_files: usize) -> Self {
+        let (trusted, others) = settings.max_connections;
+        Self {
+            trusted,
+            others: others.min(most_files / 4),
+            probes: PROBES.min(most_files / 8),
+        }
+    }
 }
 
 impl Ears {
@@ -68,38 +112,94 @@ impl Ears {
             http: door,
             metrics,
             tls,
+            live,
+            limits,
             connection_age,
             ending,
         } = doors;
-        let terms = |name, protocol, age| Terms {
+        let terms = |name, protocol, trusted, others| Terms {
             tls: tls.clone().map(|tls| (tls, protocol)),
-            age,
+            live: Some(live.clone()),
+            trusted,
+            others,
             ending: ending.clone(),
             open: metrics.connections(name),
+            closed: metrics.closed(name),
+            logged: Default::default(),
+        };
+        let gateways = |age, silence| Conduct {
+            places: Places::new(Share {
+                most: limits.trusted,
+                // None of them takes all.
+                per_address: limits.trusted / 2,
+                when_full: WhenFull::CloseNewest,
+            }),
+            age,
+            grace: GRACE,
+            silence,
         };
         let mut all = JoinSet::new();
-        let grpc = terms("grpc", Protocol::Http2, connection_age);
-        all.spawn(connections::serve(self.grpc, grpc, move |stream, peer| {
-            calls.serve(stream, peer)
-        }));
-        let http = terms("http", Protocol::Http1, None);
+        let probes = Conduct {
+            places: Places::new(Share {
+                most: limits.probes,
+                per_address: 8,
+                when_full: WhenFull::CloseOldest,
+            }),
+            age: Some(PROBE),
+            grace: Duration::from_secs(1),
+            silence: Some(PROBE / 2),
+        };
+        let grpc = terms(
+            "grpc",
+            Protocol::Http2,
+            gateways(connection_age, Some(SILENCE)),
+            probes,
+        );
+        all.spawn(connections::serve(
+            self.grpc,
+            grpc,
+            move |stream, client| calls.serve(stream, client.peer, client.is_trusted, client.signs),
+        ));
+        let clients = Conduct {
+            places: Places::new(Share {
+                most: limits.others,
+                per_address: (limits.others / 4).max(1),
+                when_full: WhenFull::CloseNewest,
+            }),
+            age: Some(AGE),
+            grace: GRACE,
+            silence: None,
+        };
+        let http = terms("http", Protocol::Http1, gateways(None, None), clients);
         all.spawn(connections::serve(self.http, http, {
             let ending = ending.clone();
-            move |stream, peer| {
+            move |stream, client: Client| {
                 let (door, ending) = (Arc::clone(&door), ending.clone());
                 http::connection::serve(
                     stream,
                     move |request| {
                         let door = Arc::clone(&door);
-                        async move { door.answer(request, peer).await }
+                        async move { door.answer(request, client.peer).await }
                     },
                     move || ending.is_leaving(),
                 )
             }
         }));
+        // Nobody is trusted there, and nobody is kept out by those who stay: kubelet's probes are connections of a moment.
+        let operators = || Conduct {
+            places: Places::new(Share {
+                most: limits.probes,
+                per_address: 16,
+                when_full: WhenFull::CloseOldest,
+            }),
+            age: Some(AGE),
+            grace: GRACE,
+            silence: None,
+        };
         let ops = Terms {
             tls: None,
-            ..terms("ops", Protocol::Http1, None)
+            live: None,
+            ..terms("ops", Protocol::Http1, operators(), operators())
         };
         all.spawn(connections::serve(self.ops, ops, move |stream, _| {
             let (leaving, ending, metrics) = (ending.clone(), ending.clone(), metrics.clone());

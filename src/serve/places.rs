@@ -1,0 +1,231 @@
+//! Places for connections at a port. Trusted peers have places of their own, which no other peer can take.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::{domain::trust::Peer, metrics::Closed};
+
+/// How many connections some peers may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    /// All of them together.
+    pub most: usize,
+    /// One address, or one /64 of IPv6.
+    pub per_address: usize,
+    /// What becomes of one more.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of one connection more than there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhenFull {
+    /// It is closed at once: those that are open may be at work.
+    CloseNewest,
+    /// It takes the place of the oldest: whoever connects for a moment, as probes do, is never shut out by those who stay.
+    CloseOldest,
+}
+
+/// The places of some peers at a port.
+#[derive(Debug)]
+pub(super) struct Places {
+    share: Share,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    /// By number, and so by age.
+    all: BTreeMap<u64, Holder>,
+    by_address: HashMap<IpAddr, usize>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Holder {
+    address: Option<IpAddr>,
+    /// Dropped where somebody else takes the place.
+    _keep: oneshot::Sender<()>,
+}
+
+/// A place, for as long as this is there.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    lost: oneshot::Receiver<()>,
+}
+
+impl Places {
+    pub(super) fn new(share: Share) -> Arc<Self> {
+        Arc::new(Self {
+            share,
+            taken: Mutex::default(),
+        })
+    }
+
+    /// Takes a place; beside it, why another connection loses its own, if one does.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(super) fn take(self: &Arc<Self>, peer: Peer) -> Result<(Place, Option<Closed>), Closed> {
+        let address = peer.address().map(network);
+        let mut taken = self.taken();
+        let of_address = address.and_then(|address| taken.by_address.get(&address));
+        let full = if of_address.is_some_and(|count| *count >= self.share.per_address) {
+            Some(Closed::AddressFull)
+        } else if taken.all.len() >= self.share.most {
+            Some(Closed::Full)
+        } else {
+            None
+        };
+        if let Some(full) = full {
+            match self.share.when_full {
+                WhenFull::CloseNewest => return Err(full),
+                WhenFull::CloseOldest => taken.drop_oldest(match full {
+                    Closed::AddressFull => address,
+                    Closed::Full | Closed::Handshake | Closed::Silent | Closed::Flood => None,
+                }),
+            }
+        }
+        let (keep, lost) = oneshot::channel();
+        let number = taken.next;
+        taken.next += 1;
+        let holder = Holder {
+            address,
+            _keep: keep,
+        };
+        taken.all.insert(number, holder);
+        if let Some(address) = address {
+            *taken.by_address.entry(address).or_default() += 1;
+        }
+        let place = Place {
+            places: Arc::clone(self),
+            number,
+            lost,
+        };
+        Ok((place, full))
+    }
+
+    /// Every change is whole before anything could panic.
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Taken {
+    /// The oldest of an address, or of all.
+    fn drop_oldest(&mut self, address: Option<IpAddr>) {
+        let is_meant = |holder: &Holder| address.is_none() || holder.address == address;
+        let oldest = self.all.iter().find(|(_, holder)| is_meant(holder));
+        if let Some(number) = oldest.map(|(number, _)| *number) {
+            self.free(number);
+        }
+    }
+
+    fn free(&mut self, number: u64) {
+        let Some(address) = self.all.remove(&number).and_then(|holder| holder.address) else {
+            return;
+        };
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Done when somebody else has taken the place.
+    pub(super) async fn lost(&mut self) {
+        let _ = (&mut self.lost).await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken().free(self.number);
+    }
+}
+
+/// Whoever has one address of a /64 has all of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn places(when_full: WhenFull) -> Arc<Places> {
+        Places::new(Share {
+            most: 5,
+            per_address: 2,
+            when_full,
+        })
+    }
+
+    fn peer(address: &str) -> Peer {
+        Peer::Address(address.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_has_its_part_and_no_more() {
+        let places = places(WhenFull::CloseNewest);
+        for (one, other) in [
+            ("192.0.2.1", "::ffff:192.0.2.1"),
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"),
+        ] {
+            let first = places.take(peer(one)).unwrap();
+            let second = places.take(peer(other)).unwrap();
+            let third = places.take(peer(one)).unwrap_err();
+            assert_eq!(third, Closed::AddressFull);
+            assert!(places.take(peer("2001:db8:0:1::1")).is_ok());
+            drop(first);
+            assert!(places.take(peer(other)).is_ok());
+            drop(second);
+        }
+        let _all: Vec<_> = (1..=5)
+            .map(|last| places.take(peer(&format!("192.0.2.{last}"))).unwrap())
+            .collect();
+        let sixth = places.take(peer("192.0.2.6")).unwrap_err();
+        assert_eq!(sixth, Closed::Full);
+        assert_eq!(places.take(Peer::Socket).unwrap_err(), Closed::Full);
+    }
+
+    #[test]
+    fn the_newest_takes_the_place_of_the_oldest() {
+        let places = places(WhenFull::CloseOldest);
+        let take = |address| places.take(peer(address)).unwrap();
+        let is_lost = |place: &mut Place| place.lost().now_or_never().is_some();
+        let (mut a, _) = take("192.0.2.1");
+        let (mut b, _) = take("192.0.2.2");
+        let (mut c, _) = take("192.0.2.2");
+        let (_d, why) = take("192.0.2.2");
+        assert_eq!(why, Some(Closed::AddressFull));
+        assert!(is_lost(&mut b) && !is_lost(&mut a) && !is_lost(&mut c));
+        // Whoever has lost a place gives none back.
+        drop(b);
+        let (_e, _) = take("192.0.2.3");
+        let (_f, why) = take("192.0.2.4");
+        assert_eq!(why, None);
+        let (_g, why) = take("192.0.2.5");
+        assert_eq!(why, Some(Closed::Full));
+        assert!(is_lost(&mut a) && !is_lost(&mut c));
+        drop((a, c));
+        let taken = places.taken();
+        assert_eq!(taken.all.len(), 4);
+        assert_eq!(taken.by_address.values().sum::<usize>(), 4);
+    }
+}
