@@ -118,6 +118,12 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 /// A secret is required and missing.
 pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
     keys::check(settings)?;
+    if settings.trusted.covers_the_internet() {
+        eprintln!(
+            "warning: trusted_proxies: {} holds half of the Internet or more; name the networks of your gateways",
+            settings.trusted
+        );
+    }
     println!(
         "The settings hold together: {} rules, users in {}, checks on {}.",
         settings.policy.rules().len(),

@@ -27,6 +27,7 @@ use crate::{
         gate::{Judged, Step},
         policy::{Endpoint, Rule},
         request::{Request, RequestFault, RequestLine},
+        trust::NoAddress,
     },
     live::{Live, Rules},
     metrics::{Counted, Tally, Work},
@@ -47,8 +48,8 @@ pub struct Trace<'a> {
     pub door: &'static str,
     /// `x-request-id`, or what the gateway has in its place; where it has nothing, the log gives the request one.
     pub request_id: &'a str,
-    /// The address of the client, where it is known.
-    pub client: Option<IpAddr>,
+    /// The address of the client, or why it is not known.
+    pub client: Result<IpAddr, NoAddress>,
     /// The request as it came, readable or not.
     pub line: RequestLine<'a>,
     /// The span of the gateway.
@@ -74,7 +75,7 @@ struct Begun {
 struct OwnedTrace {
     door: &'static str,
     request_id: Arc<str>,
-    client: Option<IpAddr>,
+    client: Result<IpAddr, NoAddress>,
     method: Vec<u8>,
     host: Vec<u8>,
     target: Vec<u8>,
@@ -384,7 +385,7 @@ fn logged(
             tracing::event!(
                 $level,
                 door = trace.door,
-                client = trace.client.map(tracing::field::display),
+                client = trace.client.ok().map(tracing::field::display),
                 method = %shown(trace.line.method),
                 host = %shown(trace.line.host),
                 path = %shown(trace.line.target),

@@ -28,6 +28,7 @@ use crate::{
         key::{self, KeyFault},
         path::Tolerance,
         policy::{Endpoint, Policy},
+        throttle::Free,
         token::{Secret, TokenTerms},
         trust::{ClientAddress, TrustedProxies},
     },
@@ -80,8 +81,8 @@ pub struct Settings {
     pub mapping: Option<Mapping>,
     /// Whether passwords may stand in the table as they are.
     pub plaintext: bool,
-    /// Failures that cost nothing, by account and by client address.
-    pub throttle: (u32, u32),
+    /// Failures that cost nothing.
+    pub throttle: Free,
     /// How often it is read what has ended elsewhere.
     pub poll: Duration,
     /// Beyond which age of what was read no token is accepted.
@@ -305,12 +306,15 @@ impl Settings {
             state,
             mapping: tables::mapping(&mut reader),
             plaintext: tables::plaintext(&mut reader),
-            throttle: (
-                reader.parse("throttle.account_failures", 5, |text| number(text, 1, 100)),
-                reader.parse("throttle.address_failures", 100, |text| {
+            throttle: Free {
+                account: reader.parse("throttle.account_failures", 5, |text| number(text, 1, 100)),
+                address: reader.parse("throttle.address_failures", 100, |text| {
                     number(text, 1, 1_000_000)
                 }),
-            ),
+                unknown: reader.parse("throttle.unknown_address_failures", 1000, |text| {
+                    number(text, 1, 1_000_000)
+                }),
+            },
             poll: reader.parse("revocation.poll", Duration::from_secs(1), |text| {
                 duration(text, Duration::from_millis(100), Duration::from_secs(60))
             }),

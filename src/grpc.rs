@@ -22,7 +22,7 @@ use crate::{
         },
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
-        trust::{Hops, Peer},
+        trust::{Hops, NoAddress, Peer},
     },
     headers::{Headers, aliases},
     spans::Parent,
@@ -75,7 +75,7 @@ impl Door {
             }
         } else {
             let trace = Trace {
-                client: peer.address(),
+                client: peer.address().ok_or(NoAddress::Peer),
                 ..TRACE
             };
             let decision = self.authorizer.turn_away(trace);
@@ -122,12 +122,12 @@ impl Door {
         let (request, extra) = decode(http, rules.tolerance);
         let hops = Hops {
             peer: source(check),
-            ..extra.hops
+            ..extra.hops.clone()
         };
         let trace = Trace {
             request_id: extra.request_id,
             line: line(http),
-            client: rules.client_address.of(hops),
+            client: rules.client_address.of(&hops),
             ..trace
         };
         let decided = match request {
@@ -171,7 +171,7 @@ fn source(check: &CheckRequest) -> Option<IpAddr> {
 const TRACE: Trace<'static> = Trace {
     door: "grpc",
     request_id: "",
-    client: None,
+    client: Err(NoAddress::Peer),
     line: RequestLine {
         method: b"",
         host: b"",

@@ -27,6 +27,8 @@ pub struct Headers<'a> {
     request_id: Option<&'a [u8]>,
     external_address: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
+    /// Those before the last one; nothing is allocated where there is only one.
+    forwarded_for_before: Vec<&'a [u8]>,
     doubled: bool,
     /// Whether the gateway sent the request line as headers, as Envoy does where it sends all of them.
     pub pseudo: bool,
@@ -50,7 +52,11 @@ impl<'a> Headers<'a> {
             }
             b"accept" => (&mut self.accept, false),
             b"x-request-id" => (&mut self.request_id, false),
-            b"x-forwarded-for" => (&mut self.forwarded_for, false),
+            b"x-forwarded-for" => {
+                let before = self.forwarded_for.replace(value);
+                self.forwarded_for_before.extend(before);
+                return;
+            }
             b"x-envoy-external-address" => (&mut self.external_address, true),
             b"content-type" => (&mut self.content_type, true),
             b"origin" => (&mut self.origin, true),
@@ -98,6 +104,7 @@ impl<'a> Headers<'a> {
             peer: None,
             external_address: self.external_address,
             forwarded_for: self.forwarded_for,
+            forwarded_for_before: self.forwarded_for_before.clone(),
         }
     }
 

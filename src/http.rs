@@ -26,7 +26,7 @@ use crate::{
         fields::{self, BodyFault, MAX_BODY},
         policy::Endpoint,
         request::{Answerable, RequestLine},
-        trust::{Hops, Peer},
+        trust::{Hops, NoAddress, Peer},
     },
     headers::Headers,
     live::Rules,
@@ -219,13 +219,13 @@ impl Door {
 }
 
 /// Only a gateway of ours is believed where a client is.
-fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Option<IpAddr> {
+fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Result<IpAddr, NoAddress> {
     match rules.trusted.trusts(peer) {
-        true => rules.client_address.of(Hops {
+        true => rules.client_address.of(&Hops {
             peer: peer.address(),
             ..headers.hops()
         }),
-        false => peer.address(),
+        false => peer.address().ok_or(NoAddress::Peer),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Ledger {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [(i64, &str, [&str; 2]); 7] = [
+const TABLES: [(i64, &str, [&str; 2]); 8] = [
     (
         2,
         "endings",
@@ -70,12 +70,17 @@ const TABLES: [(i64, &str, [&str; 2]); 7] = [
             include_str!("ledger/clocks.sqlite.sql"),
         ],
     ),
+    // So that who has failed most is found among millions who failed once.
+    (9, "tallies by failures", [TALLIES_BY_FAILURES; 2]),
 ];
 
 const ENDINGS_BY_EXPIRY: &str =
     "CREATE INDEX doorward_endings_expires_at ON doorward_endings (expires_at)";
 const GENERATIONS_BY_EXPIRY: &str =
     "CREATE INDEX doorward_generations_expires_at ON doorward_generations (expires_at)";
+
+const TALLIES_BY_FAILURES: &str =
+    "CREATE INDEX doorward_tallies_failures ON doorward_tallies (failures, changed_at)";
 
 /// How far back a reading looks beyond the last change it saw, in seconds of the database's clock: a change is seen only
 /// once it is committed, and others may have been committed before it.
@@ -90,6 +95,12 @@ const PAGE: i64 = 5_000;
 
 /// The most counts that are read at once.
 const MOST_TALLIES: i64 = 50_000;
+
+/// From how many failures on a count is read whole, however many others there are: a flood leaves one each.
+const SOME_FAILURES: i64 = 2;
+
+/// After how many seconds without a failure those of an address are of no use any more.
+const KEPT_OF_ADDRESS: i64 = 3600;
 
 /// How far the tables have been read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -350,7 +361,7 @@ impl Ledger {
         }
     }
 
-    /// Reads counts that have changed since the mark, and moves the mark.
+    /// Reads counts that have changed since the mark, and moves the mark. The first time, who has failed most comes first.
     ///
     /// # Errors
     ///
@@ -362,6 +373,13 @@ impl Ledger {
             newest => (newest, OVERLAP),
         };
         let (columns, since) = (self.tally_columns(), self.since());
+        if mark.0 == 0 {
+            // Accounts and addresses apart, so that a flood of one does not hide the other.
+            for (above, below) in [("b", "o"), ("a", "b")] {
+                self.read_failures((from, overlap), (above, below), into)
+                    .await?;
+            }
+        }
         let sql = AssertSqlSafe(format!(
             "SELECT {columns}, changed_at FROM doorward_tallies WHERE changed_at >= {since} ORDER BY changed_at DESC LIMIT ?"
         ));
@@ -373,11 +391,41 @@ impl Ledger {
             .bind(MOST_TALLIES)
             .fetch_all(connection)
             .await?;
+            let now = unix_millis();
             for row in &rows {
-                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row));
+                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
                 newest = newest.max(row.try_get("changed_at")?);
             }
             Ok(Mark(newest))
+        })
+    }
+
+    /// The counts between two keys that have most failures.
+    async fn read_failures(
+        &self,
+        (from, overlap): (i64, i64),
+        (above, below): (&str, &str),
+        into: &Throttle,
+    ) -> Result<(), Fault> {
+        let (columns, since) = (self.tally_columns(), self.since());
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns} FROM doorward_tallies WHERE failures >= ? AND changed_at >= {since} AND tally_key > ? AND tally_key < ? ORDER BY failures DESC LIMIT ?"
+        ));
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(sql)
+                .bind(SOME_FAILURES)
+                .bind(from)
+                .bind(overlap)
+                .bind(above)
+                .bind(below)
+                .bind(MOST_TALLIES)
+                .fetch_all(connection)
+                .await?;
+            let now = unix_millis();
+            for row in &rows {
+                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
+            }
+            Ok(())
         })
     }
 
@@ -403,7 +451,7 @@ impl Ledger {
         })
     }
 
-    /// Every count that has failures, the latest first.
+    /// The counts that have failures, those with most first.
     ///
     /// # Errors
     ///
@@ -411,7 +459,7 @@ impl Ledger {
     pub async fn tallies(&self) -> Result<Vec<Counted>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
-            "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY last_failure DESC LIMIT 1000"
+            "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY failures DESC, last_failure DESC LIMIT 1000"
         ));
         ask!(&self.connections, connection => {
             let rows = sqlx::query(sql)
@@ -432,7 +480,11 @@ impl Ledger {
     /// Tells the other replicas of a count.
     pub(crate) fn sharing(&self, share: &Share, user_id: Option<&str>) -> Write {
         let clock = self.clock_millis();
-        let forgotten = unsigned(KEPT.0).saturating_mul(1000);
+        let kept = match share.is_about_an_account() {
+            true => KEPT.0,
+            false => KEPT_OF_ADDRESS,
+        };
+        let forgotten = unsigned(kept).saturating_mul(1000);
         let (first, change) = match share.change {
             Change::Failed => (
                 format!("?, 0, 1, {clock}, ?"),

@@ -9,7 +9,7 @@ use crate::domain::{
     decision::Realm,
     gate::Gate,
     path::Tolerance,
-    trust::{ClientAddress, TrustedProxies},
+    trust::{ClientAddress, TrustedProxies, Warned},
 };
 use crate::metrics::Tally;
 
@@ -26,6 +26,8 @@ pub struct Rules {
     pub trusted: TrustedProxies,
     /// Where the client address is read from.
     pub client_address: ClientAddress,
+    /// Which causes for an unknown address have been warned of.
+    pub warned: Warned,
     /// Where decisions are counted.
     pub tally: Arc<Tally>,
 }

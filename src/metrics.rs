@@ -34,6 +34,7 @@ use crate::{
         policy::Policy,
         throttle,
         token::AGES,
+        trust::NoAddress,
     },
 };
 
@@ -50,6 +51,7 @@ struct Numbers {
     decisions: Decisions,
     logins: Family<One, Timing, fn() -> Timing>,
     throttled: Family<One, Counter>,
+    without_address: Family<One, Counter>,
     ages: Timing,
     reloads: Family<One, Counter>,
     reloaded_at: Gauge,
@@ -126,6 +128,7 @@ impl Default for Metrics {
             decisions: Decisions::new(),
             logins: Family::new_with_constructor(|| Timing::new(&TO_TEN_SECONDS)),
             throttled: Family::default(),
+            without_address: Family::default(),
             ages: Timing::new(&AGES),
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
@@ -176,6 +179,11 @@ impl Numbers {
             "throttled",
             "Attempts that were refused because of failures before, by whose they were",
             self.throttled.clone(),
+        );
+        registry.register(
+            "attempts_without_address",
+            "Logins, registrations and changes of passwords by clients whose address is not known, by why it is not",
+            self.without_address.clone(),
         );
         registry.register_with_unit(
             "token_age",
@@ -244,8 +252,12 @@ impl Numbers {
         for result in LoginResult::ALL {
             drop(self.logins.get_or_create(&[("result", result.name())]));
         }
-        for by in [throttle::Counted::Account, throttle::Counted::Address] {
+        for by in throttle::Counted::ALL {
             drop(self.throttled.get_or_create(&[("by", throttled_by(by))]));
+        }
+        for cause in NoAddress::ALL {
+            let cause = [("cause", cause.name())];
+            drop(self.without_address.get_or_create(&cause));
         }
     }
 }
@@ -254,6 +266,8 @@ fn throttled_by(by: throttle::Counted) -> &'static str {
     match by {
         throttle::Counted::Account => "account",
         throttle::Counted::Address => "address",
+        throttle::Counted::Network => "network",
+        throttle::Counted::Unknown => "unknown-address",
     }
 }
 
@@ -285,6 +299,12 @@ impl Metrics {
     /// An attempt was refused because of failures before.
     pub fn throttled(&self, by: throttle::Counted) {
         let counter = self.0.throttled.get_or_create(&[("by", throttled_by(by))]);
+        counter.inc();
+    }
+
+    /// Somebody wants in whose address is not known.
+    pub fn without_address(&self, cause: NoAddress) {
+        let counter = (self.0.without_address).get_or_create(&[("cause", cause.name())]);
         counter.inc();
     }
 

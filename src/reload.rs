@@ -14,7 +14,7 @@ use crate::{
     config::Settings,
     domain::{
         foreign::Issuers, gate::Gate, key::KeyId, keyring::Keyring, password::Hasher,
-        revocation::Revocations, token::Tokens,
+        revocation::Revocations, token::Tokens, trust::Warned,
     },
     files::{Files, Look},
     keys,
@@ -72,6 +72,7 @@ impl Lasting {
             tolerance: settings.tolerance,
             trusted: settings.trusted.clone(),
             client_address: settings.client_address,
+            warned: Warned::default(),
             tally: self.metrics.tally(&settings.policy),
         }
     }
@@ -173,6 +174,7 @@ impl Reloader {
                 if let (Some(own), Some(tls)) = (&self.tls, tls) {
                     own.exchange(tls);
                 }
+                warn_of(&settings);
                 self.last = settings;
                 self.metrics.reloaded(Outcome::Ok);
                 tracing::info!(by, keys = names, "reloaded");
@@ -219,6 +221,16 @@ impl Reloader {
             fixed,
             tls,
         })
+    }
+}
+
+/// Says what is allowed, and hardly ever meant.
+pub fn warn_of(settings: &Settings) {
+    if settings.trusted.covers_the_internet() {
+        tracing::warn!(
+            trusted_proxies = %settings.trusted,
+            "trusted_proxies holds half of the Internet or more: whoever reaches the port asks as a gateway does, and no client's address can be believed; name the networks of your gateways"
+        );
     }
 }
 

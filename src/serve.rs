@@ -36,7 +36,7 @@ use crate::{
     listen::{self, Address},
     live::Live,
     metrics::{Metrics, Watched},
-    reload::{Lasting, Load, Reloader},
+    reload::{Lasting, Load, Reloader, warn_of},
     replicas::{self, Follower},
     spans::Spans,
     store::Store,
@@ -73,6 +73,7 @@ pub async fn serve(
     load: Load,
     spans: Spans,
 ) -> anyhow::Result<()> {
+    warn_of(&settings);
     let metrics = Metrics::default();
     let client_address = settings.client_address;
     let store = store(&settings, settings.connections, settings.database_timeout)?;
@@ -80,8 +81,7 @@ pub async fn serve(
     let keys = keys::start(&settings, files)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Arc::new(Revocations::new(settings.refuses_after));
-    let (for_account, for_address) = settings.throttle;
-    let throttle = Arc::new(Throttle::new(seal, for_account, for_address));
+    let throttle = Arc::new(Throttle::new(seal, settings.throttle));
     let mut follower = Follower::new(
         store.clone(),
         Arc::clone(&ended),

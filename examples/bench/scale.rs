@@ -9,7 +9,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use comfy_table::{Table, presets::NOTHING};
 use doorward::{
     database::{Connections, Database as Place, Tls},
-    domain::{account::Username, revocation::Revocations, throttle::Throttle},
+    domain::{
+        account::Username,
+        revocation::Revocations,
+        throttle::{Free, Throttle},
+    },
     ledger::{Kept, Ledger, Mark},
     users::Users,
 };
@@ -268,7 +272,12 @@ async fn endings(
     database: &Database<MariaDb>,
     ledger: &Ledger,
 ) -> anyhow::Result<()> {
-    let throttle = Throttle::new(hmac::Key::new(hmac::HMAC_SHA256, b"of a benchmark"), 5, 100);
+    let free = Free {
+        account: 5,
+        address: 100,
+        unknown: 1000,
+    };
+    let throttle = Throttle::new(hmac::Key::new(hmac::HMAC_SHA256, b"of a benchmark"), free);
     let end = |from: u32, to: u32, at: &str| {
         database.sql(&format!(
             "INSERT INTO doorward_endings SELECT CONCAT(MD5(seq), '0000'), UNIX_TIMESTAMP() + 86400, {at} FROM seq_{from}_to_{to}"

@@ -12,7 +12,7 @@ use crate::{
     clock::unix_millis,
     config::Settings,
     database::Write,
-    domain::throttle::{Change, Share, Throttle},
+    domain::throttle::{Change, Share, Throttle, address_key},
     keys,
     ledger::Counted,
     store::Store,
@@ -25,10 +25,9 @@ use crate::{
 /// A name or address that cannot be, or what kept the database from answering.
 pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
     let store = open(&settings).await?;
-    let (for_account, for_address) = settings.throttle;
     let keys = keys::load(&settings)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
-    let throttle = Throttle::new(seal, for_account, for_address);
+    let throttle = Throttle::new(seal, settings.throttle);
     match command {
         cli::Throttle::List(output) => list(&store, &throttle, output).await,
         cli::Throttle::Clear {
@@ -122,9 +121,7 @@ async fn clear(
     }
     for name in names {
         let username = username(name)?;
-        for key in throttle.suspect(&username, None).keys() {
-            writes.push(cleared(store, key));
-        }
+        writes.push(cleared(store, &throttle.account(&username)));
         let account = store.users.find(&username).await?;
         let id = account.map(|account| account.id);
         if let Some(id) = &id {
@@ -132,7 +129,7 @@ async fn clear(
         }
         done.push(("throttle-clear", id));
     }
-    if let Some(key) = throttle.address_alone(address) {
+    if let Some(key) = address.and_then(address_key) {
         writes.push(cleared(store, &key));
         done.push(("throttle-clear-address", None));
     }
@@ -151,6 +148,7 @@ fn cleared(store: &Store, key: &str) -> Write {
     let share = Share {
         key: key.into(),
         change: Change::Cleared,
+        is_first: false,
     };
     store.ledger.sharing(&share, None)
 }

@@ -23,6 +23,7 @@ use crate::{
         gate::{Errand, Gate, Grant},
         throttle::{Admitted, Suspect, Throttle, Wait},
         token::UnixTime,
+        trust::NoAddress,
     },
     hashing::Hashing,
     live::Live,
@@ -120,19 +121,29 @@ const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 
 impl Errands {
     /// Runs one errand to its end.
-    pub async fn run(self: Arc<Self>, errand: Errand, client: Option<IpAddr>) -> Concluded {
-        let client = client.filter(|client| !self.live.now().trusted.contains(*client));
+    pub async fn run(
+        self: Arc<Self>,
+        errand: Errand,
+        client: Result<IpAddr, NoAddress>,
+    ) -> Concluded {
         let concluded = match errand {
             Errand::Login(attempt) => {
                 let started = Instant::now();
+                let client = self.counted(client);
                 let concluded = self.login(attempt, client).await;
                 self.metrics.login(result(&concluded), started.elapsed());
                 concluded
             }
             Errand::Logout(logout) => self.logout(&logout).await,
             Errand::Refresh(token, form) => self.refresh(&token, form).await,
-            Errand::Register(registration) => self.register(registration, client).await,
-            Errand::Password(change) => self.password(change, client).await,
+            Errand::Register(registration) => {
+                let client = self.counted(client);
+                self.register(registration, client).await
+            }
+            Errand::Password(change) => {
+                let client = self.counted(client);
+                self.password(change, client).await
+            }
         };
         concluded.unwrap_or_else(|refused| Concluded {
             decision: Decision::Deny(refused.denial),
@@ -141,10 +152,33 @@ impl Errands {
         })
     }
 
+    /// The address that failures are counted by, if there is one.
+    fn counted(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
+        let rules = self.live.now();
+        let client = match client {
+            Ok(client) if rules.trusted.contains(client) => Err(NoAddress::Gateway),
+            client => client,
+        };
+        let cause = match client {
+            Ok(client) => return Some(client),
+            Err(cause) => cause,
+        };
+        self.metrics.without_address(cause);
+        if rules.warned.is_first(cause) {
+            tracing::warn!(
+                kind = cause.name(),
+                client_address = %rules.client_address,
+                cause = %cause,
+                "the address of a client is not known, so its failures are counted together with those of all such clients"
+            );
+        }
+        None
+    }
+
     /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
     fn refused(&self, admitted: &Admitted, refused: Refused, cause: Option<UsersFault>) -> Refused {
         let Denial::InvalidCredentials(_) = &refused.denial else {
-            self.throttle.taken_back(admitted);
+            self.throttle.taken_back(admitted, unix_millis());
             return refused;
         };
         let shares = self.throttle.failed(admitted, unix_millis());
@@ -169,7 +203,7 @@ impl Errands {
 
     /// Tells the throttle of a password that was right.
     fn right(&self, admitted: &Admitted, account: &Account) {
-        let shares = self.throttle.succeeded(admitted);
+        let shares = self.throttle.succeeded(admitted, unix_millis());
         self.shares.send(shares, Some(&account.id));
     }
 
@@ -206,8 +240,9 @@ impl Errands {
         let Ok(tally) = self.store.ledger.tally(reserve).await else {
             return Err(self.throttled(&wait));
         };
-        self.throttle.learn(reserve, tally.unwrap_or_default());
-        match self.throttle.look(suspect, unix_millis()) {
+        let now = unix_millis();
+        self.throttle.learn(reserve, tally.unwrap_or_default(), now);
+        match self.throttle.look(suspect, now) {
             Err(wait) if !wait.is_short => Err(self.throttled(&wait)),
             Ok(()) | Err(_) => Ok(()),
         }

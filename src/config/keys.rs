@@ -396,7 +396,13 @@ pub const KEYS: &[Key] = &[
         "throttle.address_failures",
         &[],
         "100",
-        "the same for one client address (/32, /64), up to 1min; addresses in `trusted_proxies` are not counted",
+        "the same for one client address (/32, /64), up to 1min; a /48 has ten times as many, and one more every 6s",
+    ),
+    key(
+        "throttle.unknown_address_failures",
+        &[],
+        "1000",
+        "failed logins that cost nothing, of all clients together whose address is not known or is in `trusted_proxies`; then one each second",
     ),
     key(
         "revocation.poll",

@@ -2,7 +2,11 @@
 //! client address, and each failure makes the next attempt wait longer.
 //!
 //! An address from which somebody has logged in to an account has a count of its own for that account, so that a
-//! stranger's failures do not make the owner wait.
+//! stranger's failures do not make the owner wait. Clients whose address is not known share one count.
+
+mod curve;
+mod origin;
+mod table;
 
 use std::{
     fmt,
@@ -13,130 +17,77 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
-use ipnet::IpNet;
 use lru::LruCache;
 
+use self::{
+    curve::Count,
+    origin::{Origin, is_address, is_site, one_customer},
+    table::Table,
+};
+pub use self::{
+    curve::{Curve, Tally, Then},
+    origin::{Key, address_key},
+};
 use super::{account::Username, hex};
 
 /// Milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMillis(pub u64);
 
-/// How many failures cost nothing, and how the wait grows after them.
+impl UnixMillis {
+    /// How long ago that was; nothing where it is to come.
+    fn since(self, before: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(before.0))
+    }
+}
+
+/// How many failures cost nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Curve {
-    /// Failures without a wait.
-    pub free: u32,
-    /// The longest wait.
-    pub most: Duration,
-    /// The longest wait after a hundred failures (NIST SP 800-63B, 3.2.2, allows no more in a row).
-    pub most_after_hundred: Duration,
-    /// After how long without a failure all of them are forgotten.
-    pub forget: Duration,
-}
-
-impl Curve {
+pub struct Free {
     /// Of one account.
-    #[must_use]
-    pub fn account(free: u32) -> Self {
+    pub account: u32,
+    /// Of one client address.
+    pub address: u32,
+    /// Of all clients together whose address is not known.
+    pub unknown: u32,
+}
+
+/// What follows from failures, for each kind of count.
+#[derive(Clone, Copy, Debug)]
+struct Curves {
+    account: Curve,
+    address: Curve,
+    network: Curve,
+    unknown: Curve,
+    overflow: Curve,
+}
+
+impl Curves {
+    fn new(free: Free) -> Self {
         Self {
-            free,
-            most: Duration::from_secs(300),
-            most_after_hundred: Duration::from_secs(3600),
-            forget: Duration::from_secs(24 * 3600),
+            account: Curve::account(free.account),
+            address: Curve::address(free.address),
+            network: Curve::network(free.address),
+            unknown: Curve::unknown(free.unknown),
+            overflow: Curve::overflow(free.address),
         }
     }
 
-    /// Of one client address, behind which many people may be.
-    #[must_use]
-    pub fn address(free: u32) -> Self {
-        Self {
-            free,
-            most: Duration::from_secs(60),
-            most_after_hundred: Duration::from_secs(60),
-            forget: Duration::from_secs(3600),
+    fn of(&self, key: &str) -> Curve {
+        match is_address(key) {
+            true if is_site(key) => self.network,
+            true => self.address,
+            false => self.account,
         }
-    }
-
-    /// How long after the last of so many failures the next attempt is taken: one second, doubling.
-    #[must_use]
-    pub fn delay(&self, failures: u32) -> Duration {
-        let Some(beyond) = failures.checked_sub(self.free) else {
-            return Duration::ZERO;
-        };
-        let most = match failures {
-            0..100 => self.most,
-            _ => self.most_after_hundred,
-        };
-        let seconds = 1_u64.checked_shl(beyond).filter(|_| beyond < 32);
-        seconds.map_or(most, |seconds| most.min(Duration::from_secs(seconds)))
-    }
-
-    fn wait(&self, failures: u32, last: UnixMillis, now: UnixMillis) -> Duration {
-        let since = Duration::from_millis(now.0.saturating_sub(last.0));
-        match since > self.forget {
-            true => Duration::ZERO,
-            false => self.delay(failures).saturating_sub(since),
-        }
-    }
-
-    fn fail(&self, tally: &mut Tally, now: UnixMillis) {
-        if Duration::from_millis(now.0.saturating_sub(tally.last.0)) > self.forget {
-            tally.failures = 0;
-        }
-        tally.failures = tally.failures.saturating_add(1);
-        tally.last = tally.last.max(now);
     }
 }
-
-/// What is known of one account or address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// How often the failures were cleared; a later epoch is what is true. For a familiar address, not zero.
-    pub epoch: u64,
-    /// Failures since.
-    pub failures: u32,
-    /// The last failure.
-    pub last: UnixMillis,
-}
-
-/// What one replica knows of one account or address.
-#[derive(Clone, Copy, Debug, Default)]
-struct Count {
-    tally: Tally,
-    /// Attempts that were taken and have neither failed nor succeeded; until they have, each counts as failed.
-    under_way: u32,
-    begun: UnixMillis,
-}
-
-impl Count {
-    fn wait(self, curve: Curve, now: UnixMillis) -> Duration {
-        let Tally { failures, last, .. } = self.tally;
-        match self.under_way {
-            0 => curve.wait(failures, last, now),
-            more => curve.wait(failures.saturating_add(more), last.max(self.begun), now),
-        }
-    }
-
-    fn begin(&mut self, now: UnixMillis) {
-        self.under_way = self.under_way.saturating_add(1);
-        self.begun = self.begun.max(now);
-    }
-
-    fn end(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
-    }
-}
-
-/// The count that an attempt falls under, as a text that shows no name.
-pub type Key = Box<str>;
 
 /// Whom an attempt is about and where it comes from, as keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     account: Key,
-    address: Option<Key>,
     familiar: Option<Key>,
+    origin: Origin,
 }
 
 /// An attempt that was taken and counted.
@@ -167,6 +118,15 @@ pub enum Counted {
     Account,
     /// The client address.
     Address,
+    /// The /48 around it.
+    Network,
+    /// All clients together whose address is not known.
+    Unknown,
+}
+
+impl Counted {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Account, Self::Address, Self::Network, Self::Unknown];
 }
 
 /// What other replicas must hear of.
@@ -176,6 +136,8 @@ pub struct Share {
     pub key: Key,
     /// What became of it.
     pub change: Change,
+    /// Whether it is the first failure of its count: those of a flood are, and others are worth more.
+    pub is_first: bool,
 }
 
 impl Share {
@@ -198,47 +160,103 @@ pub enum Change {
 /// Counts of one replica.
 pub struct Throttle {
     seal: hmac::Key,
-    account: Curve,
-    address: Curve,
-    counts: Mutex<LruCache<Key, Count>>,
+    curves: Curves,
+    counts: Mutex<Counts>,
 }
 
-/// The most counts that are kept in memory, some 100 bytes each.
-const MOST: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
+struct Counts {
+    accounts: Table,
+    addresses: Table,
+    /// Of all clients together whose address is not known.
+    unknown: Count,
+    /// Addresses of which the tables do not know that they are familiar.
+    strangers: LruCache<Key, ()>,
+}
+
+/// The most counts of accounts that are kept in memory, and of addresses; some 150 bytes each.
+const MOST_ACCOUNTS: usize = 60_000;
+const MOST_ADDRESSES: usize = 40_000;
+
+/// The most addresses of which it is remembered that they are not familiar.
+const MOST_STRANGERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+
+impl Counts {
+    fn new(accounts: usize, addresses: usize) -> Self {
+        Self {
+            accounts: Table::new(accounts),
+            addresses: Table::new(addresses),
+            unknown: Count::default(),
+            strangers: LruCache::new(MOST_STRANGERS),
+        }
+    }
+
+    fn table(&mut self, key: &Key) -> &mut Table {
+        match is_address(key) {
+            true => &mut self.addresses,
+            false => &mut self.accounts,
+        }
+    }
+
+    /// The counts that whatever comes from there falls under.
+    fn of(
+        &mut self,
+        origin: &Origin,
+        curves: &Curves,
+        now: UnixMillis,
+    ) -> [Option<(Counted, Count, Curve)>; 2] {
+        let (by, count, curve) = match &origin.address {
+            None => (Counted::Unknown, self.unknown, curves.unknown),
+            Some(address) => {
+                let (count, curve) = self.addresses.of(address, curves, now);
+                (Counted::Address, count, curve)
+            }
+        };
+        let network = origin.network.as_ref().map(|network| {
+            let (count, curve) = self.addresses.of(network, curves, now);
+            (Counted::Network, count, curve)
+        });
+        [Some((by, count, curve)), network]
+    }
+}
 
 impl Throttle {
     /// Takes the key that keeps names from being read out of keys, and how many failures cost nothing.
     #[must_use]
-    pub fn new(seal: hmac::Key, account: u32, address: u32) -> Self {
+    pub fn new(seal: hmac::Key, free: Free) -> Self {
+        Self::bounded(seal, free, MOST_ACCOUNTS, MOST_ADDRESSES)
+    }
+
+    fn bounded(seal: hmac::Key, free: Free, accounts: usize, addresses: usize) -> Self {
         Self {
             seal,
-            account: Curve::account(account),
-            address: Curve::address(address),
-            counts: Mutex::new(LruCache::new(MOST)),
+            curves: Curves::new(free),
+            counts: Mutex::new(Counts::new(accounts, addresses)),
         }
     }
 
-    /// The keys of an attempt.
+    /// The keys of an attempt; without an address, of a client whose address is not known.
     #[must_use]
     pub fn suspect(&self, username: &Username, client: Option<IpAddr>) -> Suspect {
-        let network = client.and_then(network);
-        let sealed = |kind: &str, rest: &str| -> Key {
-            let text = format!("{kind}\0{}\0{rest}", username.as_str());
-            let tag = hmac::sign(&self.seal, text.as_bytes());
-            let half = tag.as_ref().get(..16).unwrap_or_default();
-            format!("{kind}:{}", hex::encode(half)).into()
-        };
+        let network = client.and_then(one_customer);
+        let familiar = network.map(|network| self.sealed("f", username, &network.to_string()));
         Suspect {
-            account: sealed("n", ""),
-            familiar: network.map(|network| sealed("f", &network.to_string())),
-            address: network.map(address_key),
+            account: self.account(username),
+            familiar,
+            origin: Origin::of(client),
         }
     }
 
-    /// The keys of somebody who is only an address.
+    /// The key of an account.
     #[must_use]
-    pub fn address_alone(&self, client: Option<IpAddr>) -> Option<Key> {
-        client.and_then(network).map(address_key)
+    pub fn account(&self, username: &Username) -> Key {
+        self.sealed("n", username, "")
+    }
+
+    fn sealed(&self, kind: &str, username: &Username, rest: &str) -> Key {
+        let text = format!("{kind}\0{}\0{rest}", username.as_str());
+        let tag = hmac::sign(&self.seal, text.as_bytes());
+        let half = tag.as_ref().get(..16).unwrap_or_default();
+        format!("{kind}:{}", hex::encode(half)).into()
     }
 
     /// Says whether an attempt would be taken.
@@ -263,52 +281,40 @@ impl Throttle {
             is_familiar,
         };
         for key in admitted.keys() {
-            counts
-                .get_or_insert_mut(key.clone(), Count::default)
-                .begin(now);
+            let table = counts.table(key);
+            if !table.change(key, &self.curves, now, |count| count.begin(now)) {
+                // There is no telling what becomes of it, so it counts as failed.
+                table.fail_together(key, &self.curves, now);
+            }
+        }
+        if admitted.suspect.origin.address.is_none() {
+            counts.unknown.begin(now);
         }
         Ok(admitted)
     }
 
-    fn judge(
-        &self,
-        counts: &mut LruCache<Key, Count>,
-        suspect: &Suspect,
-        now: UnixMillis,
-    ) -> Result<bool, Wait> {
-        let mut known = |key: &Key| counts.get(key).copied();
-        let familiar = suspect.familiar.as_ref().and_then(&mut known);
-        let own = familiar.filter(|count| count.tally.epoch > 0);
+    fn judge(&self, counts: &mut Counts, suspect: &Suspect, now: UnixMillis) -> Result<bool, Wait> {
+        let familiar = suspect.familiar.as_ref();
+        let known = familiar.and_then(|key| counts.accounts.own(key));
+        let own = known.filter(|count| count.tally.epoch > 0);
         let is_familiar = own.is_some();
-        let own = own.or_else(|| known(&suspect.account)).unwrap_or_default();
-        let address = suspect
-            .address
-            .as_ref()
-            .and_then(&mut known)
-            .unwrap_or_default();
-        let for_own = own.wait(self.account, now);
-        let for_address = address.wait(self.address, now);
-        if for_own.is_zero() && for_address.is_zero() {
-            return Ok(is_familiar);
-        }
-        let failed = |count: Count, curve: Curve| {
-            !Count {
-                under_way: 0,
-                ..count
-            }
-            .wait(curve, now)
-            .is_zero()
+        let (own, curve) = match own {
+            Some(own) => (own, self.curves.account),
+            None => counts.accounts.of(&suspect.account, &self.curves, now),
         };
-        let unknown = suspect.familiar.clone().filter(|_| familiar.is_none());
-        Err(Wait {
-            duration: for_own.max(for_address),
-            is_short: !failed(own, self.account) && !failed(address, self.address),
-            by: match for_own >= for_address {
-                true => Counted::Account,
-                false => Counted::Address,
-            },
-            reserve: unknown.filter(|_| for_address.is_zero()),
-        })
+        let [address, network] = counts.of(&suspect.origin, &self.curves, now);
+        // Whoever has logged in from there does not wait for neighbours.
+        let network = network.filter(|_| !is_familiar);
+        let all = [Some((Counted::Account, own, curve)), address, network];
+        let wait = waits(all, now);
+        let Err(mut wait) = wait else {
+            return Ok(is_familiar);
+        };
+        let is_held_up = waits([address], now).is_err();
+        wait.reserve = familiar
+            .filter(|key| known.is_none() && !is_held_up && !counts.strangers.contains(*key))
+            .cloned();
+        Err(wait)
     }
 
     /// Takes and counts something that is not about an account, such as a registration.
@@ -316,101 +322,145 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`]; nothing was counted.
-    pub fn admit_address(&self, address: &Key, now: UnixMillis) -> Result<Share, Wait> {
+    pub fn admit_from(&self, client: Option<IpAddr>, now: UnixMillis) -> Result<Vec<Share>, Wait> {
+        let origin = Origin::of(client);
         let mut counts = self.counts();
-        let count = counts.get_or_insert_mut(address.clone(), Count::default);
-        let duration = count.wait(self.address, now);
-        if !duration.is_zero() {
-            return Err(Wait {
-                duration,
-                is_short: false,
-                by: Counted::Address,
-                reserve: None,
-            });
-        }
-        self.address.fail(&mut count.tally, now);
-        Ok(Share {
-            key: address.clone(),
-            change: Change::Failed,
-        })
+        waits(counts.of(&origin, &self.curves, now), now).map_err(|wait| Wait {
+            is_short: false,
+            ..wait
+        })?;
+        Ok(self.fail(&mut counts, &origin, origin.keys(), now, |_| {}))
     }
 
     /// An attempt that was taken has failed.
     pub fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
         let mut counts = self.counts();
-        let fail = |key: &Key| {
-            let count = counts.get_or_insert_mut(key.clone(), Count::default);
-            count.end();
-            self.curve(key).fail(&mut count.tally, now);
-            Share {
-                key: key.clone(),
-                change: Change::Failed,
+        let origin = &admitted.suspect.origin;
+        self.fail(&mut counts, origin, admitted.keys(), now, Count::end)
+    }
+
+    /// Counts a failure for each key, and gives what others must hear of.
+    fn fail<'a>(
+        &self,
+        counts: &mut Counts,
+        origin: &Origin,
+        keys: impl Iterator<Item = &'a Key>,
+        now: UnixMillis,
+        also: impl Fn(&mut Count),
+    ) -> Vec<Share> {
+        if origin.address.is_none() {
+            also(&mut counts.unknown);
+            self.curves.unknown.fail(&mut counts.unknown.tally, now);
+        }
+        let mut shares = Vec::new();
+        for key in keys {
+            let mut is_first = true;
+            let curve = self.curves.of(key);
+            counts.table(key).change(key, &self.curves, now, |count| {
+                also(count);
+                curve.fail(&mut count.tally, now);
+                is_first = count.tally.failures == 1;
+            });
+            // A row that all of a provider's customers write to would hold up the rest; each replica counts for itself.
+            if !is_site(key) {
+                shares.push(Share {
+                    key: key.clone(),
+                    change: Change::Failed,
+                    is_first,
+                });
             }
-        };
-        admitted.keys().map(fail).collect()
+        }
+        shares
     }
 
     /// An attempt that was taken has succeeded: its own count is cleared, its address becomes familiar, and what an
     /// address has failed elsewhere stays.
-    pub fn succeeded(&self, admitted: &Admitted) -> Vec<Share> {
+    pub fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
         let mut counts = self.counts();
+        self.end(&mut counts, admitted, now);
         let mut shares = Vec::new();
-        for key in admitted.keys() {
-            if let Some(count) = counts.get_mut(key) {
-                count.end();
-            }
-        }
-        let own = admitted.own();
-        if let Some(count) = counts.get_mut(own)
-            && count.tally.failures > 0
-        {
-            count.tally.epoch += 1;
-            count.tally.failures = 0;
+        let mut share = |key: &Key| {
             shares.push(Share {
-                key: own.clone(),
+                key: key.clone(),
                 change: Change::Cleared,
+                is_first: false,
             });
+        };
+        let own = admitted.own();
+        if (counts.accounts.own(own)).is_some_and(|count| count.tally.failures > 0) {
+            let clear = |count: &mut Count| {
+                count.tally.epoch += 1;
+                count.tally.failures = 0;
+            };
+            counts.accounts.change_own(own, &self.curves, now, clear);
+            share(own);
         }
         if let (Some(familiar), false) = (&admitted.suspect.familiar, admitted.is_familiar) {
-            let count = counts.get_or_insert_mut(familiar.clone(), Count::default);
-            count.tally.epoch = count.tally.epoch.max(1);
-            shares.push(Share {
-                key: familiar.clone(),
-                change: Change::Cleared,
-            });
+            let know = |count: &mut Count| count.tally.epoch = count.tally.epoch.max(1);
+            counts.accounts.change(familiar, &self.curves, now, know);
+            share(familiar);
         }
         shares
     }
 
     /// An attempt that was taken came to nothing: no password was looked at.
-    pub fn taken_back(&self, admitted: &Admitted) {
-        let mut counts = self.counts();
+    pub fn taken_back(&self, admitted: &Admitted, now: UnixMillis) {
+        self.end(&mut self.counts(), admitted, now);
+    }
+
+    fn end(&self, counts: &mut Counts, admitted: &Admitted, now: UnixMillis) {
         for key in admitted.keys() {
-            if let Some(count) = counts.get_mut(key) {
-                count.end();
-            }
+            let table = counts.table(key);
+            table.change_own(key, &self.curves, now, Count::end);
+        }
+        if admitted.suspect.origin.address.is_none() {
+            counts.unknown.end();
         }
     }
 
     /// Hears of a count from the tables.
-    pub fn learn(&self, key: &str, learnt: Tally) {
+    pub fn learn(&self, key: &str, learnt: Tally, now: UnixMillis) {
         let mut counts = self.counts();
-        let tally = &mut counts.get_or_insert_mut(key.into(), Count::default).tally;
-        if learnt.epoch > tally.epoch {
-            *tally = learnt;
-        } else if learnt.epoch == tally.epoch {
-            tally.failures = tally.failures.max(learnt.failures);
-            tally.last = tally.last.max(learnt.last);
+        let key: Key = key.into();
+        let is_familiar = key.starts_with("f:") && learnt.epoch > 0;
+        if key.starts_with("f:") && !is_familiar {
+            counts.strangers.put(key, ());
+            return;
+        }
+        let table = counts.table(&key);
+        let own = table.own(&key);
+        // What makes nobody wait needs no room.
+        if own.is_none() && !is_familiar && self.curves.of(&key).left(learnt, now) == 0 {
+            return;
+        }
+        let before = own.unwrap_or_default().tally;
+        let after = match learnt.epoch.cmp(&before.epoch) {
+            std::cmp::Ordering::Greater => learnt,
+            std::cmp::Ordering::Less => before,
+            std::cmp::Ordering::Equal => Tally {
+                failures: before.failures.max(learnt.failures),
+                last: before.last.max(learnt.last),
+                ..before
+            },
+        };
+        // When the last failure was is told anew with each reading, and never quite the same.
+        let is_news = after.epoch != before.epoch
+            || after.failures != before.failures
+            || after.last.since(before.last) > Duration::from_secs(1);
+        if is_news || own.is_none() {
+            let learn = |count: &mut Count| count.tally = after;
+            table.change(&key, &self.curves, now, learn);
         }
     }
 
     /// The most counts that are kept in memory.
-    pub const MOST: usize = MOST.get();
+    pub const MOST: usize = MOST_ACCOUNTS + MOST_ADDRESSES;
 
     /// How many counts are in memory.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.counts().len()
+        let counts = self.counts();
+        counts.accounts.len() + counts.addresses.len()
     }
 
     /// Whether none is.
@@ -422,19 +472,41 @@ impl Throttle {
     /// How long a count makes the next attempt wait.
     #[must_use]
     pub fn wait(&self, key: &str, tally: Tally, now: UnixMillis) -> Duration {
-        self.curve(key).wait(tally.failures, tally.last, now)
+        let curve = self.curves.of(key);
+        curve.wait(curve.left(tally, now), tally.last, now)
     }
 
-    fn curve(&self, key: &str) -> Curve {
-        match is_address(key) {
-            true => self.address,
-            false => self.account,
-        }
-    }
-
-    fn counts(&self) -> MutexGuard<'_, LruCache<Key, Count>> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         // Every change is whole before anything could panic.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The longest wait, if there is one.
+fn waits<const N: usize>(
+    all: [Option<(Counted, Count, Curve)>; N],
+    now: UnixMillis,
+) -> Result<(), Wait> {
+    let mut longest: Option<Wait> = None;
+    let mut is_short = true;
+    for (by, count, curve) in all.into_iter().flatten() {
+        is_short &= count.wait_for_failures(curve, now).is_zero();
+        let duration = count.wait(curve, now);
+        let is_longer = longest
+            .as_ref()
+            .is_none_or(|before| duration > before.duration);
+        if !duration.is_zero() && is_longer {
+            longest = Some(Wait {
+                duration,
+                is_short: false,
+                by,
+                reserve: None,
+            });
+        }
+    }
+    match longest {
+        None => Ok(()),
+        Some(wait) => Err(Wait { is_short, ..wait }),
     }
 }
 
@@ -447,43 +519,21 @@ impl Admitted {
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
-        [Some(self.own()), self.suspect.address.as_ref()]
-            .into_iter()
-            .flatten()
+        std::iter::once(self.own()).chain(self.suspect.origin.keys())
     }
 }
 
 impl Suspect {
-    /// The keys, for people who clear them.
+    /// Every key that failures of this attempt may stand under in the tables.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         [
             Some(&self.account),
-            self.address.as_ref(),
+            self.origin.address.as_ref(),
             self.familiar.as_ref(),
         ]
         .into_iter()
         .flatten()
     }
-}
-
-/// The network that one client may have whole: one IPv4 address, or a /64 of IPv6 (RFC 6177).
-fn network(client: IpAddr) -> Option<IpNet> {
-    let client = client.to_canonical();
-    let length = match client {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 64,
-    };
-    IpNet::new(client, length)
-        .ok()
-        .map(|network| network.trunc())
-}
-
-fn is_address(key: &str) -> bool {
-    key.starts_with("a:")
-}
-
-fn address_key(network: IpNet) -> Key {
-    format!("a:{network}").into()
 }
 
 impl fmt::Debug for Throttle {

@@ -1,8 +1,13 @@
 //! Whose questions are answered, and which address a client has.
 
-use std::{fmt, net::IpAddr, num::NonZeroUsize};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroUsize,
+    sync::atomic::{AtomicU8, Ordering},
+};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 /// Who holds the other end of a connection to Doorward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +76,34 @@ impl TrustedProxies {
         let peer = peer.to_canonical();
         self.0.iter().any(|network| network.contains(&peer))
     }
+
+    /// Whether the networks together hold half of all IPv4 addresses, or half of the IPv6 addresses that are routed
+    /// (2000::/3), or more. No gateway has so many; whoever reaches the port is one then.
+    #[must_use]
+    pub fn covers_the_internet(&self) -> bool {
+        let (mut v4, mut v6) = (0_u64, 0_u128);
+        for network in IpNet::aggregate(&self.0) {
+            match network {
+                IpNet::V4(network) => v4 += 1 << (32 - network.prefix_len()),
+                // In units of a /64, so that everything is a number, too.
+                IpNet::V6(network) => {
+                    let part = if network.contains(&ROUTED) {
+                        ROUTED.prefix_len()
+                    } else if ROUTED.contains(&network) {
+                        network.prefix_len()
+                    } else {
+                        continue;
+                    };
+                    v6 += 1 << 64_u8.saturating_sub(part);
+                }
+            }
+        }
+        v4 >= 1 << 31 || v6 >= 1 << 60
+    }
 }
+
+/// 2000::/3, from which all unicast addresses of the Internet are given out (RFC 4291, 2.4).
+const ROUTED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,14 +124,89 @@ pub enum ClientAddress {
 }
 
 /// What a door knows about where a request came from.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Hops<'a> {
     /// The other end of the connection.
     pub peer: Option<IpAddr>,
     /// `x-envoy-external-address`.
     pub external_address: Option<&'a [u8]>,
-    /// The last `x-forwarded-for`; gateways append to the last one.
+    /// The last `x-forwarded-for`; gateways append to the last one, or add one behind it.
     pub forwarded_for: Option<&'a [u8]>,
+    /// Those before it, in their order.
+    pub forwarded_for_before: Vec<&'a [u8]>,
+}
+
+/// Why the address of a client is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoAddress {
+    /// Nobody says who is connected: to Envoy, or to a Unix socket of ours.
+    Peer,
+    /// The header is not there.
+    Header,
+    /// `x-forwarded-for` has fewer addresses than the setting counts.
+    Hops,
+    /// What is there is not an address.
+    Malformed,
+    /// The address is that of a gateway.
+    Gateway,
+}
+
+impl NoAddress {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Peer,
+        Self::Header,
+        Self::Hops,
+        Self::Malformed,
+        Self::Gateway,
+    ];
+
+    /// One word, for a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "no-peer",
+            Self::Header => "no-header",
+            Self::Hops => "too-few-hops",
+            Self::Malformed => "malformed",
+            Self::Gateway => "trusted-proxy",
+        }
+    }
+}
+
+/// What is wrong, and what to set.
+impl fmt::Display for NoAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Peer => {
+                "the connection has no address, as on a Unix socket; set client_address to a header in which the gateway writes the client's address"
+            }
+            Self::Header => {
+                "the request does not have the header that client_address names; let the gateway write it, or set client_address to the header that it writes"
+            }
+            Self::Hops => {
+                "x-forwarded-for has fewer addresses than client_address counts from the right; set the number of proxies that append to it"
+            }
+            Self::Malformed => {
+                "what stands where client_address points is not an IP address, with or without a port; set client_address to the header in which the gateway writes the client's address"
+            }
+            Self::Gateway => {
+                "the address is in trusted_proxies, so it is a gateway's; set client_address to the header in which that gateway writes the client's address, or take the network out of trusted_proxies"
+            }
+        })
+    }
+}
+
+/// Which causes have been warned of.
+#[derive(Debug, Default)]
+pub struct Warned(AtomicU8);
+
+impl Warned {
+    /// Whether it is the first time for this cause.
+    pub fn is_first(&self, cause: NoAddress) -> bool {
+        let bit = 1 << cause as u8;
+        self.0.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
 }
 
 impl ClientAddress {
@@ -116,24 +223,59 @@ impl ClientAddress {
         }
     }
 
-    /// The client's address, or nothing where it is not said or not an address.
-    #[must_use]
-    pub fn of(self, hops: Hops<'_>) -> Option<IpAddr> {
-        let address = |text: &[u8]| {
-            let text = str::from_utf8(text).ok()?.trim();
-            text.parse().ok()
+    /// The client's address.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not known.
+    pub fn of(self, hops: &Hops<'_>) -> Result<IpAddr, NoAddress> {
+        let address = match self {
+            Self::Peer => hops.peer.ok_or(NoAddress::Peer)?,
+            Self::EnvoyExternalAddress => {
+                let text = hops.external_address.ok_or(NoAddress::Header)?;
+                address(text).ok_or(NoAddress::Malformed)?
+            }
+            Self::ForwardedFor(number) => {
+                let last = hops.forwarded_for.ok_or(NoAddress::Header)?;
+                // Several headers of one name are one list (RFC 9110, 5.3).
+                let before = hops.forwarded_for_before.iter().rev().copied();
+                let text = std::iter::once(last)
+                    .chain(before)
+                    .flat_map(|list| list.rsplit(|byte| *byte == b','))
+                    .nth(number.get() - 1)
+                    .ok_or(NoAddress::Hops)?;
+                address(text).ok_or(NoAddress::Malformed)?
+            }
         };
-        let address: Option<IpAddr> = match self {
-            Self::Peer => hops.peer,
-            Self::EnvoyExternalAddress => hops.external_address.and_then(address),
-            Self::ForwardedFor(number) => hops
-                .forwarded_for?
-                .rsplit(|byte| *byte == b',')
-                .nth(number.get() - 1)
-                .and_then(address),
-        };
-        address.map(|address| address.to_canonical())
+        Ok(address.to_canonical())
     }
+}
+
+/// An address as gateways write it: IPv4 or IPv6, IPv6 perhaps in brackets, and behind IPv4 or brackets perhaps a port
+/// (Azure Application Gateway, ALB). Nothing else: no zone, no name, no path.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(text).ok()?;
+    let text = text.trim_matches([' ', '\t']);
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            let fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
+            fits.then_some(address.into())
+        }
+        None => {
+            let (address, port) = text.split_once(':')?;
+            let address: Ipv4Addr = address.parse().ok()?;
+            is_port(port).then_some(address.into())
+        }
+    }
+}
+
+fn is_port(text: &str) -> bool {
+    text.len() <= 5 && text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
 impl fmt::Display for ClientAddress {
@@ -180,23 +322,23 @@ mod tests {
         let hops = Hops {
             peer: "10.0.0.1".parse().ok(),
             external_address: Some(b"203.0.113.9"),
-            forwarded_for: Some(b"1.1.1.1, 198.51.100.2 ,::ffff:10.0.0.3"),
+            forwarded_for: Some(b"198.51.100.2 ,::ffff:10.0.0.3"),
+            forwarded_for_before: vec![b"9.9.9.9", b"8.8.8.8, 1.1.1.1"],
         };
         for (setting, expected) in [
-            ("peer", Some("10.0.0.1")),
-            ("x-envoy-external-address", Some("203.0.113.9")),
-            ("x-forwarded-for:1", Some("10.0.0.3")),
-            ("x-forwarded-for:2", Some("198.51.100.2")),
-            ("x-forwarded-for:3", Some("1.1.1.1")),
-            ("x-forwarded-for:4", None),
+            ("peer", Ok("10.0.0.1")),
+            ("x-envoy-external-address", Ok("203.0.113.9")),
+            ("x-forwarded-for:1", Ok("10.0.0.3")),
+            ("x-forwarded-for:2", Ok("198.51.100.2")),
+            ("x-forwarded-for:3", Ok("1.1.1.1")),
+            ("x-forwarded-for:4", Ok("8.8.8.8")),
+            ("x-forwarded-for:5", Ok("9.9.9.9")),
+            ("x-forwarded-for:6", Err(NoAddress::Hops)),
         ] {
             let client = ClientAddress::parse(setting).unwrap();
             assert_eq!(client.to_string(), setting);
-            assert_eq!(
-                client.of(hops),
-                expected.map(|text| text.parse().unwrap()),
-                "{setting}"
-            );
+            let expected = expected.map(|text| text.parse::<IpAddr>().unwrap());
+            assert_eq!(client.of(&hops), expected, "{setting}");
         }
         for bad in [
             "",
@@ -207,14 +349,108 @@ mod tests {
         ] {
             assert_eq!(ClientAddress::parse(bad), None, "{bad}");
         }
-        assert_eq!(ClientAddress::Peer.of(Hops::default()), None);
-        let forged = Hops {
-            forwarded_for: Some(b"<script>"),
-            ..hops
+        let nothing = Hops::default();
+        for (setting, why) in [
+            (ClientAddress::Peer, NoAddress::Peer),
+            (ClientAddress::EnvoyExternalAddress, NoAddress::Header),
+            (
+                ClientAddress::ForwardedFor(NonZeroUsize::MIN),
+                NoAddress::Header,
+            ),
+        ] {
+            assert_eq!(setting.of(&nothing), Err(why));
+        }
+    }
+
+    #[test]
+    fn ports_and_brackets_are_read_and_nothing_else() {
+        for (text, expected) in [
+            ("203.0.113.6", "203.0.113.6"),
+            (" 203.0.113.6:4711\t", "203.0.113.6"),
+            ("203.0.113.6:0", "203.0.113.6"),
+            ("203.0.113.6:65535", "203.0.113.6"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            ("[::ffff:203.0.113.6]:443", "::ffff:203.0.113.6"),
+        ] {
+            assert_eq!(address(text.as_bytes()), text_of(expected), "{text}");
+        }
+        for bad in [
+            "",
+            "unknown",
+            "_hidden",
+            "<script>",
+            "203.0.113.6:",
+            "203.0.113.6:65536",
+            "203.0.113.6:+80",
+            "203.0.113.6:000080",
+            "203.0.113.6:80:80",
+            "203.0.113.6/32",
+            "203.0.113.06",
+            "[203.0.113.6]",
+            "[203.0.113.6]:80",
+            "[2001:db8::1",
+            "2001:db8::1]",
+            "[2001:db8::1]443",
+            "[2001:db8::1]:",
+            "[2001:db8::1]:443 x",
+            "[[2001:db8::1]]",
+            "fe80::1%eth0",
+            "[fe80::1%25eth0]:80",
+            "\"[2001:db8::1]:443\"",
+            "for=203.0.113.6",
+            "1:2:3:4:5:6:7:8:443",
+        ] {
+            assert_eq!(address(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(address(b"203.0.113.6\xff"), None);
+        let hops = Hops {
+            forwarded_for: Some(b"203.0.113.6, "),
+            ..Hops::default()
         };
-        assert_eq!(
-            ClientAddress::ForwardedFor(NonZeroUsize::MIN).of(forged),
-            None
-        );
+        let last = ClientAddress::ForwardedFor(NonZeroUsize::MIN);
+        assert_eq!(last.of(&hops), Err(NoAddress::Malformed));
+    }
+
+    fn text_of(address: &str) -> Option<IpAddr> {
+        Some(address.parse().unwrap())
+    }
+
+    #[test]
+    fn whoever_trusts_the_internet_is_told() {
+        for everything in [
+            &["0.0.0.0/0"][..],
+            &["::/0"],
+            &["10.0.0.0/8", "0.0.0.0/1", "128.0.0.0/1"],
+            &["0.0.0.0/1"],
+            &["2000::/3"],
+            &["2000::/4", "fd00::/8"],
+            &["::/1", "8000::/1"],
+            &["0.0.0.0/2", "64.0.0.0/3", "96.0.0.0/3"],
+        ] {
+            let trusted = TrustedProxies::parse(everything.iter().copied()).unwrap();
+            assert!(trusted.covers_the_internet(), "{everything:?}");
+        }
+        for some in [
+            &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fd00::/8"][..],
+            &["0.0.0.0/2", "64.0.0.0/3"],
+            &["8000::/1"],
+            &["2001:db8::/32", "2001:db8::/32"],
+            &[],
+        ] {
+            let trusted = TrustedProxies::parse(some.iter().copied()).unwrap();
+            assert!(!trusted.covers_the_internet(), "{some:?}");
+        }
+        assert!(!TrustedProxies::loopback().covers_the_internet());
+    }
+
+    #[test]
+    fn each_cause_is_warned_of_once() {
+        let warned = Warned::default();
+        for cause in NoAddress::ALL {
+            assert!(warned.is_first(cause));
+            assert!(!warned.is_first(cause));
+        }
     }
 }

@@ -21,9 +21,9 @@ use crate::{
         policy::{Demand, Policy, Rule},
         request::Host,
         revocation::Generation,
-        throttle::Throttle,
+        throttle::{Free, Throttle},
         token::{Secret, TokenTerms, Tokens, UnixTime},
-        trust::{ClientAddress, Peer, TrustedProxies},
+        trust::{ClientAddress, Peer, TrustedProxies, Warned},
     },
     grpc,
     hashing::{HashPriority, Hashing},
@@ -136,14 +136,18 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             tolerance: Tolerance::default(),
             trusted: TrustedProxies::loopback(),
             client_address: ClientAddress::Peer,
+            warned: Warned::default(),
         }),
         throttle: Arc::new(Throttle::new(
             Keyring::of_secret(&secret, Duration::ZERO)
                 .seal()
                 .unwrap()
                 .clone(),
-            5,
-            100,
+            Free {
+                account: 5,
+                address: 100,
+                unknown: 1000,
+            },
         )),
         shares: replicas::shares(store.clone()).0,
         store,

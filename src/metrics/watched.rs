@@ -138,7 +138,7 @@ impl Watched {
         )?;
         sheet.gauge(
             "throttle_entries_limit",
-            "The most accounts and addresses that are remembered; beyond, those that were longest unused are forgotten.",
+            "The most accounts and addresses that are remembered; beyond, those with the fewest failures are forgotten first, and none that makes somebody wait.",
             None,
             Throttle::MOST as f64,
         )

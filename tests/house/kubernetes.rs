@@ -356,6 +356,46 @@ fn gateways_let_nobody_in_where_there_is_no_answer() {
     }
 }
 
+/// Where each gateway says who the client is. What is connected to it is a load balancer or a node, so `peer` would be
+/// wrong behind every one of them.
+#[test]
+fn every_gateways_overlay_says_where_clients_are() {
+    for (overlay, expected) in [
+        ("envoy-gateway", "x-envoy-external-address"),
+        ("gateway-api", "x-forwarded-for:1"),
+        ("ingress-nginx", "x-forwarded-for:1"),
+        ("istio", "x-envoy-external-address"),
+    ] {
+        let deployment = object(&rendered(overlay), "Deployment", "doorward");
+        let env = at(&deployment, "spec.template.spec.containers.0.env").clone();
+        let own = env
+            .as_vec()
+            .unwrap()
+            .iter()
+            .find(|variable| text(variable, "name") == "DOORWARD_CLIENT_ADDRESS");
+        let own = own.unwrap_or_else(|| panic!("{overlay} leaves it to the default"));
+        assert_eq!(text(own, "value"), expected, "{overlay}");
+    }
+    let manifests = rendered("production");
+    let deployment = object(&manifests, "Deployment", "doorward");
+    let settings = settings(&manifests, at(&deployment, "spec.template.spec"));
+    assert!(settings.contains("\nclient_address = \"x-envoy-external-address\"\n"));
+    // The lines that are to be taken in behind a load balancer are what the gateway knows.
+    let policies = repository().join("k8s/overlays/envoy-gateway/policies.yaml");
+    let policies = fs::read_to_string(policies).unwrap();
+    let with = policies
+        .replace("  # clientIPDetection", "  clientIPDetection")
+        .replace("  #   xForwardedFor", "    xForwardedFor")
+        .replace("  #     numTrusted", "      numTrusted");
+    let policy = object(&with, "ClientTrafficPolicy", "doorward");
+    let hops = at(
+        &policy,
+        "spec.clientIPDetection.xForwardedFor.numTrustedHops",
+    );
+    assert_eq!(hops.as_i64(), Some(1), "{with}");
+    judged(&with).unwrap();
+}
+
 /// The settings of each overlay as its pod has them; only files are where this machine may have them.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_settings_of_every_overlay_hold_together() {

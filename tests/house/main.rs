@@ -56,6 +56,7 @@ mod front;
 mod http2;
 
 mod accounts;
+mod addresses;
 mod audit;
 mod borders;
 mod checks;
@@ -69,6 +70,7 @@ mod database;
 mod docs;
 mod endpoints;
 mod flask;
+mod floods;
 mod galera;
 mod golden;
 mod grpc_client;

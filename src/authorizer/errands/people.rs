@@ -22,11 +22,9 @@ impl Errands {
         client: Option<IpAddr>,
     ) -> Result<Concluded, Refused> {
         let place = self.place()?;
-        if let Some(address) = self.throttle.address_alone(client) {
-            let share = self.throttle.admit_address(&address, unix_millis());
-            let share = share.map_err(|wait| self.throttled(&wait))?;
-            self.shares.send(vec![share], None);
-        }
+        let shares = self.throttle.admit_from(client, unix_millis());
+        let shares = shares.map_err(|wait| self.throttled(&wait))?;
+        self.shares.send(shares, None);
         let (_place, (registration, hash)) = self
             .hash(place, None, |gate| {
                 let hash = gate.enrol(&registration);

@@ -7,7 +7,19 @@ const START: UnixMillis = UnixMillis(1_800_000_000_000);
 
 fn throttle() -> Throttle {
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    Throttle::new(secret.derived("doorward throttle"), 5, 100)
+    Throttle::new(secret.derived("doorward throttle"), FREE)
+}
+
+const FREE: Free = Free {
+    account: 5,
+    address: 100,
+    unknown: 1000,
+};
+
+/// With room for few counts of each kind.
+fn small(room: usize) -> Throttle {
+    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+    Throttle::bounded(secret.derived("doorward throttle"), FREE, room, room)
 }
 
 fn suspect(throttle: &Throttle, name: &str, client: &str) -> Suspect {
@@ -36,7 +48,7 @@ fn fail(throttle: &Throttle, suspect: &Suspect, second: u64) -> Result<(), Wait>
 fn the_wait_grows_and_is_bounded() {
     let curve = Curve::account(5);
     let seconds: Vec<_> = [0, 4, 5, 6, 7, 13, 14, 99, 100, 1_000_000, u32::MAX]
-        .map(|failures| curve.delay(failures).as_secs())
+        .map(|failures| curve.wait(failures, START, START).as_secs())
         .into();
     assert_eq!(seconds, [0, 0, 1, 2, 4, 256, 300, 300, 3600, 3600, 3600]);
 }
@@ -67,7 +79,7 @@ fn attempts_at_the_same_time_are_counted_before_any_fails() {
     assert_eq!(taken.len(), 5);
     // Who comes next waits only for what becomes of these.
     assert!(throttle.admit(&ada, START).unwrap_err().is_short);
-    let _ = throttle.succeeded(&taken[0]);
+    let _ = throttle.succeeded(&taken[0], START);
     assert!(throttle.look(&ada, START).is_ok());
     for admitted in &taken[1..] {
         let _ = throttle.failed(admitted, START);
@@ -117,7 +129,7 @@ fn a_stranger_does_not_make_the_owner_wait() {
     let (home, away) = ("203.0.113.5", "198.51.100.7");
     let owner = suspect(&throttle, "ada", home);
     let admitted = throttle.admit(&owner, START).unwrap();
-    let shares = throttle.succeeded(&admitted);
+    let shares = throttle.succeeded(&admitted, START);
     assert!(
         shares.iter().any(|share| share.key.starts_with("f:")),
         "{shares:?}"
@@ -127,7 +139,7 @@ fn a_stranger_does_not_make_the_owner_wait() {
     failures(&throttle, &stranger, 0, 600);
     assert!(throttle.admit(&stranger, after(600)).is_err());
     let admitted = throttle.admit(&owner, after(600)).unwrap();
-    let _ = throttle.succeeded(&admitted);
+    let _ = throttle.succeeded(&admitted, START);
     // The owner's login does not give the stranger new guesses.
     assert!(throttle.admit(&stranger, after(600)).is_err());
     // Nor has whoever sits at the owner's address more of them than anybody.
@@ -145,26 +157,26 @@ fn another_replica_learns_of_it() {
         failures,
         last: START,
     };
-    there.learn(key, tally(0, 7));
+    there.learn(key, tally(0, 7), START);
     assert!(there.admit(&at_home, START).is_err());
     // Old news change nothing, later news do.
-    there.learn(key, tally(0, 1));
+    there.learn(key, tally(0, 1), START);
     assert!(there.admit(&at_home, START).is_err());
-    there.learn(key, tally(1, 0));
+    there.learn(key, tally(1, 0), START);
     assert!(there.admit(&at_home, START).is_ok());
-    there.learn(key, tally(0, 50));
+    there.learn(key, tally(0, 50), START);
     assert!(there.admit(&at_home, START).is_ok());
 
     // A familiar address that is not in memory is asked for once.
     let reserve = at_home.keys().last().unwrap().clone();
-    there.learn(key, tally(2, 50));
+    there.learn(key, tally(2, 50), START);
     assert_eq!(
         there.admit(&at_home, START).unwrap_err().reserve,
         Some(reserve.clone())
     );
-    there.learn(&reserve, Tally::default());
+    there.learn(&reserve, Tally::default(), START);
     assert_eq!(there.admit(&at_home, START).unwrap_err().reserve, None);
-    there.learn(&reserve, tally(1, 0));
+    there.learn(&reserve, tally(1, 0), START);
     assert!(there.admit(&at_home, START).is_ok());
 }
 
@@ -179,20 +191,364 @@ fn keys_show_no_name() {
 #[test]
 fn memory_is_bounded() {
     let throttle = throttle();
-    for number in 0..(MOST.get() + 10) {
-        throttle.learn(&format!("n:{number}"), Tally::default());
+    let failed = Tally {
+        failures: 1,
+        last: START,
+        ..Tally::default()
+    };
+    for number in 0..(Throttle::MOST + 10) {
+        throttle.learn(&format!("n:{number}"), failed, START);
+        throttle.learn(&format!("a:{number}"), failed, START);
     }
-    assert_eq!(throttle.len(), MOST.get());
+    assert_eq!(throttle.len(), Throttle::MOST);
+}
+
+#[test]
+fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
+    let throttle = small(50);
+    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    for _ in 0..3 {
+        fail(&throttle, &ada, 0).unwrap();
+    }
+    let flood = |from: u32| {
+        for number in from..from + 1000 {
+            let [a, b, c, d] = number.to_be_bytes();
+            let name = format!("user{number}");
+            let other = suspect(&throttle, &name, &format!("{a}.{b}.{c}.{d}"));
+            fail(&throttle, &other, 1).unwrap();
+        }
+    };
+    flood(0);
+    for _ in 0..2 {
+        fail(&throttle, &ada, 1).unwrap();
+    }
+    // Five failures: the sixth attempt waits.
+    let elsewhere = suspect(&throttle, "ada", "203.0.113.5");
+    assert!(throttle.admit(&elsewhere, after(1)).is_err());
+    flood(1000);
+    assert!(throttle.admit(&elsewhere, after(1)).is_err());
+    assert_eq!(throttle.len(), 100);
+}
+
+/// A refused attempt leaves nothing behind, from however many addresses it comes.
+#[test]
+fn refused_attempts_need_no_room() {
+    let throttle = throttle();
+    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    for _ in 0..5 {
+        fail(&throttle, &ada, 0).unwrap();
+    }
+    let before = throttle.len();
+    for number in 0..20_000_u32 {
+        let [a, b, c, d] = number.to_be_bytes();
+        let other = suspect(&throttle, "ada", &format!("{a}.{b}.{c}.{d}"));
+        let wait = throttle.admit(&other, START).unwrap_err();
+        // As the tables say that nobody has logged in from there.
+        throttle.learn(&wait.reserve.unwrap(), Tally::default(), START);
+    }
+    assert_eq!(throttle.len(), before);
+    let client = "192.0.2.1".parse().ok();
+    for _ in 0..100 {
+        assert_eq!(throttle.admit_from(client, START).unwrap().len(), 1);
+    }
+    let before = throttle.len();
+    assert!(throttle.admit_from(client, START).is_err());
+    assert_eq!(throttle.len(), before);
+}
+
+/// Where everything makes somebody wait, there is no room: what is new is counted together, and is not free of waits.
+#[test]
+fn where_there_is_no_room_failures_are_counted_together() {
+    let throttle = small(100);
+    let waits = Tally {
+        failures: 200,
+        last: START,
+        ..Tally::default()
+    };
+    for number in 0..100 {
+        throttle.learn(&format!("n:{number}"), waits, START);
+        throttle.learn(&format!("a:192.0.2.{number}/32"), waits, START);
+    }
+    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let guesses = failures(&throttle, &ada, 0, 55);
+    assert!((1..=56).contains(&guesses), "{guesses}");
+    let guesses = (0..2000).filter(|_| fail(&throttle, &ada, 55).is_ok());
+    assert!(guesses.count() <= 100);
+    assert!(fail(&throttle, &ada, 55).is_err());
+    // Others are not locked out by it, but for those who share the count.
+    let locked = (0..100).filter(|number| {
+        let bob = suspect(
+            &throttle,
+            &format!("bob{number}"),
+            &format!("203.0.113.{number}"),
+        );
+        fail(&throttle, &bob, 55).is_err()
+    });
+    assert!(locked.count() <= 3);
+    // When the rest has waited, there is room again.
+    let later = suspect(&throttle, "eve", "198.51.100.9");
+    for _ in 0..5 {
+        fail(&throttle, &later, 4000).unwrap();
+    }
+    assert!(fail(&throttle, &later, 4000).is_err());
+}
+
+#[test]
+fn clients_without_an_address_share_a_count() {
+    let throttle = throttle();
+    let nowhere = |number: u32| suspect(&throttle, &format!("user{number}"), "");
+    for number in 0..1000 {
+        fail(&throttle, &nowhere(number), 0).unwrap();
+    }
+    let wait = throttle.admit(&nowhere(1000), START).unwrap_err();
+    assert_eq!(
+        (wait.duration, wait.by),
+        (Duration::from_secs(1), Counted::Unknown)
+    );
+    assert!(!wait.is_short);
+    assert!(throttle.admit_from(None, START).is_err());
+    // From then on one a second, for however long.
+    let taken = (1..=600_u32)
+        .filter(|second| {
+            let first = fail(&throttle, &nowhere(1000 + second), u64::from(*second));
+            let second = fail(&throttle, &nowhere(9000 + second), u64::from(*second));
+            assert!(second.is_err());
+            first.is_ok()
+        })
+        .count();
+    assert_eq!(taken, 600);
+    // Who has an address does not notice.
+    assert!(
+        throttle
+            .admit(&suspect(&throttle, "ada", "198.51.100.7"), after(600))
+            .is_ok()
+    );
+    // And those who mistype now and then never get there.
+    let calm = super::tests::throttle();
+    for second in 0..10_000_u32 {
+        let user = calm.suspect(&Username::parse(&format!("u{second}")).unwrap(), None);
+        let at = after(u64::from(second) * 2);
+        let admitted = calm.admit(&user, at).unwrap();
+        assert!(
+            calm.failed(&admitted, at)
+                .iter()
+                .all(Share::is_about_an_account)
+        );
+    }
+}
+
+#[test]
+fn a_48_is_counted_beside_its_64s() {
+    let throttle = throttle();
+    let client = |number: u32| format!("2001:db8:7:{number:x}::1");
+    // No /64 fails twice.
+    let taken = (0..5000_u32)
+        .filter(|number| {
+            let name = format!("user{number}");
+            fail(&throttle, &suspect(&throttle, &name, &client(*number)), 0).is_ok()
+        })
+        .count();
+    assert_eq!(taken, 1000);
+    let neighbour = suspect(&throttle, "ada", "2001:db8:7:ffff::1");
+    let wait = throttle.admit(&neighbour, START).unwrap_err();
+    assert_eq!(
+        (wait.duration, wait.by),
+        (Duration::from_secs(6), Counted::Network)
+    );
+    let other = suspect(&throttle, "ada", "2001:db8:8::1");
+    assert!(throttle.admit(&other, START).is_ok());
+    // One more every six seconds.
+    let later = (1..=600).filter(|second| {
+        let name = format!("later{second}");
+        fail(
+            &throttle,
+            &suspect(&throttle, &name, &client(6000)),
+            *second,
+        )
+        .is_ok()
+    });
+    assert_eq!(later.count(), 100);
+    // One customer uses up their own /64 long before the /48.
+    let alone = super::tests::throttle();
+    let taken = (0..5000).filter(|number| {
+        let name = format!("user{number}");
+        fail(&alone, &suspect(&alone, &name, &client(1)), 0).is_ok()
+    });
+    assert_eq!(taken.count(), 100);
+    assert!(
+        alone
+            .admit(&suspect(&alone, "ada", &client(2)), START)
+            .is_ok()
+    );
+}
+
+#[test]
+fn whoever_has_logged_in_from_there_does_not_wait_for_neighbours() {
+    let throttle = throttle();
+    let owner = suspect(&throttle, "ada", "2001:db8:7:1::1");
+    let admitted = throttle.admit(&owner, START).unwrap();
+    let _ = throttle.succeeded(&admitted, START);
+    for number in 0..2000_u32 {
+        let client = format!("2001:db8:7:{:x}::1", number + 2);
+        let _ = fail(
+            &throttle,
+            &suspect(&throttle, &format!("user{number}"), &client),
+            0,
+        );
+    }
+    let stranger = suspect(&throttle, "eve", "2001:db8:7:1::1");
+    assert_eq!(
+        throttle.admit(&stranger, START).unwrap_err().by,
+        Counted::Network
+    );
+    assert!(throttle.admit(&owner, START).is_ok());
+}
+
+#[test]
+fn ipv4_in_ipv6_is_ipv4() {
+    let key = |client: &str| address_key(client.parse().unwrap()).unwrap();
+    for (client, expected) in [
+        ("192.0.2.1", "a:192.0.2.1/32"),
+        ("::ffff:192.0.2.1", "a:192.0.2.1/32"),
+        ("64:ff9b::192.0.2.1", "a:192.0.2.1/32"),
+        ("64:ff9b:1::1", "a:64:ff9b:1::/64"),
+        ("2001:db8:1:2:3:4:5:6", "a:2001:db8:1:2::/64"),
+    ] {
+        assert_eq!(&*key(client), expected);
+    }
+}
+
+/// What may happen beside somebody who waits.
+#[derive(Clone, Debug)]
+enum Event {
+    /// Attempts of many names from many addresses, that end so.
+    Flood {
+        names: u16,
+        clients: u16,
+        count: u8,
+        end: u8,
+    },
+    /// Rows of other replicas.
+    Learn {
+        from: u16,
+        count: u8,
+        failures: u8,
+        epoch: u8,
+    },
+    /// One name is guessed at until it waits.
+    Guess(u16),
+    Registrations(u16),
+    Pause(u16),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (any::<u16>(), any::<u16>(), any::<u8>(), any::<u8>())
+            .prop_map(|(names, clients, count, end)| Event::Flood { names, clients, count, end }),
+        2 => (any::<u16>(), any::<u8>(), any::<u8>(), 0_u8..3)
+            .prop_map(|(from, count, failures, epoch)| Event::Learn { from, count, failures, epoch }),
+        2 => any::<u16>().prop_map(Event::Guess),
+        1 => any::<u16>().prop_map(Event::Registrations),
+        1 => (0_u16..40).prop_map(Event::Pause),
+    ]
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever comes from wherever: who waits waits until the time is over, and memory is bounded.
+    #[test]
+    fn who_waits_waits_whatever_comes(
+        guesses in 5_usize..20,
+        room in 1_usize..40,
+        events in prop::collection::vec(event(), 1..40),
+    ) {
+        let throttle = small(room);
+        let ada = suspect(&throttle, "ada", "198.51.100.7");
+        let (mut now, mut failed) = (0, 0);
+        while failed < guesses {
+            match fail(&throttle, &ada, now) {
+                Ok(()) => failed += 1,
+                Err(wait) => now += wait.duration.as_secs().max(1),
+            }
+        }
+        let over = now + Curve::account(5).wait(u32::try_from(guesses).unwrap(), START, START).as_secs();
+        let client = |number: u16| match number % 3 {
+            0 => String::new(),
+            1 => format!("10.0.{}.{}", number >> 8, number & 255),
+            _ => format!("2001:db8:{:x}:{number:x}::1", number >> 12),
+        };
+        for event in events {
+            match event {
+                Event::Flood { names, clients, count, end } => {
+                    for number in 0..u16::from(count) {
+                        let name = format!("user{}", names.wrapping_add(number) % 997);
+                        let from = client(clients.wrapping_mul(31).wrapping_add(number));
+                        // Ada among them, from everywhere.
+                        let name = if number % 7 == 0 { "ada" } else { &name };
+                        if let Ok(admitted) = throttle.admit(&suspect(&throttle, name, &from), after(now)) {
+                            prop_assert!(name != "ada" || now >= over);
+                            match end % 4 {
+                                0 => drop(throttle.succeeded(&admitted, after(now))),
+                                1 => throttle.taken_back(&admitted, after(now)),
+                                _ => drop(throttle.failed(&admitted, after(now))),
+                            }
+                        }
+                    }
+                }
+                Event::Learn { from, count, failures, epoch } => {
+                    for number in 0..u16::from(count) {
+                        let number = from.wrapping_add(number);
+                        let kind = ["n", "f", "a"][usize::from(number % 3)];
+                        let tally = Tally { epoch: epoch.into(), failures: failures.into(), last: after(now) };
+                        throttle.learn(&format!("{kind}:{number:032x}"), tally, after(now));
+                    }
+                }
+                Event::Guess(name) => {
+                    let from = client(name.wrapping_mul(7));
+                    let other = suspect(&throttle, &format!("user{}", name % 997), &from);
+                    while fail(&throttle, &other, now).is_ok() {}
+                }
+                Event::Registrations(clients) => {
+                    for number in 0..64 {
+                        let from = client(clients.wrapping_add(number)).parse().ok();
+                        drop(throttle.admit_from(from, after(now)));
+                    }
+                }
+                Event::Pause(seconds) => now += u64::from(seconds),
+            }
+            prop_assert!(throttle.len() <= 2 * room);
+            if now >= over {
+                break;
+            }
+            let stranger = suspect(&throttle, "ada", "203.0.113.99");
+            let wait = throttle.look(&stranger, after(now));
+            let wait = wait.map_err(|wait| wait.duration.as_secs());
+            prop_assert!(wait.is_err_and(|wait| wait >= over - now), "{wait:?}, {}", over - now);
+        }
+    }
+
+    #[test]
+    fn a_shared_count_lets_nobody_have_more(events: Vec<(u16, u8)>) {
+        let throttle = small(100);
+        let (mut now, mut guesses) = (0_u64, 0);
+        for (pause, count) in events {
+            now += u64::from(pause % 120);
+            for number in 0..count {
+                let other = suspect(&throttle, &format!("user{number}"), "");
+                guesses += u64::from(fail(&throttle, &other, now).is_ok());
+            }
+        }
+        prop_assert!(guesses <= 1000 + now);
+    }
+
     /// Whatever happens in whatever order, in any hour a stranger has no more guesses at an account than the curve gives.
     #[test]
     fn no_order_of_events_gives_more_guesses(events: Vec<(u8, u16)>) {
         let throttle = throttle();
         let (owner, stranger) = (suspect(&throttle, "ada", "203.0.113.5"), suspect(&throttle, "ada", "198.51.100.7"));
         let first = throttle.admit(&owner, START).unwrap();
-        let _ = throttle.succeeded(&first);
+        let _ = throttle.succeeded(&first, START);
         let (mut second, mut guesses) = (0, 0);
         for (what, pause) in events {
             second += u64::from(pause % 60);
@@ -205,12 +561,12 @@ proptest! {
                 }
                 1 => {
                     if let Ok(admitted) = throttle.admit(&owner, after(second)) {
-                        let _ = throttle.succeeded(&admitted);
+                        let _ = throttle.succeeded(&admitted, after(second));
                     }
                 }
                 _ => {
                     if let Ok(admitted) = throttle.admit(&stranger, after(second)) {
-                        throttle.taken_back(&admitted);
+                        throttle.taken_back(&admitted, after(second));
                     }
                 }
             }

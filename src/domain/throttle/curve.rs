@@ -1,0 +1,206 @@
+//! How failures make the next attempt wait, and how they are forgotten. Knows one count at a time.
+
+use std::time::Duration;
+
+use super::UnixMillis;
+
+/// How many failures cost nothing, and what becomes of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Curve {
+    /// Failures without a wait.
+    pub free: u32,
+    /// What follows them.
+    pub then: Then,
+}
+
+/// What follows the failures that cost nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// One second, doubling with each failure. All are forgotten at once.
+    Doubling {
+        /// The longest wait.
+        most: Duration,
+        /// The longest wait after a hundred failures (NIST SP 800-63B, 3.2.2, allows no more in a row).
+        most_after_hundred: Duration,
+        /// After how long without a failure all of them are forgotten.
+        forget: Duration,
+    },
+    /// One more each time that one is forgotten, and one is forgotten after each such time. For a count that many people
+    /// share, among whom somebody mistypes all the time.
+    OneEach(Duration),
+}
+
+impl Curve {
+    /// Of one account.
+    #[must_use]
+    pub fn account(free: u32) -> Self {
+        Self {
+            free,
+            then: Then::Doubling {
+                most: Duration::from_secs(300),
+                most_after_hundred: Duration::from_secs(3600),
+                forget: Duration::from_secs(24 * 3600),
+            },
+        }
+    }
+
+    /// Of one client address, behind which many people may be.
+    #[must_use]
+    pub fn address(free: u32) -> Self {
+        Self {
+            free,
+            then: Then::Doubling {
+                most: Duration::from_secs(60),
+                most_after_hundred: Duration::from_secs(60),
+                forget: Duration::from_secs(3600),
+            },
+        }
+    }
+
+    /// Of a /48: what ten of its addresses may, whoever of them fails.
+    #[must_use]
+    pub fn network(address: u32) -> Self {
+        Self {
+            free: address.saturating_mul(10),
+            then: Then::OneEach(Duration::from_secs(6)),
+        }
+    }
+
+    /// Of all clients together whose address is not known.
+    #[must_use]
+    pub fn unknown(free: u32) -> Self {
+        Self {
+            free,
+            then: Then::OneEach(Duration::from_secs(1)),
+        }
+    }
+
+    /// Of what shares a count because there is no room for another one.
+    #[must_use]
+    pub fn overflow(address: u32) -> Self {
+        Self {
+            free: address,
+            then: Then::OneEach(Duration::from_secs(60)),
+        }
+    }
+
+    /// How many failures still count.
+    #[must_use]
+    pub fn left(&self, tally: Tally, now: UnixMillis) -> u32 {
+        match self.then {
+            Then::Doubling { forget, .. } if now.since(tally.last) > forget => 0,
+            Then::Doubling { .. } => tally.failures,
+            Then::OneEach(each) => tally.failures.saturating_sub(times(now, tally.last, each)),
+        }
+    }
+
+    /// How long the next attempt waits after so many failures that count, the last of them then.
+    #[must_use]
+    pub fn wait(&self, failures: u32, last: UnixMillis, now: UnixMillis) -> Duration {
+        let Some(beyond) = failures.checked_sub(self.free) else {
+            return Duration::ZERO;
+        };
+        let since = now.since(last);
+        match self.then {
+            Then::Doubling {
+                most,
+                most_after_hundred,
+                ..
+            } => {
+                let most = match failures {
+                    0..100 => most,
+                    _ => most_after_hundred,
+                };
+                let seconds = 1_u64.checked_shl(beyond).filter(|_| beyond < 32);
+                let delay = seconds.map_or(most, |seconds| most.min(Duration::from_secs(seconds)));
+                delay.saturating_sub(since)
+            }
+            Then::OneEach(each) => {
+                let part = since.as_millis() % each.as_millis().max(1);
+                let part = Duration::from_millis(u64::try_from(part).unwrap_or(0));
+                each.saturating_mul(beyond.saturating_add(1))
+                    .saturating_sub(part)
+            }
+        }
+    }
+
+    /// One failure more.
+    pub fn fail(&self, tally: &mut Tally, now: UnixMillis) {
+        let left = self.left(*tally, now);
+        tally.last = match self.then {
+            // Part of the time until the next one is forgotten has passed.
+            Then::OneEach(each) if left > 0 => {
+                let passed = each.saturating_mul(times(now, tally.last, each));
+                UnixMillis(tally.last.0.saturating_add(millis(passed)))
+            }
+            Then::OneEach(_) => now,
+            Then::Doubling { .. } => tally.last.max(now),
+        };
+        tally.failures = left.saturating_add(1);
+    }
+}
+
+/// What is known of one account or address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How often the failures were cleared; a later epoch is what is true. For a familiar address, not zero.
+    pub epoch: u64,
+    /// Failures since.
+    pub failures: u32,
+    /// The last failure.
+    pub last: UnixMillis,
+}
+
+/// What one replica knows of one account or address.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Count {
+    pub(super) tally: Tally,
+    /// Attempts that were taken and have neither failed nor succeeded; until they have, each counts as failed.
+    pub(super) under_way: u32,
+    begun: UnixMillis,
+}
+
+impl Count {
+    pub(super) fn wait(self, curve: Curve, now: UnixMillis) -> Duration {
+        let left = curve.left(self.tally, now);
+        match self.under_way {
+            0 => curve.wait(left, self.tally.last, now),
+            more => curve.wait(
+                left.saturating_add(more),
+                self.tally.last.max(self.begun),
+                now,
+            ),
+        }
+    }
+
+    /// The wait that follows from what has failed, whatever becomes of attempts that are under way.
+    pub(super) fn wait_for_failures(self, curve: Curve, now: UnixMillis) -> Duration {
+        Self::settled(self.tally).wait(curve, now)
+    }
+
+    pub(super) fn settled(tally: Tally) -> Self {
+        Self {
+            tally,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn begin(&mut self, now: UnixMillis) {
+        self.under_way = self.under_way.saturating_add(1);
+        self.begun = self.begun.max(now);
+    }
+
+    pub(super) fn end(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+}
+
+/// How often a time has passed since.
+fn times(now: UnixMillis, since: UnixMillis, each: Duration) -> u32 {
+    let times = millis(now.since(since)) / millis(each).max(1);
+    u32::try_from(times).unwrap_or(u32::MAX)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
