@@ -19,7 +19,7 @@ MYSQL := $(TOOLS)/mysql/.complete
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy sqlite3=sqlite3 promtool=prometheus faketime=faketime
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 promtool=prometheus faketime=faketime
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Logins, tokens and what grows with replicas are measured without a gateway.

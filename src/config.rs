@@ -25,6 +25,7 @@ use crate::{
         account::Roles,
         decision::{LoginReply, Realm},
         enrolment::PasswordRules,
+        identity_headers::IdentityNames,
         key::{self, KeyFault},
         path::Tolerance,
         policy::{Endpoint, Policy},
@@ -125,6 +126,8 @@ pub struct Settings {
     pub hash_priority: HashPriority,
     /// How many logins wait for hashing.
     pub hash_queue: usize,
+    /// The headers that tell services who is asking.
+    pub identity: IdentityNames,
     /// Whether the service sees Bearer tokens.
     pub forwards_bearer: bool,
     /// Whether CORS preflights pass.
@@ -385,6 +388,7 @@ impl Settings {
                 )
             }),
             hash_queue: reader.parse("login.hash_queue", 64, |text| number(text, 1, 10_000)),
+            identity: identity(&mut reader),
             forwards_bearer: reader.parse("identity.forward_bearer", true, boolean),
             allows_preflight: reader.parse("cors.allow_preflight", false, boolean),
             tolerance: rules::tolerance(&mut reader),
@@ -508,6 +512,16 @@ fn roles(reader: &mut Reader, key: &str) -> Roles {
     Roles::parse(roles.iter().map(String::as_str)).unwrap_or_else(|fault| {
         reader.fault(value.place, fault.to_string());
         Roles::default()
+    })
+}
+
+fn identity(reader: &mut Reader) -> IdentityNames {
+    let Some(value) = reader.get("identity.headers").cloned() else {
+        return IdentityNames::default();
+    };
+    IdentityNames::parse(&value.raw.items()).unwrap_or_else(|fault| {
+        reader.fault(value.place, fault.to_string());
+        IdentityNames::default()
     })
 }
 

@@ -15,6 +15,7 @@ pub mod foreign;
 pub mod gate;
 pub(crate) mod hex;
 pub mod histogram;
+pub mod identity_headers;
 pub mod jws;
 pub mod key;
 pub mod keyring;

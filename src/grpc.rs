@@ -16,15 +16,13 @@ use hyper::{HeaderMap, body::Body};
 use crate::{
     authorizer::{Authorizer, Decided, Trace},
     domain::{
-        decision::{
-            Admission, Answer, Caller, Decision, Denial, Forwarding, IDENTITY_HEADERS, LoginReply,
-            Realm,
-        },
+        decision::{Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm},
+        identity_headers::IdentityHeaders,
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
         trust::{Hops, NoAddress, Peer},
     },
-    headers::{Headers, aliases},
+    headers::Headers,
     spans::Parent,
     wire::{
         envoy::{
@@ -119,7 +117,7 @@ impl Door {
             let decided = self.authorizer.refuse(RequestFault::NotHttp, trace);
             return self.encode(&decided, &Extra::default(), &rules.realm);
         };
-        let (request, extra) = decode(http, rules.tolerance);
+        let (request, extra) = decode(http, rules.tolerance, rules.identity);
         let hops = Hops {
             peer: source(check),
             ..extra.hops.clone()
@@ -198,8 +196,7 @@ fn http(check: &CheckRequest) -> Option<&HttpRequest> {
 /// What the answer needs of a check beside the decision.
 #[derive(Debug, Default)]
 pub struct Extra<'a> {
-    /// Names of headers that a service could take for ours.
-    aliases: Vec<Bytes>,
+    identity: IdentityHeaders,
     /// Whether the filter is set to send some headers only, so that there may be aliases we were not shown.
     filtered: bool,
     request_id: &'a str,
@@ -210,6 +207,7 @@ pub struct Extra<'a> {
 pub fn decode(
     http: &HttpRequest,
     tolerance: Tolerance,
+    identity: IdentityHeaders,
 ) -> (Result<Request<'_>, RequestFault>, Extra<'_>) {
     let mut headers = Headers::default();
     // With encode_raw_headers `headers` is empty; where a caller fills both, the raw ones are the true ones.
@@ -224,12 +222,12 @@ pub fn decode(
                     true => &header.value,
                     false => &header.raw_value,
                 };
-                headers.see(&header.key, value);
+                headers.see(identity, &header.key, value);
             }
         }
         None => {
             for header in &http.headers {
-                headers.see(&header.key, &header.value);
+                headers.see(identity, &header.key, &header.value);
             }
         }
     }
@@ -239,10 +237,10 @@ pub fn decode(
     };
     let request = headers.request(line(http), tolerance, body, Answerable::Anything);
     let extra = Extra {
+        identity,
         filtered: !headers.pseudo,
         request_id: headers.request_id(&http.id),
         hops: headers.hops(),
-        aliases: headers.aliases,
     };
     (request, extra)
 }
@@ -347,20 +345,25 @@ fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
         caller,
         authorization,
     } = admission;
-    let mut headers_to_remove = match extra.filtered {
-        true => aliases().to_vec(),
-        false => extra.aliases.clone(),
+    let named = |name: &'static str| Bytes::from_static(name.as_bytes());
+    // An alias that was shown has been refused.
+    let mut headers_to_remove: Vec<_> = match extra.filtered {
+        true => {
+            let aliases = extra.identity.common_aliases().iter();
+            aliases.copied().map(named).collect()
+        }
+        false => Vec::new(),
     };
+    let names = extra.identity.names();
     let headers = match caller {
         // A header that is set and removed is gone, so the two never meet.
-        Caller::Known(identity) => IDENTITY_HEADERS
+        Caller::Known(identity) => names
             .into_iter()
             .zip(identity.header_values())
             .map(|(name, value)| overwrite(name, value.into_owned().into()))
             .collect(),
         Caller::Anonymous => {
-            headers_to_remove
-                .extend(IDENTITY_HEADERS.map(|name| Bytes::from_static(name.as_bytes())));
+            headers_to_remove.extend(names.map(named));
             Vec::new()
         }
     };

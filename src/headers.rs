@@ -1,13 +1,9 @@
 //! What every door reads of a client's headers, in one pass. Knows names, and nothing of what follows from them.
 
-use std::sync::LazyLock;
-
-use bytes::Bytes;
-
 use crate::domain::{
     credential::Credential,
-    decision::{IDENTITY_HEADERS, reads_as_identity},
     fields::Body,
+    identity_headers::{IdentityHeaders, LONGEST_NAME, Likeness},
     path::Tolerance,
     request::{
         Answerable, Method, Request, RequestFault, RequestLine, TokenForm, is_form, is_json,
@@ -32,13 +28,12 @@ pub struct Headers<'a> {
     doubled: bool,
     /// Whether the gateway sent the request line as headers, as Envoy does where it sends all of them.
     pub pseudo: bool,
-    /// Names that a service could take for the identity headers.
-    pub aliases: Vec<Bytes>,
+    aliased: bool,
 }
 
 impl<'a> Headers<'a> {
     /// Takes one header. Names may come in any case.
-    pub fn see(&mut self, name: &[u8], value: &'a [u8]) {
+    pub fn see(&mut self, identity: IdentityHeaders, name: &[u8], value: &'a [u8]) {
         let mut lower = [0; LONGEST_NAME];
         let Some(lower) = lower.get_mut(..name.len()) else {
             return;
@@ -67,15 +62,21 @@ impl<'a> Headers<'a> {
                 return;
             }
             other => {
-                let own = IDENTITY_HEADERS.iter().any(|own| own.as_bytes() == other);
-                if !own && reads_as_identity(other) {
-                    self.aliases.push(Bytes::copy_from_slice(other));
-                }
+                self.aliased |= identity.likeness(other) == Likeness::Alias;
                 return;
             }
         };
         let before = slot.replace(value);
         self.doubled |= alone && before.is_some();
+    }
+
+    /// The one `Authorization` value, where there is exactly one.
+    #[must_use]
+    pub fn authorization(&self) -> Option<&'a [u8]> {
+        match self.authorization {
+            [Some(only), None] => Some(only),
+            [None, _] | [Some(_), Some(_)] => None,
+        }
     }
 
     /// The client's credential.
@@ -125,7 +126,7 @@ impl<'a> Headers<'a> {
     ///
     /// # Errors
     ///
-    /// What is malformed, ambiguous or doubled.
+    /// What is malformed, ambiguous, doubled or an alias.
     pub fn request(
         &self,
         line: RequestLine<'a>,
@@ -136,6 +137,10 @@ impl<'a> Headers<'a> {
         let (method, host, path) = line.parse(tolerance)?;
         if self.doubled {
             return Err(RequestFault::DoubledHeader);
+        }
+        // Nobody sends one honestly.
+        if self.aliased {
+            return Err(RequestFault::AliasedHeader);
         }
         let preflight = match (method.as_str(), self.origin, self.announced) {
             ("OPTIONS", Some(_), Some(announced)) => match Method::parse(announced) {
@@ -169,30 +174,4 @@ fn asks_for_all(target: &[u8]) -> bool {
     query
         .split(|byte| *byte == b'&')
         .any(|member| member == b"all" || member.starts_with(b"all="))
-}
-
-/// Longer than any name that is looked for.
-const LONGEST_NAME: usize = 32;
-
-/// Every spelling that a service could take for an identity header, but for the header itself.
-#[must_use]
-pub fn aliases() -> &'static [Bytes] {
-    static ALIASES: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
-        let mut aliases = Vec::new();
-        for own in IDENTITY_HEADERS {
-            let parts: Vec<_> = own.split('-').collect();
-            let [first, second, third] = &*parts else {
-                continue;
-            };
-            for left in ['-', '_', '.'] {
-                for right in ['-', '_', '.'] {
-                    if (left, right) != ('-', '-') {
-                        aliases.push(format!("{first}{left}{second}{right}{third}").into());
-                    }
-                }
-            }
-        }
-        aliases
-    });
-    &ALIASES
 }

@@ -24,6 +24,7 @@ use crate::{
     domain::{
         decision::{Answer, Decision, Denial},
         fields::{self, BodyFault, MAX_BODY},
+        identity_headers::IdentityHeaders,
         policy::Endpoint,
         request::{Answerable, RequestLine},
         trust::{Hops, NoAddress, Peer},
@@ -80,7 +81,7 @@ impl Door {
         request: &Request<B>,
         peer: Peer,
     ) -> Response<Full<Bytes>> {
-        let headers = read(request.headers());
+        let headers = read(request.headers(), rules.identity);
         let line = dialect.line(request);
         let trace = Trace {
             door: dialect.name(),
@@ -102,6 +103,7 @@ impl Door {
         dialect.encode(
             &decided.decision,
             &headers,
+            rules.identity,
             &rules.realm,
             self.sign_in.as_ref(),
         )
@@ -118,7 +120,7 @@ impl Door {
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let (parts, body) = request.into_parts();
-        let headers = read(&parts.headers);
+        let headers = read(&parts.headers, rules.identity);
         let trace = Trace {
             door: endpoint.name(),
             request_id: headers.request_id(b""),
@@ -177,7 +179,7 @@ impl Door {
             response.headers_mut().insert(hyper::header::ALLOW, allow);
             return response;
         }
-        let headers = read(request.headers());
+        let headers = read(request.headers(), rules.identity);
         let trace = Trace {
             door: "validate",
             request_id: headers.request_id(b""),
@@ -252,10 +254,10 @@ fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
-fn read(headers: &HeaderMap) -> Headers<'_> {
+fn read(headers: &HeaderMap, identity: IdentityHeaders) -> Headers<'_> {
     let mut read = Headers::default();
     for (name, value) in headers {
-        read.see(name.as_str().as_bytes(), value.as_bytes());
+        read.see(identity, name.as_str().as_bytes(), value.as_bytes());
     }
     read
 }

@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, Guard};
 use crate::domain::{
     decision::Realm,
     gate::Gate,
+    identity_headers::IdentityHeaders,
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
@@ -22,6 +23,8 @@ pub struct Rules {
     pub realm: Realm,
     /// Which ambiguous paths are judged instead of refused.
     pub tolerance: Tolerance,
+    /// The headers that tell services who is asking.
+    pub identity: IdentityHeaders,
     /// Networks of the gateways that may ask.
     pub trusted: TrustedProxies,
     /// Where the client address is read from.

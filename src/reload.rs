@@ -13,8 +13,8 @@ use tokio::{
 use crate::{
     config::Settings,
     domain::{
-        foreign::Issuers, gate::Gate, key::KeyId, keyring::Keyring, password::Hasher,
-        revocation::Revocations, token::Tokens, trust::Warned,
+        foreign::Issuers, gate::Gate, identity_headers::IdentityHeaders, key::KeyId,
+        keyring::Keyring, password::Hasher, revocation::Revocations, token::Tokens, trust::Warned,
     },
     files::{Files, Look},
     keys,
@@ -46,6 +46,8 @@ pub struct Lasting {
     pub hasher: Arc<Hasher>,
     /// Other issuers whose tokens are accepted.
     pub issuers: Issuers,
+    /// How services are told who is asking.
+    pub identity: IdentityHeaders,
     /// Where decisions and tokens are counted.
     pub metrics: Metrics,
 }
@@ -70,6 +72,7 @@ impl Lasting {
             },
             realm: settings.realm.clone(),
             tolerance: settings.tolerance,
+            identity: self.identity,
             trusted: settings.trusted.clone(),
             client_address: settings.client_address,
             warned: Warned::default(),

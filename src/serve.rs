@@ -25,8 +25,8 @@ use crate::{
     config::Settings,
     database::{Connections, Database, Fault},
     domain::{
-        password::Hasher, policy::Endpoint, revocation::Revocations, throttle::Throttle,
-        trust::TrustedProxies,
+        identity_headers::IdentityHeaders, password::Hasher, policy::Endpoint,
+        revocation::Revocations, throttle::Throttle, trust::TrustedProxies,
     },
     files::Files,
     grpc::{self, connection::Calls},
@@ -96,6 +96,7 @@ pub async fn serve(
         ended: Arc::clone(&ended),
         hasher: Arc::new(Hasher::new()?.allow_plaintext(settings.plaintext)),
         issuers: issuers::follow(&settings.issuers, &metrics).await,
+        identity: IdentityHeaders::keep(settings.identity.clone()),
         metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));

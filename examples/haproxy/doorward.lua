@@ -1,5 +1,5 @@
--- The action `lua.doorward URL` asks Doorward about a request. A pass sets txn.doorward to "allowed" and the identity
--- headers; a denial is answered as Doorward answered it. Whatever fails in here leaves the variable unset, which
+-- The action `lua.doorward URL` asks Doorward about a request. A pass sets txn.doorward to "allowed", the identity
+-- headers, and the Authorization that may travel on or none; a denial is answered as Doorward answered it. Whatever fails in here leaves the variable unset, which
 -- haproxy.cfg must turn into a denial.
 
 local timeout = 3000
@@ -45,6 +45,11 @@ core.register_action("doorward", { "http-req" }, function(txn, url)
                 return
             end
             txn.http:req_set_header(name, value[1])
+        end
+        local authorization = values(headers, "authorization")
+        txn.http:req_del_header("authorization")
+        if authorization and #authorization == 1 then
+            txn.http:req_set_header("authorization", authorization[1])
         end
         txn:set_var("txn.doorward", "allowed")
         return

@@ -176,6 +176,7 @@ fn unreadable(fault: RequestFault) -> String {
         | RequestFault::MethodCase
         | RequestFault::Host
         | RequestFault::DoubledHeader
+        | RequestFault::AliasedHeader
         | RequestFault::Dialect(_)
         | RequestFault::TwoOriginals => fault.to_string(),
     }

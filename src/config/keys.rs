@@ -493,6 +493,12 @@ pub const KEYS: &[Key] = &[
         "whether Envoy is told of each decision (`sub`, `roles`, `rule`, `reason`), for its access log and its other filters",
     ),
     key(
+        "identity.headers",
+        &[],
+        "x-auth-user, x-auth-roles, x-auth-admin",
+        "names of the headers that tell the service the user, the roles and whether it is an administrator; gateways other than Envoy over gRPC name them too, and a name without a separator, such as `xauthuser`, has no aliases",
+    ),
+    key(
         "identity.forward_bearer",
         &[],
         "true",

@@ -155,11 +155,8 @@ pub enum Forwarding {
     Strip,
 }
 
-/// The names of the identity headers; a request that passes as somebody carries all of them, and none otherwise.
-pub const IDENTITY_HEADERS: [&str; 3] = ["x-auth-user", "x-auth-roles", "x-auth-admin"];
-
 impl Caller {
-    /// The values of [`IDENTITY_HEADERS`] for doors that cannot remove a header, in their order and never empty:
+    /// The values of the identity headers for doors that cannot remove a header, in the order of their names and never empty:
     /// gateways leave a client's own header in place where ours is missing or empty.
     #[must_use]
     pub fn header_values(&self) -> [Cow<'_, str>; 3] {
@@ -171,7 +168,7 @@ impl Caller {
 }
 
 impl Identity {
-    /// The values of [`IDENTITY_HEADERS`], in their order and never empty.
+    /// The values of the identity headers, in the order of their names and never empty.
     #[must_use]
     pub fn header_values(&self) -> [Cow<'_, str>; 3] {
         let roles = self.roles.to_string();
@@ -185,19 +182,6 @@ impl Identity {
             if self.roles.admin() { "true" } else { "false" }.into(),
         ]
     }
-}
-
-/// Whether a service could take a header for one of [`IDENTITY_HEADERS`]: CGI, WSGI and PHP read `-`, `_` and `.` as
-/// one character.
-#[must_use]
-pub fn reads_as_identity(name: &[u8]) -> bool {
-    IDENTITY_HEADERS.iter().any(|own| {
-        own.len() == name.len()
-            && own.bytes().zip(name).all(|(own, other)| match other {
-                b'_' | b'.' => own == b'-',
-                _ => own == other.to_ascii_lowercase(),
-            })
-    })
 }
 
 /// A login that succeeded.
@@ -363,31 +347,6 @@ impl Realm {
 mod tests {
     use super::*;
     use crate::domain::credential::LoginFault;
-
-    #[test]
-    fn aliases_of_the_identity_headers_are_known() {
-        for name in [
-            "x-auth-user",
-            "X-Auth-User",
-            "x_auth_user",
-            "x.auth.user",
-            "x-auth_user",
-            "X_AUTH.ROLES",
-            "x.auth-admin",
-        ] {
-            assert!(reads_as_identity(name.as_bytes()), "{name}");
-        }
-        for name in [
-            "x-auth-use",
-            "x-auth-users",
-            "xxauthxuser",
-            "x-auth-token",
-            "authorization",
-            "",
-        ] {
-            assert!(!reads_as_identity(name.as_bytes()), "{name}");
-        }
-    }
 
     #[test]
     fn realms_cannot_break_out_of_the_challenge() {

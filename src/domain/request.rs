@@ -101,6 +101,9 @@ pub enum RequestFault {
     /// Two header entries of a name that must be alone.
     #[error("a header that must come once came twice")]
     DoubledHeader,
+    /// A header that a service could read as an identity header, under another name.
+    #[error("a header's name is an alias of an identity header")]
+    AliasedHeader,
     /// The gateway did not send, or doubled, a header that its door needs.
     #[error("the gateway must send {0} exactly once")]
     Dialect(&'static str),

@@ -8,9 +8,10 @@ use crate::{
     domain::{
         account::{Identity, Roles, Username},
         credential::{Credential, CredentialFault, LoginFault},
-        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, reads_as_identity},
+        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable},
         enrolment::WeakPassword,
         fields::BodyFault,
+        identity_headers::{IdentityNames, Likeness},
         path::PathFault,
         request::TokenForm,
         revocation::Generation,
@@ -52,7 +53,9 @@ fn check(headers: &[(&str, &[u8])]) -> HttpRequest {
 }
 
 fn request(http: &HttpRequest) -> Request<'_> {
-    decode(http, Tolerance::default()).0.unwrap()
+    decode(http, Tolerance::default(), IdentityHeaders::default())
+        .0
+        .unwrap()
 }
 
 #[test]
@@ -66,7 +69,7 @@ fn headers_are_read_from_either_field() {
         ],
     });
     for http in [&plain, &mapped] {
-        let (read, extra) = decode(http, Tolerance::default());
+        let (read, extra) = decode(http, Tolerance::default(), IdentityHeaders::default());
         let read = read.unwrap();
         assert!(matches!(read.credential, Credential::Bearer(token) if token.expose() == "a.b.c"));
         assert_eq!(
@@ -111,7 +114,9 @@ fn bytes_that_are_not_utf8_get_a_denial_and_not_an_error() {
         Credential::Malformed(_)
     ));
     http.path = Bytes::from_static(b"/\xff");
-    let fault = decode(&http, Tolerance::default()).0.unwrap_err();
+    let fault = decode(&http, Tolerance::default(), IdentityHeaders::default())
+        .0
+        .unwrap_err();
     assert_eq!(fault, RequestFault::Path(PathFault::Character));
     let check = CheckRequest::decode(&*{
         // attributes { request { http { path: "/\xff" } } }
@@ -164,7 +169,9 @@ fn a_header_that_must_be_alone_is_refused_when_doubled() {
     for name in ["content-type", "origin", "access-control-request-method"] {
         let http = check(&[(name, b"a"), (name, b"b")]);
         assert_eq!(
-            decode(&http, Tolerance::default()).0.unwrap_err(),
+            decode(&http, Tolerance::default(), IdentityHeaders::default())
+                .0
+                .unwrap_err(),
             RequestFault::DoubledHeader
         );
     }
@@ -173,7 +180,12 @@ fn a_header_that_must_be_alone_is_refused_when_doubled() {
 #[test]
 fn request_ids_cannot_forge_log_lines() {
     let http = check(&[("x-request-id", b"a\nb")]);
-    assert_eq!(decode(&http, Tolerance::default()).1.request_id, "");
+    assert_eq!(
+        decode(&http, Tolerance::default(), IdentityHeaders::default())
+            .1
+            .request_id,
+        ""
+    );
 }
 
 fn identity() -> Identity {
@@ -203,80 +215,81 @@ fn ok_response(response: CheckResponse) -> OkHttpResponse {
     }
 }
 
+fn identity_headers(custom: bool) -> IdentityHeaders {
+    let names = ["remote_user", "xroles", "x-is-admin"].map(str::to_owned);
+    match custom {
+        true => IdentityHeaders::keep(IdentityNames::parse(&names).unwrap()),
+        false => IdentityHeaders::default(),
+    }
+}
+
 #[test]
 fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
-    let mut http = check(&[
-        ("x-auth-user", b"root"),
-        ("X_Auth_User", b"root"),
-        ("x.auth-admin", b"true"),
-        (":path", b"/a"),
-    ]);
-    let (_, extra) = decode(&http, Tolerance::default());
-    let ok = ok_response(encode(
-        &allow(Caller::Known(Arc::new(identity())), Forwarding::Keep),
-        &extra,
-        &realm(),
-    ));
-    let set: Vec<_> = ok
-        .headers
-        .iter()
-        .map(|option| {
-            assert_eq!(option.append, Some(false));
-            assert_eq!(option.append_action, 2);
-            let header = option.header.as_ref().unwrap();
-            (
-                str::from_utf8(&header.key).unwrap(),
-                str::from_utf8(&header.value).unwrap(),
-            )
-        })
-        .collect();
-    assert_eq!(
-        set,
-        [
-            ("x-auth-user", "jos%C3%A9"),
-            ("x-auth-roles", "editor"),
-            ("x-auth-admin", "false")
-        ]
-    );
-    assert_eq!(ok.headers_to_remove, ["x_auth_user", "x.auth-admin"]);
-
-    let ok = ok_response(encode(
-        &allow(Caller::Anonymous, Forwarding::Strip),
-        &extra,
-        &realm(),
-    ));
-    assert!(ok.headers.is_empty());
-    assert_eq!(
-        ok.headers_to_remove,
-        [
-            "x_auth_user",
-            "x.auth-admin",
-            "x-auth-user",
-            "x-auth-roles",
-            "x-auth-admin",
-            "authorization"
-        ]
-    );
-
-    // A filter that sends some headers only hides the aliases, so all of them are removed.
-    http.headers.pop();
-    let (_, extra) = decode(&http, Tolerance::default());
-    let ok = ok_response(encode(
-        &allow(Caller::Known(Arc::new(identity())), Forwarding::Keep),
-        &extra,
-        &realm(),
-    ));
-    assert_eq!(ok.headers_to_remove.len(), 24);
-    assert!(
-        ok.headers_to_remove
+    for identity_headers in [false, true].map(identity_headers) {
+        let names = identity_headers.names();
+        let upper = names[0].to_ascii_uppercase();
+        let mut http = check(&[(&*upper, b"root"), (names[0], b"root"), (":path", b"/a")]);
+        let (request, extra) = decode(&http, Tolerance::default(), identity_headers);
+        assert!(request.is_ok());
+        let known = allow(Caller::Known(Arc::new(identity())), Forwarding::Keep);
+        let ok = ok_response(encode(&known, &extra, &realm()));
+        let set: Vec<_> = ok
+            .headers
             .iter()
-            .all(|name| reads_as_identity(name))
-    );
-    for own in IDENTITY_HEADERS {
-        assert!(
-            !ok.headers_to_remove.iter().any(|name| name == own),
-            "{own}"
-        );
+            .map(|option| {
+                assert_eq!(option.append, Some(false));
+                assert_eq!(option.append_action, 2);
+                let header = option.header.as_ref().unwrap();
+                (
+                    str::from_utf8(&header.key).unwrap(),
+                    str::from_utf8(&header.value).unwrap(),
+                )
+            })
+            .collect();
+        let values = ["jos%C3%A9", "editor", "false"];
+        assert_eq!(set, names.into_iter().zip(values).collect::<Vec<_>>());
+        assert!(ok.headers_to_remove.is_empty());
+
+        let anonymous = allow(Caller::Anonymous, Forwarding::Strip);
+        let ok = ok_response(encode(&anonymous, &extra, &realm()));
+        assert!(ok.headers.is_empty());
+        let [user, roles, admin] = names;
+        assert_eq!(ok.headers_to_remove, [user, roles, admin, "authorization"]);
+
+        // A filter that sends some headers only may hide aliases, so the common ones are removed.
+        http.headers.pop();
+        let (_, extra) = decode(&http, Tolerance::default(), identity_headers);
+        let ok = ok_response(encode(&known, &extra, &realm()));
+        assert_eq!(ok.headers_to_remove, identity_headers.common_aliases());
+        for name in &ok.headers_to_remove {
+            assert_eq!(identity_headers.likeness(name), Likeness::Alias);
+        }
+    }
+}
+
+#[test]
+fn an_alias_of_an_identity_header_is_refused_in_either_field() {
+    for (custom, alias) in [
+        (false, "x~auth~user"),
+        (false, "X_Auth-Roles"),
+        (false, "x-auth'admin"),
+        (true, "REMOTE-USER"),
+        (true, "x-is|admin"),
+    ] {
+        let plain = check(&[("authorization", b"Bearer a.b.c"), (alias, b"root")]);
+        let mut mapped = check(&[]);
+        mapped.header_map = Some(HeaderMap {
+            headers: vec![raw(alias, b"root")],
+        });
+        for http in [&plain, &mapped] {
+            let judged = |custom| {
+                decode(http, Tolerance::default(), identity_headers(custom))
+                    .0
+                    .err()
+            };
+            assert_eq!(judged(custom), Some(RequestFault::AliasedHeader), "{alias}");
+            assert_eq!(judged(!custom), None, "{alias}");
+        }
     }
 }
 
@@ -352,6 +365,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             RequestFault::Host,
             RequestFault::Path(PathFault::DotSegment),
             RequestFault::DoubledHeader,
+            RequestFault::AliasedHeader,
             RequestFault::Dialect("x-original-method"),
             RequestFault::TwoOriginals,
         ])
@@ -487,7 +501,7 @@ proptest! {
             headers: vec![HeadersEntry { key: name.into(), value: value.into() }],
             ..HttpRequest::default()
         };
-        let _ = decode(&http, Tolerance::default());
+        let _ = decode(&http, Tolerance::default(), IdentityHeaders::default());
     }
 }
 

@@ -7,10 +7,11 @@ use hyper::{HeaderMap, Request, Response, StatusCode, header::HeaderValue};
 use super::{NO_STORE, insert, respond};
 use crate::{
     domain::{
-        decision::{Admission, Answer, Decision, Denial, Forwarding, IDENTITY_HEADERS, Realm},
+        decision::{Admission, Answer, Decision, Denial, Forwarding, Realm},
+        identity_headers::IdentityHeaders,
         request::{Host, RequestFault, RequestLine},
     },
-    headers::{Headers, aliases},
+    headers::Headers,
 };
 
 /// How a gateway asks.
@@ -84,11 +85,12 @@ impl Dialect {
         self,
         decision: &Decision,
         headers: &Headers<'_>,
+        identity: IdentityHeaders,
         realm: &Realm,
         sign_in: Option<&HeaderValue>,
     ) -> Response<Full<Bytes>> {
         match decision {
-            Decision::Allow(admission) => self.allow(admission, headers),
+            Decision::Allow(admission) => self.allow(admission, headers, identity),
             Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
             // A sub-request is never asked to log anybody in; if it were, 200 would let the request pass.
             Decision::Issue(_) | Decision::Done(_) => {
@@ -98,7 +100,12 @@ impl Dialect {
     }
 
     /// Exactly 200: Envoy and the Gateway API take no other 2xx.
-    fn allow(self, admission: &Admission, headers: &Headers<'_>) -> Response<Full<Bytes>> {
+    fn allow(
+        self,
+        admission: &Admission,
+        headers: &Headers<'_>,
+        identity: IdentityHeaders,
+    ) -> Response<Full<Bytes>> {
         let Admission {
             caller,
             authorization,
@@ -106,22 +113,28 @@ impl Dialect {
         let mut response = Response::new(Full::default());
         let own = response.headers_mut();
         own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
-        for (name, value) in IDENTITY_HEADERS.into_iter().zip(caller.header_values()) {
+        for (name, value) in identity.names().into_iter().zip(caller.header_values()) {
             insert(own, name, &value);
         }
-        if self == Self::Envoy {
-            // Envoy shows some headers only, so that every alias may be there.
-            let hidden = aliases()
-                .iter()
-                .filter(|alias| !headers.aliases.contains(alias));
-            let mut remove: Vec<&[u8]> =
-                headers.aliases.iter().chain(hidden).map(|a| &**a).collect();
-            if *authorization == Forwarding::Strip {
-                remove.push(b"authorization");
+        match (self, authorization) {
+            (Self::Envoy, authorization) => {
+                // An alias that Envoy shows has been refused; these are for a filter that hides them.
+                let strip = (*authorization == Forwarding::Strip).then_some("authorization");
+                let aliases = identity.common_aliases().iter().copied();
+                let remove: Vec<_> = aliases.chain(strip).collect();
+                if !remove.is_empty() {
+                    insert(own, "x-envoy-auth-headers-to-remove", &remove.join(", "));
+                }
             }
-            if let Ok(value) = HeaderValue::from_bytes(&remove.join(&b", "[..])) {
-                own.insert("x-envoy-auth-headers-to-remove", value);
+            // The other gateways cannot be told to remove a header. They replace the client's by the one of this answer,
+            // and where there is none, they remove it.
+            (Self::Nginx | Self::Forward, Forwarding::Keep) => {
+                let value = headers.authorization().map(HeaderValue::from_bytes);
+                if let Some(Ok(value)) = value {
+                    own.insert(hyper::header::AUTHORIZATION, value);
+                }
             }
+            (Self::Nginx | Self::Forward, Forwarding::Strip) => {}
         }
         response
     }

@@ -201,6 +201,44 @@ pub async fn send_bytes(address: SocketAddr, bytes: &[u8]) -> String {
     }
 }
 
+/// Sends bytes as they are and reads one answer: its status, and its body as text. The connection may stay open.
+///
+/// # Panics
+///
+/// If there is no whole answer within ten seconds.
+pub async fn ask_bytes(address: SocketAddr, bytes: &[u8]) -> (u16, String) {
+    let mut answer = Vec::new();
+    let whole = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(bytes).await?;
+        while !is_whole(&answer) && stream.read_buf(&mut answer).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let end = timeout(Duration::from_secs(10), whole).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let asked = String::from_utf8_lossy(bytes);
+    let parts = answer.split_once("\r\n\r\n").and_then(|(head, body)| {
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, body.to_owned()))
+    });
+    parts.unwrap_or_else(|| panic!("{address}: {end:?} after {answer:?} to {asked}"))
+}
+
+/// Whether bytes are an answer to its end, where its head says where that is.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let head = head.to_ascii_lowercase();
+    if head.contains("\r\ntransfer-encoding: chunked") {
+        return body.ends_with("0\r\n\r\n");
+    }
+    let length = head.split("\r\ncontent-length: ").nth(1);
+    let length = length.and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
+    length.is_some_and(|length| body.len() >= length)
+}
+
 fn request<B>(
     address: SocketAddr,
     method: &str,

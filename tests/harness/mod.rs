@@ -21,6 +21,7 @@ mod doorward;
 mod envoy;
 mod flask;
 mod galera;
+mod lighttpd;
 mod mariadb;
 mod mysql;
 mod process;
@@ -36,12 +37,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use client::{Reply, exchange, send, send_bytes, try_send, try_send_http2};
+pub use client::{Reply, ask_bytes, exchange, send, send_bytes, try_send, try_send_http2};
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use flask::Flask;
 pub use galera::{Galera, Node};
+pub use lighttpd::Lighttpd;
 pub use mariadb::MariaDb;
 pub use mysql::MySql;
 pub use process::{Process, fed};

@@ -50,6 +50,7 @@ macro_rules! on_each_server {
 }
 
 mod certificates;
+mod cgi;
 mod direct;
 mod edges;
 mod front;
@@ -57,6 +58,7 @@ mod http2;
 
 mod accounts;
 mod addresses;
+mod aliases;
 mod audit;
 mod borders;
 mod checks;

@@ -275,7 +275,6 @@ async fn every_row(gateway: Gateway) {
         }
     }
     // An anonymous request arrives as nobody's.
-    let forwards_passwords = matches!(gateway, Gateway::IngressNginx | Gateway::Traefik);
     for shown in [None, Some(good_basic), Some(bad)] {
         let headers: Vec<_> = shown
             .map(|value| ("authorization", value))
@@ -283,8 +282,7 @@ async fn every_row(gateway: Gateway) {
             .collect();
         let arrived = house.arrived("/healthz", &headers).await;
         let authorization = arrived.iter().any(|(name, _)| name == "authorization");
-        let expected = shown == Some(bad) || (shown.is_some() && forwards_passwords);
-        assert_eq!(authorization, expected, "{gateway:?} {arrived:?}");
+        assert_eq!(authorization, shown == Some(bad), "{gateway:?} {arrived:?}");
         assert_eq!(identity(arrived), named("-", "-"), "{gateway:?}");
     }
     // The body goes to the service, and only there.
@@ -385,25 +383,7 @@ async fn forged_identity_does_not_arrive(gateway: Gateway) {
         ("x-auth-user", "root"),
         ("X-Auth-Roles", "admin"),
         ("x-auth-admin", "true"),
-        ("x.auth.user", "ada"),
-        ("X.Auth-Roles", "admin"),
-        ("x-auth.admin", "true"),
     ];
-    let underscored = [
-        ("X_Auth_User", "ada"),
-        ("x-auth_user", "ada"),
-        ("x_auth-roles", "admin"),
-        ("x.auth_roles", "admin"),
-        ("x_auth_admin", "true"),
-    ];
-    if gateway.is_envoy() {
-        for alias in underscored {
-            let reply = house.send("GET", "/healthz", &[alias]).await;
-            assert_eq!(reply.status, 400, "{gateway:?} {alias:?}");
-        }
-    } else {
-        forged.extend(underscored);
-    }
     let anonymous = identity(house.arrived("/healthz", &forged).await);
     assert_eq!(anonymous, named("-", "-"), "{gateway:?}");
     forged.push(("authorization", &bob));
@@ -644,12 +624,8 @@ async fn doubled_and_oversize_headers_pass_nothing(gateway: Gateway) {
     let before = house.service.requests();
     let basic = basic(ADA.0, ADA.1);
     for (first, second) in [(&*ada, &*bob), (&ada, &ada), (&bob, &basic), (&basic, &bob)] {
-        // Joined, what begins with Basic is no token, and what begins with Bearer is a broken one.
         let joined = format!("{first},{second}");
-        let denials = match first.starts_with("Basic") {
-            true => [house.denied(401), 400],
-            false => [house.denied(400), 400],
-        };
+        let denials = [house.denied(400), 400];
         for headers in [
             &[("authorization", first), ("Authorization", second)][..],
             &[("authorization", &*joined)],
@@ -805,7 +781,10 @@ fn the_ingresses_hold_together() {
     // The same as in the configuration that ingress-nginx makes of them.
     let made = fs::read_to_string(repository().join("examples/nginx/ingress-nginx.conf")).unwrap();
     let headers = annotation("auth-response-headers");
-    assert_eq!(headers, "X-Auth-User,X-Auth-Roles,X-Auth-Admin");
+    assert_eq!(
+        headers,
+        "X-Auth-User,X-Auth-Roles,X-Auth-Admin,Authorization"
+    );
     for header in headers.split(',') {
         assert!(
             made.contains(&format!("proxy_set_header '{header}' $authHeader")),

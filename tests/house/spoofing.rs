@@ -5,11 +5,14 @@ use crate::{
     harness::{Envoy, EnvoyConfig, send_bytes},
 };
 
-const FORGED: [(&str, &str); 12] = [
+const FORGED: [(&str, &str); 4] = [
     ("x-auth-user", "ada"),
     ("x-auth-user", "root"),
     ("X-Auth-Roles", "admin"),
     ("x-auth-admin", "true"),
+];
+
+const ALIASES: [(&str, &str); 8] = [
     ("x_auth_user", "ada"),
     ("x.auth.user", "ada"),
     ("x-auth_user", "ada"),
@@ -23,6 +26,18 @@ const FORGED: [(&str, &str); 12] = [
 async fn forged_headers_do_not_arrive(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
     let front = Front::open(version, |_| {}, config).await;
     let bob = front.bearer(BOB).await;
+    for alias in ALIASES {
+        for path in ["/healthz", "/echo", "/nowhere"] {
+            let headers = [("authorization", &*bob), alias];
+            let reply = front.send("GET", path, &headers).await;
+            assert_eq!(reply.status, 400, "{version} {path} {alias:?}");
+        }
+    }
+    assert_eq!(front.service.requests(), 0, "{version}");
+    nothing_forged_arrives(version, &front, &bob, &FORGED).await;
+}
+
+async fn nothing_forged_arrives(version: &str, front: &Front, bob: &str, forged: &[(&str, &str)]) {
     let identity = |arrived: Vec<(String, String)>| -> Vec<(String, String)> {
         let mut identity: Vec<_> = arrived
             .into_iter()
@@ -38,8 +53,8 @@ async fn forged_headers_do_not_arrive(version: &str, config: fn(EnvoyConfig) -> 
             .collect()
     };
 
-    let mut headers = FORGED.to_vec();
-    headers.push(("authorization", &bob));
+    let mut headers = forged.to_vec();
+    headers.push(("authorization", bob));
     let known = identity(front.arrived("/echo", &headers).await);
     let expected = pairs(&[
         ("x-auth-admin", "false"),
@@ -48,7 +63,7 @@ async fn forged_headers_do_not_arrive(version: &str, config: fn(EnvoyConfig) -> 
     ]);
     assert_eq!(known, expected, "{version}");
 
-    let anonymous = identity(front.arrived("/healthz", &FORGED).await);
+    let anonymous = identity(front.arrived("/healthz", forged).await);
     assert_eq!(anonymous, [], "{version}");
 
     let refused = front.send("GET", "/admin/users", &headers).await;
@@ -70,17 +85,21 @@ async fn not_with_raw_headers() {
     forged_headers_do_not_arrive(Envoy::NEWEST, |config| config.untouched().raw_headers()).await;
 }
 
-/// A filter with `allowed_headers` hides from Doorward what it still sends to the service.
+/// A filter with `allowed_headers` hides from Doorward what it still sends to the service. Then the common aliases are
+/// removed, in case the filter does not show them as its page says.
 #[tokio::test(flavor = "multi_thread")]
 async fn not_where_the_filter_shows_some_headers_only() {
     for version in Envoy::VERSIONS {
-        forged_headers_do_not_arrive(version, |config| {
+        let config = |config: EnvoyConfig| {
             config.untouched().replace(
                 "failure_mode_allow: false",
                 "failure_mode_allow: false\n                      allowed_headers: { patterns: [{ exact: authorization }] }",
             )
-        })
-        .await;
+        };
+        let front = Front::open(version, |_| {}, config).await;
+        let bob = front.bearer(BOB).await;
+        let forged: Vec<_> = FORGED.into_iter().chain(ALIASES).collect();
+        nothing_forged_arrives(version, &front, &bob, &forged).await;
     }
 }
 

@@ -120,6 +120,7 @@ impl Denial {
                 RequestFault::Host => "malformed-host",
                 RequestFault::Path(_) => "ambiguous-path",
                 RequestFault::DoubledHeader => "doubled-header",
+                RequestFault::AliasedHeader => "aliased-header",
                 RequestFault::Dialect(_) => "dialect-header",
                 RequestFault::TwoOriginals => "two-originals",
             },

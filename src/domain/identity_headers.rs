@@ -1,0 +1,413 @@
+//! The names of the headers that tell a service who is asking, and the names that a service could read as one of them.
+//! Knows no values and no doors.
+//!
+//! CGI (RFC 3875, 4.1.18) makes `HTTP_X_AUTH_USER` of `x-auth-user`. Servers differ in which other bytes become `_`; for
+//! lighttpd it is every byte that is neither letter nor digit. So all of these bytes are one here: a separator.
+
+use std::{fmt, sync::LazyLock};
+
+/// The longest name of a header that Doorward looks for, in bytes.
+pub const LONGEST_NAME: usize = 32;
+
+/// The names of the identity headers: of the user, the roles and the flag of administrators, in this order. A request
+/// that passes as somebody carries all of them, and none otherwise.
+#[derive(Clone, Copy)]
+pub struct IdentityHeaders(&'static Kept);
+
+#[derive(Debug)]
+struct Kept {
+    names: [&'static str; 3],
+    common_aliases: Vec<&'static str>,
+}
+
+/// What the name of a header is beside the names of the identity headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Likeness {
+    /// No service reads it as an identity header.
+    Different,
+    /// An identity header.
+    Same,
+    /// Another name, which a service can read as that of an identity header.
+    Alias,
+}
+
+impl IdentityHeaders {
+    /// Keeps names until the process ends: each answer holds them, and copies nothing.
+    #[must_use]
+    pub fn keep(names: IdentityNames) -> Self {
+        if names == IdentityNames::default() {
+            return Self::default();
+        }
+        let names = names.0.map(|name| &*name.leak());
+        Self(Box::leak(Box::new(Kept::of(names))))
+    }
+
+    /// The names, in lower case.
+    #[must_use]
+    pub fn names(self) -> [&'static str; 3] {
+        self.0.names
+    }
+
+    /// The spellings of the names with `-`, `_` and `.`, which are the aliases that most services know. There are many
+    /// more, so that a gateway must show or refuse them all; taking these off where it does not is a second line.
+    #[must_use]
+    pub fn common_aliases(self) -> &'static [&'static str] {
+        &self.0.common_aliases
+    }
+
+    /// What a name in lower case is.
+    #[must_use]
+    pub fn likeness(self, lower: &[u8]) -> Likeness {
+        for own in self.0.names {
+            if own.len() == lower.len() && fold_the_same(own.as_bytes(), lower) {
+                return match own.as_bytes() == lower {
+                    true => Likeness::Same,
+                    false => Likeness::Alias,
+                };
+            }
+        }
+        Likeness::Different
+    }
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        static USUAL: LazyLock<Kept> = LazyLock::new(|| Kept::of(USUAL_NAMES));
+        Self(&USUAL)
+    }
+}
+
+impl fmt::Debug for IdentityHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.names.fmt(f)
+    }
+}
+
+impl Kept {
+    fn of(names: [&'static str; 3]) -> Self {
+        let aliases = names.into_iter().flat_map(common_aliases);
+        Self {
+            names,
+            common_aliases: aliases.map(|alias| &*alias.leak()).collect(),
+        }
+    }
+}
+
+/// Whether two names of the same length, in lower case, are one where every separator is.
+fn fold_the_same(one: &[u8], other: &[u8]) -> bool {
+    one.iter().zip(other).all(|(one, other)| {
+        one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
+    })
+}
+
+fn common_aliases(name: &str) -> Vec<String> {
+    const SEPARATORS: [char; 3] = ['-', '_', '.'];
+    let is_separator = |c: &char| !c.is_ascii_alphanumeric();
+    // All mixtures of few separators; of many, which would be hundreds, the uniform ones.
+    let mut spellings = match name.chars().filter(is_separator).count() {
+        0..=3 => name.chars().fold(vec![String::new()], |so_far, next| {
+            let ends = match is_separator(&next) {
+                true => SEPARATORS.to_vec(),
+                false => vec![next],
+            };
+            let extend = |start: &String| -> Vec<_> {
+                ends.iter().map(|end| format!("{start}{end}")).collect()
+            };
+            so_far.iter().flat_map(extend).collect()
+        }),
+        _ => {
+            let uniform = |by: char| name.replace(|c: char| is_separator(&c), &by.to_string());
+            SEPARATORS.map(uniform).into()
+        }
+    };
+    spellings.retain(|spelling| spelling != name);
+    spellings
+}
+
+const USUAL_NAMES: [&str; 3] = ["x-auth-user", "x-auth-roles", "x-auth-admin"];
+
+/// Names that identity headers can have, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityNames([String; 3]);
+
+/// Why identity headers cannot have these names.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NamesFault {
+    /// Not three.
+    #[error(
+        "must be three names: the headers of the user, of the roles and of the flag of administrators"
+    )]
+    Count,
+    /// Not a token of RFC 9110, 5.6.2, or too long.
+    #[error(
+        "{0:?} is not the name of a header; write 1 to {LONGEST_NAME} letters, digits and \"-\", with a letter among them"
+    )]
+    Name(String),
+    /// A name that HTTP, a gateway or Doorward reads.
+    #[error("{0:?} is, or can be read as, a header with a meaning of its own; choose another name")]
+    Reserved(String),
+    /// Two names that a service could read as one.
+    #[error("{0:?} and {1:?} are one name to a service behind CGI; choose another one")]
+    Same(String, String),
+}
+
+impl Default for IdentityNames {
+    fn default() -> Self {
+        Self(USUAL_NAMES.map(str::to_owned))
+    }
+}
+
+impl IdentityNames {
+    /// Takes the names of user, roles and admin, in any case.
+    ///
+    /// # Errors
+    ///
+    /// The first name that cannot be, or the first two that are one.
+    pub fn parse(names: &[String]) -> Result<Self, NamesFault> {
+        let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        for name in &lower {
+            let well_formed = (1..=LONGEST_NAME).contains(&name.len())
+                && name.bytes().all(is_token)
+                && name.bytes().any(|byte| byte.is_ascii_alphabetic());
+            if !well_formed {
+                return Err(NamesFault::Name(name.clone()));
+            }
+            if is_reserved(name) {
+                return Err(NamesFault::Reserved(name.clone()));
+            }
+        }
+        let names: [String; 3] = lower.try_into().map_err(|_| NamesFault::Count)?;
+        let [user, roles, admin] = &names;
+        for (one, other) in [(user, roles), (user, admin), (roles, admin)] {
+            if one.len() == other.len() && fold_the_same(one.as_bytes(), other.as_bytes()) {
+                return Err(NamesFault::Same(one.clone(), other.clone()));
+            }
+        }
+        Ok(Self(names))
+    }
+}
+
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Whether a name in lower case is one that means something else, in any spelling.
+fn is_reserved(name: &str) -> bool {
+    let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    RESERVED.contains(&&*name) || RESERVED_STARTS.iter().any(|start| name.starts_with(start))
+}
+
+/// Hop-by-hop headers (RFC 9110, 7.6.1), those that frame or route a message, and those that Doorward, gateways and
+/// services read or write themselves.
+const RESERVED: [&str; 39] = [
+    "accept",
+    "age",
+    "allow",
+    "authorization",
+    "cache-control",
+    "connection",
+    "cookie",
+    "date",
+    "etag",
+    "expect",
+    "expires",
+    "forwarded",
+    "from",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "location",
+    "origin",
+    "pragma",
+    "range",
+    "referer",
+    "retry-after",
+    "server",
+    "set-cookie",
+    "te",
+    "traceparent",
+    "tracestate",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "vary",
+    "via",
+    "www-authenticate",
+    "x-auth-reason",
+    "x-auth-sign-in",
+    "x-auth-status",
+    "x-real-ip",
+    "x-request-id",
+];
+
+const RESERVED_STARTS: [&str; 11] = [
+    "accept-",
+    "access-control-",
+    "content-",
+    "grpc-",
+    "if-",
+    "proxy-",
+    "sec-",
+    "x-envoy-",
+    "x-forwarded-",
+    "x-original-",
+    "x-refresh-token",
+];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// All bytes of a name that HTTP allows beside letters and digits.
+    const SEPARATORS: &str = "!#$%&'*+-.^_`|~";
+
+    fn names(names: [&str; 3]) -> Result<IdentityNames, NamesFault> {
+        IdentityNames::parse(&names.map(str::to_owned))
+    }
+
+    fn chosen(chosen: [&str; 3]) -> IdentityHeaders {
+        IdentityHeaders::keep(names(chosen).unwrap())
+    }
+
+    /// What lighttpd, which folds most, makes of a name.
+    fn of_cgi(name: &[u8]) -> Vec<u8> {
+        name.iter()
+            .map(|byte| match byte.is_ascii_alphanumeric() {
+                true => byte.to_ascii_uppercase(),
+                false => b'_',
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_separator_makes_an_alias() {
+        let usual = IdentityHeaders::default();
+        for own in usual.names() {
+            assert_eq!(usual.likeness(own.as_bytes()), Likeness::Same, "{own}");
+            let (first, rest) = own.split_once('-').unwrap();
+            let (second, third) = rest.split_once('-').unwrap();
+            for left in SEPARATORS.chars() {
+                for right in SEPARATORS.chars() {
+                    let name = format!("{first}{left}{second}{right}{third}");
+                    let expected = match name == own {
+                        true => Likeness::Same,
+                        false => Likeness::Alias,
+                    };
+                    assert_eq!(usual.likeness(name.as_bytes()), expected, "{name}");
+                }
+            }
+        }
+        for name in [
+            "x-auth-use",
+            "x-auth-users",
+            "x--auth-user",
+            "xxauthxuser",
+            "xauthuser",
+            "x-auth-token",
+            "authorization",
+            "",
+        ] {
+            assert_eq!(
+                usual.likeness(name.as_bytes()),
+                Likeness::Different,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_without_separators_has_no_alias() {
+        let plain = chosen(["xauthuser", "XAuthRoles", "xauthadmin"]);
+        assert_eq!(plain.names(), ["xauthuser", "xauthroles", "xauthadmin"]);
+        assert!(plain.common_aliases().is_empty());
+        assert_eq!(plain.likeness(b"xauthuser"), Likeness::Same);
+        assert_eq!(plain.likeness(b"x-auth-user"), Likeness::Different);
+    }
+
+    #[test]
+    fn the_common_aliases_are_aliases() {
+        let usual = IdentityHeaders::default();
+        assert_eq!(usual.common_aliases().len(), 24);
+        let many = chosen(["a-b-c-d-e", "remote_user", "x"]);
+        assert_eq!(
+            many.common_aliases(),
+            ["a_b_c_d_e", "a.b.c.d.e", "remote-user", "remote.user"]
+        );
+        for names in [usual, many] {
+            for alias in names.common_aliases() {
+                assert_eq!(names.likeness(alias.as_bytes()), Likeness::Alias, "{alias}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_mean_something_else_are_refused() {
+        for (name, reserved) in [
+            ("Connection", true),
+            ("host", true),
+            ("authorization", true),
+            ("content-type", true),
+            ("Content_Length", true),
+            ("x_forwarded_for", true),
+            ("x-envoy-peer", true),
+            ("x-auth-status", true),
+            ("proxy-user", true),
+            (":path", false),
+            ("", false),
+            ("-", false),
+            ("a b", false),
+            ("\u{fc}ser", false),
+            ("a\r\nb", false),
+            ("x-a-name-that-is-longer-than-32-by", false),
+        ] {
+            let lower = name.to_ascii_lowercase();
+            let fault = match reserved {
+                true => NamesFault::Reserved(lower),
+                false => NamesFault::Name(lower),
+            };
+            assert_eq!(names(["x-user", "x-roles", name]), Err(fault), "{name:?}");
+        }
+        assert_eq!(
+            IdentityNames::parse(&["x-user".into(), "x-roles".into()]),
+            Err(NamesFault::Count)
+        );
+        assert_eq!(
+            names(["x-user", "x-roles", "X_User"]),
+            Err(NamesFault::Same("x-user".into(), "x_user".into()))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_cgi_cannot_tell_apart_is_told_apart_here(
+            own in "[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,20}",
+            bytes in prop::collection::vec(any::<u8>(), 1..32),
+            spelling in prop::collection::vec(any::<u8>(), 32),
+        ) {
+            let Ok(parsed) = names([&own, "x-other-roles", "x-other-admin"]) else {
+                return Ok(());
+            };
+            let headers = IdentityHeaders::keep(parsed);
+            // Any bytes, and another spelling of the name itself.
+            let respelled: Vec<u8> = own.bytes().zip(&spelling).map(|(byte, other)| {
+                match byte.is_ascii_alphanumeric() || other.is_ascii_alphanumeric() {
+                    true => byte,
+                    false => *other,
+                }
+            }).collect();
+            for name in [bytes.to_ascii_lowercase(), respelled] {
+                let reads_as_own = headers.names().iter().any(|own| of_cgi(own.as_bytes()) == of_cgi(&name));
+                let is_own = headers.names().iter().any(|own| own.as_bytes() == name);
+                let expected = match (reads_as_own, is_own) {
+                    (_, true) => Likeness::Same,
+                    (true, false) => Likeness::Alias,
+                    (false, false) => Likeness::Different,
+                };
+                prop_assert_eq!(headers.likeness(&name), expected);
+            }
+        }
+    }
+}

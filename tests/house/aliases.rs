@@ -1,0 +1,417 @@
+//! Whatever a client calls its headers, a service behind CGI reads what Doorward says of who is asking, and nothing else.
+
+use std::fs;
+
+use futures_util::future::join_all;
+
+use crate::{
+    cgi::{House, PATTERN, Way, behind_each_gateway, request},
+    front::{BOB, basic, log_in},
+    harness::{
+        Doorward, Envoy, EnvoyConfig, Gateway, Lighttpd, Settings, ask_bytes, repository, send,
+    },
+};
+
+/// The bytes of a header's name that HTTP allows beside letters and digits (RFC 9110, 5.6.2).
+const SEPARATORS: &str = "!#$%&'*+-.^_`|~";
+
+/// The identity headers and what a client says in them.
+const FORGED: [(&str, &str); 3] = [
+    ("x-auth-user", "ada"),
+    ("x-auth-roles", "admin"),
+    ("x-auth-admin", "true"),
+];
+
+impl House {
+    /// What the service must read.
+    fn expected(&self, is_known: bool) -> Vec<String> {
+        match (self.way, is_known) {
+            (_, true) => identity("false", "editor", "bob"),
+            (Way::Grpc(_) | Way::FilteredGrpc(_), false) => Vec::new(),
+            (Way::Http(_) | Way::LaxNginx, false) => identity("false", "-", "-"),
+        }
+    }
+
+    /// Whether the gateway lets names pass as they are, so that it is Doorward's to refuse them.
+    fn passes_names_on(&self) -> bool {
+        match self.way {
+            Way::Grpc(_) | Way::FilteredGrpc(_) | Way::LaxNginx => true,
+            Way::Http(gateway) => gateway.is_envoy() || gateway == Gateway::Haproxy,
+        }
+    }
+
+    /// Asks all of them, some at once, and holds each answer against what must be.
+    async fn hold(&self, rows: Vec<Row>) {
+        for some in rows.chunks(32) {
+            let ask = async |row: &Row| {
+                let headers: Vec<_> = (row.headers.iter())
+                    .map(|(name, value)| (&**name, &**value))
+                    .collect();
+                self.get(row.path, &headers).await
+            };
+            for (row, (status, body)) in some.iter().zip(join_all(some.iter().map(ask)).await) {
+                let way = self.way;
+                if status == 200 {
+                    let read = read(&body);
+                    assert_eq!(read, self.expected(row.is_known), "{way:?} {row:?}: {body}");
+                    assert!(!self.passes_names_on(), "{way:?} {row:?}: {body}");
+                } else {
+                    // nginx and Go refuse some names themselves.
+                    assert!(
+                        [400, self.refusal()].contains(&status),
+                        "{way:?} {row:?}: {status} {body}"
+                    );
+                    assert_eq!(read(&body), [""; 0], "{way:?} {row:?}");
+                }
+            }
+        }
+    }
+}
+
+impl House {
+    /// What is no spelling that HTTP allows, or comes another way: it may be refused or dropped, by whomever.
+    async fn nothing_else_arrives(&self, bob: &str) {
+        let way = self.way;
+        let mut asked = Vec::new();
+        let known = format!("host: www.example.com\r\nauthorization: {bob}\r\n").into_bytes();
+        let get = [&b"GET /echo HTTP/1.1\r\n"[..], &known].concat();
+        let others = (1..=255_u8).filter(|byte| {
+            !byte.is_ascii_alphanumeric()
+                && !SEPARATORS.as_bytes().contains(byte)
+                && !matches!(byte, b'\r' | b'\n' | b':')
+        });
+        for byte in others {
+            let name = [b"x", &[byte][..], b"auth", &[byte], b"user"].concat();
+            asked.push([&get, &*name, b": ada\r\ncontent-length: 0\r\n\r\n"].concat());
+        }
+        for lines in [
+            // Gateways take off what Connection names, before they ask or after.
+            "connection: x~auth~user\r\nx~auth~user: ada",
+            "connection: close, X_Auth_User\r\nx_auth_user: ada",
+            "x-auth-user : ada",
+            "x-auth-user\t: ada",
+            "x-filler: a\r\n x-auth-user: ada",
+            "x-filler: a\r\n\tx~auth~user: ada",
+        ] {
+            asked.push([&get, lines.as_bytes(), b"\r\ncontent-length: 0\r\n\r\n"].concat());
+        }
+        let post = [&b"POST /echo HTTP/1.1\r\n"[..], &known].concat();
+        for trailer in ["x-auth-user", "x~auth~user", "x_auth_user"] {
+            let lines = format!(
+                "te: trailers\r\ntrailer: {trailer}\r\ntransfer-encoding: chunked\r\n\r\n\
+                 1\r\na\r\n0\r\n{trailer}: ada\r\n\r\n"
+            );
+            asked.push([&post, lines.as_bytes()].concat());
+        }
+        let answers = join_all(asked.iter().map(|bytes| ask_bytes(self.edge(), bytes))).await;
+        for (bytes, (status, body)) in asked.iter().zip(answers) {
+            let request = String::from_utf8_lossy(bytes);
+            match status {
+                200 => assert_eq!(read(&body), self.expected(true), "{way:?} {request}"),
+                // Where nginx shows Doorward what HTTP does not allow, the answer is none that nginx takes.
+                _ => assert!(matches!(status, 400..=599), "{way:?} {status} {request}"),
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Row {
+    path: &'static str,
+    headers: Vec<(String, String)>,
+    is_known: bool,
+}
+
+/// What a CGI program reads of who is asking: every variable, also those that are there twice.
+fn read(environment: &str) -> Vec<&str> {
+    let mut read: Vec<_> = environment
+        .lines()
+        .filter(|line| line.starts_with("HTTP_X_AUTH_"))
+        .collect();
+    read.sort_unstable();
+    read
+}
+
+fn identity(admin: &str, roles: &str, user: &str) -> Vec<String> {
+    vec![
+        format!("HTTP_X_AUTH_ADMIN={admin}"),
+        format!("HTTP_X_AUTH_ROLES={roles}"),
+        format!("HTTP_X_AUTH_USER={user}"),
+    ]
+}
+
+/// Every spelling of a name but the name itself.
+fn spellings(own: &str) -> Vec<String> {
+    let mut spellings = Vec::new();
+    for left in SEPARATORS.chars() {
+        for right in SEPARATORS.chars() {
+            let spelling = own.replacen('-', &left.to_string(), 1).replacen(
+                "auth-",
+                &format!("auth{right}"),
+                1,
+            );
+            if spelling != own {
+                spellings.push(spelling);
+            }
+        }
+    }
+    assert_eq!(spellings.len(), 224);
+    spellings
+}
+
+fn pair(name: &str, value: &str) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
+/// Without a gateway, all spellings are one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn lighttpd_reads_every_separator_as_one() {
+    let service = Lighttpd::start(Lighttpd::ENVIRONMENT).await;
+    for separator in SEPARATORS.chars() {
+        let alias = format!("x{separator}auth{separator}user");
+        let headers = [("X-Auth-User", "bob"), (&*alias, "ada")];
+        let asked = request("GET", "/a?b", &headers);
+        let (status, body) = ask_bytes(service.address, asked.as_bytes()).await;
+        let both = ["HTTP_X_AUTH_USER=ada", "HTTP_X_AUTH_USER=bob"];
+        match separator {
+            // lighttpd joins what has one name.
+            '-' => assert_eq!(read(&body), ["HTTP_X_AUTH_USER=bob, ada"]),
+            _ => assert_eq!(read(&body), both, "{alias} {status} {body}"),
+        }
+        assert!(body.contains("\nREQUEST_URI=/a?b\n"), "{body}");
+    }
+}
+
+async fn no_alias_arrives(way: Way) {
+    let house = House::open(way).await;
+    let bob = log_in(house.doorward.http, BOB).await;
+    let shown = pair("authorization", &bob);
+
+    // The very names are taken from nobody, and are no reason to refuse.
+    for headers in [&FORGED[..], &[FORGED, FORGED].concat()] {
+        let (status, body) = house.get("/healthz", headers).await;
+        assert_eq!(
+            (status, read(&body)),
+            (200, texts(&house.expected(false))),
+            "{way:?} {body}"
+        );
+        let with_token = [headers, &[("authorization", &*bob)]].concat();
+        let (status, body) = house.get("/echo", &with_token).await;
+        assert_eq!(
+            (status, read(&body)),
+            (200, texts(&house.expected(true))),
+            "{way:?} {body}"
+        );
+    }
+
+    let mut rows = Vec::new();
+    for (own, forged) in FORGED {
+        for spelling in spellings(own) {
+            rows.push(Row {
+                path: "/echo",
+                headers: vec![shown.clone(), pair(&spelling, forged)],
+                is_known: true,
+            });
+        }
+        for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
+            let alias = own.replace('-', &separator.to_string());
+            let upper = alias.to_ascii_uppercase();
+            for forged in [
+                vec![pair(&alias, forged)],
+                vec![pair(&alias, forged), pair(&alias, "other")],
+                vec![pair(&upper, forged), pair(&alias, forged)],
+                vec![pair(own, forged), pair(&upper, forged)],
+                vec![pair(&alias, forged), pair(own, forged)],
+            ] {
+                rows.push(Row {
+                    path: "/healthz",
+                    headers: forged.clone(),
+                    is_known: false,
+                });
+                rows.push(Row {
+                    path: "/healthz",
+                    headers: [vec![shown.clone()], forged].concat(),
+                    is_known: true,
+                });
+            }
+        }
+    }
+    house.hold(rows).await;
+
+    house.nothing_else_arrives(&bob).await;
+
+    // A login neither.
+    let credentials = basic(BOB.0, BOB.1);
+    for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
+        let alias = format!("x{separator}auth{separator}user");
+        let headers = [("authorization", &*credentials), (&*alias, "ada")];
+        let asked = request("POST", "/login", &headers);
+        let (status, body) = ask_bytes(house.edge(), asked.as_bytes()).await;
+        let dropped = status == 200 && !house.passes_names_on();
+        assert!(status == 400 || dropped, "{way:?} {alias}: {status} {body}");
+    }
+    if house.passes_names_on() && way != Way::Http(Gateway::Haproxy) {
+        let is_it = |line: &serde_json::Value| line["fields"]["reason"] == "aliased-header";
+        house.doorward.logged("aliased-header", is_it).await;
+    }
+    assert!(
+        !house.service.log().contains("error"),
+        "{}",
+        house.service.log()
+    );
+}
+
+fn texts(lines: &[String]) -> Vec<&str> {
+    lines.iter().map(String::as_str).collect()
+}
+
+behind_each_gateway!(no_alias_arrives);
+
+/// Where Envoy asks nobody, it makes headers of its own of the claims of a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_read_as_a_claim_where_envoy_verifies_by_itself() {
+    let home = Doorward::prepare(|_| {});
+    home.run(&["keys", "generate", "ES256"], "").await.ok();
+    home.add_user(BOB.0, BOB.1, &[]).await;
+    let doorward = home.serve().await;
+    let service = Lighttpd::start(Lighttpd::ENVIRONMENT).await;
+    let bob = log_in(doorward.http, BOB).await;
+    for version in Envoy::VERSIONS {
+        let config = EnvoyConfig::file("envoy-jwt-authn.yaml")
+            .replace(
+                "headers_with_underscores_action: REJECT_REQUEST",
+                "headers_with_underscores_action: ALLOW",
+            )
+            .free_ports()
+            .doorward_http(doorward.http)
+            .service(service.address);
+        let envoy = Envoy::start(version, &config).await;
+        for (own, forged) in [("username", "root"), ("admin", "true"), ("payload", "e30")] {
+            for separator in SEPARATORS.chars() {
+                let alias = format!("x{separator}jwt{separator}{own}");
+                let upper = alias.to_ascii_uppercase();
+                let headers = [
+                    ("authorization", &*bob),
+                    (&*alias, forged),
+                    (&*upper, forged),
+                ];
+                let asked = request("GET", "/echo", &headers);
+                let (status, body) = ask_bytes(envoy.edge, asked.as_bytes()).await;
+                let claims: Vec<_> = (body.lines())
+                    .filter(|line| line.starts_with("HTTP_X_JWT_"))
+                    .collect();
+                assert_eq!((status, claims.len()), (200, 3), "{version} {alias} {body}");
+                for expected in ["HTTP_X_JWT_USERNAME=bob", "HTTP_X_JWT_ADMIN=false"] {
+                    assert!(claims.contains(&expected), "{version} {alias} {body}");
+                }
+                assert!(!body.contains("=e30\n"), "{version} {alias} {body}");
+            }
+        }
+    }
+}
+
+/// The filter of the tests shows what the committed one shows.
+#[test]
+fn the_pattern_is_the_committed_one() {
+    let file = repository().join("envoy/envoy-http.yaml");
+    let text = fs::read_to_string(file).unwrap();
+    assert!(text.contains(PATTERN));
+}
+
+/// Names without a separator have no aliases; and what was an alias before is a header as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn other_names_can_be_chosen() {
+    let names = "xauthuser, xauthroles, XAuthAdmin";
+    let rename = |text: String| {
+        ["User", "Roles", "Admin"].iter().fold(text, |text, last| {
+            let (own, lower) = (format!("X-Auth-{last}"), last.to_lowercase());
+            text.replace(&own, &format!("xauth{lower}")).replace(
+                &format!("upstream_http_x_auth_{lower}"),
+                &format!("upstream_http_xauth{lower}"),
+            )
+        })
+    };
+    for way in [
+        Way::Grpc(Envoy::OLDEST),
+        Way::Grpc(Envoy::NEWEST),
+        Way::LaxNginx,
+    ] {
+        let choose = |settings: &mut Settings| {
+            settings.env("DOORWARD_IDENTITY__HEADERS", names);
+        };
+        let house = House::with(way, choose, rename).await;
+        let bob = log_in(house.doorward.http, BOB).await;
+        let headers = [
+            ("authorization", &*bob),
+            ("x~auth~user", "root"),
+            ("xauthuser", "ada"),
+            ("XAuthAdmin", "true"),
+        ];
+        let (status, body) = house.get("/echo", &headers).await;
+        let mut read: Vec<_> = body
+            .lines()
+            .filter(|line| line.starts_with("HTTP_XAUTH"))
+            .collect();
+        read.sort_unstable();
+        assert_eq!(
+            (status, &*read),
+            (
+                200,
+                &[
+                    "HTTP_XAUTHADMIN=false",
+                    "HTTP_XAUTHROLES=editor",
+                    "HTTP_XAUTHUSER=bob"
+                ][..]
+            ),
+            "{way:?} {body}"
+        );
+        assert!(body.contains("HTTP_X_AUTH_USER=root"), "{way:?} {body}");
+    }
+}
+
+/// What Doorward tells a gateway that asks over HTTP carries the chosen names, and an alias of them is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn chosen_names_are_told_in_every_dialect() {
+    let home = Doorward::prepare(|settings| {
+        settings.toml(
+            "identity.headers = ['Remote-User', 'remote-groups', 'x-is-admin']\n\
+             [[route]]\npath = '/*'\nallow = 'public'\n",
+        );
+    });
+    home.run(&["migrate"], "").await.ok();
+    let doorward = home.serve().await;
+    for (path, asked) in [
+        ("/auth/envoy/x", vec![("host", "a.example")]),
+        (
+            "/auth/nginx",
+            vec![("x-original-method", "GET"), ("x-original-uri", "/x")],
+        ),
+        (
+            "/auth/forward",
+            vec![
+                ("x-forwarded-method", "GET"),
+                ("x-forwarded-proto", "https"),
+                ("x-forwarded-host", "a.example"),
+                ("x-forwarded-uri", "/x"),
+            ],
+        ),
+    ] {
+        let reply = send(doorward.http, "GET", path, &asked, "").await;
+        let told = ["remote-user", "remote-groups", "x-is-admin", "x-auth-user"];
+        let told = told.map(|name| reply.header(name).unwrap_or("none"));
+        assert_eq!(
+            (reply.status, told),
+            (200, ["-", "-", "false", "none"]),
+            "{path} {reply:?}"
+        );
+        for (alias, is_one) in [
+            ("remote_user", true),
+            ("X~Is~Admin", true),
+            ("x_auth_user", false),
+        ] {
+            let asked = [&asked[..], &[(alias, "ada")]].concat();
+            let reply = send(doorward.http, "GET", path, &asked, "").await;
+            assert_eq!(reply.status != 200, is_one, "{path} {alias} {reply:?}");
+        }
+    }
+}
