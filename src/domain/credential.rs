@@ -35,7 +35,7 @@ pub enum Credential<'a> {
 /// Why an `Authorization` header is not one credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialFault {
-    /// More than one header value.
+    /// More than one header value, or values that were joined.
     #[error("more than one Authorization value")]
     Several,
     /// Over [`MAX_CREDENTIAL`].
@@ -70,13 +70,20 @@ impl<'a> Credential<'a> {
         let value = str::from_utf8(value).map_err(|_| CredentialFault::Syntax)?;
         let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
         let rest = rest.trim_start_matches(' ');
+        // Gateways join two values with a comma, which is in no value of these schemes (RFC 9110, 5.3 and 11.4).
+        let is_joined = || rest.contains(',');
         if scheme.eq_ignore_ascii_case("bearer") {
-            return Compact::parse(rest)
-                .map(Self::Bearer)
-                .ok_or(CredentialFault::Token);
+            let fault = match is_joined() {
+                true => CredentialFault::Several,
+                false => CredentialFault::Token,
+            };
+            return Compact::parse(rest).map(Self::Bearer).ok_or(fault);
         }
         if scheme.eq_ignore_ascii_case("basic") {
-            return Ok(Self::Basic(Basic(rest)));
+            return match is_joined() {
+                true => Err(CredentialFault::Several),
+                false => Ok(Self::Basic(Basic(rest))),
+            };
         }
         let is_token = !scheme.is_empty()
             && scheme

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     account::{Account, Identity, Username},
-    credential::{Compact, Credential, Login},
+    credential::{Compact, Credential, CredentialFault, Login},
     decision::{
         Admission, By, Caller, Decision, Denial, Forwarding, Issued, LoginReply, Refusal,
         Unavailable,
@@ -16,7 +16,7 @@ use super::{
     request::{Answerable, Request, RequestFault, TokenForm},
     revocation::{Generation, Revocations},
     session::{RefreshFault, RefreshToken},
-    token::{Presented, Tokens, UnixTime},
+    token::{Presented, TokenFault, Tokens, UnixTime},
 };
 
 /// The pure judge.
@@ -197,20 +197,35 @@ impl Gate {
     }
 
     fn public(&self, credential: Credential<'_>, now: UnixTime) -> Decision {
-        let caller = match credential {
-            Credential::Bearer(compact) if !self.ended.are_stale(now) => {
-                match self.tokens.verify(compact, now, &self.ended) {
-                    Ok(identity) => Caller::Known(identity),
-                    Err(_) => Caller::Anonymous,
-                }
+        let (caller, authorization) = match credential {
+            // Two readings of who is asking, and a service may take the one that was not judged.
+            Credential::Malformed(fault @ CredentialFault::Several) => {
+                return Decision::Deny(Denial::MalformedToken(fault));
             }
+            Credential::Bearer(compact) => match self.known(compact, now) {
+                Ok(identity) => (Caller::Known(identity), self.forwarding(credential)),
+                // A service that reads it all the same would believe what was refused here.
+                Err(is_ours) if is_ours => (Caller::Anonymous, Forwarding::Strip),
+                Err(_) => (Caller::Anonymous, self.forwarding(credential)),
+            },
             Credential::Absent
-            | Credential::Bearer(_)
             | Credential::Basic(_)
             | Credential::Foreign
-            | Credential::Malformed(_) => Caller::Anonymous,
+            | Credential::Malformed(_) => (Caller::Anonymous, self.forwarding(credential)),
         };
-        self.allow(caller, credential)
+        Decision::Allow(Admission {
+            caller,
+            authorization,
+        })
+    }
+
+    /// Who a token speaks for; where it speaks for nobody, whether it is, or says that it is, for Doorward to judge.
+    fn known(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, bool> {
+        if self.ended.are_stale(now) {
+            return Err(self.tokens.are_named_by(compact));
+        }
+        let verified = self.tokens.verify(compact, now, &self.ended);
+        verified.map_err(|fault| fault == TokenFault::Ended || self.tokens.are_named_by(compact))
     }
 
     fn signed_in(
@@ -413,18 +428,21 @@ impl Gate {
     }
 
     fn allow(&self, caller: Caller, credential: Credential<'_>) -> Decision {
-        let authorization = match credential {
+        Decision::Allow(Admission {
+            caller,
+            authorization: self.forwarding(credential),
+        })
+    }
+
+    fn forwarding(&self, credential: Credential<'_>) -> Forwarding {
+        match credential {
             Credential::Absent => Forwarding::Keep,
             Credential::Bearer(_) if self.forwards_bearer => Forwarding::Keep,
             Credential::Bearer(_)
             | Credential::Basic(_)
             | Credential::Foreign
             | Credential::Malformed(_) => Forwarding::Strip,
-        };
-        Decision::Allow(Admission {
-            caller,
-            authorization,
-        })
+        }
     }
 }
 

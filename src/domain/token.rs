@@ -1,6 +1,7 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
 mod claims;
+mod named;
 mod secret;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -425,6 +426,19 @@ impl Tokens {
         };
         self.check_claims(&parse(&claims)?, now, ended)?;
         Ok(claims)
+    }
+
+    /// Whether a token says that it is one of ours, by a key or by its issuer. That is not verified, and so proves nothing;
+    /// but a service could believe it.
+    #[must_use]
+    pub fn are_named_by(&self, compact: Compact<'_>) -> bool {
+        let mut parts = compact.expose().split('.');
+        let (Some(header), Some(claims)) = (parts.next(), parts.next()) else {
+            return false;
+        };
+        let is_key = |kid: &str| self.keys.keys().iter().any(|key| key.id().as_str() == kid);
+        named::names(header, "kid", is_key)
+            || named::names(claims, "iss", |issuer| issuer == self.terms.issuer)
     }
 
     /// What was signed with a key of ours.

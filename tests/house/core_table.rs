@@ -173,7 +173,7 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
             assert_eq!(reply.header("cache-control"), Some("no-store"), "{row}");
         }
     }
-    // An anonymous request arrives without a word of who it is from, and Basic never arrives at all.
+    // An anonymous request arrives without a word of who it is from, and without a password or a token that was refused.
     for shown in [None, Some(&*good_basic), Some(&*bad)] {
         let headers: Vec<_> = shown
             .map(|value| ("authorization", value))
@@ -185,11 +185,7 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
             !names.iter().any(|name| name.starts_with("x-auth-")),
             "{arrived:?}"
         );
-        assert_eq!(
-            names.contains(&"authorization"),
-            shown == Some(&*bad),
-            "{arrived:?}"
-        );
+        assert!(!names.contains(&"authorization"), "{arrived:?}");
     }
 }
 

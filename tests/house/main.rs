@@ -60,6 +60,7 @@ mod accounts;
 mod addresses;
 mod aliases;
 mod audit;
+mod authorization;
 mod borders;
 mod checks;
 mod clocks;

@@ -282,7 +282,7 @@ async fn every_row(gateway: Gateway) {
             .collect();
         let arrived = house.arrived("/healthz", &headers).await;
         let authorization = arrived.iter().any(|(name, _)| name == "authorization");
-        assert_eq!(authorization, shown == Some(bad), "{gateway:?} {arrived:?}");
+        assert!(!authorization, "{gateway:?} {arrived:?}");
         assert_eq!(identity(arrived), named("-", "-"), "{gateway:?}");
     }
     // The body goes to the service, and only there.

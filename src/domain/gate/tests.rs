@@ -114,9 +114,9 @@ fn the_core_table() {
                 "anonymous strip",
                 "known keep",
                 "known keep",
-                "anonymous keep",
                 "anonymous strip",
                 "anonymous strip",
+                "malformed-authorization",
             ],
         ),
         (

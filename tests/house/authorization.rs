@@ -1,0 +1,226 @@
+//! What becomes of `Authorization` on public routes: what a service behind CGI gets of it, behind every gateway.
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use futures_util::future::join_all;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
+
+use crate::{
+    cgi::{House, Way, behind_each_gateway, request},
+    front::{ADA, BOB, basic, header_of, log_in, tampered},
+    harness::ask_bytes,
+};
+
+const SECRET: &str = "b6a1c9d2e8f3047561a2b3c4d5e6f708";
+
+const NOBODY: [(&str, &str); 0] = [];
+
+async fn open(way: Way) -> House {
+    let settings = |settings: &mut crate::harness::Settings| {
+        settings.env("DOORWARD_JWT__SECRET", SECRET);
+    };
+    House::with(way, settings, |text| text).await
+}
+
+/// What the service gets in `Authorization`, of which CGI makes one variable; nothing where the request is refused.
+fn shown(body: &str) -> Option<&str> {
+    let mut values = body
+        .lines()
+        .filter_map(|line| line.strip_prefix("HTTP_AUTHORIZATION="));
+    let first = values.next();
+    assert_eq!(values.next(), None, "{body}");
+    first
+}
+
+async fn what_was_refused_stays_behind(way: Way) {
+    let house = open(way).await;
+    let (bob, ended) = tokio::join!(
+        log_in(house.doorward.http, BOB),
+        log_in(house.doorward.http, BOB)
+    );
+    let logout = request("POST", "/logout", &[("authorization", &ended)]);
+    let (status, body) = ask_bytes(house.edge(), logout.as_bytes()).await;
+    assert_eq!(status, 200, "{way:?} {body}");
+
+    let claims: Value = {
+        let payload = bob.split('.').nth(1).unwrap();
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    };
+    let kid = header_of(&bob, "kid");
+    let with = |changes: Value| {
+        let mut claims = claims.clone();
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let signed = |kid: Option<&str>, claims: &Value, secret: &str| {
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = kid.map(str::to_owned);
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let token = jsonwebtoken::encode(&header, claims, &key).unwrap();
+        format!("Bearer {token}")
+    };
+    let unsigned = |header: &Value, claims: &str| {
+        let [header, claims] =
+            [&*header.to_string(), claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        format!("Bearer {header}.{claims}.AAAA")
+    };
+    let foreign = json!({"iss": "https://service.example", "sub": "7"});
+    let past = with(json!({"iat": 1_700_000_000, "exp": 1_700_003_600}));
+    let none = json!({"alg": "none"});
+    for (token, stays) in [
+        // Good ones, and those of services.
+        (bob.clone(), true),
+        ("Bearer opaque".into(), true),
+        ("bearer an.opaque.token".into(), true),
+        (
+            signed(None, &foreign, "a secret of the service's own"),
+            true,
+        ),
+        (
+            signed(Some("service-1"), &foreign, "a secret of the service's own"),
+            true,
+        ),
+        (
+            signed(
+                Some("service-1"),
+                &with(json!({"iss": "https://service.example"})),
+                SECRET,
+            ),
+            true,
+        ),
+        (unsigned(&none, &foreign.to_string()), true),
+        // Ours, and what says that it is.
+        (tampered(&bob), false),
+        (ended, false),
+        (signed(Some(&kid), &past, SECRET), false),
+        (signed(None, &past, SECRET), false),
+        (
+            signed(Some(&kid), &with(json!({"aud": "another"})), SECRET),
+            false,
+        ),
+        (
+            signed(Some(&kid), &foreign, "a secret of the service's own"),
+            false,
+        ),
+        (signed(Some("service-1"), &claims, SECRET), false),
+        (
+            signed(None, &claims, "a secret of the service's own"),
+            false,
+        ),
+        (unsigned(&none, &claims.to_string()), false),
+        (
+            unsigned(
+                &json!({"alg": "HS256", "kid": kid, "jku": "https://x"}),
+                &foreign.to_string(),
+            ),
+            false,
+        ),
+        (
+            unsigned(
+                &json!({"alg": "HS256"}),
+                r#"{"iss":"doorward","iss":"other"}"#,
+            ),
+            false,
+        ),
+        // No token of anybody.
+        (basic(BOB.0, BOB.1), false),
+        ("Digest username=\"bob\", realm=\"x\"".into(), false),
+        ("Bearer a b".into(), false),
+    ] {
+        let (status, body) = house.get("/healthz", &[("authorization", &token)]).await;
+        let expected = stays.then_some(&*token);
+        assert_eq!(
+            (status, shown(&body)),
+            (200, expected),
+            "{way:?} {token} {body}"
+        );
+        let is_known = body.contains("HTTP_X_AUTH_USER=bob");
+        assert_eq!(is_known, token == bob, "{way:?} {token} {body}");
+    }
+    let (status, body) = house.get("/healthz", &NOBODY).await;
+    assert_eq!((status, shown(&body)), (200, None), "{way:?} {body}");
+    // A long token, as issuers with many roles make them.
+    let long = format!("Bearer {}", "a".repeat(7_000));
+    let (status, body) = house.get("/healthz", &[("authorization", &long)]).await;
+    assert_eq!((status, shown(&body)), (200, Some(&*long)), "{way:?}");
+}
+
+behind_each_gateway!(what_was_refused_stays_behind);
+
+async fn two_values_reach_nobody(way: Way) {
+    let house = open(way).await;
+    let bob = log_in(house.doorward.http, BOB).await;
+    let password = basic(ADA.0, ADA.1);
+    let secret = password.strip_prefix("Basic ").unwrap();
+    assert!(BASE64_STANDARD.decode(secret).is_ok());
+    let bearers = ["Bearer a", "bEARER  a", &*bob];
+    let passwords = ["Basic", "bASIC", "BASIC "].map(|scheme| format!("{scheme} {secret}"));
+    let mut rows: Vec<Vec<(&str, String)>> = Vec::new();
+    for bearer in bearers {
+        for password in &passwords {
+            for [first, second] in [[bearer, password], [password, bearer]] {
+                let pair = |name, value: &str| (name, value.to_owned());
+                rows.push(vec![
+                    pair("authorization", first),
+                    pair("authorization", second),
+                ]);
+                rows.push(vec![
+                    pair("Authorization", first),
+                    pair("AUTHORIZATION", second),
+                ]);
+                for comma in [",", ", ", " , ", ",,"] {
+                    rows.push(vec![pair(
+                        "authorization",
+                        &format!("{first}{comma}{second}"),
+                    )]);
+                }
+                rows.push(vec![
+                    pair("authorization", "Bearer a"),
+                    pair("authorization", first),
+                    pair("authorization", second),
+                ]);
+                rows.push(vec![
+                    pair("authorization", &format!("Bearer a,{first}")),
+                    pair("authorization", second),
+                ]);
+            }
+        }
+    }
+    rows.push(vec![
+        ("authorization", bob.clone()),
+        ("authorization", bob.clone()),
+    ]);
+    for path in ["/healthz", "/echo"] {
+        for some in rows.chunks(32) {
+            let ask = async |row: &Vec<(&str, String)>| {
+                let headers: Vec<_> = row.iter().map(|(name, value)| (*name, &**value)).collect();
+                house.get(path, &headers).await
+            };
+            for (row, (status, body)) in some.iter().zip(join_all(some.iter().map(ask)).await) {
+                let refusals = [400, house.refusal()];
+                assert!(
+                    refusals.contains(&status),
+                    "{way:?} {path} {row:?} {status} {body}"
+                );
+            }
+        }
+    }
+    // Envoy drops an empty one.
+    let headers = [("authorization", &*bob), ("authorization", "")];
+    let (status, body) = house.get("/healthz", &headers).await;
+    match status {
+        200 => assert_eq!(shown(&body), Some(&*bob), "{way:?} {body}"),
+        _ => assert!(status == 400 || status == house.refusal(), "{way:?} {body}"),
+    }
+    // What begins with a scheme of others may hold commas; it is taken off whole.
+    let foreign = format!("Digest username=\"x\", {password}");
+    let (status, body) = house.get("/healthz", &[("authorization", &foreign)]).await;
+    assert_eq!((status, shown(&body)), (200, None), "{way:?} {body}");
+}
+
+behind_each_gateway!(two_values_reach_nobody);
