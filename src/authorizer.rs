@@ -13,10 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use uuid::Uuid;
 
-use self::errands::Upgrade;
+use self::errands::{Caller, Upgrade};
 pub use self::{errands::Errands, pace::Pace};
 use crate::{
     audit,
@@ -249,7 +250,8 @@ impl Authorizer {
         }
     }
 
-    /// A gateway that hangs up drops the call; the errand goes on and is logged, so that hanging up hides nothing.
+    /// A gateway that hangs up drops the call. The errand leaves the line if it still waits there; else it goes on. Either
+    /// is logged, so that hanging up hides nothing.
     async fn take(
         &self,
         rules: &Rules,
@@ -274,8 +276,14 @@ impl Authorizer {
         let tally = Arc::clone(&rules.tally);
         let errands = Arc::clone(&self.errands);
         let trace = Arc::new(OwnedTrace::from(trace));
+        let caller = Caller {
+            client: trace.client,
+            gone: CancellationToken::new(),
+        };
+        // Dropped with the call, should the gateway hang up.
+        let _waits = caller.gone.clone().drop_guard();
         let task = tokio::spawn(async move {
-            let run = Arc::clone(&errands).run(errand, trace.client);
+            let run = Arc::clone(&errands).run(errand, caller);
             let mut concluded = spans::within(&trace.request_id, &begun.span, run).await;
             if let Some(upgrade) = concluded.upgrade.take() {
                 let (trace, span) = (Arc::clone(&trace), begun.span.clone());

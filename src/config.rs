@@ -4,6 +4,7 @@
 mod issuers;
 mod keys;
 mod listen;
+mod memory;
 mod reader;
 mod rules;
 mod tables;
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use keys::{KEYS, Key};
+pub use memory::hash_memory_default;
 pub use reader::{Fault, Sources};
 use reader::{Raw, Reader};
 use zeroize::Zeroizing;
@@ -124,6 +126,8 @@ pub struct Settings {
     pub hash_threads: usize,
     /// How much hashing gives way to everything else.
     pub hash_priority: HashPriority,
+    /// KiB that hashing may take.
+    pub hash_memory: u64,
     /// How many logins wait for hashing.
     pub hash_queue: usize,
     /// The headers that tell services who is asking.
@@ -281,6 +285,7 @@ impl Settings {
         let session = reader.parse("refresh.lifetime", 30 * DAY, |text| {
             duration(text, Duration::from_secs(600), 366 * DAY)
         });
+        let hash_threads = reader.parse("login.hash_threads", cores(), |text| number(text, 1, 256));
         let mut settings = Self {
             grpc: listen::address(&mut reader, "listen.grpc", 9001),
             http: listen::address(&mut reader, "listen.http", 9002),
@@ -377,7 +382,8 @@ impl Settings {
                 )
             }),
             realm: realm(&mut reader),
-            hash_threads: reader.parse("login.hash_threads", cores(), |text| number(text, 1, 256)),
+            hash_threads,
+            hash_memory: memory::hash_memory(&mut reader, hash_threads),
             hash_priority: reader.parse("login.hash_priority", HashPriority::Idle, |text| {
                 one_of(
                     text,

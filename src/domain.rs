@@ -10,6 +10,7 @@ pub mod credential;
 pub mod decision;
 pub(crate) mod der;
 pub mod enrolment;
+pub mod fair_queue;
 pub mod fields;
 pub mod foreign;
 pub mod gate;

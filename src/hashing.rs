@@ -1,4 +1,6 @@
-//! Threads that hash, one password each; what else there is for them waits in line.
+//! Threads that hash, one password each, and the line of logins that wait for them.
+
+mod line;
 
 use std::{io, sync::Arc, time::Instant};
 
@@ -8,6 +10,7 @@ use thread_priority::{
 };
 use tokio::runtime::{Builder, Runtime};
 
+pub use self::line::{Line, NoTurn, Ticket, Turn};
 use crate::domain::histogram::{Histogram, TO_TEN_SECONDS};
 
 /// How much hashing threads give way to others (sched(7)).
@@ -29,7 +32,7 @@ pub struct Hashing {
 /// How long hashing took so far.
 #[derive(Debug)]
 pub struct HashTimes {
-    /// In line, before it was somebody's turn.
+    /// In line, from when a row was fetched until it was its turn.
     pub waiting: Histogram,
     /// On a thread.
     pub hashing: Histogram,
@@ -72,15 +75,14 @@ impl Hashing {
         &self.times
     }
 
-    /// Hashes when it is its turn; nothing comes back where hashing panicked.
+    /// Hashes as soon as a thread is free; nothing comes back where hashing panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
-        let (asked, times) = (Instant::now(), Arc::clone(&self.times));
+        let times = Arc::clone(&self.times);
         let timed = move || {
             let begun = Instant::now();
-            times.waiting.observe(begun.duration_since(asked));
             let hashed = hash();
             times.hashing.observe(begun.elapsed());
             hashed

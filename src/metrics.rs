@@ -100,14 +100,22 @@ pub enum LoginResult {
     Ok,
     /// The name or the password was wrong, or the account is disabled.
     Refused,
-    /// There were too many failures before.
+    /// There were too many failures before, or too many others at once of the account or from the address.
     Throttled,
     /// It could not be decided.
     Unavailable,
+    /// Its caller hung up while it waited.
+    Abandoned,
 }
 
 impl LoginResult {
-    const ALL: [Self; 4] = [Self::Ok, Self::Refused, Self::Throttled, Self::Unavailable];
+    const ALL: [Self; 5] = [
+        Self::Ok,
+        Self::Refused,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Abandoned,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -115,6 +123,7 @@ impl LoginResult {
             Self::Refused => "refused",
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
+            Self::Abandoned => "abandoned",
         }
     }
 }

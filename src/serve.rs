@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use hyper::header::HeaderValue;
-use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+use tokio::{task::JoinSet, time::timeout};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
@@ -25,12 +25,12 @@ use crate::{
     config::Settings,
     database::{Connections, Database, Fault},
     domain::{
-        identity_headers::IdentityHeaders, password::Hasher, policy::Endpoint,
+        fair_queue, identity_headers::IdentityHeaders, password::Hasher, policy::Endpoint,
         revocation::Revocations, throttle::Throttle, trust::TrustedProxies,
     },
     files::Files,
     grpc::{self, connection::Calls},
-    hashing::Hashing,
+    hashing::{Hashing, Line},
     http, issuers, keys,
     ledger::Ledger,
     listen::{self, Address},
@@ -94,17 +94,24 @@ pub async fn serve(
     let (shares, sharing) = replicas::shares(store.clone());
     let lasting = Lasting {
         ended: Arc::clone(&ended),
-        hasher: Arc::new(Hasher::new()?.allow_plaintext(settings.plaintext)),
+        hasher: Arc::new(
+            Hasher::new()?
+                .allow_plaintext(settings.plaintext)
+                .limit_memory(settings.hash_memory),
+        ),
         issuers: issuers::follow(&settings.issuers, &metrics).await,
         identity: IdentityHeaders::keep(settings.identity.clone()),
         metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));
-    let places = settings.hash_threads.saturating_add(settings.hash_queue);
-    let places = places.min(Semaphore::MAX_PERMITS);
-    let line = Arc::new(Semaphore::new(places));
     let hashing = Hashing::new(settings.hash_threads, settings.hash_priority)
         .context("login.hash_threads")?;
+    let limits = fair_queue::Limits {
+        places: settings.hash_threads,
+        memory: settings.hash_memory,
+        entries: settings.hash_threads.saturating_add(settings.hash_queue),
+    };
+    let line = Line::new(limits, Arc::clone(&throttle), Arc::clone(hashing.times()));
     let tls = match &settings.tls {
         None => None,
         Some(terms) => Some(Tls::new(terms.read(files)?)),
@@ -115,7 +122,7 @@ pub async fn serve(
         throttle: Arc::clone(&throttle),
         ended,
         poll: settings.poll,
-        places: (Arc::clone(&line), places),
+        line: line.clone(),
         hashing: Arc::clone(hashing.times()),
         tls: tls.clone(),
         since: unix_time(),
@@ -127,7 +134,7 @@ pub async fn serve(
         shares,
         grace: settings.refresh.1,
         register_roles: settings.register_roles.clone(),
-        places: line,
+        line,
         hashing,
         pace: Pace::default(),
         spans,

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 pub(super) use self::login::Upgrade;
 use super::{Concluded, pace::Pace};
@@ -20,12 +20,14 @@ use crate::{
     domain::{
         account::{Account, Roles, Username},
         decision::{Decision, Denial, Issued, Unavailable},
+        fair_queue::Full,
         gate::{Errand, Gate, Grant},
-        throttle::{Admitted, Suspect, Throttle, Wait},
+        password::PasswordHash,
+        throttle::{Suspect, Throttle, Wait},
         token::UnixTime,
         trust::NoAddress,
     },
-    hashing::Hashing,
+    hashing::{Hashing, Line, NoTurn, Ticket, Turn},
     live::Live,
     metrics::{LoginResult, Metrics},
     replicas::Shares,
@@ -49,8 +51,8 @@ pub struct Errands {
     pub grace: Duration,
     /// Roles of whoever registers.
     pub register_roles: Roles,
-    /// Logins that are under way, from the first look at the table on.
-    pub places: Arc<Semaphore>,
+    /// Where logins wait for it.
+    pub line: Line,
     /// Who hashes.
     pub hashing: Hashing,
     /// How long a refusal takes.
@@ -61,10 +63,25 @@ pub struct Errands {
     pub metrics: Metrics,
 }
 
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The address of the client.
+    pub client: Result<IpAddr, NoAddress>,
+    /// Cancelled when nobody waits for the answer any more.
+    pub gone: CancellationToken,
+}
+
+/// Somebody whose failures are counted.
+struct Counted {
+    /// By this address, or else together with all whose address is not known.
+    client: Option<IpAddr>,
+    gone: CancellationToken,
+}
+
 /// An attempt that was taken, with the row it is about.
 struct Begun {
-    place: OwnedSemaphorePermit,
-    admitted: Admitted,
+    turn: Turn,
     account: Option<Account>,
     /// Why there is no row where there should be one.
     cause: Option<UsersFault>,
@@ -110,10 +127,6 @@ impl From<crate::database::Fault> for Refused {
     }
 }
 
-/// How often an attempt asks again whether those before it have been decided, and how long it does.
-const SHORT_WAIT: Duration = Duration::from_millis(20);
-const LONGEST_SHORT_WAIT: Duration = Duration::from_secs(3);
-
 /// How often a row may change under a login.
 const MOST_CHANGES: usize = 4;
 
@@ -121,28 +134,24 @@ const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 
 impl Errands {
     /// Runs one errand to its end.
-    pub async fn run(
-        self: Arc<Self>,
-        errand: Errand,
-        client: Result<IpAddr, NoAddress>,
-    ) -> Concluded {
+    pub async fn run(self: Arc<Self>, errand: Errand, caller: Caller) -> Concluded {
         let concluded = match errand {
             Errand::Login(attempt) => {
                 let started = Instant::now();
-                let client = self.counted(client);
-                let concluded = self.login(attempt, client).await;
+                let caller = self.counted(caller);
+                let concluded = self.login(attempt, &caller).await;
                 self.metrics.login(result(&concluded), started.elapsed());
                 concluded
             }
             Errand::Logout(logout) => self.logout(&logout).await,
             Errand::Refresh(token, form) => self.refresh(&token, form).await,
             Errand::Register(registration) => {
-                let client = self.counted(client);
-                self.register(registration, client).await
+                let caller = self.counted(caller);
+                self.register(registration, &caller).await
             }
             Errand::Password(change) => {
-                let client = self.counted(client);
-                self.password(change, client).await
+                let caller = self.counted(caller);
+                self.password(change, &caller).await
             }
         };
         concluded.unwrap_or_else(|refused| Concluded {
@@ -153,7 +162,13 @@ impl Errands {
     }
 
     /// The address that failures are counted by, if there is one.
-    fn counted(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
+    fn counted(&self, caller: Caller) -> Counted {
+        let Caller { client, gone } = caller;
+        let client = self.counted_address(client);
+        Counted { client, gone }
+    }
+
+    fn counted_address(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
         let rules = self.live.now();
         let client = match client {
             Ok(client) if rules.trusted.contains(client) => Err(NoAddress::Gateway),
@@ -176,35 +191,65 @@ impl Errands {
     }
 
     /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
-    fn refused(&self, admitted: &Admitted, refused: Refused, cause: Option<UsersFault>) -> Refused {
+    fn refused(&self, turn: &mut Turn, refused: Refused, cause: Option<UsersFault>) -> Refused {
         let Denial::InvalidCredentials(_) = &refused.denial else {
-            self.throttle.taken_back(admitted, unix_millis());
+            turn.taken_back();
             return refused;
         };
-        let shares = self.throttle.failed(admitted, unix_millis());
-        self.shares.send(shares, refused.denial.subject());
+        self.shares.send(turn.failed(), refused.denial.subject());
         Refused { cause, ..refused }
     }
 
-    /// What stands before every password that is looked at: a place in the line, the counts, the row.
-    async fn begin(&self, username: &Username, client: Option<IpAddr>) -> Result<Begun, Refused> {
-        let place = self.place()?;
-        let suspect = self.throttle.suspect(username, client);
+    /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
+    /// the attempt is counted.
+    async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
+        let suspect = self.throttle.suspect(username, caller.client);
         self.look(&suspect).await?;
+        let ticket = self.enter(&suspect, Some(suspect.clone()))?;
         let (account, cause) = self.users_row(username).await?;
-        let admitted = self.admit(&suspect).await?;
+        let hash = account.as_ref().map(|account| &account.hash);
+        let turn = self.turn(ticket, hash, caller).await?;
         Ok(Begun {
-            place,
-            admitted,
+            turn,
             account,
             cause,
         })
     }
 
+    /// Joins the line, as the account and the address that failures are counted by.
+    fn enter(&self, suspect: &Suspect, admit: Option<Suspect>) -> Result<Ticket, Denial> {
+        let (account, address) = (self.throttle.own(suspect), suspect.address().cloned());
+        let ticket = self.line.enter(account, address, admit);
+        ticket.map_err(queue_full)
+    }
+
+    /// Waits for a turn. Whoever is gone by then gives it up; later, an attempt goes on, so that hanging up saves nobody
+    /// its cost.
+    async fn turn(
+        &self,
+        ticket: Ticket,
+        hash: Option<&PasswordHash>,
+        caller: &Counted,
+    ) -> Result<Turn, Denial> {
+        let memory = self.live.now().gate.hasher.memory(hash);
+        tokio::select! {
+            biased;
+            turn = ticket.turn(memory) => turn.map_err(|why| self.no_turn(&why)),
+            () = caller.gone.cancelled() => Err(Denial::CallerGone),
+        }
+    }
+
+    fn no_turn(&self, why: &NoTurn) -> Denial {
+        match why {
+            NoTurn::Full(full) => queue_full(*full),
+            NoTurn::Throttled(wait) => self.throttled(wait),
+            NoTurn::TooLong => queue_full(Full::All),
+        }
+    }
+
     /// Tells the throttle of a password that was right.
-    fn right(&self, admitted: &Admitted, account: &Account) {
-        let shares = self.throttle.succeeded(admitted, unix_millis());
-        self.shares.send(shares, Some(&account.id));
+    fn right(&self, turn: &mut Turn, account: &Account) {
+        self.shares.send(turn.succeeded(), Some(&account.id));
     }
 
     /// Knows here what the ledger knows: all tokens of a user have ended.
@@ -220,11 +265,6 @@ impl Errands {
             Decision::Deny(denial) => Err(denial),
             Decision::Allow(_) | Decision::Done(_) => Err(INTERNAL),
         }
-    }
-
-    fn place(&self) -> Result<OwnedSemaphorePermit, Denial> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| Denial::Unavailable(Unavailable::Busy))
     }
 
     /// Refuses an attempt before anything is known of the account, if it would not be taken.
@@ -253,22 +293,6 @@ impl Errands {
         Denial::Throttled(wait.duration)
     }
 
-    /// Takes an attempt and counts it, before a hash is computed. Many logins to one account at once are no guessing as
-    /// long as they succeed: each waits until it is known what became of those before it.
-    async fn admit(&self, suspect: &Suspect) -> Result<Admitted, Denial> {
-        let started = Instant::now();
-        loop {
-            let wait = match self.throttle.admit(suspect, unix_millis()) {
-                Ok(admitted) => return Ok(admitted),
-                Err(wait) => wait,
-            };
-            if !wait.is_short || started.elapsed() > LONGEST_SHORT_WAIT {
-                return Err(self.throttled(&wait));
-            }
-            tokio::time::sleep(SHORT_WAIT).await;
-        }
-    }
-
     /// The row of a name. A broken one is none, so that it does not show that it is there.
     async fn users_row(
         &self,
@@ -281,25 +305,36 @@ impl Errands {
         }
     }
 
-    /// Hashes when it is its turn; the answer waits until it takes as long for every hash.
+    /// Hashes, and hands the place on; the answer is held back until it takes as long for every hash.
     async fn hash<T: Send + 'static>(
         self: &Arc<Self>,
-        place: OwnedSemaphorePermit,
-        account: Option<&Account>,
-        hash: impl FnOnce(&Gate) -> T + Send + 'static,
-    ) -> Result<(OwnedSemaphorePermit, T), Denial> {
-        let is_ours =
-            account.is_none_or(|account| self.live.now().gate.hasher.costs_as_ours(&account.hash));
+        turn: &mut Turn,
+        hash: Option<&PasswordHash>,
+        compute: impl FnOnce(&Gate) -> T + Send + 'static,
+    ) -> Result<T, Denial> {
+        let hasher = Arc::clone(&self.live.now().gate.hasher);
+        let again = turn.again(hasher.memory(hash)).await;
+        again.map_err(|why| self.no_turn(&why))?;
         let own = Arc::clone(self);
         let hashed = self.hashing.run(move || {
             let started = Instant::now();
-            (started, hash(&own.live.keep().gate))
+            (started, compute(&own.live.keep().gate))
         });
-        let (started, hashed) = step("hash", hashed).await.ok_or(INTERNAL)?;
+        let hashed = step("hash", hashed).await;
+        turn.hashed();
+        let (started, hashed) = hashed.ok_or(INTERNAL)?;
+        let is_ours = hash.is_none_or(|hash| hasher.costs_as_ours(hash));
         if let Some(until) = self.pace.until(started, is_ours) {
-            tokio::time::sleep_until(until.into()).await;
+            turn.hold(until);
         }
-        Ok((place, hashed))
+        Ok(hashed)
+    }
+}
+
+fn queue_full(full: Full) -> Denial {
+    match full {
+        Full::One(by) => Denial::QueueFull(by),
+        Full::All => Denial::Unavailable(Unavailable::Busy),
     }
 }
 
@@ -310,7 +345,10 @@ fn result(login: &Result<Concluded, Refused>) -> LoginResult {
         Err(refused) if matches!(refused.denial, Denial::Unavailable(_)) => {
             LoginResult::Unavailable
         }
-        Err(refused) if matches!(refused.denial, Denial::Throttled(_)) => LoginResult::Throttled,
+        Err(refused) if matches!(refused.denial, Denial::Throttled(_) | Denial::QueueFull(_)) => {
+            LoginResult::Throttled
+        }
+        Err(refused) if matches!(refused.denial, Denial::CallerGone) => LoginResult::Abandoned,
         Err(_) => LoginResult::Refused,
     }
 }

@@ -32,6 +32,9 @@ pub(super) const ROUTE: &str = "route";
 /// The key of other issuers, which only a file can hold; read at the start alone.
 pub(super) const ISSUER: &str = "issuer";
 
+/// The default of `login.hash_memory`, which is computed.
+pub(super) const HASH_MEMORY_DEFAULT: &str = "auto";
+
 const fn key(
     name: &'static str,
     also: &'static [&'static str],
@@ -372,7 +375,13 @@ pub const KEYS: &[Key] = &[
         "login.hash_threads",
         &[],
         "one per core",
-        "passwords that are hashed at once, each with 19 MiB and a core, 1 to 256",
+        "passwords that are hashed at once, each on a core, 1 to 256",
+    ),
+    key(
+        "login.hash_memory",
+        &[],
+        HASH_MEMORY_DEFAULT,
+        "memory that hashing may take, in bytes or as `128MiB`: 19 MiB for each hash of Doorward's own, and what their rows say for others; a login waits until its hash fits, and a row that never fits is refused as `unsupported-hash`. The default is 19 MiB a hashing thread and 64 MiB for one row of PHP, but at most half of what the control group or the machine has",
     ),
     key(
         "login.hash_priority",
@@ -384,7 +393,7 @@ pub const KEYS: &[Key] = &[
         "login.hash_queue",
         &[],
         "64",
-        "logins that wait for hashing before further ones are answered 503, 1 to 10000",
+        "logins that wait for hashing before further ones are answered 503, 1 to 10000; one account and one address may take half of the places",
     ),
     key(
         "throttle.account_failures",

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use self::{
     argon2::Argon2Hash,
-    stored::{Memory, Stored as _},
+    stored::{Memory, Stored},
 };
 
 pub use self::scheme::Scheme;
@@ -94,8 +94,16 @@ pub struct Hasher {
     argon2: Argon2<'static>,
     decoy: Argon2Hash,
     memory: Memory,
+    /// KiB that one hash may take.
+    most_memory: u64,
     plaintext_allowed: bool,
 }
+
+/// KiB that every hash is taken to need.
+const LEAST_MEMORY: u64 = 64;
+
+/// KiB of one hash of ours, without which nobody could log in.
+pub const OWN_MEMORY: u64 = argon2::MEMORY_KIB as u64;
 
 /// Hashing failed, which only an allocation or the system's randomness can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -132,8 +140,19 @@ impl Hasher {
                 output: phc::Output::new(&output).map_err(|_| HashFault)?,
             },
             memory: Memory::default(),
+            most_memory: u64::MAX,
             plaintext_allowed: false,
         })
+    }
+
+    /// Says how many KiB hashes may take together; a row that needs more is not verified.
+    #[must_use]
+    pub fn limit_memory(self, kib: u64) -> Self {
+        Self {
+            memory: Memory::limited(kib),
+            most_memory: kib,
+            ..self
+        }
     }
 
     /// Says whether a stored text that is no hash is the password itself, which only a migration should allow.
@@ -162,9 +181,7 @@ impl Hasher {
     #[must_use]
     pub fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
         let password = password.expose().as_bytes();
-        let known = stored
-            .and_then(|stored| stored::parse(stored.expose(), self.plaintext_allowed))
-            .filter(|known| known.is_affordable());
+        let known = stored.and_then(|stored| self.affordable(stored));
         // A scheme that costs next to nothing would tell by its speed that there is such a user.
         if known.as_ref().is_none_or(|known| !known.is_slow()) {
             black_box(self.decoy.matches(password, &self.memory));
@@ -174,6 +191,31 @@ impl Hasher {
             None if stored.is_some() => Verdict::Unsupported,
             Some(_) | None => Verdict::Mismatch,
         }
+    }
+
+    /// What a stored text is, if it is verified here.
+    fn affordable<'a>(&self, stored: &'a PasswordHash) -> Option<Box<dyn Stored + 'a>> {
+        stored::parse(stored.expose(), self.plaintext_allowed)
+            .filter(|known| known.is_affordable() && known.memory() <= self.most_memory)
+    }
+
+    /// How many KiB holding a password against a stored hash takes, or against the decoy.
+    #[must_use]
+    pub fn memory(&self, stored: Option<&PasswordHash>) -> u64 {
+        let known = stored.and_then(|stored| self.affordable(stored));
+        let decoy = self.decoy.memory();
+        let memory = known.map_or(decoy, |known| match known.is_slow() {
+            true => known.memory(),
+            false => known.memory().max(decoy),
+        });
+        memory.max(LEAST_MEMORY)
+    }
+
+    /// Whether a stored hash is of a known scheme and needs more memory than hashes may take.
+    #[must_use]
+    pub fn is_too_large(&self, stored: &PasswordHash) -> bool {
+        stored::parse(stored.expose(), self.plaintext_allowed)
+            .is_some_and(|known| known.is_affordable() && known.memory() > self.most_memory)
     }
 
     /// Whether a login with this hash should replace it: it is of another scheme than argon2id, or costs less than ours.
@@ -187,8 +229,7 @@ impl Hasher {
     /// not verified here comes to.
     #[must_use]
     pub fn costs_as_ours(&self, stored: &PasswordHash) -> bool {
-        stored::parse(stored.expose(), self.plaintext_allowed)
-            .filter(|stored| stored.is_affordable())
+        self.affordable(stored)
             .is_none_or(|stored| stored.costs_as_ours())
     }
 

@@ -259,6 +259,18 @@ impl Throttle {
         format!("{kind}:{}", hex::encode(half)).into()
     }
 
+    /// The count of an attempt that is about an account alone, as far as it is known here which one that is.
+    #[must_use]
+    pub fn own(&self, suspect: &Suspect) -> Key {
+        let counts = self.counts();
+        let is_familiar = |key: &&Key| {
+            let count = counts.accounts.own(key);
+            count.is_some_and(|count| count.tally.epoch > 0)
+        };
+        let familiar = suspect.familiar.as_ref().filter(is_familiar);
+        familiar.unwrap_or(&suspect.account).clone()
+    }
+
     /// Says whether an attempt would be taken.
     ///
     /// # Errors
@@ -524,6 +536,12 @@ impl Admitted {
 }
 
 impl Suspect {
+    /// The count of its address, where that is known.
+    #[must_use]
+    pub fn address(&self) -> Option<&Key> {
+        self.origin.address.as_ref()
+    }
+
     /// Every key that failures of this attempt may stand under in the tables.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         [

@@ -4,7 +4,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use tokio::{runtime::Runtime, sync::Semaphore};
+use tokio::runtime::Runtime;
 
 use super::*;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
         account::{Identity, Roles, Username},
         decision::{LoginReply, Realm},
         enrolment::PasswordRules,
+        fair_queue::Limits,
         gate::Gate,
         identity_headers::IdentityHeaders,
         keyring::Keyring,
@@ -27,7 +28,7 @@ use crate::{
         trust::{ClientAddress, Peer, TrustedProxies, Warned},
     },
     grpc,
-    hashing::{HashPriority, Hashing},
+    hashing::{HashPriority, Hashing, Line},
     ledger::Ledger,
     live::Live,
     metrics::Metrics,
@@ -129,6 +130,23 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
     let metrics = Metrics::default();
+    let throttle = Arc::new(Throttle::new(
+        Keyring::of_secret(&secret, Duration::ZERO)
+            .seal()
+            .unwrap()
+            .clone(),
+        Free {
+            account: 5,
+            address: 100,
+            unknown: 1000,
+        },
+    ));
+    let hashing = Hashing::new(1, HashPriority::Normal).unwrap();
+    let limits = Limits {
+        places: 1,
+        memory: 19_456,
+        entries: 1,
+    };
     let authorizer = Authorizer::new(Errands {
         live: Live::new(Rules {
             tally: metrics.tally(&gate.policy),
@@ -140,23 +158,13 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             client_address: ClientAddress::Peer,
             warned: Warned::default(),
         }),
-        throttle: Arc::new(Throttle::new(
-            Keyring::of_secret(&secret, Duration::ZERO)
-                .seal()
-                .unwrap()
-                .clone(),
-            Free {
-                account: 5,
-                address: 100,
-                unknown: 1000,
-            },
-        )),
+        throttle: Arc::clone(&throttle),
         shares: replicas::shares(store.clone()).0,
         store,
         grace: Duration::ZERO,
         register_roles: Roles::default(),
-        places: Arc::new(Semaphore::new(1)),
-        hashing: Hashing::new(1, HashPriority::Normal).unwrap(),
+        line: Line::new(limits, throttle, Arc::clone(hashing.times())),
+        hashing,
         pace: Pace::default(),
         spans: Spans::default(),
         metrics,

@@ -6,14 +6,6 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Unit,
-};
-use tokio::sync::Semaphore;
-
 use super::{expiry, timing};
 use crate::{
     clock::unix_time,
@@ -22,10 +14,16 @@ use crate::{
         histogram::Histogram, keyring::KeyState, revocation::Revocations, throttle::Throttle,
         token::UnixTime,
     },
-    hashing::HashTimes,
+    hashing::{HashTimes, Line},
     live::Live,
     store::Store,
     tls::Tls,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Unit,
 };
 
 /// The parts that are looked at.
@@ -41,8 +39,8 @@ pub struct Watched {
     pub ended: Arc<Revocations>,
     /// How often that is read.
     pub poll: Duration,
-    /// Places of logins that are under way, and how many there are.
-    pub places: (Arc<Semaphore>, usize),
+    /// Logins that hash or wait.
+    pub line: Line,
     /// How long hashing took.
     pub hashing: Arc<HashTimes>,
     /// Whose certificate is shown, where one is.
@@ -113,22 +111,20 @@ impl Watched {
         )?;
         sheet.histogram(
             "hash_wait",
-            "How long it took until a thread was free to hash.",
+            "How long logins waited in line until they could hash.",
             &self.hashing.waiting,
         )?;
-        let (places, all) = &self.places;
-        let used = all.saturating_sub(places.available_permits());
         sheet.gauge(
             "hash_queue",
-            "Logins that are under way, hashed or waiting.",
+            "Logins that hash or wait in line.",
             None,
-            used as f64,
+            self.line.len() as f64,
         )?;
         sheet.gauge(
             "hash_queue_limit",
-            "The most logins that may be under way; further ones are answered 503.",
+            "The most logins that may hash or wait in line; further ones are answered 503.",
             None,
-            *all as f64,
+            self.line.limits().entries as f64,
         )?;
         sheet.gauge(
             "throttle_entries",

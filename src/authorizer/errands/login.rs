@@ -1,10 +1,8 @@
 //! A login, and what is done behind its answer.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{Begun, Concluded, Errands, MOST_CHANGES, Refused};
+use super::{Begun, Concluded, Counted, Errands, MOST_CHANGES, Refused};
 use crate::{
     domain::{
         account::Account,
@@ -12,6 +10,7 @@ use crate::{
         gate::{Attempt, Grant},
         revocation::Generation,
     },
+    hashing::Turn,
     spans::{request_id, step},
     users::UsersFault,
 };
@@ -21,33 +20,48 @@ use crate::{
 pub struct Upgrade {
     attempt: Box<Attempt>,
     account: Account,
-    place: OwnedSemaphorePermit,
+    turn: Turn,
+}
+
+/// A login whose password was right.
+struct Settled {
+    attempt: Box<Attempt>,
+    account: Account,
+    issued: Issued,
 }
 
 impl Errands {
     pub(super) async fn login(
         self: &Arc<Self>,
         attempt: Box<Attempt>,
-        client: Option<IpAddr>,
+        caller: &Counted,
     ) -> Result<Concluded, Refused> {
+        let begun = self.begin(&attempt.login.username, caller).await?;
         let Begun {
-            place,
-            admitted,
+            mut turn,
             account,
             cause,
-        } = self.begin(&attempt.login.username, client).await?;
-        let settled = self.settle(place, attempt, account).await;
-        let (account, issued, attempt, place) = match settled {
-            Ok(settled) => settled,
-            Err(refused) => return Err(self.refused(&admitted, refused, cause)),
+        } = begun;
+        let settled = self.settle(&mut turn, attempt, account).await;
+        let settled = match settled {
+            Ok(settled) => {
+                self.right(&mut turn, &settled.account);
+                Ok(settled)
+            }
+            Err(refused) => Err(self.refused(&mut turn, refused, cause)),
         };
-        self.right(&admitted, &account);
+        turn.held().await;
+        let Settled {
+            attempt,
+            account,
+            issued,
+        } = settled?;
         let upgrade = (self.live.now().gate.hasher.is_outdated(&account.hash)
             && self.store.users.takes_hashes())
         .then(|| Upgrade {
             attempt,
             account,
-            place,
+            turn,
         });
         Ok(Concluded {
             decision: Decision::Issue(issued),
@@ -59,24 +73,31 @@ impl Errands {
     /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
     async fn settle(
         self: &Arc<Self>,
-        mut place: OwnedSemaphorePermit,
+        turn: &mut Turn,
         mut attempt: Box<Attempt>,
         mut account: Option<Account>,
-    ) -> Result<(Account, Issued, Box<Attempt>, OwnedSemaphorePermit), Refused> {
+    ) -> Result<Settled, Refused> {
         for _ in 0..MOST_CHANGES {
             let row = account.clone();
-            let hashed = self.hash(place, account.as_ref(), move |gate| {
+            let hash = account.as_ref().map(|account| &account.hash);
+            let hashed = self.hash(turn, hash, move |gate| {
                 let verified = gate.settle(&attempt, row);
                 (attempt, verified)
             });
             let verified;
-            (place, (attempt, verified)) = hashed.await?;
+            (attempt, verified) = hashed.await?;
             let seen = verified?;
             let gone_on = self.go_on(&seen, |account, generation| {
                 attempt.grant(account, generation)
             });
             match gone_on.await? {
-                Ok(issued) => return Ok((seen, issued, attempt, place)),
+                Ok(issued) => {
+                    return Ok(Settled {
+                        attempt,
+                        account: seen,
+                        issued,
+                    });
+                }
                 Err(changed) => account = changed,
             }
         }
@@ -113,18 +134,16 @@ impl Errands {
         Ok(Ok(issued))
     }
 
-    /// Replaces the hash of a login that succeeded, behind its answer.
+    /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash
+    /// replaced at most, and others of its account see the row that comes of it.
     pub async fn upgrade(self: Arc<Self>, upgrade: Upgrade) -> Option<String> {
         let Upgrade {
             attempt,
             account,
-            place,
+            mut turn,
         } = upgrade;
-        let hashed = self
-            .hash(place, None, move |gate| gate.rehash(&attempt))
-            .await;
-        let (_place, hash) = hashed.ok()?;
-        let hash = hash?;
+        let hashed = self.hash(&mut turn, None, move |gate| gate.rehash(&attempt));
+        let hash = hashed.await.ok()??;
         match (self.store)
             .upgrade_hash(&account.username, &account.hash, &hash)
             .await

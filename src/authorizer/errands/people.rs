@@ -1,8 +1,8 @@
 //! What people do for themselves: register, and change their password.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-use super::{Begun, Concluded, Errands, MOST_CHANGES, Refused};
+use super::{Begun, Concluded, Counted, Errands, MOST_CHANGES, Refused};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
@@ -19,18 +19,20 @@ impl Errands {
     pub(super) async fn register(
         self: &Arc<Self>,
         registration: Box<Registration>,
-        client: Option<IpAddr>,
+        caller: &Counted,
     ) -> Result<Concluded, Refused> {
-        let place = self.place()?;
-        let shares = self.throttle.admit_from(client, unix_millis());
+        let suspect = self.throttle.suspect(&registration.username, caller.client);
+        let ticket = self.enter(&suspect, None)?;
+        let shares = self.throttle.admit_from(caller.client, unix_millis());
         let shares = shares.map_err(|wait| self.throttled(&wait))?;
         self.shares.send(shares, None);
-        let (_place, (registration, hash)) = self
-            .hash(place, None, |gate| {
-                let hash = gate.enrol(&registration);
-                (registration, hash)
-            })
-            .await?;
+        let mut turn = self.turn(ticket, None, caller).await?;
+        let hashed = self.hash(&mut turn, None, |gate| {
+            let hash = gate.enrol(&registration);
+            (registration, hash)
+        });
+        let (registration, hash) = hashed.await?;
+        turn.held().await;
         let hash = hash?;
         let added = self
             .store
@@ -56,36 +58,38 @@ impl Errands {
     pub(super) async fn password(
         self: &Arc<Self>,
         mut change: Box<PasswordChange>,
-        client: Option<IpAddr>,
+        caller: &Counted,
     ) -> Result<Concluded, Refused> {
         let username = change.identity.username.clone();
         let Begun {
-            mut place,
-            admitted,
+            mut turn,
             mut account,
             cause,
-        } = self.begin(&username, client).await?;
+        } = self.begin(&username, caller).await?;
         let mut was_right = None;
         for _ in 0..=MOST_CHANGES {
             let row = account.clone();
-            let hashed = self.hash(place, account.as_ref(), move |gate| {
+            let hash = account.as_ref().map(|account| &account.hash);
+            let hashed = self.hash(&mut turn, hash, move |gate| {
                 let settled = gate.settle_password(&change, row);
                 (change, settled)
             });
             let settled;
             match hashed.await {
-                Ok(hashed) => (place, (change, settled)) = hashed,
+                Ok(hashed) => (change, settled) = hashed,
                 Err(denial) if was_right.is_some() => return Err(denial.into()),
-                Err(denial) => return Err(self.refused(&admitted, denial.into(), cause)),
+                Err(denial) => return Err(self.refused(&mut turn, denial.into(), cause)),
             }
             let (seen, new) = match (settled, was_right) {
                 (Ok(settled), None) => {
-                    self.right(&admitted, &settled.0);
+                    self.right(&mut turn, &settled.0);
                     settled
                 }
                 (Ok(settled), Some(_)) => settled,
                 (Err(denial), None) => {
-                    return Err(self.refused(&admitted, denial.into(), cause));
+                    let refused = self.refused(&mut turn, denial.into(), cause);
+                    turn.held().await;
+                    return Err(refused);
                 }
                 (Err(_), Some(id)) => return Err(Denial::PasswordChanged(id).into()),
             };

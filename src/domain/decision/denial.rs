@@ -7,6 +7,7 @@ use crate::domain::{
     account::Identity,
     credential::{CredentialFault, LoginFault},
     enrolment::WeakPassword,
+    fair_queue::Whose,
     fields::BodyFault,
     request::RequestFault,
     session::RefreshFault,
@@ -40,6 +41,10 @@ pub enum Denial {
     EndpointInSubRequest,
     /// Too many failures before: not yet.
     Throttled(Duration),
+    /// Too many logins of this account, or from this address, wait already.
+    QueueFull(Whose),
+    /// Nobody waits for the answer any more.
+    CallerGone,
     /// A refresh token that is not good, and whose session it was of, as an id.
     InvalidRefresh(RefreshFault, Option<String>),
     /// A new user name that is not canonical.
@@ -97,7 +102,7 @@ pub enum Unavailable {
     Database,
     /// The user table did not answer in time.
     DatabaseTimeout,
-    /// More logins wait for hashing than may.
+    /// Too many logins wait for hashing, or one waited too long.
     Busy,
     /// What has ended could not be read for too long, and a setting says to wait.
     Stale,
@@ -146,6 +151,11 @@ impl Denial {
             },
             Self::EndpointInSubRequest => "endpoint-in-sub-request",
             Self::Throttled(_) => "throttled",
+            Self::QueueFull(by) => match by {
+                Whose::Account => "account-queue-full",
+                Whose::Address => "address-queue-full",
+            },
+            Self::CallerGone => "caller-gone",
             Self::InvalidRefresh(fault, _) => match fault {
                 RefreshFault::Malformed => "refresh-malformed",
                 RefreshFault::Unknown => "refresh-unknown",
@@ -194,6 +204,8 @@ impl Denial {
             | Self::Check(_)
             | Self::EndpointInSubRequest
             | Self::Throttled(_)
+            | Self::QueueFull(_)
+            | Self::CallerGone
             | Self::NewName
             | Self::NameTaken
             | Self::WeakPassword(_)
@@ -259,6 +271,10 @@ impl Denial {
                 let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
                 refuse(429, "Too many attempts", [("retry-after", seconds.into())])
             }
+            Self::QueueFull(_) => {
+                let seconds = RETRY_AFTER.as_secs().to_string();
+                refuse(429, "Too many attempts", [("retry-after", seconds.into())])
+            }
             Self::InvalidRefresh(..) => refuse(
                 401,
                 "Invalid refresh token",
@@ -276,7 +292,7 @@ impl Denial {
             Self::MissingRole(_) => {
                 refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
             }
-            Self::Check(CheckFault::TooSlow) | Self::Unavailable(_) => {
+            Self::Check(CheckFault::TooSlow) | Self::Unavailable(_) | Self::CallerGone => {
                 let seconds = RETRY_AFTER.as_secs().to_string();
                 refuse(503, "Try again later", [("retry-after", seconds.into())])
             }

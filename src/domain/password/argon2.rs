@@ -14,6 +14,9 @@ pub(super) const MEMORY_KIB: u32 = 19_456;
 pub(super) const PASSES: u32 = 2;
 pub(super) const LANES: u32 = 1;
 
+/// Blocks of ours.
+pub(super) const OURS: usize = MEMORY_KIB as usize;
+
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
@@ -56,6 +59,10 @@ impl Stored for Argon2Hash {
         self.params.m_cost() <= MAX_MEMORY_KIB
             && self.params.t_cost() <= MAX_PASSES
             && self.params.p_cost() <= MAX_LANES
+    }
+
+    fn memory(&self) -> u64 {
+        self.params.m_cost().max(MEMORY_KIB).into()
     }
 
     fn costs_as_ours(&self) -> bool {
@@ -109,8 +116,7 @@ fn compute(
     output: &mut [u8],
     memory: &Memory,
 ) -> bool {
-    let ours = usize::try_from(MEMORY_KIB).unwrap_or(usize::MAX);
-    memory.lend(argon2.params().block_count(), ours, |blocks| {
+    memory.lend(argon2.params().block_count(), |blocks| {
         argon2
             .hash_password_into_with_memory(password, salt, output, blocks)
             .is_ok()

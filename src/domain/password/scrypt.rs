@@ -94,7 +94,15 @@ impl Stored for Scrypt {
             && memory.is_some_and(|memory| memory <= MAX_MEMORY)
     }
 
-    fn matches(&self, password: &[u8], _: &Memory) -> bool {
+    fn memory(&self) -> u64 {
+        let n = 1_u64.checked_shl(self.log_n.into()).unwrap_or(u64::MAX);
+        let blocks = n.saturating_add(self.p.into()).saturating_add(1);
+        blocks
+            .saturating_mul(128 * u64::from(self.r))
+            .div_ceil(1024)
+    }
+
+    fn matches(&self, password: &[u8], memory: &Memory) -> bool {
         // The crate multiplies `r` by `p` unchecked, so it must never see what is beyond the caps.
         let params = self
             .is_affordable()
@@ -103,6 +111,7 @@ impl Stored for Scrypt {
             return false;
         };
         let mut output = Zeroizing::new(vec![0; self.output.len()]);
+        let _room = memory.set_aside(self.memory());
         scrypt(password, &self.salt, &params, &mut output)
             .is_ok_and(|()| verify_slices_are_equal(&output, &self.output).is_ok())
     }

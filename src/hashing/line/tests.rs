@@ -1,0 +1,144 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use aws_lc_rs::hmac;
+use futures_util::future::{Either, join_all, select};
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::domain::{
+    account::Username,
+    histogram::{Histogram, TO_TEN_SECONDS},
+    throttle::Free,
+};
+
+fn line(places: usize, entries: usize) -> Line {
+    let seal = hmac::Key::new(hmac::HMAC_SHA256, b"seal");
+    Line::new(
+        Limits {
+            places,
+            memory: 10,
+            entries,
+        },
+        Arc::new(Throttle::new(
+            seal,
+            Free {
+                account: 5,
+                address: 100,
+                unknown: 1000,
+            },
+        )),
+        Arc::new(HashTimes {
+            waiting: Histogram::new(&TO_TEN_SECONDS),
+            hashing: Histogram::new(&TO_TEN_SECONDS),
+        }),
+    )
+}
+
+impl Line {
+    fn join(&self, name: &str) -> Result<Ticket, Full> {
+        let client = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+        let suspect = self
+            .0
+            .throttle
+            .suspect(&Username::parse(name).unwrap(), client);
+        self.enter(self.0.throttle.own(&suspect), None, Some(suspect))
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_keeps_no_place_and_no_count() {
+    let line = line(1, 2);
+    let first = line.join("ada").unwrap().turn(1).await.unwrap();
+    // Waits, and gives up before its turn.
+    let waiting = Box::pin(line.join("bob").unwrap().turn(1));
+    let waiting = match select(waiting, Box::pin(tokio::task::yield_now())).await {
+        Either::Left(_) => panic!("it is not its turn"),
+        Either::Right(((), waiting)) => waiting,
+    };
+    assert!(matches!(line.join("eve"), Err(Full::All)));
+    drop(waiting);
+    // Is told of its turn, and does not look any more.
+    let mut told = Box::pin(line.join("eve").unwrap().turn(1));
+    assert!(futures_util::poll!(&mut told).is_pending());
+    drop(first);
+    drop(told);
+    assert!(line.is_empty());
+    for _ in 0..4 {
+        drop(line.join("eve").unwrap().turn(1).await.unwrap());
+    }
+    // Four have failed, since nobody has said what became of them; what was not told of has not.
+    let mut fifth = line.join("eve").unwrap().turn(1).await.unwrap();
+    drop(fifth.failed());
+    drop(fifth);
+    let sixth = line.join("eve").unwrap().turn(1).await;
+    assert!(matches!(sixth, Err(NoTurn::Throttled(_))), "{sixth:?}");
+}
+
+#[tokio::test]
+async fn a_place_is_handed_on_while_an_answer_is_held_back() {
+    let line = line(1, 4);
+    let mut first = line.join("ada").unwrap().turn(1).await.unwrap();
+    let second = line.join("ada").unwrap();
+    first.hashed();
+    // Another account's turn comes, the same account's does not.
+    let other = line.join("bob").unwrap().turn(1).await.unwrap();
+    let mut second = Box::pin(second.turn(1));
+    drop(other);
+    assert!(futures_util::poll!(&mut second).is_pending());
+    // Once more, and nobody is admitted twice.
+    first.again(1).await.unwrap();
+    drop(first.succeeded());
+    drop(first);
+    assert!(second.await.is_ok());
+}
+
+#[tokio::test]
+async fn many_wrong_passwords_at_once_are_not_more_than_one_by_one() {
+    let line = line(4, 64);
+    let tries = (0..32).map(|_| {
+        let ticket = line.join("ada").unwrap();
+        async {
+            let mut turn = ticket.turn(1).await?;
+            tokio::task::yield_now().await;
+            turn.hashed();
+            drop(turn.failed());
+            Ok::<_, NoTurn>(())
+        }
+    });
+    let taken = join_all(tries).await;
+    assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 5);
+    assert!(line.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_has_a_turn_whatever_others_do() {
+    let line = line(3, 200);
+    let mut all = JoinSet::new();
+    for number in 0..180_u64 {
+        let line = line.clone();
+        all.spawn(async move {
+            let name = format!("user-{}", number % 7);
+            let Ok(ticket) = line.join(&name) else {
+                return false;
+            };
+            if number % 11 == 0 {
+                drop(ticket);
+                return true;
+            }
+            let Ok(mut turn) = ticket.turn(1 + number % 9).await else {
+                return false;
+            };
+            tokio::task::yield_now().await;
+            turn.hashed();
+            if number % 5 == 0 {
+                turn.again(3).await.unwrap();
+                turn.hashed();
+            }
+            drop(turn.succeeded());
+            true
+        });
+    }
+    assert!(all.join_all().await.into_iter().all(|served| served));
+    assert!(line.is_empty());
+    assert!(line.state().waiters.is_empty());
+}
