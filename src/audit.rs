@@ -7,7 +7,7 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use uuid::Uuid;
 
-use crate::authorizer::Trace;
+use crate::{authorizer::Trace, private};
 
 /// The target that separates audit events from log events.
 pub(crate) const TARGET: &str = "audit";
@@ -46,9 +46,8 @@ impl Trail {
             Self::Stderr => Some(lines().with_writer(io::stderr).with_filter(own).boxed()),
             Self::File(path) => {
                 let mut options = fs::OpenOptions::new();
-                options.create(true).append(true);
-                std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-                let file = Mutex::new(options.open(path)?);
+                let file = private::open(path, options.create(true).append(true))?;
+                let file = Mutex::new(file);
                 Some(lines().with_writer(file).with_filter(own).boxed())
             }
         })

@@ -4,15 +4,7 @@ mod fault;
 mod place;
 mod statements;
 
-use std::{
-    borrow::Cow,
-    fs,
-    io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, MySqlPool, Row as _, SqlitePool,
@@ -28,7 +20,7 @@ pub use self::{
     fault::Fault,
     place::{Database, DatabasePassword, MySql, Tls, UrlFault},
 };
-use crate::clock::random_part;
+use crate::{clock::random_part, private::create_file};
 
 /// The longest pause before a rolled-back write is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -235,7 +227,8 @@ impl Connections {
         let pool = match database {
             Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
             Database::Sqlite(path) => {
-                create_private_file(path).map_err(Fault::File)?;
+                // SQLite gives the files beside it the same mode.
+                create_file(path).map_err(Fault::File)?;
                 Pool::Sqlite(sqlite_pool(path, most, timeout))
             }
         };
@@ -421,33 +414,6 @@ fn sqlite_pool(path: &Path, connections: u32, timeout: Duration) -> SqlitePool {
         .max_connections(connections.min(4))
         .acquire_timeout(timeout)
         .connect_lazy_with(options)
-}
-
-/// Creates a directory that only its owner can enter.
-pub(crate) fn create_private_dir(dir: &Path) -> io::Result<()> {
-    if dir.as_os_str().is_empty() {
-        return Ok(());
-    }
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-}
-
-/// Creates an empty file that only its owner can read, unless it exists. SQLite gives the files beside it the same
-/// mode.
-fn create_private_file(path: &Path) -> io::Result<()> {
-    create_private_dir(path.parent().unwrap_or(Path::new("")))?;
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match file {
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

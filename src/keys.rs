@@ -1,9 +1,7 @@
 //! The keys of tokens as files: a directory of them, or a Kubernetes secret mount, and the secret of the settings.
 
 use std::{
-    fs,
-    io::{ErrorKind, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
@@ -12,7 +10,6 @@ use anyhow::{Context as _, bail};
 use crate::{
     clock::unix_time,
     config::{MAKE_SECRET, SecretSource, Settings},
-    database::create_private_dir,
     domain::{
         key::Key,
         keyring::{Keyring, KeyringFault},
@@ -20,6 +17,8 @@ use crate::{
     },
     files::Files,
 };
+
+pub use crate::private::keep;
 
 /// Reads all keys, and makes the secret where one is to be made.
 ///
@@ -44,7 +43,14 @@ pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
                 let made = keep(path, &Secret::generate());
                 made.with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
                 files.forget(path);
-                kept(path, files)?
+                let kept = kept(path, files)?;
+                if kept.is_none() {
+                    bail!(
+                        "the secret in {} cannot be kept: there is a link that leads nowhere; remove it",
+                        path.display()
+                    );
+                }
+                kept
             }
             kept => kept,
         },
@@ -193,31 +199,5 @@ fn kept(path: &Path, files: &Files) -> anyhow::Result<Option<Secret>> {
         kept => Ok(Some(
             Secret::parse(&kept.with_context(place)?).with_context(place)?,
         )),
-    }
-}
-
-/// Puts a file that only its owner can read where there is none. Written whole beside it and linked into place: a second
-/// process finds all of it or nothing.
-///
-/// # Errors
-///
-/// The file cannot be made.
-pub fn keep(path: &Path, content: &str) -> std::io::Result<()> {
-    create_private_dir(path.parent().unwrap_or(Path::new("")))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let draft = path.with_file_name(format!(".{name}.draft-{}", std::process::id()));
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    let linked = fs::hard_link(&draft, path);
-    fs::remove_file(&draft)?;
-    match linked {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        Err(_) | Ok(()) => Ok(()),
     }
 }

@@ -32,6 +32,7 @@ pub mod ledger;
 pub mod listen;
 pub mod live;
 pub mod metrics;
+mod private;
 pub mod reload;
 pub mod replicas;
 pub mod serve;

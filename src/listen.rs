@@ -3,7 +3,7 @@
 use std::{
     fmt, fs, io,
     net::SocketAddr,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,7 @@ use socket2::{Domain, SockAddr, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use crate::domain::trust::Peer;
+use crate::{domain::trust::Peer, private};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -168,7 +168,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(std::os::unix::net::UnixListener,
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
     // Nobody can connect before `listen`.
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    private::set_socket_mode(path, mode)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     let file = SocketFile {
@@ -184,9 +184,10 @@ fn lock(path: &Path) -> io::Result<fs::File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     let mut options = fs::OpenOptions::new();
-    options.create(true).truncate(false).write(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(&name)?;
+    let file = private::open(
+        Path::new(&name),
+        options.create(true).truncate(false).write(true),
+    )?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(fs::TryLockError::WouldBlock) => Err(in_use("another Doorward listens there")),
@@ -216,6 +217,8 @@ fn in_use(why: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn mode(path: &Path) -> u32 {

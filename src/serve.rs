@@ -6,7 +6,12 @@ mod ending;
 mod places;
 mod probes;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use hyper::header::HeaderValue;
@@ -22,7 +27,7 @@ use self::{
 use crate::{
     authorizer::{Authorizer, Errands, Pace},
     clock::unix_time,
-    config::Settings,
+    config::{SecretSource, Settings},
     database::{Connections, Database, Fault},
     domain::{
         fair_queue, identity_headers::IdentityHeaders, password::Hasher, policy::Endpoint,
@@ -36,6 +41,7 @@ use crate::{
     listen::{self, Address},
     live::Live,
     metrics::{Metrics, Watched},
+    private::{Exposed, exposed},
     reload::{Lasting, Load, Reloader, warn_of},
     replicas::{self, Follower},
     spans::Spans,
@@ -263,7 +269,44 @@ pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyho
     })
 }
 
+/// Directories whose files decide who gets in, as far as they are there.
+fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
+    let secret = match &settings.secret {
+        SecretSource::File(path) => Some(&**path),
+        SecretSource::Given(_) | SecretSource::Missing => None,
+    };
+    let databases = [Some(&settings.database), settings.state.as_ref()];
+    let tables = databases.into_iter().flatten().filter_map(|database| {
+        let Database::Sqlite(path) = database else {
+            return None;
+        };
+        Some(&**path)
+    });
+    let sockets = [&settings.grpc, &settings.http];
+    let sockets = sockets.into_iter().filter_map(|address| {
+        let Address::Unix(path) = address else {
+            return None;
+        };
+        Some(&**path)
+    });
+    let files = secret.into_iter().chain(tables).chain(sockets);
+    files
+        .filter_map(Path::parent)
+        .chain([&*settings.keys_dir])
+        .map(Path::to_owned)
+        .collect()
+}
+
 async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
+    for dir in trusted_directories(settings) {
+        if let Some(Exposed { dir, why }) = exposed(&dir) {
+            tracing::warn!(
+                directory = %dir.display(),
+                why,
+                "others can write to a directory whose files Doorward trusts; chown it to the user that runs Doorward, and chmod it to 700"
+            );
+        }
+    }
     if settings.plaintext {
         tracing::warn!(
             "users.plaintext is on: whoever reads the user table has the passwords; set users.update_password, and switch it off when `doorward users hashes` counts none"

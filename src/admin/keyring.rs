@@ -16,7 +16,7 @@ use crate::{
         keyring::{KeyState, Keyring},
         token::UnixTime,
     },
-    keys,
+    keys, private,
 };
 
 /// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and a file is
@@ -131,7 +131,7 @@ fn make(
         bail!("{} is there already", path.display());
     }
     let text = Key::generate(&id, algorithm, at)?;
-    keys::keep(&path, &text).with_context(|| path.display().to_string())?;
+    private::keep(&path, &text).with_context(|| path.display().to_string())?;
     // What cannot be read with the others must not be found out by a replica.
     if let Err(fault) = keys::load(settings) {
         fs::remove_file(&path)?;

@@ -96,6 +96,7 @@ mod mysql;
 mod operations;
 mod paths;
 mod peers;
+mod private_files;
 mod proxies;
 mod reload;
 mod replicas;
