@@ -4,6 +4,7 @@
 
 pub mod connection;
 mod dialect;
+mod unread;
 
 use std::{error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 

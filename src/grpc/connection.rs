@@ -47,13 +47,17 @@ const MAX_RESETS: usize = 8 * 1024;
 const PING: Duration = Duration::from_secs(60);
 const PONG: Duration = Duration::from_secs(20);
 
-/// Frames beside those that go with calls: an answer to a ping now and then.
+/// A gateway may call as often as it likes, and beside that answer a ping now and then.
 const GATEWAY: Allowance = Allowance {
     burst: 1000,
+    per_call: 8,
     per_second: 100,
 };
+
+/// A probe makes a few calls.
 const STRANGER: Allowance = Allowance {
-    burst: 100,
+    burst: 500,
+    per_call: 0,
     per_second: 10,
 };
 

@@ -47,12 +47,11 @@ impl Signs {
 pub(super) struct Allowance {
     /// At once.
     pub burst: u32,
+    /// With each call: its DATA, window updates for its answer, its reset. Where there are none, a call counts as one itself.
+    pub per_call: u32,
     /// Each second, whether or not there are calls.
     pub per_second: u32,
 }
-
-/// Frames that a call pays for: its DATA, window updates for its answer, its reset.
-const PER_CALL: u32 = 8;
 
 /// DATA from this length on costs the peer as much as Doorward.
 const LONG_DATA: u32 = 1024;
@@ -198,8 +197,8 @@ impl Frames {
             let [a, b, c, kind, ..] = head;
             self.skip = u32::from_be_bytes([0, a, b, c]);
             match kind {
-                HEADERS => {
-                    let credit = self.credit.saturating_add(PER_CALL);
+                HEADERS if self.allowance.per_call > 0 => {
+                    let credit = self.credit.saturating_add(self.allowance.per_call);
                     self.credit = credit.min(self.allowance.burst);
                 }
                 DATA if self.skip >= LONG_DATA => {}
@@ -236,6 +235,7 @@ mod tests {
 
     const ALLOWANCE: Allowance = Allowance {
         burst: 100,
+        per_call: 8,
         per_second: 10,
     };
 
@@ -306,6 +306,18 @@ mod tests {
         for _ in 0..10_000 {
             assert_eq!(frames.read(&upload, || start), Ok(()));
         }
+    }
+
+    #[test]
+    fn calls_themselves_can_be_a_flood() {
+        let mut frames = begun();
+        frames.allowance.per_call = 0;
+        let start = frames.paid;
+        let call = [frame(1, 60), frame(3, 4)].concat();
+        for _ in 0..50 {
+            assert_eq!(frames.read(&call, || start), Ok(()));
+        }
+        assert_eq!(frames.read(&call, || start), Err(Flood));
     }
 
     proptest! {

@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use super::unread::{Kept, Lingering, Unread};
+use crate::tls::Stream;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
@@ -16,8 +18,6 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 
-use crate::tls::Stream;
-
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
@@ -30,21 +30,23 @@ const HEADERS: usize = 128;
 /// Serves a connection. Where `is_last` says so, an answer is the last one of its connection.
 pub fn serve<R>(
     stream: Stream,
-    answer: impl Fn(Request<Incoming>) -> R + Send + 'static,
+    answer: impl Fn(Request<Kept>) -> R + Send + 'static,
     is_last: impl Fn() -> bool + Clone + Send + 'static,
 ) -> impl GracefulConnection + Send + 'static
 where
     R: Future<Output = Response<Full<Bytes>>> + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = fits(&request).then(|| answer(request));
+        let fits = fits(&request);
+        let (request, unread) = Unread::of(request);
+        let response = fits.then(|| answer(request));
         let is_last = is_last.clone();
         async move {
             let mut response = match response {
                 Some(response) => response.await,
                 None => too_large(),
             };
-            if is_last() {
+            if !unread.ends().await || is_last() {
                 close_after(&mut response);
             }
             Ok::<_, Infallible>(response)
@@ -64,7 +66,7 @@ where
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_SIZE)
         .max_headers(HEADERS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Lingering::new(stream)), service)
 }
 
 /// hyper's own limit is on its buffer, which may hold up to twice as much.

@@ -16,7 +16,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 use crate::{
     front::{BOB, Front},
-    harness::{Doorward, Envoy, EnvoyConfig, Settings, free_address, send},
+    harness::{Doorward, Envoy, EnvoyConfig, Service, Settings, free_address, send},
     http2::{self, CHECK, Ended, RST_STREAM, call, frame, message, preface},
     tracing::traced,
 };
@@ -231,5 +231,68 @@ async fn nothing_passes_an_envoy_that_is_not_trusted() {
             assert_eq!(reply.status, 403, "{version}: a body of {size}: {reply:?}");
         }
         assert_eq!(front.service.requests(), 0, "{version}");
+    }
+}
+
+/// The same in Envoy's HTTP mode, where an answer of 5xx and a connection that breaks off are no answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_passes_an_http_envoy_that_lets_errors_through() {
+    for version in Envoy::VERSIONS {
+        let doorward = Doorward::start(|_| {}).await;
+        let service = Service::start().await;
+        let body = "with_request_body: { max_request_bytes: 8388608, allow_partial_message: true }";
+        let config = EnvoyConfig::file("envoy-http.yaml")
+            .replace(
+                "failure_mode_allow: false",
+                &format!("failure_mode_allow: true\n                      {body}"),
+            )
+            .replace(
+                "stat_prefix: edge",
+                "stat_prefix: edge\n                max_request_headers_kb: 1024",
+            )
+            .replace(
+                "idle_timeout: 3600s",
+                "idle_timeout: 3600s\n                  max_headers_count: 1000",
+            )
+            .replace("- exact: x-request-id", "- prefix: x-")
+            .replace(
+                "per_connection_buffer_limit_bytes: 65536",
+                "per_connection_buffer_limit_bytes: 33554432",
+            )
+            .free_ports()
+            .doorward_http(doorward.http)
+            .service(service.address);
+        let envoy = Envoy::start(version, &config).await;
+        let mut passed = Vec::new();
+        for _ in 0..20 {
+            for size in [0, 10_000, 100_000, 300_000, 8_000_000] {
+                let body = vec![b'x'; size];
+                let reply = send(envoy.edge, "POST", "/orders", &[], body).await;
+                if reply.status != 401 {
+                    passed.push((format!("a body of {size}"), reply.status));
+                }
+            }
+        }
+        let long = "x".repeat(300_000);
+        for (what, name, count) in [
+            ("a long header", "x-long", 1),
+            ("a long token", "authorization", 1),
+            ("many headers", "x-many", 500),
+        ] {
+            let value = if count == 1 { &*long } else { "1" };
+            let names: Vec<_> = (0..count)
+                .map(|number| format!("{name}-{number}"))
+                .collect();
+            let headers: Vec<_> = match count {
+                1 => vec![(name, value)],
+                _ => names.iter().map(|name| (&**name, value)).collect(),
+            };
+            let reply = send(envoy.edge, "GET", "/orders", &headers, "").await;
+            if !(400..500).contains(&reply.status) {
+                passed.push((what.to_owned(), reply.status));
+            }
+        }
+        assert!(passed.is_empty(), "{version}: {passed:#?}");
+        assert_eq!(service.requests(), 0, "{version}");
     }
 }

@@ -23,7 +23,8 @@ use crate::{
     front::{BOB, basic},
     harness::{Doorward, Settings, send, until},
     http2::{
-        self, CHECK, DATA, END_STREAM, Ended, HEALTH, PING, SETTINGS, call, frame, message, preface,
+        self, CHECK, DATA, END_STREAM, Ended, HEALTH, PING, RST_STREAM, SETTINGS, call, frame,
+        message, preface,
     },
     tls::certificate,
 };
@@ -347,6 +348,38 @@ async fn one_address_has_its_part() {
     }
 }
 
+/// Who is trusted is asked at every call, on connections of before as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_that_changes_holds_for_connections_that_are_open() {
+    let home = Doorward::prepare(|settings| {
+        settings.toml("trusted_proxies = ['127.0.0.2']\n");
+    });
+    let file = home.dir().join("doorward.toml");
+    let doorward = home.serve().await;
+    let mut stream = from(TRUSTED, doorward.grpc).await;
+    stream.write_all(&preface()).await.unwrap();
+    let asked = question("GET", "/x", "Bearer x");
+    let status = |answer: CheckResponse| match answer.http_response {
+        Some(HttpResponse::DeniedResponse(denied)) => denied.status.unwrap().code,
+        Some(HttpResponse::OkResponse(_)) | None => 200,
+    };
+    assert_eq!(status(checked(&mut stream, 1, &asked).await), 401);
+    fs::write(&file, "trusted_proxies = ['127.0.0.3']\n").unwrap();
+    let mut id = 3;
+    until(
+        "it is trusted no more",
+        Duration::from_secs(10),
+        async || {
+            id += 2;
+            (status(checked(&mut stream, id, &asked).await) == 403).then_some(())
+        },
+    )
+    .await;
+    let mut stream = from(STRANGER, doorward.grpc).await;
+    stream.write_all(&preface()).await.unwrap();
+    assert_eq!(status(checked(&mut stream, 1, &asked).await), 401);
+}
+
 /// Whatever a peer leaves unsaid, its connection ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_say_nothing_end() {
@@ -442,6 +475,17 @@ async fn floods_of_frames_end_their_connection_alone() {
             id += 2;
         }
     }
+    // Calls that are reset at once, of a peer that has nothing to call.
+    let resets = (0..20_000).flat_map(|number| {
+        let id = 2 * number + 1;
+        let reset = frame(RST_STREAM, 0, id, &8_u32.to_be_bytes());
+        [call(id, HEALTH), reset].concat()
+    });
+    let resets: Vec<u8> = resets.collect();
+    let mut stream = from(STRANGER, doorward.grpc).await;
+    stream.write_all(&preface()).await.unwrap();
+    let _ = stream.write_all(&resets).await;
+    assert!(closes(&mut stream, Duration::from_secs(3)).await);
     doorward
         .logged("a flood", |line| {
             line["fields"]["message"] == "a connection was closed: it sent frames without end"
