@@ -70,15 +70,6 @@ impl<'a> Headers<'a> {
         self.doubled |= alone && before.is_some();
     }
 
-    /// The one `Authorization` value, where there is exactly one.
-    #[must_use]
-    pub fn authorization(&self) -> Option<&'a [u8]> {
-        match self.authorization {
-            [Some(only), None] => Some(only),
-            [None, _] | [Some(_), Some(_)] => None,
-        }
-    }
-
     /// The client's credential.
     #[must_use]
     pub fn credential(&self) -> Credential<'a> {

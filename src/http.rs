@@ -103,7 +103,7 @@ impl Door {
         };
         dialect.encode(
             &decided.decision,
-            &headers,
+            request.headers(),
             rules.identity,
             &rules.realm,
             self.sign_in.as_ref(),

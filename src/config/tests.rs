@@ -132,6 +132,44 @@ metods = ['GET']
 }
 
 #[test]
+fn names_of_identity_headers_are_a_list_or_a_text_with_commas() {
+    let names =
+        |file: &str, environment: &[(&str, &str)]| load(file, environment).unwrap().identity;
+    let chosen = ["xuser", "x-roles", "x_admin"].map(str::to_owned);
+    let chosen = IdentityNames::parse(&chosen).unwrap();
+    assert_eq!(names("", &[]), IdentityNames::default());
+    assert_eq!(
+        names("identity.headers = ['XUser', 'X-Roles', 'x_admin']", &[]),
+        chosen
+    );
+    let environment = ("DOORWARD_IDENTITY__HEADERS", "xuser, x-roles,x_admin");
+    assert_eq!(names("", &[environment]), chosen);
+    for (value, fault) in [
+        ("['x-user', 'x-roles']", "must be three names"),
+        (
+            "['x-user', 'x-roles', 'X_User']",
+            "\"x-user\" and \"x_user\" are one name",
+        ),
+        (
+            "['x-user', 'x-roles', 'host']",
+            "\"host\" is, or can be read as, a header with a meaning",
+        ),
+        (
+            "['x-user', 'x-roles', 'x admin']",
+            "\"x admin\" is not the name of a header",
+        ),
+        ("[]", "must be three names"),
+    ] {
+        let faults = load(&format!("identity.headers = {value}"), &[]).unwrap_err();
+        let expected = format!("doorward.toml:1: identity.headers: {fault}");
+        assert!(
+            faults.len() == 1 && faults[0].starts_with(&expected),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
 fn broken_toml_says_where() {
     let faults = load("a = 1\nb = ", &[]).unwrap_err();
     assert!(

@@ -2,16 +2,16 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{HeaderMap, Request, Response, StatusCode, header::HeaderValue};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    header::{AUTHORIZATION, HeaderValue},
+};
 
 use super::{NO_STORE, insert, respond};
-use crate::{
-    domain::{
-        decision::{Admission, Answer, Decision, Denial, Forwarding, Realm},
-        identity_headers::IdentityHeaders,
-        request::{Host, RequestFault, RequestLine},
-    },
-    headers::Headers,
+use crate::domain::{
+    decision::{Admission, Answer, Decision, Denial, Forwarding, Realm},
+    identity_headers::IdentityHeaders,
+    request::{Host, RequestFault, RequestLine},
 };
 
 /// How a gateway asks.
@@ -84,7 +84,7 @@ impl Dialect {
     pub(super) fn encode(
         self,
         decision: &Decision,
-        headers: &Headers<'_>,
+        headers: &HeaderMap,
         identity: IdentityHeaders,
         realm: &Realm,
         sign_in: Option<&HeaderValue>,
@@ -103,7 +103,7 @@ impl Dialect {
     fn allow(
         self,
         admission: &Admission,
-        headers: &Headers<'_>,
+        headers: &HeaderMap,
         identity: IdentityHeaders,
     ) -> Response<Full<Bytes>> {
         let Admission {
@@ -129,9 +129,9 @@ impl Dialect {
             // The other gateways cannot be told to remove a header. They replace the client's by the one of this answer,
             // and where there is none, they remove it.
             (Self::Nginx | Self::Forward, Forwarding::Keep) => {
-                let value = headers.authorization().map(HeaderValue::from_bytes);
-                if let Some(Ok(value)) = value {
-                    own.insert(hyper::header::AUTHORIZATION, value);
+                // There is at most one: two are refused.
+                if let Some(value) = headers.get(AUTHORIZATION) {
+                    own.insert(AUTHORIZATION, value.clone());
                 }
             }
             (Self::Nginx | Self::Forward, Forwarding::Strip) => {}

@@ -635,6 +635,53 @@ fn parts(line: RequestLine<'_>) -> [&[u8]; 3] {
     [line.method, line.host, line.target]
 }
 
+/// Gateways that cannot be told to remove a header replace the client's by the one of the answer.
+#[test]
+fn a_pass_repeats_the_authorization_that_may_travel_on() {
+    let plain = &*DOORS.plain;
+    let touched = format!("{plain}x");
+    let question = Question {
+        method: "GET".into(),
+        host: "a.example".into(),
+        target: "/open".into(),
+        headers: Vec::new(),
+    };
+    for (shown, travels) in [
+        (&[][..], false),
+        (&[plain], true),
+        (&["bearer of-a-service"], true),
+        (&[&*touched], false),
+        (&["Basic YTpi"], false),
+        (&["Digest x"], false),
+        (&["Bearer a b"], false),
+    ] {
+        let values = shown
+            .iter()
+            .map(|value| ("authorization".to_owned(), (*value).to_owned()));
+        let question = Question {
+            headers: values.collect(),
+            ..question.clone()
+        };
+        for (door, headers) in [
+            ("/auth/nginx", question.nginx_by_uri()),
+            ("/auth/forward", question.forward()),
+        ] {
+            let response = ask(door, "GET", &headers);
+            assert_eq!(response.status(), 200, "{door} {shown:?}");
+            let repeated = response.headers().get("authorization");
+            let repeated = repeated.map(|value| value.to_str().unwrap());
+            let expected = travels.then(|| shown[0]);
+            assert_eq!(repeated, expected, "{door} {shown:?}");
+        }
+        let headers = question.with(&[("host", &question.host)]);
+        let response = ask("/auth/envoy/open", "GET", &headers);
+        assert!(response.headers().get("authorization").is_none());
+        let removed = response.headers()["x-envoy-auth-headers-to-remove"].to_str();
+        let is_removed = removed.unwrap().ends_with(", authorization");
+        assert_eq!(is_removed, !travels && !shown.is_empty(), "{shown:?}");
+    }
+}
+
 #[test]
 fn nobody_but_a_gateway_of_ours_is_answered() {
     let stranger = Peer::Address("192.0.2.1".parse().unwrap());

@@ -9,6 +9,7 @@ use crate::{
     front::{BOB, basic, log_in},
     harness::{
         Doorward, Envoy, EnvoyConfig, Gateway, Lighttpd, Settings, ask_bytes, repository, send,
+        try_send_http2,
     },
 };
 
@@ -239,6 +240,17 @@ async fn no_alias_arrives(way: Way) {
     house.hold(rows).await;
 
     house.nothing_else_arrives(&bob).await;
+
+    // By HTTP/2 neither.
+    for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
+        let alias = format!("x{separator}auth-user");
+        let headers = [("authorization", &*bob), (&*alias, "ada")];
+        if house.is_envoy() {
+            let url = "http://www.example.com/echo";
+            let reply = try_send_http2(house.edge(), "GET", url, &headers).await;
+            assert_eq!(reply.unwrap().status, 400, "{way:?} {alias}");
+        }
+    }
 
     // A login neither.
     let credentials = basic(BOB.0, BOB.1);

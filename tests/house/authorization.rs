@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cgi::{House, Way, behind_each_gateway, request},
     front::{ADA, BOB, basic, header_of, log_in, tampered},
-    harness::ask_bytes,
+    harness::{ask_bytes, try_send_http2},
 };
 
 const SECRET: &str = "b6a1c9d2e8f3047561a2b3c4d5e6f708";
@@ -208,6 +208,14 @@ async fn two_values_reach_nobody(way: Way) {
                     "{way:?} {path} {row:?} {status} {body}"
                 );
             }
+        }
+    }
+    if house.is_envoy() {
+        for [first, second] in [["Bearer a", &*password], [&*password, "Bearer a"]] {
+            let headers = [("authorization", first), ("authorization", second)];
+            let url = "http://www.example.com/healthz";
+            let reply = try_send_http2(house.edge(), "GET", url, &headers).await;
+            assert_eq!(reply.unwrap().status, 400, "{way:?} {headers:?}");
         }
     }
     // Envoy drops an empty one.

@@ -151,6 +151,15 @@ impl House {
         ask_bytes(self.edge(), request("GET", path, headers).as_bytes()).await
     }
 
+    /// Whether the gateway is an Envoy, which takes HTTP/2 at the same port.
+    pub fn is_envoy(&self) -> bool {
+        match self.way {
+            Way::Grpc(_) | Way::FilteredGrpc(_) => true,
+            Way::Http(gateway) => gateway.is_envoy(),
+            Way::LaxNginx => false,
+        }
+    }
+
     /// The status of a refusal.
     pub fn refusal(&self) -> u16 {
         match self.way {
