@@ -175,12 +175,21 @@ impl Gate {
     }
 
     /// A preflight asks whether the request it announces may be sent; it passes where that request has a rule under
-    /// which somebody passes.
+    /// which somebody passes, unless a rule that names `OPTIONS` decides the preflight itself.
     fn passes_as_preflight(&self, request: &Request<'_>) -> Option<&Rule> {
         if !self.allows_preflight || request.credential != Credential::Absent {
             return None;
         }
         let announced = request.preflight?;
+        match self
+            .policy
+            .access(request.method, request.host, &request.path)
+        {
+            Access::Rule(rule) if rule.names_method("OPTIONS") => return None,
+            Access::Rule(_) | Access::EndpointMethod(_) | Access::NoRule => {}
+            // One of the readings may be such a rule's.
+            Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => return None,
+        }
         match self.policy.access(announced, request.host, &request.path) {
             Access::Rule(rule) => match rule.demand() {
                 Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Role(_) => {

@@ -199,6 +199,36 @@ fn preflights_pass_where_a_setting_says_so_and_somebody_could() {
 }
 
 #[test]
+fn a_rule_that_names_options_decides_preflights() {
+    let rule = |path: &str, methods: &[&str], allow| {
+        let methods: Vec<_> = methods.iter().map(ToString::to_string).collect();
+        Rule::new(path, &methods, &[], Demand::parse(allow).unwrap()).unwrap()
+    };
+    let mut gate = gate();
+    gate.allows_preflight = true;
+    gate.policy = Policy::new(vec![
+        rule("/*", &[], "signed-in"),
+        rule("/closed/*", &[], "public"),
+        rule("/closed/*", &["OPTIONS"], "nobody"),
+        rule("/closed/open/*", &[], "signed-in"),
+        rule("/known", &["GET"], "public"),
+        rule("/known", &["OPTIONS", "PUT"], "signed-in"),
+        rule("/asked", &["OPTIONS"], "public"),
+    ])
+    .unwrap();
+    for (path, expected) in [
+        ("/", "anonymous keep"),
+        ("/closed/x", "no-rule"),
+        ("/Closed/x", "two-readings"),
+        ("/closed/open/x", "anonymous keep"),
+        ("/known", "missing-token"),
+        ("/asked", "anonymous keep"),
+    ] {
+        assert_eq!(judge(&gate, "OPTIONS", path, &[]), expected, "{path}");
+    }
+}
+
+#[test]
 fn logins_are_settled() {
     let gate = gate();
     let account = |name: &str, disabled| Account {
