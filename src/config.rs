@@ -282,6 +282,7 @@ impl Settings {
         });
         let (database, state) = tables::databases(&mut reader, &data_dir);
         let endpoints = endpoints(&mut reader);
+        let tolerance = rules::tolerance(&mut reader);
         let session = reader.parse("refresh.lifetime", 30 * DAY, |text| {
             duration(text, Duration::from_secs(600), 366 * DAY)
         });
@@ -397,8 +398,8 @@ impl Settings {
             identity: identity(&mut reader),
             forwards_bearer: reader.parse("identity.forward_bearer", true, boolean),
             allows_preflight: reader.parse("cors.allow_preflight", false, boolean),
-            tolerance: rules::tolerance(&mut reader),
-            policy: rules::policy(&mut reader, &endpoints),
+            tolerance,
+            policy: rules::policy(&mut reader, &endpoints, tolerance),
             endpoints,
             log: Log {
                 level: reader.parse("log.level", tracing::Level::INFO, |text| {

@@ -11,7 +11,7 @@ use doorward::{
         },
         gate::{Errand, Gate, Step},
         identity_headers::{IdentityHeaders, Likeness},
-        path::Tolerance,
+        path::{Also, Tolerance},
     },
     grpc::{decode, encode},
     wire::envoy::service::auth::v3::{
@@ -32,6 +32,10 @@ const RELAXED: Tolerance = Tolerance {
     encoded_percent: true,
     semicolon: true,
     double_slash: true,
+    also: Also {
+        extension: true,
+        trailing_dot: true,
+    },
 };
 
 fuzz_target!(|bytes: &[u8]| {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use doorward::domain::path::{Path, Tolerance};
+use doorward::domain::path::{Also, Path, Tolerance};
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 
@@ -16,7 +16,8 @@ fuzz_target!(|target: &[u8]| {
         as_read(path.loose(), tolerance);
         read.push((tolerance, path.loose().to_owned()));
     }
-    // To tolerate more is never to refuse or to read differently what was tolerated before.
+    // To tolerate more is never to refuse or to read differently what was tolerated before; what is read as well may be
+    // shorter.
     for (tolerance, loose) in &read {
         for more in tolerances().filter(|more| includes(*more, *tolerance)) {
             let path = Path::parse(target, more).unwrap();
@@ -26,11 +27,15 @@ fuzz_target!(|target: &[u8]| {
 });
 
 fn tolerances() -> impl Iterator<Item = Tolerance> {
-    (0..16).map(|bits: u8| Tolerance {
+    (0..64).map(|bits: u8| Tolerance {
         encoded_slash: bits & 1 != 0,
         encoded_percent: bits & 2 != 0,
         semicolon: bits & 4 != 0,
         double_slash: bits & 8 != 0,
+        also: Also {
+            extension: bits & 16 != 0,
+            trailing_dot: bits & 32 != 0,
+        },
     })
 }
 
@@ -41,10 +46,12 @@ fn includes(more: Tolerance, less: Tolerance) -> bool {
             encoded_percent,
             semicolon,
             double_slash,
+            also: _,
         } = tolerance;
         [encoded_slash, encoded_percent, semicolon, double_slash]
     };
-    flags(more)
+    more.also == less.also
+        && flags(more)
         .iter()
         .zip(flags(less))
         .all(|(more, less)| *more || !less)
@@ -57,6 +64,7 @@ fn as_sent(target: &[u8], raw: &str, tolerance: Tolerance) {
     assert!(raw.bytes().all(|byte| matches!(byte, b'!'..=b'~')));
     assert!(!raw.contains(['\\', '#', '?']));
     assert!(tolerance.double_slash || !raw.contains("//"));
+    assert!(!raw.starts_with("//"));
     assert!(tolerance.semicolon || !raw.contains(';'));
     let lower = raw.to_ascii_lowercase();
     assert!(!lower.contains("%00") && !lower.contains("%5c"));
@@ -73,6 +81,8 @@ fn as_read(loose: &str, tolerance: Tolerance) {
     assert!(!loose.contains("//") && !loose.contains(['\\', '?', '#', ';']));
     assert!(!loose.contains(|c: char| c.is_control() || c.is_ascii_uppercase()));
     assert!(!has_dot_segment(loose));
+    let ends_in_dot = |segment: &str| segment.ends_with(['.', ' ']);
+    assert!(!tolerance.also.trailing_dot || !loose.split('/').any(ends_in_dot));
     // Nothing is left to decode: written as a path again, it is read as itself.
     let segments: Vec<_> = loose
         .split('/')

@@ -204,7 +204,7 @@ fn explain(access: Access<'_>, method: Method<'_>) -> (Option<String>, String) {
         Access::NoRule => (None, "no rule is for this request, so nobody passes".into()),
         Access::TwoReadings(rule) => (
             Some(rule.to_string()),
-            "a service that ignores case, escapes or a trailing slash would read the path as this rule's, and as sent it is another's".into(),
+            "a service that ignores case, escapes, a trailing slash or what \"paths.also\" names would read the path as this rule's, and as sent it is another's".into(),
         ),
         Access::NoHost => (
             None,

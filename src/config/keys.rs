@@ -518,14 +518,21 @@ pub const KEYS: &[Key] = &[
         "cors.allow_preflight",
         &[],
         "false",
-        "whether CORS preflights pass without a token where the request they announce has a rule",
+        "whether CORS preflights pass without a token where the request they announce has a rule, and no rule that names `OPTIONS` decides them",
     )
     .reloads(),
     key(
         "paths.tolerate",
         &[],
         "none",
-        "ambiguous spellings that are judged in both readings instead of refused: `encoded-slash`, `encoded-percent`, `semicolon`, `double-slash`",
+        "ambiguous spellings that are judged in both readings instead of refused: `encoded-slash`, `encoded-percent`, `semicolon`, `double-slash` (but not at the beginning)",
+    )
+    .reloads(),
+    key(
+        "paths.also",
+        &[],
+        "none",
+        "what the service may cut from a path, so that it is judged in that reading, too: `extension` (`.json` of the last segment), `trailing-dot` (dots and blanks at the end of segments)",
     )
     .reloads(),
     key(

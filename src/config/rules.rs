@@ -2,7 +2,7 @@
 
 use super::reader::{Raw, RawTable, Reader};
 use crate::domain::{
-    path::Tolerance,
+    path::{Path, Tolerance},
     policy::{Demand, Endpoint, Policy, Rule},
 };
 
@@ -18,38 +18,55 @@ fn switch(endpoint: Endpoint) -> &'static str {
 
 pub(super) fn tolerance(reader: &mut Reader) -> Tolerance {
     let mut tolerance = Tolerance::default();
-    let Some(value) = reader.get("paths.tolerate").cloned() else {
-        return tolerance;
-    };
-    let names: Vec<_> = match &value.raw {
-        Raw::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
-        Raw::List(names) => names.clone(),
-    };
-    for name in names.iter().filter(|name| !name.is_empty()) {
-        match name.as_str() {
+    each(reader, "paths.tolerate", |name| {
+        match name {
             "encoded-slash" => tolerance.encoded_slash = true,
             "encoded-percent" => tolerance.encoded_percent = true,
             "semicolon" => tolerance.semicolon = true,
             "double-slash" => tolerance.double_slash = true,
-            _ => reader.fault(
-                value.place.clone(),
-                format!(
+            _ => {
+                return Err(format!(
                     "{name:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
-                ),
-            ),
+                ));
+            }
         }
-    }
+        Ok(())
+    });
+    each(reader, "paths.also", |name| {
+        match name {
+            "extension" => tolerance.also.extension = true,
+            "trailing-dot" => tolerance.also.trailing_dot = true,
+            _ => {
+                return Err(format!(
+                    "{name:?} is no reading of a path; write \"extension\" or \"trailing-dot\""
+                ));
+            }
+        }
+        Ok(())
+    });
     tolerance
 }
 
-pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint]) -> Policy {
+/// Takes each name of a list, and reports those that cannot be taken.
+fn each(reader: &mut Reader, key: &str, mut take: impl FnMut(&str) -> Result<(), String>) {
+    let Some(value) = reader.get(key).cloned() else {
+        return;
+    };
+    for name in value.raw.items() {
+        if let Err(what) = take(&name) {
+            reader.fault(value.place.clone(), what);
+        }
+    }
+}
+
+pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint], tolerance: Tolerance) -> Policy {
     let routes = std::mem::take(&mut reader.routes);
     if routes.is_empty() {
         return Policy::built_in(endpoints);
     }
     let mut rules = Vec::new();
     for route in &routes {
-        let Some(rule) = rule(reader, route) else {
+        let Some(rule) = rule(reader, route, tolerance) else {
             continue;
         };
         if let Demand::Endpoint(endpoint) = rule.demand()
@@ -75,7 +92,7 @@ pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint]) -> Policy {
     })
 }
 
-fn rule(reader: &mut Reader, route: &RawTable) -> Option<Rule> {
+fn rule(reader: &mut Reader, route: &RawTable, tolerance: Tolerance) -> Option<Rule> {
     let list = |name: &str| match route.members.get(name).map(|value| &value.raw) {
         None => Vec::new(),
         Some(Raw::Text(one)) => vec![one.to_string()],
@@ -119,6 +136,21 @@ fn rule(reader: &mut Reader, route: &RawTable) -> Option<Rule> {
             return None;
         }
     };
+    // A rule for `/a.` would be none for what is read as `/a`.
+    let own = path.strip_suffix("/*").unwrap_or(&path).as_bytes();
+    if let (Ok(read), Ok(also)) = (
+        Path::parse(own, Tolerance::default()),
+        Path::parse(own, tolerance),
+    ) && read.loose() != also.loose()
+    {
+        reader.fault(
+            route.place.clone(),
+            format!(
+                "path {path:?} has a segment that ends in a dot or a blank, which \"paths.also\" cuts; write {:?}",
+                also.loose()
+            ),
+        );
+    }
     // Without a demand the rest of the rule is still read, for its own faults.
     let known = demand.is_some();
     let demand = demand.unwrap_or(Demand::Nobody);

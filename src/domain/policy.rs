@@ -251,19 +251,24 @@ impl Policy {
             return Access::MethodCase;
         }
         let as_sent = self.find(method, host, path.as_str(), Reading::Raw);
-        if self.reads_the_same && path.as_str() == path.loose() {
+        let has_extension = path.has_extension();
+        if self.reads_the_same && path.as_str() == path.loose() && !has_extension {
             return as_sent;
         }
-        let generous = self.find(method, host, path.loose(), Reading::Loose);
-        if same_demand(as_sent, generous) {
-            return as_sent;
-        }
-        match generous {
-            Access::Rule(rule) | Access::EndpointMethod(rule) => Access::TwoReadings(rule),
-            Access::NoRule | Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => {
-                Access::NoRule
+        let readings = [Reading::Loose, Reading::Extension];
+        for reading in readings.iter().take(1 + usize::from(has_extension)) {
+            let generous = self.find(method, host, path.loose(), *reading);
+            if same_demand(as_sent, generous) {
+                continue;
             }
+            return match generous {
+                Access::Rule(rule) | Access::EndpointMethod(rule) => Access::TwoReadings(rule),
+                Access::NoRule | Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => {
+                    Access::NoRule
+                }
+            };
         }
+        as_sent
     }
 
     fn find(&self, method: Method<'_>, host: Host<'_>, path: &str, reading: Reading) -> Access<'_> {

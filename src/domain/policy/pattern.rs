@@ -43,11 +43,16 @@ impl PathPattern {
     }
 
     pub(super) fn matches(&self, path: &str, reading: Reading) -> bool {
+        let is_extension = |rest: &str| {
+            matches!(reading, Reading::Extension) && rest.starts_with('.') && !rest.contains('/')
+        };
         match self {
-            Self::Exact { raw, loose } => path == reading.of(raw, loose),
+            Self::Exact { raw, loose } => path
+                .strip_prefix(reading.of(raw, loose))
+                .is_some_and(|rest| rest.is_empty() || is_extension(rest)),
             Self::Prefix { raw, loose } => path
                 .strip_prefix(reading.of(raw, loose))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || is_extension(rest)),
         }
     }
 
@@ -80,13 +85,15 @@ impl fmt::Display for PathPattern {
 pub(super) enum Reading {
     Raw,
     Loose,
+    /// As loose, with or without an extension of the last segment.
+    Extension,
 }
 
 impl Reading {
     pub(super) fn of<'a>(self, raw: &'a str, loose: &'a str) -> &'a str {
         match self {
             Self::Raw => raw,
-            Self::Loose => loose,
+            Self::Loose | Self::Extension => loose,
         }
     }
 }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::path::Tolerance;
+use crate::domain::path::{Also, Tolerance};
 
 fn rule(path: &str, methods: &str, hosts: &str, allow: &str) -> Rule {
     let list = |text: &str| {
@@ -223,6 +223,68 @@ fn readings_with_different_demands_are_refused() {
 }
 
 #[test]
+fn readings_that_a_setting_adds_are_refused_where_their_demand_is_another() {
+    let policy = policy(&[
+        ("/*", "", "", "public"),
+        ("/admin/*", "", "", "role:admin"),
+        ("/report", "", "", "role:auditor"),
+        ("/report.csv", "", "", "signed-in"),
+        ("/logo.png", "", "", "public"),
+        ("/site", "", "", "public"),
+        ("/login", "", "", "login"),
+    ]);
+    let decide = |path: &str, extension, trailing_dot| {
+        let tolerance = Tolerance {
+            also: Also {
+                extension,
+                trailing_dot,
+            },
+            ..Tolerance::default()
+        };
+        let path = Path::parse(path.as_bytes(), tolerance).unwrap();
+        let get = Method::parse(b"GET").unwrap();
+        match policy.access(get, Host::parse(b"").unwrap(), &path) {
+            Access::Rule(rule) => rule.demand.to_string(),
+            Access::TwoReadings(_) => "two readings".into(),
+            Access::EndpointMethod(_) => "405".into(),
+            Access::NoRule | Access::NoHost | Access::MethodCase => "refused".into(),
+        }
+    };
+    for (path, as_it_is, extension, trailing_dot) in [
+        ("/admin.json", "public", "two readings", "public"),
+        ("/admin%2ejson", "public", "two readings", "public"),
+        ("/admin.tar.gz", "public", "two readings", "public"),
+        ("/Admin.json", "public", "two readings", "public"),
+        ("/admin.json/", "public", "two readings", "public"),
+        ("/admin/x.json", "role:admin", "role:admin", "role:admin"),
+        ("/admin.json/x", "public", "public", "public"),
+        ("/report.pdf", "public", "two readings", "public"),
+        ("/report.csv", "signed-in", "signed-in", "signed-in"),
+        ("/report.csv.gz", "public", "two readings", "public"),
+        ("/logo.png", "public", "public", "public"),
+        ("/site.css", "public", "public", "public"),
+        ("/login.json", "public", "two readings", "public"),
+        ("/admin.", "public", "two readings", "two readings"),
+        ("/admin%20", "public", "public", "two readings"),
+        ("/admin.%20/x", "public", "public", "two readings"),
+        ("/report..", "public", "two readings", "two readings"),
+        ("/report.csv.", "public", "two readings", "two readings"),
+        ("/other.", "public", "public", "public"),
+    ] {
+        assert_eq!(decide(path, false, false), as_it_is, "{path}");
+        assert_eq!(decide(path, true, false), extension, "{path}, extension");
+        assert_eq!(
+            decide(path, false, true),
+            trailing_dot,
+            "{path}, trailing-dot"
+        );
+        let either = [extension, trailing_dot].contains(&"two readings");
+        let both = decide(path, true, true);
+        assert!(!either || both == "two readings", "{path}, both: {both}");
+    }
+}
+
+#[test]
 fn a_login_answers_other_methods_unless_another_rule_takes_them() {
     let policy = policy(&[
         ("/login", "", "", "login"),
@@ -311,6 +373,26 @@ fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
 }
 
 proptest! {
+    /// A reading more refuses more, and changes no decision.
+    #[test]
+    fn what_is_read_as_well_only_refuses(
+        rules in prop::collection::vec(a_rule(), 0..6),
+        path in "(/[abA]{1,2}(\\.|%20|\\.b)?){1,4}",
+        extension: bool,
+        trailing_dot: bool,
+    ) {
+        let rules = rules.iter().map(|r| rule(&r.0, &r.1, &r.2, &r.3)).collect();
+        let Ok(policy) = Policy::new(rules) else { return Ok(()); };
+        let access = |also| {
+            let tolerance = Tolerance { also, ..Tolerance::default() };
+            let path = Path::parse(path.as_bytes(), tolerance).unwrap();
+            let get = Method::parse(b"GET").unwrap();
+            policy.access(get, Host::parse(b"x.example").unwrap(), &path)
+        };
+        let (before, after) = (access(Also::default()), access(Also { extension, trailing_dot }));
+        prop_assert!(before == after || matches!(after, Access::TwoReadings(_) | Access::NoRule));
+    }
+
     #[test]
     fn a_new_rule_changes_only_what_it_matches(
         rules in prop::collection::vec(a_rule(), 0..6),
