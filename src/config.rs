@@ -24,9 +24,9 @@ use crate::{
     audit::Trail,
     database::Database,
     domain::{
-        account::Roles,
+        account::{Roles, Username},
         decision::{LoginReply, Realm},
-        enrolment::PasswordRules,
+        enrolment::{NameRules, PasswordRules},
         identity_headers::IdentityNames,
         key::{self, KeyFault},
         path::Tolerance,
@@ -94,6 +94,8 @@ pub struct Settings {
     pub refresh: (Option<Duration>, Duration),
     /// What new passwords must be.
     pub passwords: PasswordRules,
+    /// Names that nobody registers.
+    pub reserved: Vec<String>,
     /// Roles of whoever registers.
     pub register_roles: Roles,
     /// What Doorward itself answers.
@@ -275,6 +277,15 @@ impl Settings {
         }
     }
 
+    /// Which names are somebody else's.
+    #[must_use]
+    pub fn names(&self) -> NameRules {
+        let reserved = self.reserved.iter().map(String::as_str);
+        let issuers = self.issuers.iter();
+        let issuers = issuers.map(|one| (&*one.terms.issuer, &*one.terms.prefix));
+        NameRules::new(reserved, issuers)
+    }
+
     fn of(mut reader: Reader<'_>) -> Result<Self, Faults> {
         let data_dir = reader.parse("data_dir", "./data".into(), |text| match text {
             "" => Err("is empty".into()),
@@ -335,6 +346,7 @@ impl Settings {
                 }),
             ),
             passwords: passwords(&mut reader),
+            reserved: reserved(&mut reader),
             register_roles: roles(&mut reader, "self_service.register_roles"),
             trail: reader.parse("audit.to", Trail::Off, |text| {
                 Ok(match text {
@@ -530,6 +542,17 @@ fn identity(reader: &mut Reader) -> IdentityNames {
         reader.fault(value.place, fault.to_string());
         IdentityNames::default()
     })
+}
+
+fn reserved(reader: &mut Reader) -> Vec<String> {
+    let Some(value) = reader.get("self_service.reserved").cloned() else {
+        return NameRules::RESERVED.map(str::to_owned).into();
+    };
+    let names = value.raw.items();
+    if let Some(impossible) = names.iter().find(|name| Username::parse(name).is_none()) {
+        reader.fault(value.place, format!("{impossible:?} cannot be a name"));
+    }
+    names
 }
 
 fn secret(reader: &mut Reader, database: &Database, data_dir: &std::path::Path) -> SecretSource {

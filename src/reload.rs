@@ -65,6 +65,7 @@ impl Lasting {
                 ended: Arc::clone(&self.ended),
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
+                names: settings.names(),
                 sessions: settings.refresh.0,
                 reply: settings.reply,
                 forwards_bearer: settings.forwards_bearer,

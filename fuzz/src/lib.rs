@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorward::domain::{
     decision::LoginReply,
-    enrolment::PasswordRules,
+    enrolment::{NameRules, PasswordRules},
     gate::Gate,
     password::Hasher,
     policy::{Demand, Policy, Rule},
@@ -55,6 +55,7 @@ pub fn gate() -> Gate {
         ended: Arc::default(),
         hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
+        names: NameRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
         forwards_bearer: true,

@@ -40,6 +40,17 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             weak,
         } => {
             let username = new_username(&name)?;
+            let names = settings.names();
+            if let Some(issuer) = names.looks_foreign(&username) {
+                bail!(
+                    "{name:?} begins as the names of users of {issuer} do (its prefix), and would be taken for one"
+                );
+            }
+            if names.is_reserved(&username) {
+                eprintln!(
+                    "note: {name:?} is a reserved name; nobody can register it, but you can add it"
+                );
+            }
             let roles = roles.iter().map(String::as_str);
             let roles = Roles::parse(roles.chain(admin.then_some("admin")))?;
             let hash = new_hash(settings, &username, weak)?;
@@ -109,13 +120,13 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             commanded("user-remove", Some(&account.id), None);
             println!("Removed {name}; all tokens of {name} have ended.");
         }
-        cli::User::List(output) => list(&store, output.output).await?,
+        cli::User::List(output) => list(settings, &store, output.output).await?,
         cli::User::Hashes(output) => hashes(settings, &store, output.output).await?,
     }
     Ok(Outcome::Yes)
 }
 
-async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
+async fn list(settings: &Settings, store: &Store, format: Format) -> anyhow::Result<()> {
     let listed = store.users.list().await?;
     if format == Format::Json {
         println!("{}", serde_json::to_string_pretty(&listed)?);
@@ -125,13 +136,19 @@ async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
         println!("There are no users; add one with: doorward user add NAME");
         return Ok(());
     }
+    let names = settings.names();
     let mut table = table(["NAME", "ROLES", "LOGIN", "ADDED", "ID"]);
     for user in listed {
         let added = user.created_at.and_then(|added| added.try_into().ok());
+        let state = match Username::parse(&user.username) {
+            _ if user.disabled => "disabled",
+            Some(name) if names.is_foreign_name(&name).is_some() => "refused: foreign name",
+            Some(_) | None => "enabled",
+        };
         table.add_row([
             user.username,
             user.roles.join(","),
-            if user.disabled { "disabled" } else { "enabled" }.into(),
+            state.into(),
             added.map_or_else(|| "-".into(), moment),
             user.id,
         ]);

@@ -463,6 +463,13 @@ pub const KEYS: &[Key] = &[
         "roles of users who registered",
     ),
     key(
+        "self_service.reserved",
+        &[],
+        "abuse, admin, administrator, anonymous, daemon, doorward, guest, help, hostmaster, info, mail, moderator, nobody, noc, operator, postmaster, root, security, staff, superuser, support, sysadmin, system, webmaster, www",
+        "names that nobody registers, whatever their case and look; `[]` for none",
+    )
+    .reloads(),
+    key(
         "self_service.password",
         &[],
         "false",

@@ -365,6 +365,7 @@ mod tests {
             Refusal::WrongPassword("1".into()),
             Refusal::Disabled("2".into()),
             Refusal::UnsupportedHash("3".into()),
+            Refusal::ForeignName("4".into()),
         ]
         .map(|refusal| {
             let Answer {

@@ -1,7 +1,10 @@
 //! What a new name and a new password must be, by whichever way they come.
 
+mod names;
+
 use std::collections::HashSet;
 
+pub use self::names::NameRules;
 use super::{account::Username, password::Password};
 
 /// What a new password must be.

@@ -9,7 +9,7 @@ use super::{
         Admission, By, Caller, Decision, Denial, Forwarding, Issued, LoginReply, Refusal,
         Unavailable,
     },
-    enrolment::{PasswordRules, canonical_name},
+    enrolment::{NameRules, PasswordRules, canonical_name},
     fields::{Body, BodyFault},
     password::{Hasher, Password, PasswordHash, Verdict},
     policy::{Access, Demand, Endpoint, Policy, Rule},
@@ -32,6 +32,8 @@ pub struct Gate {
     pub hasher: Arc<Hasher>,
     /// What new passwords must be.
     pub passwords: PasswordRules,
+    /// Which names are somebody else's.
+    pub names: NameRules,
     /// How long sessions last, where refresh tokens are handed out.
     pub sessions: Option<Duration>,
     /// Who answers a login that succeeded.
@@ -297,7 +299,7 @@ impl Gate {
             (Answerable::Anything, Endpoint::Login) => login(request),
             (Answerable::Anything, Endpoint::Logout) => self.logout(request, now),
             (Answerable::Anything, Endpoint::Refresh) => refresh(request),
-            (Answerable::Anything, Endpoint::Register) => register(request),
+            (Answerable::Anything, Endpoint::Register) => self.register(request),
             (Answerable::Anything, Endpoint::Password) => self.password(request, now),
         };
         match errand {
@@ -329,6 +331,24 @@ impl Gate {
         })))
     }
 
+    fn register(&self, request: &Request<'_>) -> Result<Errand, Denial> {
+        let [username, password] = (request.body)
+            .read(["username", "password"])
+            .map_err(Denial::Body)?;
+        let username = canonical_name(&username).ok_or(Denial::NewName)?;
+        if self.names.looks_foreign(&username).is_some() {
+            return Err(Denial::ForeignName);
+        }
+        if self.names.is_reserved(&username) {
+            return Err(Denial::ReservedName);
+        }
+        let password = Password::parse(&password);
+        Ok(Errand::Register(Box::new(Registration {
+            username,
+            password: password.ok_or(Denial::Body(BodyFault::Impossible("password")))?,
+        })))
+    }
+
     /// Settles a login with what the user table knows; takes as long for no account as for a wrong password.
     ///
     /// # Errors
@@ -354,6 +374,9 @@ impl Gate {
             (Verdict::Unsupported, Some(account)) => Refusal::UnsupportedHash(account.id),
             (Verdict::Mismatch, Some(account)) => Refusal::WrongPassword(account.id),
             (Verdict::Match, Some(account)) if account.disabled => Refusal::Disabled(account.id),
+            (Verdict::Match, Some(account)) if self.names.is_foreign(&account).is_some() => {
+                Refusal::ForeignName(account.id)
+            }
             (Verdict::Match, Some(account)) => return Ok(account),
         };
         Err(Denial::InvalidCredentials(refusal))
@@ -507,17 +530,6 @@ fn refresh(request: &Request<'_>) -> Result<Errand, Denial> {
     let malformed = Denial::InvalidRefresh(RefreshFault::Malformed, None);
     let token = RefreshToken::parse(&token).ok_or(malformed)?;
     Ok(Errand::Refresh(token, request.form))
-}
-
-fn register(request: &Request<'_>) -> Result<Errand, Denial> {
-    let [username, password] = (request.body)
-        .read(["username", "password"])
-        .map_err(Denial::Body)?;
-    let password = Password::parse(&password);
-    Ok(Errand::Register(Box::new(Registration {
-        username: canonical_name(&username).ok_or(Denial::NewName)?,
-        password: password.ok_or(Denial::Body(BodyFault::Impossible("password")))?,
-    })))
 }
 
 #[cfg(test)]

@@ -382,6 +382,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             ".*".prop_map(Refusal::WrongPassword),
             ".*".prop_map(Refusal::Disabled),
             ".*".prop_map(Refusal::UnsupportedHash),
+            ".*".prop_map(Refusal::ForeignName),
         ]
         .prop_map(Denial::InvalidCredentials),
         prop::sample::select(vec![
@@ -404,6 +405,8 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])
             .prop_map(|fault| Denial::InvalidRefresh(fault, None)),
         Just(Denial::NewName),
+        Just(Denial::ForeignName),
+        Just(Denial::ReservedName),
         Just(Denial::NameTaken),
         prop::sample::select(vec![WeakPassword::Common, WeakPassword::Short(12)])
             .prop_map(Denial::WeakPassword),

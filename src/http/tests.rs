@@ -13,7 +13,7 @@ use crate::{
     domain::{
         account::{Identity, Roles, Username},
         decision::{LoginReply, Realm},
-        enrolment::PasswordRules,
+        enrolment::{NameRules, PasswordRules},
         fair_queue::Limits,
         gate::Gate,
         identity_headers::IdentityHeaders,
@@ -114,6 +114,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         ended: Arc::default(),
         hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
+        names: NameRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
         forwards_bearer: true,

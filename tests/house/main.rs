@@ -94,6 +94,7 @@ mod metrics;
 mod monitoring;
 #[cfg(feature = "test-mysql")]
 mod mysql;
+mod names;
 mod operations;
 mod paths;
 mod peers;

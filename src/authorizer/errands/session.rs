@@ -72,7 +72,10 @@ impl Errands {
             account => account?,
         };
         let account = account.filter(|account| {
-            account.id == session.user_id && !account.disabled && generation <= session.generation
+            account.id == session.user_id
+                && !account.disabled
+                && generation <= session.generation
+                && self.live.now().gate.names.is_foreign(account).is_none()
         });
         let Some(account) = account else {
             let closing = self.store.ledger.closing(&token.session_id());

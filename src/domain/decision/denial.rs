@@ -49,6 +49,10 @@ pub enum Denial {
     InvalidRefresh(RefreshFault, Option<String>),
     /// A new user name that is not canonical.
     NewName,
+    /// A new user name that begins as those of another issuer's users do.
+    ForeignName,
+    /// A new user name that nobody registers.
+    ReservedName,
     /// A new user name that somebody has.
     NameTaken,
     /// A new password that is not good enough.
@@ -93,6 +97,8 @@ pub enum Refusal {
     Disabled(String),
     /// The hash of the account of this id is in no format that is verified here.
     UnsupportedHash(String),
+    /// A service would take the account of this id for a user of another issuer.
+    ForeignName(String),
 }
 
 /// Why Doorward cannot decide; always closed.
@@ -141,6 +147,7 @@ impl Denial {
                 Refusal::WrongPassword(_) => "wrong-password",
                 Refusal::Disabled(_) => "disabled",
                 Refusal::UnsupportedHash(_) => "unsupported-hash",
+                Refusal::ForeignName(_) => "foreign-name",
             },
             Self::Body(BodyFault::TooSlow) => "slow-body",
             Self::Body(_) => "malformed-body",
@@ -163,6 +170,8 @@ impl Denial {
                 RefreshFault::Account => "refresh-account",
             },
             Self::NewName => "new-name",
+            Self::ForeignName => "foreign-name",
+            Self::ReservedName => "reserved-name",
             Self::NameTaken => "name-taken",
             Self::WeakPassword(_) => "weak-password",
             Self::PasswordChanged(_) => "password-changed-meanwhile",
@@ -188,7 +197,8 @@ impl Denial {
             Self::InvalidCredentials(refusal) => match refusal {
                 Refusal::WrongPassword(id)
                 | Refusal::Disabled(id)
-                | Refusal::UnsupportedHash(id) => Some(id),
+                | Refusal::UnsupportedHash(id)
+                | Refusal::ForeignName(id) => Some(id),
                 Refusal::Basic(_) | Refusal::UnknownUser => None,
             },
             Self::PasswordChanged(subject) => Some(subject),
@@ -207,6 +217,8 @@ impl Denial {
             | Self::QueueFull(_)
             | Self::CallerGone
             | Self::NewName
+            | Self::ForeignName
+            | Self::ReservedName
             | Self::NameTaken
             | Self::WeakPassword(_)
             | Self::UntrustedPeer
@@ -281,6 +293,8 @@ impl Denial {
                 [bearer(Some("invalid_token"))],
             ),
             Self::NewName => refuse(400, NEW_NAME, []),
+            // One answer for both: other issuers are nobody's business.
+            Self::ForeignName | Self::ReservedName => refuse(400, "username: reserved", []),
             Self::NameTaken => refuse(409, "username: taken", []),
             Self::WeakPassword(fault) => refuse(400, fault.to_string(), []),
             Self::PasswordChanged(_) => refuse(409, "The password was changed meanwhile", []),

@@ -35,6 +35,7 @@ fn gate() -> Gate {
         ended: Arc::new(Revocations::new(None)),
         hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
+        names: NameRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
         forwards_bearer: true,
