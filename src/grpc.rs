@@ -16,7 +16,9 @@ use hyper::{HeaderMap, body::Body};
 use crate::{
     authorizer::{Authorizer, Decided, Trace},
     domain::{
-        decision::{Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm},
+        decision::{
+            Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm, Unavailable,
+        },
         identity_headers::IdentityHeaders,
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
@@ -67,9 +69,16 @@ impl Door {
                 true => parent(&head.headers),
                 false => Parent::default(),
             };
-            match check::read(body, most).await {
-                Ok(check) => self.answer(&check, Some(peer), parent).await,
-                Err(fault) => self.deny(Denial::Check(fault), parent),
+            let answered = async {
+                match check::read(body, most).await {
+                    Ok(check) => self.answer(&check, Some(peer), parent).await,
+                    Err(fault) => self.deny(Denial::Check(fault), parent),
+                }
+            };
+            let internal = Denial::Unavailable(Unavailable::Internal);
+            match check::caught(answered).await {
+                Some(answer) => answer,
+                None => self.deny(internal, parent),
             }
         } else {
             let trace = Trace {

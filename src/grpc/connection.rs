@@ -34,10 +34,10 @@ use crate::{domain::trust::Peer, tls::Stream};
 /// Calls on one connection at once; Envoy opens more connections beyond it.
 const MAX_STREAMS: u32 = 1024;
 
-/// Bytes of headers of one call beside those that a check may have: Envoy hands on a client's `tracestate`, and HTTP/2
-/// answers a call with more headers by itself, in a way that lets the request through where Envoy has
+/// Bytes of headers of one call of a gateway, which is more than Envoy can take of a client: it hands on a client's
+/// `tracestate`, and h2 answers a call with more headers by itself, in a way that lets the request through where Envoy has
 /// `failure_mode_allow`.
-const OWN_HEADERS: u32 = 16 * 1024;
+const MAX_CALL_HEADERS: u32 = 16 * 1024 * 1024;
 
 /// Calls that were reset before they were looked at. Envoy resets the calls of clients that hang up, and many come at once
 /// where Doorward had to wait for the processor; beyond it the connection ends, with everybody's calls.
@@ -106,10 +106,9 @@ impl Calls {
             // RUSTSEC-2024-0003, CVE-2023-44487
             .max_local_error_reset_streams(1024);
         let allowance = if is_trusted {
-            let headers = u32::try_from(self.0.max_check).unwrap_or(u32::MAX);
             builder
                 .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(headers.saturating_add(OWN_HEADERS))
+                .max_header_list_size(MAX_CALL_HEADERS)
                 .max_pending_accept_reset_streams(MAX_RESETS);
             GATEWAY
         } else {
