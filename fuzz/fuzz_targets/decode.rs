@@ -6,9 +6,7 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use doorward::{
     domain::{
-        decision::{
-            Caller, Decision, Denial, Forwarding, Realm,
-        },
+        decision::{Caller, Decision, Denial, Forwarding, Realm},
         gate::{Errand, Gate, Step},
         identity_headers::{IdentityHeaders, Likeness},
         path::{Also, Tolerance},
@@ -219,7 +217,10 @@ fn nothing_spoofed(
     for (name, _) in headers(http) {
         match identity.likeness(&name) {
             Likeness::Different => {}
-            Likeness::Same => assert!(removed(&name) || set.contains(&&*name), "{name:?} came through"),
+            Likeness::Same => assert!(
+                removed(&name) || set.contains(&&*name),
+                "{name:?} came through"
+            ),
             Likeness::Alias => panic!("{name:?} came through"),
         }
     }

@@ -1,8 +1,13 @@
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::*;
 use crate::domain::{
     account::{Identity, Roles, Username},
+    foreign::{Issuer, IssuerTerms},
+    jws,
+    key::{Algorithm, Key, KeyId},
     password::{Password, PasswordHash},
     path::{Path, Tolerance},
     policy::Rule,
@@ -181,6 +186,60 @@ fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
     let plain = token(&gate, "");
     assert_eq!(judge(&gate, "GET", "/me", &[&plain]), "known strip");
     assert_eq!(judge(&gate, "GET", "/public/x", &[]), "anonymous keep");
+}
+
+#[test]
+fn no_token_that_cannot_be_judged_reaches_the_service() {
+    let mut gate = gate();
+    let plain = token(&gate, "");
+    // Nothing has been read of what ended.
+    gate.ended = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
+    assert_eq!(
+        judge(&gate, "GET", "/public/x", &[&plain]),
+        "anonymous strip"
+    );
+    assert_eq!(
+        judge(&gate, "GET", "/public/x", &["Bearer opaque"]),
+        "anonymous keep"
+    );
+}
+
+/// A token of another issuer may be one of the service's own, unless it is ended here.
+#[test]
+fn tokens_of_other_issuers_stay_unless_they_are_ended() {
+    let id = KeyId::parse("theirs").unwrap();
+    let file = Key::generate(&id, Algorithm::Es256, UnixTime(0)).unwrap();
+    let key = Key::read("k", file.as_bytes()).unwrap();
+    let issuer = Issuer::new(IssuerTerms {
+        issuer: "https://id.example.com/".into(),
+        audience: "my-api".into(),
+        prefix: "corp/".into(),
+        username: "login".into(),
+        roles: None,
+        accept_roles: Roles::default(),
+        grant: Roles::default(),
+        algorithms: vec![Algorithm::Es256],
+    });
+    let document = json!({"keys": [key.public()]});
+    issuer.take(document.to_string().as_bytes()).unwrap();
+    let mut gate = gate();
+    gate.tokens = gate.tokens.believing(Arc::new([issuer]));
+    let of = |audience: &str| {
+        let claims = json!({
+            "iss": "https://id.example.com/", "aud": audience, "sub": "7", "login": "ada",
+            "iat": NOW.0, "exp": NOW.0 + 60,
+        });
+        let signed = jws::sign(claims.to_string().as_bytes(), &key).unwrap();
+        format!("Bearer {signed}")
+    };
+    let (ours, theirs) = (of("my-api"), of("their-api"));
+    let public = |gate: &Gate, token: &str| judge(gate, "GET", "/public/x", &[token]);
+    assert_eq!(public(&gate, &ours), "known keep");
+    assert_eq!(public(&gate, &theirs), "anonymous keep");
+    let subject = "https://id.example.com/|7";
+    gate.ended.set_inactive([subject.into()].into());
+    assert_eq!(public(&gate, &ours), "anonymous strip");
+    assert_eq!(public(&gate, &theirs), "anonymous keep");
 }
 
 #[test]
