@@ -360,7 +360,7 @@ impl Settings {
             previous_secret: reader.parse("jwt.previous_secret", None, |text| {
                 Secret::parse(text.as_bytes())
                     .map(Some)
-                    .map_err(|fault| fault.to_string())
+                    .map_err(|fault| format!("{fault}; take it out, which ends its tokens"))
             }),
             key: reader.parse("jwt.key", None, |text| {
                 let read = KeyText(text.to_owned().into());

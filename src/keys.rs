@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 
 use crate::{
     clock::unix_time,
@@ -196,8 +196,11 @@ fn kept(path: &Path, files: &Files) -> anyhow::Result<Option<Secret>> {
     let place = || format!("the secret in {}", path.display());
     match files.read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        kept => Ok(Some(
-            Secret::parse(&kept.with_context(place)?).with_context(place)?,
-        )),
+        kept => {
+            let secret = Secret::parse(&kept.with_context(place)?);
+            secret.map(Some).map_err(|fault| {
+                anyhow!("{}: {fault}; make a good one with: {MAKE_SECRET}", place())
+            })
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod jwk;
 mod pem;
+mod rsa;
 
 use std::fmt;
 
@@ -19,6 +20,7 @@ use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+pub use self::rsa::WeakRsa;
 use super::{
     hex,
     token::{Secret, SecretFault, UnixTime},
@@ -172,8 +174,11 @@ pub enum KeyFault {
     /// Under 2048 bits.
     #[error("has {0} bits; RSA needs at least 2048 (RFC 7518, 3.3)")]
     ShortRsa(usize),
+    /// One that can be factored.
+    #[error("is a weak RSA key: {0}; make another")]
+    WeakRsa(#[from] WeakRsa),
     /// A weak secret.
-    #[error(transparent)]
+    #[error("{0}; make another with `doorward keys generate HS256`")]
     Secret(#[from] SecretFault),
     /// A point in time that cannot be read.
     #[error(
@@ -435,6 +440,7 @@ impl Halves {
         if bits < MIN_RSA {
             return Err(KeyFault::ShortRsa(bits));
         }
+        rsa::check(n, e)?;
         let parsed = PublicKeyComponents { n, e }.to_parsed_public_key(parameters);
         Ok(Self {
             verifying: Verifying::Public(parsed.map_err(|_| KeyFault::Parts)?),

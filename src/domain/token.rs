@@ -1,6 +1,7 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
 mod claims;
+mod known;
 mod named;
 mod secret;
 

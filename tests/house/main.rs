@@ -115,3 +115,4 @@ mod tls;
 mod tracing;
 mod transport;
 mod validate;
+mod weak_keys;

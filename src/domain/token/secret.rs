@@ -5,6 +5,8 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+use super::known;
+
 /// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
@@ -18,6 +20,9 @@ pub enum SecretFault {
     /// Repetitive, or a phrase out of a tutorial.
     #[error("is easy to guess")]
     Guessable,
+    /// In a public list, or made by a pattern.
+    #[error("is known to everybody: it is in a public list of secrets, or follows a pattern")]
+    Known,
 }
 
 impl Secret {
@@ -46,6 +51,9 @@ impl Secret {
         }
         if is_guessable(secret) {
             return Err(SecretFault::Guessable);
+        }
+        if known::is_known(secret) {
+            return Err(SecretFault::Known);
         }
         Ok(Self(Zeroizing::new(secret.to_owned())))
     }
