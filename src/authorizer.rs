@@ -1,6 +1,7 @@
 //! The gate with hands: runs errands in tasks of their own, and logs each decision once. Owns no rule.
 
 mod errands;
+mod learning;
 mod pace;
 
 use std::{
@@ -18,7 +19,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use self::errands::{Caller, Upgrade};
-pub use self::{errands::Errands, pace::Pace};
+pub use self::{errands::Errands, learning::Learning, pace::Pace};
 use crate::{
     audit,
     clock::unix_time,
@@ -136,6 +137,11 @@ impl Authorizer {
         Self {
             errands: Arc::new(errands),
         }
+    }
+
+    /// Learns what the hashes of the user table cost, and goes on looking.
+    pub async fn learn(&self) {
+        Arc::clone(&self.errands).learn().await;
     }
 
     /// The rules that are in force.

@@ -25,7 +25,7 @@ use self::{
 };
 
 use crate::{
-    authorizer::{Authorizer, Errands, Pace},
+    authorizer::{Authorizer, Errands, Learning, Pace},
     clock::unix_time,
     config::{SecretSource, Settings},
     database::{Connections, Database, Fault},
@@ -143,9 +143,13 @@ pub async fn serve(
         line,
         hashing,
         pace: Pace::default(),
+        learning: Learning::default(),
         spans,
         metrics: metrics.clone(),
     });
+    // Logins wait for it, nothing else does.
+    let learner = authorizer.clone();
+    tokio::spawn(async move { learner.learn().await });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
         metadata: settings.metadata,

@@ -379,7 +379,7 @@ impl Users {
     pub async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
         let Some(sql) = &self.statements.hashes else {
             return Err(UsersFault::NotOurs(
-                "read all hashes; set users.table instead of users.query",
+                "read all hashes; set users.table instead of users.query, or users.hashes_query beside it",
             ));
         };
         ask!(&self.connections, connection => {
@@ -420,6 +420,41 @@ impl Users {
             }
             Ok(listed)
         })
+    }
+
+    /// Some stored hashes, at most so many from each end of the table.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::NotOurs`] where a query of one's own finds users and none gives hashes, or what kept the database from
+    /// answering; `see` may have been called before.
+    pub async fn sample(
+        &self,
+        most: usize,
+        mut see: impl FnMut(PasswordHash),
+    ) -> Result<(), UsersFault> {
+        let Some(hashes) = &self.statements.hashes else {
+            return Err(UsersFault::NotOurs("read hashes; set users.hashes_query"));
+        };
+        // The newest rows first: what is imported later is at that end.
+        for sql in self.statements.newest_hashes.iter().chain([hashes]) {
+            let answer: Result<usize, UsersFault> = ask!(&self.connections, connection => {
+                let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+                let mut seen = 0;
+                while seen < most && let Some(row) = rows.try_next().await? {
+                    let cells = row.cells()?;
+                    let hash = cells.first().and_then(|(_, cell)| cell.text());
+                    see(PasswordHash::new(hash.unwrap_or_default()));
+                    seen += 1;
+                }
+                Ok(seen)
+            });
+            // These were all there are.
+            if answer? < most {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether stored hashes can be replaced.

@@ -14,7 +14,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::login::Upgrade;
-use super::{Concluded, pace::Pace};
+use super::{Concluded, learning::Learning, pace::Pace};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
@@ -22,7 +22,7 @@ use crate::{
         decision::{Decision, Denial, Issued, Unavailable},
         fair_queue::Full,
         gate::{Errand, Gate, Grant},
-        password::PasswordHash,
+        password::{LengthClass, PasswordHash},
         throttle::{Suspect, Throttle, Wait},
         token::UnixTime,
         trust::NoAddress,
@@ -57,6 +57,8 @@ pub struct Errands {
     pub hashing: Hashing,
     /// How long a refusal takes.
     pub pace: Pace,
+    /// What is known of the user table's hashes.
+    pub learning: Learning,
     /// Where spans go.
     pub spans: Spans,
     /// Where logins are counted.
@@ -205,8 +207,14 @@ impl Errands {
     async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
         let suspect = self.throttle.suspect(username, caller.client);
         self.look(&suspect).await?;
-        let ticket = self.enter(&suspect, Some(suspect.clone()))?;
+        let mut ticket = self.enter(&suspect, Some(suspect.clone()))?;
         let (account, cause) = self.users_row(username).await?;
+        if !self.learning.is_done() {
+            // Measuring goes through the line, too.
+            drop(ticket);
+            self.learning.wait().await;
+            ticket = self.enter(&suspect, Some(suspect.clone()))?;
+        }
         let hash = account.as_ref().map(|account| &account.hash);
         let turn = self.turn(ticket, hash, caller).await?;
         Ok(Begun {
@@ -310,6 +318,7 @@ impl Errands {
         self: &Arc<Self>,
         turn: &mut Turn,
         hash: Option<&PasswordHash>,
+        class: LengthClass,
         compute: impl FnOnce(&Gate) -> T + Send + 'static,
     ) -> Result<T, Denial> {
         let hasher = Arc::clone(&self.live.now().gate.hasher);
@@ -323,9 +332,17 @@ impl Errands {
         let hashed = step("hash", hashed).await;
         turn.hashed();
         let (started, hashed) = hashed.ok_or(INTERNAL)?;
-        let is_ours = hash.is_none_or(|hash| hasher.costs_as_ours(hash));
-        if let Some(until) = self.pace.until(started, is_ours) {
+        let kind = hasher.kind(hash);
+        if let Some(until) = self.pace.until(started, kind, class) {
             turn.hold(until);
+        }
+        if let Some(hash) = hash
+            && kind.is_some()
+            && self.learning.is_done()
+            && self.pace.claim(kind)
+        {
+            let (own, hash) = (Arc::clone(self), hash.clone());
+            tokio::spawn(async move { own.measure_kind(kind, Some(hash)).await });
         }
         Ok(hashed)
     }

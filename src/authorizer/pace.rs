@@ -1,52 +1,158 @@
 //! How long answers to logins are held back, so that what a hash costs tells nothing.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    collections::{HashMap, hash_map::Entry},
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Where the table holds hashes of several costs, these would tell who is in it: then all answers take as long as the
-/// slowest of late. In microseconds, with some more for what varies; nothing where none was seen.
+use crate::domain::password::{Kind, LengthClass, Scheme};
+
+/// What each kind of hash takes. Where a table holds kinds that cost otherwise than ours, their times would tell who is in
+/// it: then all answers take as long as the slowest kind does, for a password of the length that was typed.
 #[derive(Debug, Default)]
 pub struct Pace {
-    /// Of hashes that cost what ours do, and of the decoy.
-    ours: AtomicU64,
-    /// Of all others.
-    others: AtomicU64,
+    /// By kind; none for what costs as ours does, and for the decoy.
+    kinds: Mutex<HashMap<Option<Kind>, Times>>,
 }
 
-/// The longest that an answer is held back: a machine that stood still must not make every login of the day wait.
+/// Microseconds by class of length, with some more for what varies; 0 where nothing is known.
+#[derive(Clone, Copy, Debug, Default)]
+struct Times {
+    now: [u64; LengthClass::BYTES.len()],
+    /// The longest time that was measured without a login.
+    measured: u64,
+    /// Whether somebody measures it, or has.
+    is_claimed: bool,
+}
+
+/// The longest that an answer is held back for what was seen at a login: a machine that stood still must not make every
+/// login of the day wait. What was measured may be longer.
 const LONGEST_PACE: Duration = Duration::from_secs(2);
+
+/// The most kinds that are told apart; those that come later share one.
+const MOST_KINDS: usize = 64;
+
+const OTHERS: Kind = Kind {
+    scheme: Scheme::Unknown,
+    cost: [0; 3],
+};
 
 impl Pace {
     /// Until when an answer is held back whose hashing has just ended.
-    pub(super) fn until(&self, started: Instant, is_ours: bool) -> Option<Instant> {
-        let took = started.elapsed().min(LONGEST_PACE);
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let of_its_kind = match is_ours {
-            true => &self.ours,
-            false => &self.others,
+    pub(super) fn until(
+        &self,
+        started: Instant,
+        kind: Option<Kind>,
+        class: LengthClass,
+    ) -> Option<Instant> {
+        let took = micros(started.elapsed());
+        let mut kinds = self.kinds();
+        let kind = match kinds.contains_key(&kind) || kinds.len() < MOST_KINDS {
+            true => kind,
+            false => Some(OTHERS),
         };
-        // What one kind takes is forgotten by that kind alone, or many attempts of the one would bare the other.
-        let slowest = match of_its_kind.load(Ordering::Relaxed) {
+        kinds.entry(kind).or_default().see(took, at(kind, class));
+        let is_paced = kinds.keys().any(Option::is_some);
+        let slowest = kinds.iter().map(|(kind, times)| times.of(at(*kind, class)));
+        let until = slowest.max().filter(|_| is_paced)?;
+        started.checked_add(Duration::from_micros(until))
+    }
+
+    /// Whether it is for the caller to measure this kind: nobody has, and nobody does.
+    pub(super) fn claim(&self, kind: Option<Kind>) -> bool {
+        let mut kinds = self.kinds();
+        let room = kinds.len() < MOST_KINDS;
+        match kinds.entry(kind) {
+            Entry::Occupied(mut known) => !mem::replace(&mut known.get_mut().is_claimed, true),
+            Entry::Vacant(_) if !room => false,
+            Entry::Vacant(new) => {
+                new.insert(Times::default()).is_claimed = true;
+                true
+            }
+        }
+    }
+
+    /// A kind takes so long for a short password and for the longest; what is between lies between.
+    pub(super) fn learn(&self, kind: Option<Kind>, short: Duration, longest: Duration) {
+        let (short, longest) = (micros(short), micros(longest.max(short)));
+        let mut kinds = self.kinds();
+        if kinds.len() >= MOST_KINDS && !kinds.contains_key(&kind) {
+            return;
+        }
+        let times = kinds.entry(kind).or_default();
+        let bytes = |class: LengthClass| class.bytes() as u64;
+        let (first, last) = (bytes(LengthClass::SHORT), bytes(LengthClass::LONGEST));
+        for (class, time) in LengthClass::all().zip(&mut times.now) {
+            let between = (longest - short) * (bytes(class) - first) / (last - first);
+            let took = short + between;
+            *time = (*time).max(took + took / 8);
+        }
+        times.measured = times.measured.max(longest + longest / 8);
+    }
+
+    /// The longest that an answer is held back.
+    pub(super) fn longest(&self) -> Duration {
+        let kinds = self.kinds();
+        let all = kinds.values().flat_map(|times| times.now);
+        Duration::from_micros(all.max().unwrap_or_default())
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Option<Kind>, Times>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Times {
+    fn see(&mut self, took: u64, class: LengthClass) {
+        let took = took.min(micros(LONGEST_PACE).max(self.measured));
+        let Some(time) = self.now.get_mut(class.index()) else {
+            return;
+        };
+        // A kind forgets by its own attempts alone, or many attempts at one would bare another.
+        *time = match *time {
             0 => took + took / 8,
             // What stands out once is of the machine, what does again is of the hash.
             before if took > before => (took + took / 8).min(before * 2),
             before => before - before / 64,
         };
-        of_its_kind.store(slowest, Ordering::Relaxed);
-        let (ours, others) = (
-            self.ours.load(Ordering::Relaxed),
-            self.others.load(Ordering::Relaxed),
-        );
-        let until = (others > 0).then_some(Duration::from_micros(ours.max(others)));
-        until.and_then(|until| started.checked_add(until))
     }
+
+    /// What is known of this length, or else of a shorter one.
+    fn of(&self, class: LengthClass) -> u64 {
+        let known = self.now.get(..=class.index()).unwrap_or_default();
+        known.iter().copied().max().unwrap_or_default()
+    }
+}
+
+/// Where a kind's time for a class stands: of most kinds, the length does not matter.
+fn at(kind: Option<Kind>, class: LengthClass) -> LengthClass {
+    match kind.is_some_and(Kind::grows) {
+        true => class,
+        false => LengthClass::SHORT,
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 4)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const SHORT: LengthClass = LengthClass::SHORT;
+    const LONGEST: LengthClass = LengthClass::LONGEST;
+
+    const BCRYPT: Option<Kind> = Some(Kind {
+        scheme: Scheme::Bcrypt,
+        cost: [10, 0, 0],
+    });
+    const PHPASS: Option<Kind> = Some(Kind {
+        scheme: Scheme::Phpass,
+        cost: [13, 0, 0],
+    });
 
     fn ago(millis: u64) -> Instant {
         Instant::now()
@@ -55,46 +161,90 @@ mod tests {
     }
 
     /// How long the answer to somebody unknown takes.
-    fn paced(pace: &Pace) -> Option<u128> {
+    fn paced(pace: &Pace, class: LengthClass) -> Option<u128> {
         let started = ago(30);
-        let until = pace.until(started, true)?;
+        let until = pace.until(started, None, class)?;
         Some(until.duration_since(started).as_millis())
     }
 
     #[test]
     fn nothing_is_held_back_where_all_hashes_cost_the_same() {
         let pace = Pace::default();
-        assert!((0..100).all(|_| paced(&pace).is_none()));
+        assert!((0..100).all(|_| paced(&pace, SHORT).is_none()));
+        pace.learn(None, Duration::from_millis(30), Duration::ZERO);
+        assert_eq!(paced(&pace, SHORT), None);
     }
 
     #[test]
     fn an_answer_takes_as_long_as_the_slowest_and_as_ours() {
         let pace = Pace::default();
-        pace.until(ago(250), false);
-        assert!(paced(&pace) > Some(250));
-        // However many attempts there are meanwhile that nothing is known of.
+        pace.until(ago(250), BCRYPT, SHORT);
+        assert!(paced(&pace, SHORT) > Some(250));
+        // However many attempts there are meanwhile that nothing is known of, or at others that cost less.
         for _ in 0..1000 {
-            paced(&pace);
+            paced(&pace, SHORT);
+            pace.until(ago(1), PHPASS, SHORT);
         }
-        assert!(paced(&pace) > Some(250));
+        assert!(paced(&pace, SHORT) > Some(250));
 
         let cheap = Pace::default();
-        paced(&cheap);
+        paced(&cheap, SHORT);
         let started = ago(1);
-        let until = cheap.until(started, false).unwrap();
+        let until = cheap.until(started, PHPASS, SHORT).unwrap();
         assert!(until.duration_since(started) > Duration::from_millis(30));
+    }
+
+    #[test]
+    fn what_was_measured_holds_from_the_first_login_on_and_for_every_length() {
+        let pace = Pace::default();
+        let millis = Duration::from_millis;
+        pace.learn(BCRYPT, millis(100), Duration::ZERO);
+        pace.learn(PHPASS, millis(40), millis(1000));
+        assert!(paced(&pace, SHORT) > Some(100));
+        let mut before = 100;
+        for class in LengthClass::all().skip(2) {
+            let paced = paced(&pace, class).unwrap();
+            assert!(paced > before, "{class:?}: {paced}");
+            before = paced;
+        }
+        assert!(before > 1000);
+        // Short guesses at one kind bare neither its long ones nor another kind.
+        for _ in 0..1000 {
+            pace.until(ago(1), PHPASS, SHORT);
+        }
+        assert!(paced(&pace, LONGEST) > Some(1000));
+        assert!(paced(&pace, SHORT) > Some(100));
+        // What was measured may be longer than what is seen by chance.
+        pace.learn(BCRYPT, millis(4000), Duration::ZERO);
+        assert!(paced(&pace, SHORT) > Some(4000));
+        pace.until(ago(4100), BCRYPT, SHORT);
+        assert!(paced(&pace, SHORT) > Some(4000));
+    }
+
+    #[test]
+    fn very_many_kinds_share_one() {
+        let pace = Pace::default();
+        for cost in 0..1000 {
+            let kind = Kind {
+                scheme: Scheme::Pbkdf2,
+                cost: [cost, 0, 0],
+            };
+            pace.until(ago(50), Some(kind), SHORT);
+        }
+        assert!(pace.kinds().len() <= MOST_KINDS + 1);
+        assert!(paced(&pace, SHORT) > Some(50));
     }
 
     #[test]
     fn a_machine_that_stood_still_is_forgotten() {
         let pace = Pace::default();
-        pace.until(ago(600_000), false);
-        assert!(paced(&pace) <= Some(2_250));
+        pace.until(ago(600_000), BCRYPT, SHORT);
+        assert!(paced(&pace, SHORT) <= Some(2_250));
         for _ in 0..300 {
-            pace.until(ago(50), false);
+            pace.until(ago(50), BCRYPT, SHORT);
         }
-        assert!(paced(&pace) < Some(100));
-        pace.until(ago(600_000), false);
-        assert!(paced(&pace) < Some(200));
+        assert!(paced(&pace, SHORT) < Some(100));
+        pace.until(ago(600_000), BCRYPT, SHORT);
+        assert!(paced(&pace, SHORT) < Some(200));
     }
 }

@@ -291,6 +291,12 @@ pub const KEYS: &[Key] = &[
         "a `SELECT` that gives the ids of users whose tokens are refused for as long as it finds them, asked every `revocation.poll`",
     ),
     key(
+        "users.hashes_query",
+        &[],
+        "none",
+        "beside `users.query`: a `SELECT` that gives the stored hashes, one a row; sampled at the start, so that the first refusal takes as long as the slowest scheme, and read by `doorward users hashes`",
+    ),
+    key(
         "users.update_password",
         &[],
         "none",

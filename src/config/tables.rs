@@ -141,6 +141,7 @@ pub(super) fn mapping(reader: &mut Reader) -> Option<Mapping> {
             let others = [
                 "users.roles_query",
                 "users.inactive_query",
+                "users.hashes_query",
                 "users.update_password",
                 "users.insert",
                 "users.grant",
@@ -156,12 +157,17 @@ pub(super) fn mapping(reader: &mut Reader) -> Option<Mapping> {
         }
     };
     let is_query = matches!(source, Source::Query(_));
+    let hashes_query = reader.parse("users.hashes_query", None, |text| match is_query {
+        true => select(text, 0).map(Some),
+        false => Err("is for users.query; of users.table, the column is known".into()),
+    });
     Some(Mapping {
         source,
         roles_query: reader.parse("users.roles_query", None, |text| select(text, 1).map(Some)),
         inactive_query: reader.parse("users.inactive_query", None, |text| {
             select(text, 0).map(Some)
         }),
+        hashes_query,
         update_password: reader.parse("users.update_password", Statement::None, |text| {
             statement(text, "UPDATE", 3, is_query)
         }),

@@ -180,6 +180,12 @@ impl FairQueue {
                 Some((number, by))
             }
         };
+        let number = self.enter_anyway(account, address);
+        Ok(Entered { number, displaced })
+    }
+
+    /// Takes an entry however many there are, for what does not come from a client.
+    pub fn enter_anyway(&mut self, account: Key, address: Option<Key>) -> Number {
         let number = Number(self.next);
         self.next += 1;
         let accounts = self.accounts.entry(account.clone()).or_default();
@@ -207,7 +213,7 @@ impl FairQueue {
                 is_admitted: false,
             },
         );
-        Ok(Entered { number, displaced })
+        number
     }
 
     /// The youngest entry that waits of the account or address that has the most, and how many that are.

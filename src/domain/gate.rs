@@ -11,7 +11,7 @@ use super::{
     },
     enrolment::{NameRules, PasswordRules, canonical_name},
     fields::{Body, BodyFault},
-    password::{Hasher, Password, PasswordHash, Verdict},
+    password::{Hasher, LengthClass, Password, PasswordHash, Verdict},
     policy::{Access, Demand, Endpoint, Policy, Rule},
     request::{Answerable, Request, RequestFault, TokenForm},
     revocation::{Generation, Revocations},
@@ -487,6 +487,12 @@ impl Attempt {
 }
 
 impl PasswordChange {
+    /// How long the current password is that was typed.
+    #[must_use]
+    pub fn current_class(&self) -> LengthClass {
+        self.current.length_class()
+    }
+
     /// What the new token is made of.
     #[must_use]
     pub fn grant(&self, account: Account, generation: Generation) -> Grant {

@@ -3,6 +3,7 @@
 mod argon2;
 mod bcrypt;
 mod crypt;
+mod kind;
 mod ldap;
 mod pbkdf2;
 mod plaintext;
@@ -21,7 +22,10 @@ use self::{
     stored::{Memory, Stored},
 };
 
-pub use self::scheme::Scheme;
+pub use self::{
+    kind::{Kind, LengthClass},
+    scheme::Scheme,
+};
 
 /// A password as it was typed; never shown.
 pub struct Password(Zeroizing<String>);
@@ -30,7 +34,8 @@ impl Password {
     /// Takes 1 to 1024 bytes without control characters, or nothing.
     #[must_use]
     pub fn parse(password: &str) -> Option<Self> {
-        let possible = (1..=1024).contains(&password.len()) && !password.contains(char::is_control);
+        let possible = (1..=Self::MOST_BYTES).contains(&password.len())
+            && !password.contains(char::is_control);
         possible.then(|| Self(Zeroizing::new(password.to_owned())))
     }
 
@@ -225,12 +230,15 @@ impl Hasher {
             .is_none_or(|stored| stored.is_outdated())
     }
 
-    /// Whether holding a password against a stored hash takes as long as against the decoy, which is what a text that is
-    /// not verified here comes to.
+    /// What holding a password against a stored hash costs; nothing where it takes as long as against the decoy, which is
+    /// what a text that is not verified here comes to.
     #[must_use]
-    pub fn costs_as_ours(&self, stored: &PasswordHash) -> bool {
-        self.affordable(stored)
-            .is_none_or(|stored| stored.costs_as_ours())
+    pub fn kind(&self, stored: Option<&PasswordHash>) -> Option<Kind> {
+        let known = self.affordable(stored?)?;
+        (!known.costs_as_ours()).then(|| Kind {
+            scheme: known.scheme(),
+            cost: known.cost(),
+        })
     }
 
     /// The scheme of a stored hash.

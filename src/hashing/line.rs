@@ -132,6 +132,8 @@ impl Line {
     ) -> Result<Ticket, Full> {
         let mut state = self.state();
         let entered = state.queue.enter(account, address)?;
+        let (waiter, ticket) = self.waiter(entered.number, suspect);
+        state.waiters.insert(entered.number, waiter);
         if let Some((displaced, by)) = entered.displaced
             && let Some(waiter) = state.waiters.remove(&displaced)
         {
@@ -139,18 +141,32 @@ impl Line {
             // Whoever does not listen any more has left by itself.
             let _ = waiter.tell.send(Told::Refused(full));
         }
+        Ok(ticket)
+    }
+
+    /// Joins the line however many are in it.
+    #[must_use]
+    pub fn enter_anyway(&self, account: Key) -> Ticket {
+        let mut state = self.state();
+        let number = state.queue.enter_anyway(account, None);
+        let (waiter, ticket) = self.waiter(number, None);
+        state.waiters.insert(number, waiter);
+        ticket
+    }
+
+    fn waiter(&self, number: Number, suspect: Option<Suspect>) -> (Waiter, Ticket) {
         let (tell, told) = oneshot::channel();
         let waiter = Waiter {
             suspect,
             ready: Instant::now(),
             tell,
         };
-        state.waiters.insert(entered.number, waiter);
-        Ok(Ticket {
+        let ticket = Ticket {
             line: self.clone(),
-            number: entered.number,
+            number,
             told,
-        })
+        };
+        (waiter, ticket)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

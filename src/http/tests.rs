@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::{
-    authorizer::{Errands, Pace},
+    authorizer::{Errands, Learning, Pace},
     database::{Connections, Database},
     domain::{
         account::{Identity, Roles, Username},
@@ -167,6 +167,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         line: Line::new(limits, throttle, Arc::clone(hashing.times())),
         hashing,
         pace: Pace::default(),
+        learning: Learning::default(),
         spans: Spans::default(),
         metrics,
     });

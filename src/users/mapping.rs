@@ -11,6 +11,8 @@ pub struct Mapping {
     pub roles_query: Option<String>,
     /// A `SELECT` that returns the ids of users whose tokens are refused now.
     pub inactive_query: Option<String>,
+    /// With [`Source::Query`], a `SELECT` with one column that returns stored hashes.
+    pub hashes_query: Option<String>,
     /// How to replace a password hash.
     pub update_password: Statement,
     /// How to add a user.
@@ -103,6 +105,8 @@ pub(super) struct Statements {
     pub(super) insert: Option<String>,
     /// Returns one hash per row.
     pub(super) hashes: Option<String>,
+    /// The same, the newest rows first as far as the id tells, and not all of them.
+    pub(super) newest_hashes: Option<String>,
     /// Returns the columns of [`Source::Query`] for all users, sorted by name.
     pub(super) list: Option<String>,
 }
@@ -143,6 +147,11 @@ fn update(engine: Engine, table: &str, username: &str, password: &str) -> Update
     ))
 }
 
+/// By an index, where there is one on the id or the name, as there should be.
+fn newest(table: &str, password: &str, by: &str) -> String {
+    format!("SELECT {password} FROM {table} ORDER BY {by} DESC LIMIT 2000")
+}
+
 impl Statements {
     pub(super) fn of(mapping: &Mapping, engine: Engine) -> Self {
         fn own<T>(statement: &Statement, auto: Option<T>, own: impl Fn(String) -> T) -> Option<T> {
@@ -152,8 +161,15 @@ impl Statements {
                 Statement::Own(sql) => Some(own(sql.clone())),
             }
         }
-        let (find, update, insert, hashes, list) = match &mapping.source {
-            Source::Query(query) => (query.clone(), None, None, None, None),
+        let (find, update, insert, hashes, newest_hashes, list) = match &mapping.source {
+            Source::Query(query) => (
+                query.clone(),
+                None,
+                None,
+                mapping.hashes_query.clone(),
+                None,
+                None,
+            ),
             Source::Table(columns) => {
                 let (table, username) = (columns.table.quoted(), columns.username.quoted());
                 let password = columns.password.quoted();
@@ -165,6 +181,11 @@ impl Statements {
                         "INSERT INTO {table} ({username}, {password}) VALUES (?, ?)"
                     )),
                     Some(format!("SELECT {password} FROM {table}")),
+                    Some(newest(
+                        &table,
+                        &password,
+                        &columns.id.as_ref().unwrap_or(&columns.username).quoted(),
+                    )),
                     Some(format!("{select} ORDER BY {username}")),
                 )
             }
@@ -176,6 +197,7 @@ impl Statements {
             update_password: own(&mapping.update_password, update, Update::Own),
             insert: own(&mapping.insert, insert, |sql| sql),
             hashes,
+            newest_hashes,
             list,
         }
     }
@@ -189,6 +211,7 @@ impl Statements {
             update_password: Some(update(engine, "users", "username", "password_hash")),
             insert: None,
             hashes: Some("SELECT password_hash FROM users".into()),
+            newest_hashes: Some(newest("users", "password_hash", "id")),
             list: Some(
                 "SELECT id, username, roles, NOT disabled AS active, created_at FROM users ORDER BY username".into(),
             ),

@@ -128,6 +128,12 @@ async fn a_row_that_never_fits_is_refused_as_one_of_an_unknown_scheme() {
     assert_eq!(line["fields"]["sub"], "0");
     let peak = peak(&doorward);
     assert!(peak < 63 + ELSE, "{peak} MiB");
+    let line = doorward
+        .logged("a warning at the start", |line| {
+            line["fields"]["too_large"] == 1 && line["level"] == "WARN"
+        })
+        .await;
+    assert_eq!(line["fields"]["seen"], 1, "{line}");
 }
 
 /// Every manifest that starts Doorward, with its limit of memory in MiB.

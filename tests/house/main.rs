@@ -73,6 +73,7 @@ mod database;
 mod docs;
 mod endpoints;
 mod fair_logins;
+mod first_refusals;
 mod flask;
 mod floods;
 mod fragments;

@@ -254,6 +254,45 @@ async fn who_is_refused_cannot_tell_whose_hash_is_of_which_scheme() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_long_guess_cannot_tell_who_is_there() {
+    let home = Doorward::prepare(unthrottled);
+    home.run(&["migrate"], "").await.ok();
+    let file = file(&home);
+    for (name, hash) in [
+        ("ann", vector("phpass", "$P$5", "$P$B")),
+        (
+            "bea",
+            vector("sha512-crypt", "$6$rounds=1000$", "$6$rounds=20000$"),
+        ),
+        ("mia", vector("md5-crypt", "$1$", "$1$")),
+        (
+            "own",
+            vector(
+                "argon2id",
+                "$argon2id$v=19$m=19456,",
+                "$argon2id$v=19$m=19456,",
+            ),
+        ),
+    ] {
+        sqlite(&file, &format!("INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES ('{name}', '{name}', '{hash}', '', 0, 0, 0)")).await;
+    }
+    let doorward = home.serve().await;
+    for length in [700, 1000] {
+        let long: &'static str = "x".repeat(length).leak();
+        let kinds = [
+            kind("unknown", "nobody-at-all", long),
+            kind("phpass", "ann", long),
+            kind("sha512-crypt", "bea", long),
+            kind("md5-crypt", "mia", long),
+            kind("argon2id", "own", long),
+        ];
+        take_the_same_time(&doorward, &kinds, 401).await;
+        doorward.run(&["throttle", "clear", "--all"], "").await.ok();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_must_wait_cannot_tell_for_whom() {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_CLIENT_ADDRESS", "x-forwarded-for:1");

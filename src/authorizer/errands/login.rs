@@ -8,6 +8,7 @@ use crate::{
         account::Account,
         decision::{Decision, Denial, Issued, Unavailable},
         gate::{Attempt, Grant},
+        password::LengthClass,
         revocation::Generation,
     },
     hashing::Turn,
@@ -80,7 +81,8 @@ impl Errands {
         for _ in 0..MOST_CHANGES {
             let row = account.clone();
             let hash = account.as_ref().map(|account| &account.hash);
-            let hashed = self.hash(turn, hash, move |gate| {
+            let class = attempt.login.password.length_class();
+            let hashed = self.hash(turn, hash, class, move |gate| {
                 let verified = gate.settle(&attempt, row);
                 (attempt, verified)
             });
@@ -142,7 +144,9 @@ impl Errands {
             account,
             mut turn,
         } = upgrade;
-        let hashed = self.hash(&mut turn, None, move |gate| gate.rehash(&attempt));
+        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, move |gate| {
+            gate.rehash(&attempt)
+        });
         let hash = hashed.await.ok()??;
         match (self.store)
             .upgrade_hash(&account.username, &account.hash, &hash)

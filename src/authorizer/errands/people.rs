@@ -9,7 +9,7 @@ use crate::{
         account::Account,
         decision::{Decision, Denial, Done},
         gate::{PasswordChange, Registration},
-        password::PasswordHash,
+        password::{LengthClass, PasswordHash},
         token::UnixTime,
     },
     users::UsersFault,
@@ -27,7 +27,7 @@ impl Errands {
         let shares = shares.map_err(|wait| self.throttled(&wait))?;
         self.shares.send(shares, None);
         let mut turn = self.turn(ticket, None, caller).await?;
-        let hashed = self.hash(&mut turn, None, |gate| {
+        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, |gate| {
             let hash = gate.enrol(&registration);
             (registration, hash)
         });
@@ -70,7 +70,8 @@ impl Errands {
         for _ in 0..=MOST_CHANGES {
             let row = account.clone();
             let hash = account.as_ref().map(|account| &account.hash);
-            let hashed = self.hash(&mut turn, hash, move |gate| {
+            let class = change.current_class();
+            let hashed = self.hash(&mut turn, hash, class, move |gate| {
                 let settled = gate.settle_password(&change, row);
                 (change, settled)
             });

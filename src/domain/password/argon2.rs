@@ -61,6 +61,13 @@ impl Stored for Argon2Hash {
             && self.params.p_cost() <= MAX_LANES
     }
 
+    fn cost(&self) -> [u32; 3] {
+        let params = &self.params;
+        // The first version of argon2 writes its memory anew where this one mixes into it.
+        let version = u32::from(self.version) << 24;
+        [params.m_cost(), params.t_cost(), params.p_cost() | version]
+    }
+
     fn memory(&self) -> u64 {
         self.params.m_cost().max(MEMORY_KIB).into()
     }

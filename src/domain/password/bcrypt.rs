@@ -90,6 +90,10 @@ impl Stored for Bcrypt<'_> {
         self.cost <= MAX_COST
     }
 
+    fn cost(&self) -> [u32; 3] {
+        [self.cost, 0, 0]
+    }
+
     fn matches(&self, password: &[u8], _: &Memory) -> bool {
         let sha256 = || digest::digest(&digest::SHA256, password);
         let digested = Zeroizing::new(match self.of {

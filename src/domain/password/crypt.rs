@@ -10,7 +10,8 @@ use super::{
     text::{crypt64_digit, decimal, is_crypt64, to_crypt64},
 };
 
-const MAX_SHA_ROUNDS: u32 = 5_000_000;
+/// Each round takes the password in, and a password may be long.
+const MAX_SHA_ROUNDS: u32 = 1_000_000;
 const MAX_PHPASS_LOG2: u8 = 20;
 
 /// `$5$` and `$6$`.
@@ -52,6 +53,10 @@ impl Stored for ShaCrypt<'_> {
 
     fn is_affordable(&self) -> bool {
         self.rounds <= MAX_SHA_ROUNDS
+    }
+
+    fn cost(&self) -> [u32; 3] {
+        [self.rounds, 0, 0]
     }
 
     fn matches(&self, password: &[u8], _: &Memory) -> bool {
@@ -160,6 +165,10 @@ impl Stored for Phpass<'_> {
 
     fn is_affordable(&self) -> bool {
         self.log2 <= MAX_PHPASS_LOG2
+    }
+
+    fn cost(&self) -> [u32; 3] {
+        [self.log2.into(), 0, 0]
     }
 
     fn is_slow(&self) -> bool {

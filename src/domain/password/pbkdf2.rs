@@ -119,6 +119,12 @@ impl Pbkdf2 {
         Self::new(Digest::parse(digest)?, decimal(iterations)?, salt, output)
     }
 
+    /// An output longer than the digest is computed in as many runs as it has digests.
+    fn rounds(&self) -> u64 {
+        let runs = self.output.len().div_ceil(self.digest.len()) as u64;
+        runs * u64::from(self.iterations.get())
+    }
+
     fn new(digest: Digest, iterations: u32, salt: Vec<u8>, output: Vec<u8>) -> Option<Self> {
         let iterations = NonZeroU32::new(iterations)?;
         (output.len() == digest.len()).then_some(Self {
@@ -136,9 +142,16 @@ impl Stored for Pbkdf2 {
     }
 
     fn is_affordable(&self) -> bool {
-        // An output longer than the digest is computed in as many runs as it has digests.
-        let runs = self.output.len().div_ceil(self.digest.len()) as u64;
-        runs * u64::from(self.iterations.get()) <= MAX_ITERATIONS
+        self.rounds() <= MAX_ITERATIONS
+    }
+
+    fn cost(&self) -> [u32; 3] {
+        let rounds = u32::try_from(self.rounds()).unwrap_or(u32::MAX);
+        [
+            rounds,
+            u32::try_from(self.digest.len()).unwrap_or(u32::MAX),
+            0,
+        ]
     }
 
     fn matches(&self, password: &[u8], _: &Memory) -> bool {

@@ -94,6 +94,10 @@ impl Stored for Scrypt {
             && memory.is_some_and(|memory| memory <= MAX_MEMORY)
     }
 
+    fn cost(&self) -> [u32; 3] {
+        [self.log_n.into(), self.r, self.p]
+    }
+
     fn memory(&self) -> u64 {
         let n = 1_u64.checked_shl(self.log_n.into()).unwrap_or(u64::MAX);
         let blocks = n.saturating_add(self.p.into()).saturating_add(1);

@@ -39,6 +39,11 @@ pub(super) trait Stored {
         true
     }
 
+    /// The parameters that cost time.
+    fn cost(&self) -> [u32; 3] {
+        [0; 3]
+    }
+
     /// How many KiB verifying takes beyond what every login takes.
     fn memory(&self) -> u64 {
         0

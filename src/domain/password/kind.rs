@@ -1,0 +1,107 @@
+//! What verifying a stored hash costs in time.
+
+use super::{Password, Scheme};
+
+/// Hashes of one kind take the same time for passwords of one length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kind {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Its parameters, as far as they cost time.
+    pub cost: [u32; 3],
+}
+
+/// A range of lengths of passwords. Schemes that hash the password once a round take longer for a longer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LengthClass(usize);
+
+impl LengthClass {
+    /// How many bytes the passwords of each class have at most.
+    pub const BYTES: [usize; 5] = [64, 128, 256, 512, Password::MOST_BYTES];
+
+    /// What nearly every password is.
+    pub const SHORT: Self = Self(0);
+
+    /// The last one.
+    pub const LONGEST: Self = Self(Self::BYTES.len() - 1);
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..Self::BYTES.len()).map(Self)
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0
+    }
+
+    /// How many bytes its passwords have at most.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        Self::BYTES
+            .get(self.0)
+            .copied()
+            .unwrap_or(Password::MOST_BYTES)
+    }
+
+    /// The longest password of this class, which is nobody's.
+    #[must_use]
+    pub fn example(self) -> Option<Password> {
+        Password::parse(&"x".repeat(self.bytes()))
+    }
+}
+
+impl Password {
+    /// The most bytes of a password.
+    pub const MOST_BYTES: usize = 1024;
+
+    /// Which class its length falls into.
+    #[must_use]
+    pub fn length_class(&self) -> LengthClass {
+        let bytes = self.expose().len();
+        let class = LengthClass::all().find(|class| bytes <= class.bytes());
+        class.unwrap_or(LengthClass::LONGEST)
+    }
+}
+
+impl Kind {
+    /// Whether a longer password takes longer.
+    #[must_use]
+    pub fn grows(self) -> bool {
+        match self.scheme {
+            Scheme::Sha512Crypt | Scheme::Sha256Crypt | Scheme::Md5Crypt | Scheme::Phpass => true,
+            // A digest of the password is taken once.
+            Scheme::Argon2id
+            | Scheme::Argon2i
+            | Scheme::Argon2d
+            | Scheme::Bcrypt
+            | Scheme::BcryptSha256
+            | Scheme::Scrypt
+            | Scheme::Pbkdf2
+            | Scheme::LdapSha
+            | Scheme::Plaintext
+            | Scheme::Unknown => false,
+        }
+    }
+
+    /// About how many microseconds it takes for a short password, to tell the dearest from the others.
+    #[must_use]
+    pub fn estimate(self) -> u64 {
+        let [first, second, third] = self.cost.map(u64::from);
+        let power = |of: u64| {
+            1_u64
+                .checked_shl(u32::try_from(of).unwrap_or(64))
+                .unwrap_or(u64::MAX)
+        };
+        match self.scheme {
+            Scheme::Argon2id | Scheme::Argon2i | Scheme::Argon2d => first * second / 2,
+            Scheme::Bcrypt | Scheme::BcryptSha256 => power(first).saturating_mul(60),
+            Scheme::Scrypt => power(first).saturating_mul(second * third) / 3,
+            Scheme::Pbkdf2 => first / 3,
+            Scheme::Sha512Crypt | Scheme::Sha256Crypt => first / 2,
+            Scheme::Phpass => power(first) / 8,
+            Scheme::Md5Crypt | Scheme::LdapSha | Scheme::Plaintext | Scheme::Unknown => 0,
+        }
+    }
+}
