@@ -37,6 +37,7 @@ async fn a_rule_that_names_options_decides_preflights() {
         Edge::Http(Gateway::NewestEnvoy),
         Edge::Http(Gateway::Nginx),
         Edge::Http(Gateway::Caddy),
+        Edge::Http(Gateway::Traefik),
     ] {
         let service = Service::start().await;
         let house = edge.open(RULES, service.address, |text| text).await;
