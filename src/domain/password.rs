@@ -14,7 +14,7 @@ mod text;
 
 use std::{fmt, hint::black_box};
 
-use ::argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
+use ::argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
 use self::{
@@ -141,8 +141,8 @@ impl Hasher {
                 algorithm,
                 version,
                 params,
-                salt: phc::Salt::new(uuid::Uuid::new_v4().as_bytes()).map_err(|_| HashFault)?,
-                output: phc::Output::new(&output).map_err(|_| HashFault)?,
+                salt: uuid::Uuid::new_v4().as_bytes().to_vec(),
+                output: output.to_vec(),
             },
             memory: Memory::default(),
             most_memory: u64::MAX,

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::{
     Scheme,
     stored::{Memory, Stored},
+    text::{bare, decimal},
 };
 
 /// Ours, of the OWASP cheat sheet.
@@ -21,27 +22,38 @@ const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
 
+/// The shortest salt and the shortest output that libargon2 takes. It has no longest ones.
+const MIN_SALT: usize = 8;
+const MIN_OUTPUT: usize = 4;
+
 pub(super) struct Argon2Hash {
     pub(super) algorithm: Algorithm,
     pub(super) version: Version,
     pub(super) params: Params,
-    pub(super) salt: phc::Salt,
-    pub(super) output: phc::Output,
+    pub(super) salt: Vec<u8>,
+    pub(super) output: Vec<u8>,
 }
 
 impl Argon2Hash {
+    /// `$argon2id$v=19$m=65536,t=4,p=1$salt$hash`. The PHC string format bounds lengths that libargon2 does not.
     pub(super) fn parse(text: &str) -> Option<Self> {
-        let hash = phc::PasswordHash::new(text).ok()?;
-        Some(Self {
-            algorithm: Algorithm::new(hash.algorithm).ok()?,
+        let mut fields = text.strip_prefix('$')?.split('$');
+        let algorithm = Algorithm::new(fields.next()?).ok()?;
+        let next = fields.next()?;
+        let (version, params) = match next.strip_prefix("v=") {
+            Some(version) => (Version::try_from(decimal(version)?).ok()?, fields.next()?),
             // A hash that does not say its version is older than the field (PHC string format, Argon2).
-            version: match hash.version {
-                Some(version) => Version::try_from(version).ok()?,
-                None => Version::V0x10,
-            },
-            params: Params::try_from(&hash).ok()?,
-            salt: hash.salt?,
-            output: hash.hash?,
+            None => (Version::V0x10, next),
+        };
+        let params: phc::ParamsString = params.parse().ok()?;
+        let (salt, output) = (bare(fields.next()?)?, bare(fields.next()?)?);
+        let whole = fields.next().is_none() && salt.len() >= MIN_SALT && output.len() >= MIN_OUTPUT;
+        whole.then_some(Self {
+            algorithm,
+            version,
+            params: Params::try_from(&params).ok()?,
+            salt,
+            output,
         })
     }
 }
@@ -93,7 +105,7 @@ impl Stored for Argon2Hash {
         let argon2 = Argon2::new(self.algorithm, self.version, self.params.clone());
         let mut output = Zeroizing::new(vec![0; self.output.len()]);
         compute(&argon2, password, &self.salt, &mut output, memory)
-            && verify_slices_are_equal(&output, self.output.as_bytes()).is_ok()
+            && verify_slices_are_equal(&output, &self.output).is_ok()
     }
 }
 
@@ -101,7 +113,6 @@ impl Stored for Argon2Hash {
 pub(super) fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &Memory) -> Option<String> {
     let mut salt = [0; 16];
     rand::fill(&mut salt).ok()?;
-    let salt = phc::Salt::new(&salt).ok()?;
     let mut output = Zeroizing::new([0; Params::DEFAULT_OUTPUT_LEN]);
     if !compute(argon2, password, &salt, &mut *output, memory) {
         return None;
@@ -110,7 +121,7 @@ pub(super) fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &Memory) -> Opt
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
         params: phc::ParamsString::try_from(argon2.params()).ok()?,
-        salt: Some(salt),
+        salt: Some(phc::Salt::new(&salt).ok()?),
         hash: Some(phc::Output::new(&*output).ok()?),
     };
     Some(hash.to_string())
@@ -119,7 +130,7 @@ pub(super) fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &Memory) -> Opt
 fn compute(
     argon2: &Argon2<'_>,
     password: &[u8],
-    salt: &phc::Salt,
+    salt: &[u8],
     output: &mut [u8],
     memory: &Memory,
 ) -> bool {

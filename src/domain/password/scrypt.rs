@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{
     Scheme,
     stored::{Memory, Stored},
-    text::{decimal, padded},
+    text::{bare, decimal, padded},
 };
 use crate::domain::hex;
 
@@ -31,19 +31,21 @@ pub(super) struct Scrypt {
 impl Scrypt {
     /// `$scrypt$ln=14,r=8,p=1$salt$hash`.
     pub(super) fn parse_phc(text: &str) -> Option<Self> {
-        let hash = phc::PasswordHash::new(text).ok()?;
-        let known = hash.version.is_none()
-            && hash
-                .params
-                .iter()
-                .all(|(name, _)| ["ln", "r", "p"].contains(&name.as_str()));
-        let output = hash.hash.filter(|_| known)?.as_bytes().to_vec();
-        let sized = [SHORT, LONG].contains(&output.len());
-        sized.then_some(Self {
-            log_n: u8::try_from(hash.params.get_decimal("ln")?).ok()?,
-            r: hash.params.get_decimal("r")?,
-            p: hash.params.get_decimal("p")?,
-            salt: hash.salt?.to_vec(),
+        let mut fields = text.strip_prefix("$scrypt$")?.split('$');
+        let params: phc::ParamsString = fields.next()?.parse().ok()?;
+        let known = params
+            .iter()
+            .all(|(name, _)| ["ln", "r", "p"].contains(&name.as_str()));
+        // Of any length: passlib can be told to make short ones.
+        let salt = bare(fields.next()?)?;
+        let output = bare(fields.next()?)?;
+        // The start of an output is the output of a shorter length, so the length must be known from elsewhere.
+        let whole = known && fields.next().is_none() && [SHORT, LONG].contains(&output.len());
+        whole.then_some(Self {
+            log_n: u8::try_from(params.get_decimal("ln")?).ok()?,
+            r: params.get_decimal("r")?,
+            p: params.get_decimal("p")?,
+            salt,
             output,
         })
     }

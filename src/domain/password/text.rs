@@ -20,6 +20,11 @@ pub(super) fn padded(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
+/// Base64 without padding.
+pub(super) fn bare(text: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD_NO_PAD.decode(text).ok()
+}
+
 /// Base64 as passlib adapts it: `.` for `+`, no padding.
 pub(super) fn adapted(text: &str) -> Option<Vec<u8>> {
     let standard = (!text.contains('+')).then(|| text.replace('.', "+"))?;
