@@ -52,9 +52,9 @@ fn includes(more: Tolerance, less: Tolerance) -> bool {
     };
     more.also == less.also
         && flags(more)
-        .iter()
-        .zip(flags(less))
-        .all(|(more, less)| *more || !less)
+            .iter()
+            .zip(flags(less))
+            .all(|(more, less)| *more || !less)
 }
 
 fn as_sent(target: &[u8], raw: &str, tolerance: Tolerance) {
