@@ -231,18 +231,18 @@ impl Key {
         let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
         let text = str::from_utf8(content).map_err(|_| KeyFault::Syntax)?;
         match text.trim_start().starts_with('{') {
-            true => jwk::read(text, Some(stem)),
+            true => jwk::read(text, Some(stem), Secret::parse_exactly),
             false => pem::read(text, stem),
         }
     }
 
-    /// Reads one JWK, whose name may be missing.
+    /// Reads one JWK, whose name may be missing, to look at tokens with it: of secrets, published ones are taken as well.
     ///
     /// # Errors
     ///
     /// Why it is refused.
     pub fn from_jwk(jwk: &str) -> Result<Self, KeyFault> {
-        jwk::read(jwk, Some("-"))
+        jwk::read(jwk, Some("-"), Secret::parse_example)
     }
 
     /// The key of HS256 that a secret is; it is called after itself, by a digest that does not tell it.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{Algorithm, Halves, Key, KeyFault, KeyId};
-use crate::domain::token::{Secret, UnixTime};
+use crate::domain::token::{Secret, SecretFault, UnixTime};
 
 #[derive(Deserialize)]
 struct Jwk {
@@ -38,7 +38,14 @@ type Part = Option<Zeroizing<String>>;
 
 type Bytes = Zeroizing<Vec<u8>>;
 
-pub(super) fn read(text: &str, name: Option<&str>) -> Result<Key, KeyFault> {
+/// Reads a secret, or says why it is refused.
+type ReadSecret = fn(&[u8]) -> Result<Secret, SecretFault>;
+
+pub(super) fn read(
+    text: &str,
+    name: Option<&str>,
+    read_secret: ReadSecret,
+) -> Result<Key, KeyFault> {
     let jwk: Jwk = serde_json::from_str(text).map_err(|_| KeyFault::Syntax)?;
     let id = jwk.kid.as_deref().or(name).and_then(KeyId::parse);
     let id = id.ok_or(KeyFault::Id)?;
@@ -63,7 +70,7 @@ pub(super) fn read(text: &str, name: Option<&str>) -> Result<Key, KeyFault> {
     let halves = match (&*jwk.kty, jwk.crv.as_deref(), algorithm) {
         ("oct", None, Algorithm::Hs256) => {
             let secret = part(&jwk.k)?;
-            Halves::of_secret(&Secret::parse_exactly(&secret)?)
+            Halves::of_secret(&read_secret(&secret)?)
         }
         (
             "RSA",
