@@ -15,6 +15,7 @@ use hyper::{HeaderMap, body::Body};
 
 use crate::{
     authorizer::{Authorizer, Decided, Trace},
+    caught::caught,
     domain::{
         decision::{
             Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm, Unavailable,
@@ -76,7 +77,7 @@ impl Door {
                 }
             };
             let internal = Denial::Unavailable(Unavailable::Internal);
-            match check::caught(answered).await {
+            match caught(answered).await {
                 Some(answer) => answer,
                 None => self.deny(internal, parent),
             }

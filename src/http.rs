@@ -21,9 +21,10 @@ use zeroize::Zeroizing;
 use self::dialect::Dialect;
 use crate::{
     authorizer::{Authorizer, Trace},
+    caught::caught,
     clock::unix_time,
     domain::{
-        decision::{Answer, Decision, Denial},
+        decision::{Answer, Decision, Denial, Unavailable},
         fields::{self, BodyFault, MAX_BODY},
         identity_headers::IdentityHeaders,
         policy::Endpoint,
@@ -55,6 +56,48 @@ const MAX_DRAINED: usize = 128 * 1024;
 impl Door {
     /// Answers one request of a peer.
     pub async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let path = request.uri().path();
+        let dialect = Dialect::at(path);
+        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
+        match caught(self.route(request, peer)).await {
+            Some(response) => response,
+            None => self.failed(dialect, endpoint, peer),
+        }
+    }
+
+    /// The answer where a fault of Doorward keeps it from one.
+    fn failed(
+        &self,
+        dialect: Option<Dialect>,
+        endpoint: Option<Endpoint>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>> {
+        let trace = Trace {
+            door: match (dialect, endpoint) {
+                (Some(dialect), _) => dialect.name(),
+                (None, Some(endpoint)) => endpoint.name(),
+                (None, None) => "validate",
+            },
+            request_id: "",
+            client: peer.address().ok_or(NoAddress::Peer),
+            line: RequestLine::default(),
+            parent: Parent::default(),
+        };
+        let denial = Denial::Unavailable(Unavailable::Internal);
+        let rules = self.authorizer.live().now();
+        let answer = denial.answer(&rules.realm);
+        // The decision is the denial that went in; it is logged on the way.
+        let _ = self.authorizer.deny(denial, trace);
+        match dialect {
+            Some(dialect) => dialect.deny(answer, self.sign_in.as_ref()),
+            None => respond(answer),
+        }
+    }
+
+    async fn route<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {

@@ -16,6 +16,7 @@
 pub mod admin;
 pub mod audit;
 pub mod authorizer;
+mod caught;
 pub mod cli;
 mod clock;
 pub mod config;

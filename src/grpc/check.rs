@@ -5,14 +5,12 @@
 
 use std::{
     convert::Infallible,
-    panic::AssertUnwindSafe,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Response,
@@ -89,11 +87,6 @@ where
         true => Ok(first),
         false => Ok(rest.freeze()),
     }
-}
-
-/// What comes of a future, or nothing where it panics: hyper would reset the call, which is a gRPC error.
-pub(super) async fn caught<T>(future: impl Future<Output = T>) -> Option<T> {
-    AssertUnwindSafe(future).catch_unwind().await.ok()
 }
 
 /// What is answered: one message and the status of the call, or the status alone.
@@ -258,16 +251,6 @@ mod tests {
             let read = read_pieces(bytes, 2, false).await;
             assert_eq!(read, Err(CheckFault::TooSlow));
         }
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_no_end() {
-        assert_eq!(caught(async { 7 }).await, Some(7));
-        let panics = async {
-            tokio::task::yield_now().await;
-            panic!("as a fault of Doorward would");
-        };
-        assert_eq!(caught::<()>(panics).await, None);
     }
 
     #[tokio::test]

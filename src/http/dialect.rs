@@ -140,7 +140,11 @@ impl Dialect {
     }
 
     /// nginx makes a 500 of every status but 401 and 403.
-    fn deny(self, answer: Answer, sign_in: Option<&HeaderValue>) -> Response<Full<Bytes>> {
+    pub(super) fn deny(
+        self,
+        answer: Answer,
+        sign_in: Option<&HeaderValue>,
+    ) -> Response<Full<Bytes>> {
         let status = answer.status;
         let mut response = respond(answer);
         if self == Self::Nginx {

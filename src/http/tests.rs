@@ -188,6 +188,33 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     }
 });
 
+/// A body that fails as a fault of Doorward would.
+struct Panics;
+
+impl hyper::body::Body for Panics {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
+        panic!("as a fault of Doorward would")
+    }
+}
+
+#[test]
+fn a_panic_is_answered() {
+    let request = Request::post("/login")
+        .header("content-type", "application/json")
+        .body(Panics)
+        .unwrap();
+    let answered = DOORS.http.answer(request, PROXY);
+    let answer = DOORS.runtime.block_on(answered);
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "1");
+}
+
 #[derive(Clone, Debug)]
 struct Question {
     method: String,
