@@ -717,7 +717,7 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
         .collect();
     for table in ["kept", "replaced"] {
         let mut sql = format!(
-            "CREATE TABLE {table} (name {}, hash VARCHAR(255));",
+            "CREATE TABLE {table} (name {}, hash VARCHAR(1024));",
             E::EXACT
         );
         for (number, vector) in people.iter().enumerate() {
