@@ -87,7 +87,15 @@ impl Hashing {
             times.hashing.observe(begun.elapsed());
             hashed
         };
-        self.threads.as_ref()?.spawn_blocking(timed).await.ok()
+        self.uncounted(timed).await
+    }
+
+    /// The same for what is no password of anybody, and so is not in the numbers of logins.
+    pub async fn uncounted<T: Send + 'static>(
+        &self,
+        hash: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.threads.as_ref()?.spawn_blocking(hash).await.ok()
     }
 }
 

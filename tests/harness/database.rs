@@ -278,6 +278,8 @@ fn copy(from: &Path, to: &Path) {
 fn install<S: Server>(dir: &Path) {
     let (installer, arguments) = S::INSTALLER;
     let ran = S::command(installer)
+        // A server that starts removes the temporary tables of others from the same directory.
+        .env("TMPDIR", S::seen(dir))
         .arg("--no-defaults")
         .arg(option("datadir", &S::seen(dir).join("data")))
         .args(as_root())
@@ -307,6 +309,7 @@ fn launch<S: Server>(dir: &Path, address: SocketAddr) -> Process {
     let seen = S::seen(dir);
     let mut command = S::command(S::SERVER);
     command
+        .env("TMPDIR", &seen)
         .arg("--no-defaults")
         .arg(option("datadir", &seen.join("data")))
         .arg(option("socket", &socket::<S>(dir)))

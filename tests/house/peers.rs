@@ -115,7 +115,13 @@ async fn a_peer_that_is_not_trusted_is_answered_about_health_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_are_half_sent_hold_no_memory() {
-    let doorward = doorward(|_| {}).await;
+    let doorward = doorward(|settings| {
+        settings.env("DOORWARD_LOGIN__HASH_THREADS", "1");
+    })
+    .await;
+    doorward.home().add_user(BOB.0, BOB.1, &[]).await;
+    // Hashing has its memory by then.
+    gateway_works(&doorward).await;
     let before = memory(&doorward);
     let stream = from(STRANGER, doorward.grpc).await;
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
