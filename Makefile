@@ -29,7 +29,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
-	@test -e $(TARGET)/demo/doorward || echo "The first build takes about five minutes on two cores"
+	@test -e $(TARGET)/demo/doorward || echo "The first build takes about six minutes on two cores"
 	cargo build --profile demo --bin doorward --example demo
 	@exec $(TARGET)/demo/examples/demo --doorward $(TARGET)/demo/doorward $(if $(ONCE),--once)
 
