@@ -33,6 +33,9 @@ const MOST_INACTIVE: usize = 100_000;
 /// How often everything is read again, whatever the mark says, and how often what is of no use is removed.
 const WHOLE: Duration = Duration::from_secs(300);
 
+/// How soon the removal of rows is tried again after a failure.
+const SWEEP_RETRY: Duration = Duration::from_secs(5);
+
 /// The most failures that wait to be written; of further ones other replicas do not hear.
 const MOST_SHARES: usize = 4096;
 
@@ -94,6 +97,8 @@ pub struct Follower {
     tallies: Mark,
     /// When everything is read again.
     whole: Instant,
+    /// When rows that are of no use any more are removed, once everything has been read again.
+    sweeps: Instant,
     /// Whether everything is still to be read.
     reads_whole: bool,
     /// Until when there may be tokens of a replica whose clock is ahead.
@@ -102,6 +107,7 @@ pub struct Follower {
     /// Until when rows have aged.
     swept: Option<Swept>,
     fails: Failing,
+    sweep_fails: Failing,
     metrics: Metrics,
 }
 
@@ -115,6 +121,7 @@ impl Follower {
         terms: TokenTerms,
         metrics: Metrics,
     ) -> Self {
+        let whole = Instant::now() + random_part(WHOLE);
         Self {
             store,
             ended,
@@ -122,12 +129,14 @@ impl Follower {
             terms,
             endings: Mark::default(),
             tallies: Mark::default(),
-            whole: Instant::now() + random_part(WHOLE),
+            whole,
+            sweeps: whole,
             reads_whole: true,
             latest_expiry: UnixTime(0),
             skew: Skew::default(),
             swept: None,
             fails: Failing::default(),
+            sweep_fails: Failing::default(),
             metrics,
         }
     }
@@ -196,22 +205,25 @@ impl Follower {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let is_whole = self.whole <= Instant::now();
-            if is_whole {
+            if self.whole <= Instant::now() {
                 self.whole = Instant::now() + WHOLE;
                 self.reads_whole = true;
                 self.terms = live.now().gate.tokens.terms().clone();
             }
             self.read().await;
             // What was forgotten too early by a clock that was set since would be read too late.
-            if is_whole && !self.reads_whole {
-                self.forget().await;
+            if self.sweeps <= Instant::now() && !self.reads_whole {
+                let pause = match self.forget().await {
+                    true => WHOLE,
+                    false => SWEEP_RETRY,
+                };
+                self.sweeps = Instant::now() + pause;
             }
         }
     }
 
-    /// Forgets what is of no use any more, here and in the tables.
-    async fn forget(&mut self) {
+    /// Forgets what is of no use any more, here and in the tables; says whether the tables could be read and changed.
+    async fn forget(&mut self) -> bool {
         let now = self.skew.earlier();
         if self.latest_expiry <= now {
             let ended = Arc::clone(&self.ended);
@@ -224,9 +236,15 @@ impl Follower {
             ledger.sweep(self.terms.lasts(), swept).await?;
             Ok::<_, Fault>(swept)
         };
-        match swept.await {
-            Ok(swept) => self.swept = Some(swept),
-            Err(fault) => tracing::warn!(cause = %fault, "rows of no use cannot be removed"),
+        let swept = swept.await;
+        self.sweep_fails
+            .note(swept.as_ref().err(), "rows of no use cannot be removed");
+        match swept {
+            Ok(swept) => {
+                self.swept = Some(swept);
+                true
+            }
+            Err(_) => false,
         }
     }
 }
