@@ -29,8 +29,10 @@ pub use self::{
 use crate::{
     config::Settings,
     database::Database,
-    domain::account::{Account, Roles, Username},
-    keys, serve,
+    domain::account::{Roles, Username},
+    keys,
+    login::account::Account,
+    serve,
     store::Store,
     users::UsersFault,
 };

@@ -1,6 +1,6 @@
-//! The gate with hands: runs errands in tasks of their own, and logs each decision once. Owns no rule.
+//! The gate with hands: runs actions in tasks of their own, and logs each decision once. Owns no rule.
 
-mod errands;
+mod actions;
 mod learning;
 mod pace;
 
@@ -18,15 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use uuid::Uuid;
 
-use self::errands::{Caller, Upgrade};
-pub use self::{errands::Errands, learning::Learning, pace::Pace};
+use self::actions::{Caller, Run, Upgrade};
+pub use self::{actions::Actions, learning::Learning, pace::Pace};
 use crate::{
     audit,
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
         decision::{Decision, Denial, Unavailable},
-        gate::{Judged, Step},
+        judge::{Judged, Step},
         policy::{Endpoint, Rule},
         request::{Request, RequestFault, RequestLine},
         trust::NoAddress,
@@ -40,7 +40,7 @@ use crate::{
 /// Decides requests.
 #[derive(Clone, Debug)]
 pub struct Authorizer {
-    errands: Arc<Errands>,
+    actions: Arc<Actions>,
 }
 
 /// What the log says of a request beside the decision.
@@ -131,40 +131,40 @@ pub struct Concluded {
 }
 
 impl Authorizer {
-    /// Takes what errands need.
+    /// Takes what actions need.
     #[must_use]
-    pub fn new(errands: Errands) -> Self {
+    pub fn new(actions: Actions) -> Self {
         Self {
-            errands: Arc::new(errands),
+            actions: Arc::new(actions),
         }
     }
 
     /// Learns what the hashes of the user table cost, and goes on looking.
     pub async fn learn(&self) {
-        Arc::clone(&self.errands).learn().await;
+        Arc::clone(&self.actions).learn().await;
     }
 
     /// The rules that are in force.
     #[must_use]
     pub fn live(&self) -> &Live {
-        &self.errands.live
+        &self.actions.live
     }
 
     /// Whether decisions have spans, so that those of gateways matter.
     #[must_use]
     pub fn has_spans(&self) -> bool {
-        self.errands.spans.is_on()
+        self.actions.spans.is_on()
     }
 
-    /// Decides a request by the rules it began with. Only an errand is awaited.
+    /// Decides a request by the rules it began with. Only an action is awaited.
     pub async fn decide<'r>(
         &self,
-        rules: &'r Rules,
+        rules: &'r Arc<Rules>,
         request: &Request<'_>,
         trace: Trace<'_>,
     ) -> Decided<'r> {
         let begun = self.begin(&trace);
-        let Judged { rule, step } = rules.gate.judge(request, unix_time());
+        let Judged { rule, step } = rules.judge.judge(request, unix_time());
         let decision = self.take(rules, step, rule, trace, begun).await;
         Decided { decision, rule }
     }
@@ -172,13 +172,13 @@ impl Authorizer {
     /// Takes what a request asks of an endpoint, by a door that has a route for it.
     pub async fn ask(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         endpoint: Endpoint,
         request: &Request<'_>,
         trace: Trace<'_>,
     ) -> Decision {
         let begun = self.begin(&trace);
-        let step = rules.gate.endpoint(endpoint, request, unix_time());
+        let step = rules.judge.endpoint(endpoint, request, unix_time());
         self.take(rules, step, None, trace, begun).await
     }
 
@@ -200,7 +200,7 @@ impl Authorizer {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
             Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
-                rules.gate.claims(credential, unix_time())
+                rules.judge.claims(credential, unix_time())
             }
         };
         if let Err(denial) = &claims {
@@ -252,23 +252,23 @@ impl Authorizer {
     fn begin(&self, trace: &Trace<'_>) -> Begun {
         Begun {
             started: Instant::now(),
-            span: self.errands.spans.begin(trace),
+            span: self.actions.spans.begin(trace),
         }
     }
 
-    /// A gateway that hangs up drops the call. The errand leaves the line if it still waits there; else it goes on. Either
+    /// A gateway that hangs up drops the call. The action leaves the line if it still waits there; else it goes on. Either
     /// is logged, so that hanging up hides nothing.
     async fn take(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         step: Step,
         rule: Option<&Rule>,
         trace: Trace<'_>,
         begun: Begun,
     ) -> Decision {
-        let number = rule.and_then(|rule| rules.gate.policy.number_of(rule));
+        let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
         let rule = rule.map(Rule::name);
-        let errand = match step {
+        let action = match step {
             Step::Done(decision) => {
                 let (name, counts) = (
                     rule.map(|name| &**name),
@@ -276,11 +276,12 @@ impl Authorizer {
                 );
                 return logged(decision.into(), name, trace, begun, counts);
             }
-            Step::Errand(errand) => errand,
+            Step::Act(action) => action,
         };
         let rule = rule.cloned();
+        let rules = Arc::clone(rules);
         let tally = Arc::clone(&rules.tally);
-        let errands = Arc::clone(&self.errands);
+        let actions = Arc::clone(&self.actions);
         let trace = Arc::new(OwnedTrace::from(trace));
         let caller = Caller {
             client: trace.client,
@@ -289,13 +290,14 @@ impl Authorizer {
         // Dropped with the call, should the gateway hang up.
         let _waits = caller.gone.clone().drop_guard();
         let task = tokio::spawn(async move {
-            let run = Arc::clone(&errands).run(errand, caller);
-            let mut concluded = spans::within(&trace.request_id, &begun.span, run).await;
+            let run = Run::new(actions, rules);
+            let mut concluded =
+                spans::within(&trace.request_id, &begun.span, run.run(action, caller)).await;
             if let Some(upgrade) = concluded.upgrade.take() {
                 let (trace, span) = (Arc::clone(&trace), begun.span.clone());
                 tokio::spawn(async move {
-                    let run = errands.upgrade(upgrade);
-                    if let Some(subject) = spans::within(&trace.request_id, &span, run).await {
+                    let upgraded = run.upgrade(upgrade);
+                    if let Some(subject) = spans::within(&trace.request_id, &span, upgraded).await {
                         let request_id = &*trace.request_id;
                         tracing::info!(sub = subject, request_id, "hash upgraded");
                         audit::upgraded(&subject, &trace.borrow());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::domain::{throttle::UnixMillis, token::UnixTime};
+use crate::{domain::token::UnixTime, login::throttle::UnixMillis};
 
 /// Seconds since 1970. A clock before 1970 makes every token one from the future, and so refuses it.
 pub(crate) fn unix_time() -> UnixTime {

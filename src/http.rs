@@ -120,7 +120,7 @@ impl Door {
 
     async fn judge<B>(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         dialect: Dialect,
         request: &Request<B>,
         peer: Peer,
@@ -155,7 +155,7 @@ impl Door {
 
     async fn ask<B>(
         &self,
-        rules: &Rules,
+        rules: &Arc<Rules>,
         endpoint: Endpoint,
         request: Request<B>,
         peer: Peer,
@@ -286,7 +286,7 @@ fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
         response.headers_mut().insert(hyper::header::ALLOW, allow);
         return response;
     }
-    let mut response = Response::new(Full::from(rules.gate.tokens.keys().jwks(unix_time())));
+    let mut response = Response::new(Full::from(rules.judge.verifier.keys().jwks(unix_time())));
     insert(
         response.headers_mut(),
         "content-type",

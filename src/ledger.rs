@@ -15,9 +15,9 @@ use crate::{
         account::{Identity, Username},
         revocation::{Generation, Revocations},
         session::{RefreshFault, RefreshToken},
-        throttle::{Change, Share, Tally, Throttle, UnixMillis},
         token::UnixTime,
     },
+    login::throttle::{Change, Share, Tally, Throttle, UnixMillis},
 };
 
 /// Connections to Doorward's own tables.

@@ -4,14 +4,15 @@
 //!
 //! 1. A door turns a wire message into a [`domain::request::Request`], or into a denial where it cannot be read:
 //!    [`grpc::decode`].
-//! 2. [`domain::gate::Gate::judge`] decides it from the rules and the key in memory. Public and Bearer requests are
+//! 2. [`domain::judge::Judge::judge`] decides it from the rules and the keys in memory. Public and Bearer requests are
 //!    done here; nothing was awaited.
-//! 3. A login needs one row ([`users::Users::find`]) and one slow hash ([`domain::gate::Gate::settle`], on a bounded
+//! 3. A login needs one row ([`users::Users::find`]) and one slow hash ([`login::desk::Desk::settle`], on a bounded
 //!    pool); [`authorizer::Authorizer`] waits for both.
 //! 4. The [`domain::decision::Decision`] is logged once and turned into a wire message by the door: [`grpc::encode`].
 //!
 //! Which room a line belongs to: does it wait? The shell ([`authorizer`], [`serve`], [`admin`]). Does it know a wire
-//! format? A door ([`grpc`]). Does it know SQL? [`users`]. Otherwise [`domain`], which names none of them.
+//! format? A door ([`grpc`]). Does it know SQL? [`users`]. Does it hash passwords? [`login`]. Otherwise [`domain`], which
+//! names none of them.
 
 pub mod admin;
 pub mod audit;
@@ -32,6 +33,7 @@ pub mod keys;
 pub mod ledger;
 pub mod listen;
 pub mod live;
+pub mod login;
 pub mod metrics;
 mod private;
 pub mod reload;

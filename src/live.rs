@@ -7,18 +7,20 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::domain::{
     decision::Realm,
-    gate::Gate,
     identity_headers::IdentityHeaders,
+    judge::Judge,
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
-use crate::metrics::Tally;
+use crate::{login::desk::Desk, metrics::Tally};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]
 pub struct Rules {
-    /// Decides about requests.
-    pub gate: Gate,
+    /// Decides requests.
+    pub judge: Judge,
+    /// Settles actions.
+    pub desk: Desk,
     /// The realm of challenges.
     pub realm: Realm,
     /// Which ambiguous paths are judged instead of refused.

@@ -32,10 +32,10 @@ use crate::{
     domain::{
         histogram::{Histogram, TO_TEN_SECONDS},
         policy::Policy,
-        throttle,
         token::AGES,
         trust::NoAddress,
     },
+    login::throttle,
 };
 
 /// One label with a value that is ours.

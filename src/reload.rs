@@ -13,12 +13,19 @@ use tokio::{
 use crate::{
     config::Settings,
     domain::{
-        foreign::Issuers, gate::Gate, identity_headers::IdentityHeaders, key::KeyId,
-        keyring::Keyring, password::Hasher, revocation::Revocations, token::Tokens, trust::Warned,
+        foreign::Issuers,
+        identity_headers::IdentityHeaders,
+        judge::Judge,
+        key::KeyId,
+        keyring::Keyring,
+        revocation::Revocations,
+        token::{Signer, Verifier},
+        trust::Warned,
     },
     files::{Files, Look},
     keys,
     live::{Live, Rules},
+    login::{desk::Desk, password::Hasher},
     metrics::{Metrics, Outcome},
     tls::{self, Tls},
 };
@@ -56,20 +63,24 @@ impl Lasting {
     /// Builds the rules from these settings.
     #[must_use]
     pub fn rules(&self, settings: &Settings, keys: Keyring) -> Rules {
+        let keys = Arc::new(keys);
         Rules {
-            gate: Gate {
+            judge: Judge {
                 policy: settings.policy.clone(),
-                tokens: Tokens::of(Arc::new(keys), settings.terms.clone())
+                verifier: Verifier::of(Arc::clone(&keys), settings.terms.clone())
                     .believing(Arc::clone(&self.issuers))
                     .counting(self.metrics.token_ages()),
-                ended: Arc::clone(&self.ended),
+                revoked: Arc::clone(&self.ended),
+                forwards_bearer: settings.forwards_bearer,
+                allows_preflight: settings.allows_preflight,
+            },
+            desk: Desk {
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
                 names: settings.names(),
                 sessions: settings.refresh.0,
                 reply: settings.reply,
-                forwards_bearer: settings.forwards_bearer,
-                allows_preflight: settings.allows_preflight,
+                signer: Signer::new(keys, settings.terms.clone()),
             },
             realm: settings.realm.clone(),
             tolerance: settings.tolerance,

@@ -17,11 +17,11 @@ use crate::{
     database::Fault,
     domain::{
         revocation::Revocations,
-        throttle::{Share, Throttle},
         token::{TokenTerms, UnixTime},
     },
     ledger::{Kept, Mark, Swept},
     live::Live,
+    login::throttle::{Share, Throttle},
     metrics::{Metrics, Outcome},
     store::Store,
     users::UsersFault,
@@ -208,7 +208,7 @@ impl Follower {
             if self.whole <= Instant::now() {
                 self.whole = Instant::now() + WHOLE;
                 self.reads_whole = true;
-                self.terms = live.now().gate.tokens.terms().clone();
+                self.terms = live.now().judge.verifier.terms().clone();
             }
             self.read().await;
             // What was forgotten too early by a clock that was set since would be read too late.

@@ -25,13 +25,13 @@ use self::{
 };
 
 use crate::{
-    authorizer::{Authorizer, Errands, Learning, Pace},
+    authorizer::{Actions, Authorizer, Learning, Pace},
     clock::unix_time,
     config::{SecretSource, Settings},
     database::{Connections, Database, Fault},
     domain::{
-        fair_queue, identity_headers::IdentityHeaders, password::Hasher, policy::Endpoint,
-        revocation::Revocations, throttle::Throttle, trust::TrustedProxies,
+        identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
+        trust::TrustedProxies,
     },
     files::Files,
     grpc::{self, connection::Calls},
@@ -40,6 +40,7 @@ use crate::{
     ledger::Ledger,
     listen::{self, Address},
     live::Live,
+    login::{fair_queue, password::Hasher, throttle::Throttle},
     metrics::{Metrics, Watched},
     private::{Exposed, exposed},
     reload::{Lasting, Load, Reloader, warn_of},
@@ -133,7 +134,7 @@ pub async fn serve(
         tls: tls.clone(),
         since: unix_time(),
     });
-    let authorizer = Authorizer::new(Errands {
+    let authorizer = Authorizer::new(Actions {
         live: live.clone(),
         store,
         throttle,

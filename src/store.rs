@@ -4,12 +4,12 @@
 use crate::{
     database::{Fault, Write},
     domain::{
-        account::{Account, Roles, Username},
-        password::PasswordHash,
+        account::{Roles, Username},
         revocation::{Generation, Revocations},
         token::UnixTime,
     },
     ledger::Ledger,
+    login::{account::Account, password::PasswordHash},
     spans::{request_id, step},
     users::{Users, UsersFault},
 };

@@ -15,10 +15,8 @@ use self::{
 };
 use crate::{
     database::{Connections, Fault, OfDatabase, Write, ask},
-    domain::{
-        account::{ADMIN, Account, Role, Roles, Username},
-        password::PasswordHash,
-    },
+    domain::account::{ADMIN, Role, Roles, Username},
+    login::{account::Account, password::PasswordHash},
 };
 
 /// The user table of one database.

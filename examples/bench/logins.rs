@@ -15,7 +15,10 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use comfy_table::{Table, presets::NOTHING};
-use doorward::domain::password::{Hasher, Password, PasswordHash, Verdict};
+use doorward::{
+    domain::password::Password,
+    login::password::{Hasher, PasswordHash, Verdict},
+};
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
 use serde_json::{Value, json};

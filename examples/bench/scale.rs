@@ -9,12 +9,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use comfy_table::{Table, presets::NOTHING};
 use doorward::{
     database::{Connections, Database as Place, Tls},
-    domain::{
-        account::Username,
-        revocation::Revocations,
-        throttle::{Free, Throttle},
-    },
+    domain::{account::Username, revocation::Revocations},
     ledger::{Kept, Ledger, Mark},
+    login::throttle::{Free, Throttle},
     users::Users,
 };
 use serde_json::{Map, Value, json};

@@ -25,7 +25,7 @@ use doorward::{
         key::{Algorithm, Key, KeyId},
         keyring::Keyring,
         revocation::{Generation, Revocations},
-        token::{TokenTerms, Tokens, UnixTime},
+        token::{Signer, TokenTerms, UnixTime, Verifier},
     },
     keys,
 };
@@ -193,13 +193,13 @@ impl Side {
     }
 
     /// An empty token cache.
-    fn tokens(&self) -> Tokens {
-        Tokens::of(Arc::clone(&self.keys), terms())
+    fn tokens(&self) -> Verifier {
+        Verifier::of(Arc::clone(&self.keys), terms())
     }
 
     /// Valid tokens for these users, created on all cores; all have the same length.
     fn make(&self, users: std::ops::Range<usize>) -> anyhow::Result<Vec<Box<str>>> {
-        let (tokens, now) = (&self.tokens(), now()?);
+        let (signer, now) = (&Signer::new(Arc::clone(&self.keys), terms()), now()?);
         let threads = thread::available_parallelism().map_or(1, NonZero::get);
         let make = |user: usize| {
             let identity = Identity {
@@ -207,7 +207,7 @@ impl Side {
                 username: Username::parse(&format!("user-{user:05}")).context("no name")?,
                 roles: Roles::default(),
             };
-            let token = tokens.issue(&identity, Generation(0), None, now)?;
+            let token = signer.issue(&identity, Generation(0), None, now)?;
             anyhow::Ok(Box::from(token.expose()))
         };
         thread::scope(|scope| {

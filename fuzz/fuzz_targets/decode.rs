@@ -7,8 +7,8 @@ use std::{collections::BTreeSet, sync::LazyLock};
 use doorward::{
     domain::{
         decision::{Caller, Decision, Denial, Forwarding, Realm},
-        gate::{Errand, Gate, Step},
         identity_headers::{IdentityHeaders, Likeness},
+        judge::{Action, Judge, Step},
         path::{Also, Tolerance},
     },
     grpc::{decode, encode},
@@ -17,12 +17,12 @@ use doorward::{
         check_response::HttpResponse,
     },
 };
-use doorward_fuzz::{ADMIN, NOW, PLAIN, gate};
+use doorward_fuzz::{ADMIN, NOW, PLAIN};
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode;
 use prost::Message as _;
 
-static GATE: LazyLock<Gate> = LazyLock::new(gate);
+static JUDGE: LazyLock<Judge> = LazyLock::new(doorward_fuzz::judge);
 static REALM: LazyLock<Realm> = LazyLock::new(|| Realm::parse("doorward").unwrap());
 
 const RELAXED: Tolerance = Tolerance {
@@ -51,24 +51,24 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn judge(http: &HttpRequest, tolerance: Tolerance) {
     let (request, extra) = decode(http, tolerance, IdentityHeaders::default());
-    let decision = match request.map(|request| GATE.judge(&request, NOW).step) {
+    let decision = match request.map(|request| JUDGE.judge(&request, NOW).step) {
         Err(fault) => Decision::Deny(Denial::Malformed(fault)),
-        Ok(Step::Errand(Errand::Login(attempt))) => {
+        Ok(Step::Act(Action::Login(attempt))) => {
             assert!(!attempt.login.username.as_str().is_empty());
             assert!(!attempt.login.password.expose().is_empty());
             return;
         }
-        Ok(Step::Errand(Errand::Logout(logout))) => {
+        Ok(Step::Act(Action::Logout(logout))) => {
             let is_admin = logout.presented.identity.roles.admin();
             assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
             return;
         }
-        Ok(Step::Errand(Errand::Password(change))) => {
+        Ok(Step::Act(Action::ChangePassword(change))) => {
             let is_admin = change.identity.roles.admin();
             assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
             return;
         }
-        Ok(Step::Errand(Errand::Refresh(..) | Errand::Register(_))) => return,
+        Ok(Step::Act(Action::Refresh(..) | Action::Register(_))) => return,
         Ok(Step::Done(decision)) => decision,
     };
     let bytes = encode(&decision, &extra, &REALM).encode_to_vec();

@@ -9,14 +9,14 @@ use doorward::domain::{
     account::Identity,
     credential::Compact,
     revocation::Revocations,
-    token::{Statement, TokenFault, Tokens},
+    token::{Statement, TokenFault, Verifier},
 };
 use doorward_fuzz::{ADMIN, NOW, PLAIN, SECRET, tokens};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-static TOKENS: LazyLock<Tokens> = LazyLock::new(tokens);
+static TOKENS: LazyLock<Verifier> = LazyLock::new(tokens);
 static ENDED: LazyLock<Revocations> = LazyLock::new(Revocations::default);
 static KEY: LazyLock<EncodingKey> = LazyLock::new(|| EncodingKey::from_secret(SECRET));
 

@@ -1,14 +1,11 @@
-//! One gate for all targets, and the only tokens that its key has ever signed.
+//! One judge for all targets, and the only tokens that its key has ever signed.
 
 use std::{sync::Arc, time::Duration};
 
 use doorward::domain::{
-    decision::LoginReply,
-    enrolment::{NameRules, PasswordRules},
-    gate::Gate,
-    password::Hasher,
+    judge::Judge,
     policy::{Demand, Policy, Rule},
-    token::{Secret, TokenTerms, Tokens, UnixTime},
+    token::{Secret, TokenTerms, UnixTime, Verifier},
 };
 
 /// The time of every judgement.
@@ -24,8 +21,8 @@ pub const PLAIN: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiIsIn
 pub const ADMIN: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI3IiwidXNlcm5hbWUiOiJhZGEiLCJhZG1pbiI6dHJ1ZSwicm9sZXMiOlsiYWRtaW4iLCJlZGl0b3IiXSwiaXNzIjoiZG9vcndhcmQiLCJhdWQiOiJkb29yd2FyZCIsImlhdCI6MTc5OTk5OTAwMCwiZXhwIjo5OTk5OTk5OTk5LCJqdGkiOiJmZWRjYmE5ODc2NTQzMjEwZmVkY2JhOTg3NjU0MzIxMCJ9.GaZoKar6qA04TmSP5CsmW2y5KQ68C4HXYI7KsYXBv7o";
 
 /// The key, with the terms that [`PLAIN`] and [`ADMIN`] keep.
-pub fn tokens() -> Tokens {
-    Tokens::new(
+pub fn tokens() -> Verifier {
+    Verifier::new(
         &Secret::parse(SECRET).unwrap(),
         TokenTerms {
             issuer: "doorward".into(),
@@ -37,9 +34,9 @@ pub fn tokens() -> Tokens {
 }
 
 /// `/public/*` is for everybody, `/files/*` for people who are signed in, `/admin/*` for administrators.
-pub fn gate() -> Gate {
+pub fn judge() -> Judge {
     let rule = |path, allow| Rule::new(path, &[], &[], Demand::parse(allow).unwrap()).unwrap();
-    Gate {
+    Judge {
         policy: Policy::new(vec![
             rule("/public/*", "public"),
             rule("/login", "login"),
@@ -51,13 +48,8 @@ pub fn gate() -> Gate {
             rule("/admin/*", "role:admin"),
         ])
         .unwrap(),
-        tokens: tokens(),
-        ended: Arc::default(),
-        hasher: Arc::new(Hasher::new().unwrap()),
-        passwords: PasswordRules::default(),
-        names: NameRules::default(),
-        sessions: None,
-        reply: LoginReply::Direct,
+        verifier: tokens(),
+        revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: false,
     }

@@ -12,15 +12,14 @@ use crate::{
     domain::{
         account::{Identity, Roles},
         credential::{Compact, Credential},
-        decision::{Caller, Decision, Denial, Done, LoginReply},
-        enrolment::NameRules,
+        decision::{Caller, Decision, Denial, Done},
         fields::Body,
-        gate::{Gate, Step},
-        password::Hasher,
+        judge::{Judge, Step},
+        keyring::Keyring,
         policy::Access,
         request::{Answerable, Method, Request, RequestFault, RequestLine, TokenForm},
         revocation::{Generation, Revocations},
-        token::{Secret, Token, Tokens},
+        token::{Secret, Signer, Token, Verifier},
     },
     serve,
 };
@@ -56,29 +55,21 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         host: host.as_bytes(),
         target: target.as_bytes(),
     };
-    // The real gate decides, with a key that is generated for this one decision.
-    let gate = Gate {
+    // The real judge decides, with a key that is generated for this one decision.
+    let secret = Secret::parse(Secret::generate().as_bytes())?;
+    let keys = Arc::new(Keyring::of_secret(&secret, settings.terms.lasts()));
+    let signer = Signer::new(Arc::clone(&keys), settings.terms.clone());
+    let judge = Judge {
         policy: settings.policy,
-        tokens: Tokens::new(
-            &Secret::parse(Secret::generate().as_bytes())?,
-            settings.terms,
-        ),
-        ended: Arc::new(Revocations::new(None)),
-        hasher: Arc::new(Hasher::new()?),
-        passwords: settings.passwords,
-        names: NameRules::default(),
-        sessions: None,
-        reply: LoginReply::Direct,
+        verifier: Verifier::of(keys, settings.terms),
+        revoked: Arc::new(Revocations::new(None)),
         forwards_bearer: settings.forwards_bearer,
         allows_preflight: false,
     };
     let now = unix_time();
     let token = identity
         .as_ref()
-        .map(|identity| {
-            gate.tokens
-                .issue(identity, Generation::default(), None, now)
-        })
+        .map(|identity| signer.issue(identity, Generation::default(), None, now))
         .transpose()?;
     let (rule, why, decision) = match line.parse(settings.tolerance) {
         Err(fault) => (
@@ -87,7 +78,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
             Decision::Deny(Denial::Malformed(fault)),
         ),
         Ok((method, host, path)) => {
-            let access = gate.policy.access(method, host, &path);
+            let access = judge.policy.access(method, host, &path);
             let (rule, why) = explain(access, method);
             let request = Request {
                 method,
@@ -103,10 +94,10 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
                 form: TokenForm::Plain,
                 answerable: Answerable::Anything,
             };
-            match gate.judge(&request, now).step {
+            match judge.judge(&request, now).step {
                 Step::Done(decision) => (rule, why, decision),
                 // A token is enough for a logout. Any other endpoint would need more than was given.
-                Step::Errand(_) => (
+                Step::Act(_) => (
                     rule,
                     why,
                     Decision::Done(Done::LoggedOut {

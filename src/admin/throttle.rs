@@ -12,9 +12,9 @@ use crate::{
     clock::unix_millis,
     config::Settings,
     database::Write,
-    domain::throttle::{Change, Share, Throttle, address_key},
     keys,
     ledger::Counted,
+    login::throttle::{Change, Share, Throttle, address_key},
     store::Store,
 };
 

@@ -22,7 +22,7 @@ use crate::{
         jws,
         key::Key,
         revocation::Revocations,
-        token::{Statement, Tokens},
+        token::{Statement, Verifier},
     },
     keys,
     ledger::{Kept, Mark},
@@ -79,7 +79,7 @@ async fn inspect(
         eprintln!("warning: whether it was ended by a logout is not known: {fault}");
     }
     let keys = keys::load(&settings)?;
-    let tokens = Tokens::of(Arc::new(keys), settings.terms);
+    let tokens = Verifier::of(Arc::new(keys), settings.terms);
     let text = match token {
         Some(token) => Zeroizing::new(token),
         None => {

@@ -17,8 +17,9 @@ use crate::{
     config::Settings,
     domain::{
         account::{Role, Roles, Username},
-        password::{Hasher, Password, PasswordHash, Scheme},
+        password::Password,
     },
+    login::password::{Hasher, PasswordHash, Scheme},
     store::Store,
     users::UsersFault,
 };

@@ -14,10 +14,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::Errands;
+use super::Actions;
 use crate::{
     database::Fault,
-    domain::password::{Kind, LengthClass, PasswordHash},
+    login::password::{Kind, LengthClass, PasswordHash},
     users::UsersFault,
 };
 
@@ -100,7 +100,7 @@ impl Learning {
     }
 }
 
-impl Errands {
+impl Actions {
     /// Learns, and looks again later; while the database is away, tries again and again.
     pub async fn learn(self: Arc<Self>) {
         loop {
@@ -134,7 +134,7 @@ impl Errands {
     }
 
     async fn sample(&self) -> Result<Sample, UsersFault> {
-        let hasher = Arc::clone(&self.live.now().gate.hasher);
+        let hasher = Arc::clone(&self.live.now().desk.hasher);
         let mut sample = Sample::default();
         let sampled = self.store.users.sample(MOST_ROWS, |hash| {
             sample.seen += 1;
@@ -206,7 +206,7 @@ impl Errands {
 
     async fn took(&self, hash: Option<PasswordHash>, class: LengthClass) -> Option<Duration> {
         let rules = self.live.keep();
-        let memory = rules.gate.hasher.memory(hash.as_ref());
+        let memory = rules.desk.hasher.memory(hash.as_ref());
         let password = Arc::new(class.example()?);
         let mut least: Option<Duration> = None;
         for _ in 0..2 {
@@ -215,7 +215,7 @@ impl Errands {
             let (rules, hash, password) = (Arc::clone(&rules), hash.clone(), Arc::clone(&password));
             let took = self.hashing.uncounted(move || {
                 let started = Instant::now();
-                let _ = rules.gate.hasher.verify(&password, hash.as_ref());
+                let _ = rules.desk.hasher.verify(&password, hash.as_ref());
                 started.elapsed()
             });
             let took = took.await;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::domain::password::{Kind, LengthClass, Scheme};
+use crate::login::password::{Kind, LengthClass, Scheme};
 
 /// What each kind of hash takes. Where a table holds kinds that cost otherwise than ours, their times would tell who is in
 /// it: then all answers take as long as the slowest kind does, for a password of the length that was typed.

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::{Reader, keys::HASH_MEMORY_DEFAULT};
-use crate::domain::password::OWN_MEMORY;
+use crate::login::password::OWN_MEMORY;
 
 /// KiB of a row that PHP writes with its defaults (argon2, 64 MiB).
 const PHP: u64 = 64 * 1024;

@@ -1,10 +1,8 @@
-//! Accounts and identities: what a row of the user table means, and whom a token speaks for.
+//! Names, roles and identities.
 
 use std::{borrow::Cow, fmt};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-
-use super::password::PasswordHash;
 
 /// The role of administrators.
 pub const ADMIN: &str = "admin";
@@ -170,21 +168,6 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// An account in the user table.
-#[derive(Clone, Debug)]
-pub struct Account {
-    /// The id, which never changes; the `sub` of the account's tokens.
-    pub id: String,
-    /// The name as in the table.
-    pub username: Username,
-    /// The stored password hash.
-    pub hash: PasswordHash,
-    /// The roles of the user.
-    pub roles: Roles,
-    /// Whether logins are refused.
-    pub disabled: bool,
-}
-
 /// Whom a token speaks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -196,21 +179,16 @@ pub struct Identity {
     pub roles: Roles,
 }
 
-impl From<Account> for Identity {
-    fn from(account: Account) -> Self {
-        let Account {
-            id,
-            username,
-            hash: _,
-            roles,
-            disabled: _,
-        } = account;
-        Self {
-            subject: id,
-            username,
-            roles,
-        }
-    }
+/// The canonical form of a name that somebody chooses: 3 to 64 lower-case ASCII letters, digits, `.`, `_`, `+`, `@` and
+/// `-`, beginning with a letter or digit. No two such names look alike to a person or to a collation.
+#[must_use]
+pub fn canonical_name(name: &str) -> Option<Username> {
+    let canonical = (3..=64).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._+@-".contains(&b));
+    canonical.then(|| Username::parse(name)).flatten()
 }
 
 #[cfg(test)]
@@ -266,5 +244,26 @@ mod tests {
             Roles::parse(many.iter().map(String::as_str)),
             Err(RolesFault::TooMany)
         );
+    }
+
+    #[test]
+    fn names_that_are_chosen_are_canonical() {
+        for good in ["ada", "ada.lovelace@example.com", "7of9", "a-b_c+d"] {
+            assert!(canonical_name(good).is_some(), "{good}");
+        }
+        for bad in [
+            "ad",
+            "Ada",
+            " ada",
+            "ada ",
+            "\u{e0}da",
+            "a\u{200b}da",
+            "-ada",
+            "a da",
+            "a:b",
+            &"a".repeat(65),
+        ] {
+            assert!(canonical_name(bad).is_none(), "{bad}");
+        }
     }
 }

@@ -7,7 +7,7 @@ mod denial;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-pub use self::denial::{CheckFault, Denial, Refusal, Unavailable};
+pub use self::denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose};
 use super::{account::Identity, request::TokenForm, session::RefreshToken, token::Token};
 
 /// The verdict on one request. There is no default: whoever makes one has decided.

@@ -63,14 +63,67 @@ impl TokenTerms {
     }
 }
 
-/// Issues and verifies tokens.
+/// Verifies tokens.
 #[derive(Debug)]
-pub struct Tokens {
+pub struct Verifier {
     keys: Arc<Keyring>,
     terms: TokenTerms,
     verified: Verified,
     issuers: Issuers,
     ages: Option<Arc<Histogram>>,
+}
+
+/// Signs tokens.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    keys: Arc<Keyring>,
+    terms: TokenTerms,
+}
+
+impl Signer {
+    /// Takes keys and the terms.
+    #[must_use]
+    pub fn new(keys: Arc<Keyring>, terms: TokenTerms) -> Self {
+        Self { keys, terms }
+    }
+
+    /// Makes a token for somebody that is good from `now` on, of their generation and, with a refresh token, of a session.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueFault`].
+    pub fn issue(
+        &self,
+        identity: &Identity,
+        generation: Generation,
+        session: Option<&str>,
+        now: UnixTime,
+    ) -> Result<Token, IssueFault> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let claims = Claims {
+            sub: (&*identity.subject).into(),
+            username: identity.username.as_str().into(),
+            admin: identity.roles.admin(),
+            roles: identity.roles.iter().map(|r| r.as_str().into()).collect(),
+            iss: (&*self.terms.issuer).into(),
+            aud: Audience::One((&*self.terms.audience).into()),
+            iat: now.0,
+            nbf: None,
+            exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
+            jti: (&*id).into(),
+            generation: generation.0,
+            sid: session.map(Into::into),
+        };
+        let payload = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| IssueFault)?);
+        let key = self.keys.signer(now).ok_or(IssueFault)?;
+        let compact = jws::sign(&payload, key).ok_or(IssueFault)?;
+        drop(claims);
+        Ok(Token {
+            compact: Zeroizing::new(compact),
+            id,
+            lifetime: self.terms.lifetime,
+        })
+    }
 }
 
 /// Ages of tokens: from a minute to a month.
@@ -207,7 +260,7 @@ pub struct Presented {
     pub expires: UnixTime,
 }
 
-impl Tokens {
+impl Verifier {
     /// Takes one secret and the terms.
     #[must_use]
     pub fn new(secret: &Secret, terms: TokenTerms) -> Self {
@@ -252,44 +305,6 @@ impl Tokens {
     #[must_use]
     pub fn keys(&self) -> &Arc<Keyring> {
         &self.keys
-    }
-
-    /// Makes a token that speaks for somebody from `now` on, of their generation and, with a refresh token, of a session.
-    ///
-    /// # Errors
-    ///
-    /// [`IssueFault`].
-    pub fn issue(
-        &self,
-        identity: &Identity,
-        generation: Generation,
-        session: Option<&str>,
-        now: UnixTime,
-    ) -> Result<Token, IssueFault> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let claims = Claims {
-            sub: (&*identity.subject).into(),
-            username: identity.username.as_str().into(),
-            admin: identity.roles.admin(),
-            roles: identity.roles.iter().map(|r| r.as_str().into()).collect(),
-            iss: (&*self.terms.issuer).into(),
-            aud: Audience::One((&*self.terms.audience).into()),
-            iat: now.0,
-            nbf: None,
-            exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
-            jti: (&*id).into(),
-            generation: generation.0,
-            sid: session.map(Into::into),
-        };
-        let payload = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| IssueFault)?);
-        let key = self.keys.signer(now).ok_or(IssueFault)?;
-        let compact = jws::sign(&payload, key).ok_or(IssueFault)?;
-        drop(claims);
-        Ok(Token {
-            compact: Zeroizing::new(compact),
-            id,
-            lifetime: self.terms.lifetime,
-        })
     }
 
     /// Says who a token speaks for at `now`.
@@ -385,7 +400,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// As for [`Tokens::verify`].
+    /// As for [`Verifier::verify`].
     pub fn open(
         &self,
         compact: Compact<'_>,
@@ -411,7 +426,7 @@ impl Tokens {
     ///
     /// # Errors
     ///
-    /// As for [`Tokens::verify`].
+    /// As for [`Verifier::verify`].
     pub fn claims(
         &self,
         compact: Compact<'_>,

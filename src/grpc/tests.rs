@@ -8,15 +8,15 @@ use crate::{
     domain::{
         account::{Identity, Roles, Username},
         credential::{Credential, CredentialFault, LoginFault},
-        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable},
-        enrolment::WeakPassword,
+        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, WeakPassword},
         fields::BodyFault,
         identity_headers::{IdentityNames, Likeness},
+        keyring::Keyring,
         path::PathFault,
         request::TokenForm,
         revocation::Generation,
         session::RefreshFault,
-        token::{Secret, TokenFault, TokenTerms, Tokens, UnixTime},
+        token::{Secret, Signer, TokenFault, TokenTerms, UnixTime},
     },
     wire::envoy::{
         config::core::v3::HeaderMap,
@@ -301,7 +301,8 @@ fn issued(reply: LoginReply, form: TokenForm) -> Decision {
         leeway: Duration::ZERO,
     };
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    let token = Tokens::new(&secret, terms)
+    let keys = Keyring::of_secret(&secret, terms.lasts());
+    let token = Signer::new(Arc::new(keys), terms)
         .issue(&identity(), Generation(0), None, UnixTime(1_800_000_000))
         .unwrap();
     Decision::Issue(Issued {

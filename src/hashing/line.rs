@@ -13,7 +13,7 @@ use tokio::{sync::oneshot, time::timeout};
 use super::HashTimes;
 use crate::{
     clock::unix_millis,
-    domain::{
+    login::{
         fair_queue::{Admit, FairQueue, Full, Limits, Number},
         throttle::{Admitted, Key, Share, Suspect, Throttle, Wait},
     },

@@ -8,29 +8,32 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::{
-    authorizer::{Errands, Learning, Pace},
+    authorizer::{Actions, Learning, Pace},
     database::{Connections, Database},
     domain::{
         account::{Identity, Roles, Username},
         decision::{LoginReply, Realm},
-        enrolment::{NameRules, PasswordRules},
-        fair_queue::Limits,
-        gate::Gate,
         identity_headers::IdentityHeaders,
+        judge::Judge,
         keyring::Keyring,
-        password::Hasher,
         path::Tolerance,
         policy::{Demand, Policy, Rule},
         request::Host,
         revocation::Generation,
-        throttle::{Free, Throttle},
-        token::{Secret, TokenTerms, Tokens, UnixTime},
+        token::{Secret, Signer, TokenTerms, UnixTime, Verifier},
         trust::{ClientAddress, Peer, TrustedProxies, Warned},
     },
     grpc,
     hashing::{HashPriority, Hashing, Line},
     ledger::Ledger,
     live::Live,
+    login::{
+        desk::Desk,
+        enrolment::{NameRules, PasswordRules},
+        fair_queue::Limits,
+        password::Hasher,
+        throttle::{Free, Throttle},
+    },
     metrics::Metrics,
     replicas,
     spans::{Parent, Spans},
@@ -70,7 +73,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         )
         .unwrap()
     };
-    let tokens = Tokens::new(
+    let tokens = Verifier::new(
         &Secret::parse(Secret::generate().as_bytes()).unwrap(),
         TokenTerms {
             issuer: "doorward".into(),
@@ -88,7 +91,8 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
-        let token = tokens
+        let signer = Signer::new(Arc::clone(tokens.keys()), tokens.terms().clone());
+        let token = signer
             .issue(
                 &identity,
                 Generation::default(),
@@ -99,7 +103,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         format!("Bearer {}", token.expose())
     };
     let (plain, admin) = (token("editor"), token("admin"));
-    let gate = Gate {
+    let judge = Judge {
         policy: Policy::new(vec![
             rule("/*", &[], &[], "signed-in"),
             rule("/login", &[], &[], "login"),
@@ -110,15 +114,21 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             rule("/closed", &[], &[], "nobody"),
         ])
         .unwrap(),
-        tokens,
-        ended: Arc::default(),
+        verifier: tokens,
+        revoked: Arc::default(),
+        forwards_bearer: true,
+        allows_preflight: true,
+    };
+    let desk = Desk {
         hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
         names: NameRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
-        forwards_bearer: true,
-        allows_preflight: true,
+        signer: Signer::new(
+            Arc::clone(judge.verifier.keys()),
+            judge.verifier.terms().clone(),
+        ),
     };
     let dir = tempfile::tempdir().unwrap().keep();
     let entered = runtime.enter();
@@ -148,10 +158,11 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         memory: 19_456,
         entries: 1,
     };
-    let authorizer = Authorizer::new(Errands {
+    let authorizer = Authorizer::new(Actions {
         live: Live::new(Rules {
-            tally: metrics.tally(&gate.policy),
-            gate,
+            tally: metrics.tally(&judge.policy),
+            judge,
+            desk,
             realm: Realm::parse("doorward").unwrap(),
             tolerance: Tolerance::default(),
             identity: IdentityHeaders::default(),

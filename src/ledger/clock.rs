@@ -9,7 +9,8 @@ use tokio::time::Instant;
 use super::{KEPT, Ledger, unsigned};
 use crate::{
     database::{Engine, Fault, Write, ask},
-    domain::{throttle::UnixMillis, token::UnixTime},
+    domain::token::UnixTime,
+    login::throttle::UnixMillis,
 };
 
 /// For how much longer than needed rows are kept, in seconds: nodes of a cluster have a clock each.

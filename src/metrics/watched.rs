@@ -10,12 +10,10 @@ use super::{expiry, timing};
 use crate::{
     clock::unix_time,
     database::Connections,
-    domain::{
-        histogram::Histogram, keyring::KeyState, revocation::Revocations, throttle::Throttle,
-        token::UnixTime,
-    },
+    domain::{histogram::Histogram, keyring::KeyState, revocation::Revocations, token::UnixTime},
     hashing::{HashTimes, Line},
     live::Live,
+    login::throttle::Throttle,
     store::Store,
     tls::Tls,
 };
@@ -142,7 +140,7 @@ impl Watched {
 
     fn keys(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         let (rules, now) = (self.live.keep(), unix_time());
-        let keys = rules.gate.tokens.keys();
+        let keys = rules.judge.verifier.keys();
         let labels = |key: &crate::domain::key::Key| {
             [
                 ("kid", key.id().as_str().to_owned()),
@@ -220,7 +218,7 @@ impl Watched {
         )?;
         sheet.gauge(
             "revocations",
-            "Tokens, sessions, generations and inactive users that are remembered as ended.",
+            "Verifier, sessions, generations and inactive users that are remembered as ended.",
             None,
             self.ended.len() as f64,
         )

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use doorward::domain::password::{Hasher, Password, PasswordHash};
+use doorward::{
+    domain::password::Password,
+    login::password::{Hasher, PasswordHash},
+};
 use serde_json::Value;
 
 use crate::{

@@ -6,8 +6,6 @@ use super::{Answer, Realm, refuse};
 use crate::domain::{
     account::Identity,
     credential::{CredentialFault, LoginFault},
-    enrolment::WeakPassword,
-    fair_queue::Whose,
     fields::BodyFault,
     request::RequestFault,
     session::RefreshFault,
@@ -316,3 +314,26 @@ impl Denial {
 
 /// What a name must be, for whoever chose another.
 const NEW_NAME: &str = "username: must be 3 to 64 lower-case letters, digits, \".\", \"_\", \"+\", \"@\" and \"-\", beginning with a letter or digit";
+
+/// Why a new password is refused, for whoever chose it to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeakPassword {
+    /// Short, and easy to guess for its length.
+    #[error("password: too short; use at least {0} characters")]
+    Short(usize),
+    /// On a list, or as good as on one.
+    #[error("password: too common or too easy to guess")]
+    Common,
+    /// The name, or little more.
+    #[error("password: too like the user name")]
+    LikeName,
+}
+
+/// Whose logins fill the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Whose {
+    /// An account.
+    Account,
+    /// A client address.
+    Address,
+}

@@ -10,7 +10,7 @@ use crate::domain::{
     credential::Compact,
     key::KeyId,
     revocation::Revocations,
-    token::{Secret, TokenTerms, Tokens},
+    token::{Secret, TokenTerms, Verifier},
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -44,7 +44,7 @@ fn document(keys: &[&Key]) -> Vec<u8> {
     json!({"keys": keys}).to_string().into_bytes()
 }
 
-fn house(terms: IssuerTerms) -> Tokens {
+fn house(terms: IssuerTerms) -> Verifier {
     let issuer = Issuer::new(terms);
     issuer.take(&document(&[&KEYS[0]])).unwrap();
     let own = TokenTerms {
@@ -59,7 +59,7 @@ fn house(terms: IssuerTerms) -> Tokens {
         Key::from_secret(&Secret::parse(SECRET).unwrap(), UnixTime(0)).only_verifying(),
     ];
     let ring = Keyring::new(keys, own.lasts()).unwrap();
-    Tokens::of(Arc::new(ring), own).believing(Arc::new([issuer]))
+    Verifier::of(Arc::new(ring), own).believing(Arc::new([issuer]))
 }
 
 fn claims() -> Value {
@@ -82,7 +82,7 @@ fn token(claims: &Value) -> String {
     signed(HEADER, &claims.to_string(), &KEYS[0])
 }
 
-fn ask(tokens: &Tokens, token: &str) -> Result<Identity, TokenFault> {
+fn ask(tokens: &Verifier, token: &str) -> Result<Identity, TokenFault> {
     let ended = Revocations::new(None);
     let compact = Compact::parse(token).unwrap();
     let first = tokens.verify(compact, NOW, &ended);
@@ -252,7 +252,7 @@ fn ours_and_theirs_are_never_mixed_up() {
         lifetime: Duration::from_secs(3600),
         leeway: Duration::from_secs(30),
     };
-    let tokens = Tokens::of(Arc::clone(issuer.keys()), own_terms).believing(Arc::new([taken]));
+    let tokens = Verifier::of(Arc::clone(issuer.keys()), own_terms).believing(Arc::new([taken]));
     let mut renamed = claims();
     renamed["iss"] = "doorward".into();
     for (header, key) in [
@@ -502,7 +502,7 @@ proptest! {
     /// Whatever is changed in a token, it speaks for nobody, or for the same.
     #[test]
     fn no_byte_can_be_changed(at in 0..1000_usize, put in "[A-Za-z0-9_.-]") {
-        static HOUSE: LazyLock<(Tokens, String)> =
+        static HOUSE: LazyLock<(Verifier, String)> =
             LazyLock::new(|| (house(terms()), token(&claims())));
         let (tokens, text) = &*HOUSE;
         let at = at % text.len();
@@ -526,7 +526,7 @@ proptest! {
             0..8,
         ),
     ) {
-        static TOKENS: LazyLock<Tokens> = LazyLock::new(|| house(terms()));
+        static TOKENS: LazyLock<Verifier> = LazyLock::new(|| house(terms()));
         let tokens = &*TOKENS;
         let mut all = claims();
         for (member, value) in members {

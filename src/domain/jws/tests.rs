@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::{
     credential::Compact,
     revocation::Revocations,
-    token::{TokenTerms, Tokens},
+    token::{TokenTerms, Verifier},
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -28,7 +28,7 @@ static FILES: LazyLock<HashMap<(Algorithm, bool), String>> = LazyLock::new(|| {
 });
 
 /// All of them, and the RSA key of RS256 once more for PS256.
-static HOUSE: LazyLock<Tokens> = LazyLock::new(|| {
+static HOUSE: LazyLock<Verifier> = LazyLock::new(|| {
     let terms = TokenTerms {
         issuer: "doorward".into(),
         audience: "doorward".into(),
@@ -38,7 +38,7 @@ static HOUSE: LazyLock<Tokens> = LazyLock::new(|| {
     let mut keys: Vec<_> = Algorithm::ALL.into_iter().map(own).collect();
     keys.push(same_rsa_for_pss());
     let keys = Keyring::new(keys, terms.lasts()).unwrap();
-    Tokens::of(Arc::new(keys), terms)
+    Verifier::of(Arc::new(keys), terms)
 });
 
 const CURVES: [Algorithm; 2] = [Algorithm::Es256, Algorithm::Es384];

@@ -8,8 +8,8 @@ use crate::domain::key::Key;
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
 
-fn tokens() -> Tokens {
-    Tokens::new(
+fn tokens() -> Verifier {
+    Verifier::new(
         &Secret::parse(SECRET).unwrap(),
         TokenTerms {
             issuer: "doorward".into(),
@@ -18,6 +18,10 @@ fn tokens() -> Tokens {
             leeway: Duration::from_secs(30),
         },
     )
+}
+
+fn signer(verifier: &Verifier) -> Signer {
+    Signer::new(Arc::clone(verifier.keys()), verifier.terms().clone())
 }
 
 fn ada() -> Identity {
@@ -62,7 +66,9 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 #[test]
 fn an_issued_token_speaks_for_who_logged_in() {
     let tokens = tokens();
-    let token = tokens.issue(&ada(), Generation(0), None, NOW).unwrap();
+    let token = signer(&tokens)
+        .issue(&ada(), Generation(0), None, NOW)
+        .unwrap();
     let compact = Compact::parse(token.expose()).unwrap();
     assert_eq!(
         tokens.verify(compact, NOW, &Revocations::new(None)),
@@ -252,8 +258,10 @@ fn only_three_whole_parts_are_a_token() {
 #[test]
 fn another_secret_is_another_house() {
     let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
-    let other = Tokens::new(&other, tokens().terms);
-    let token = other.issue(&ada(), Generation(0), None, NOW).unwrap();
+    let other = Verifier::new(&other, tokens().terms);
+    let token = signer(&other)
+        .issue(&ada(), Generation(0), None, NOW)
+        .unwrap();
     assert_eq!(verify(token.expose()), Err(TokenFault::UnknownKey));
 }
 
@@ -283,7 +291,9 @@ fn weak_secrets_are_refused() {
 #[test]
 fn debug_shows_no_secret() {
     let tokens = tokens();
-    let token = tokens.issue(&ada(), Generation(0), None, NOW).unwrap();
+    let token = signer(&tokens)
+        .issue(&ada(), Generation(0), None, NOW)
+        .unwrap();
     let shown = format!("{tokens:?} {token:?} {:?}", Secret::parse(SECRET));
     assert!(!shown.contains("f3b1") && !shown.contains("eyJ"), "{shown}");
 }
@@ -291,7 +301,7 @@ fn debug_shows_no_secret() {
 proptest! {
     #[test]
     fn one_changed_character_never_verifies(position: prop::sample::Index, replacement in "[A-Za-z0-9_.=~-]") {
-        let token = tokens().issue(&ada(), Generation(0), None, NOW).unwrap();
+        let token = signer(&tokens()).issue(&ada(), Generation(0), None, NOW).unwrap();
         let mut changed: Vec<char> = token.expose().chars().collect();
         let position = position.index(changed.len());
         let replacement = replacement.chars().next().unwrap();
@@ -354,7 +364,7 @@ proptest! {
             let keys = files.iter().zip(alive).filter(|(_, alive)| **alive);
             let keys = keys.map(|(file, _)| Key::read("k.pem", file.as_bytes()).unwrap());
             // Each key signs for long, so that retiring one is what ends its tokens.
-            Tokens::of(Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap()), terms.clone())
+            Verifier::of(Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap()), terms.clone())
         };
         let mut alive = [true; 3];
         let mut tokens = with(&alive);
@@ -364,7 +374,7 @@ proptest! {
             match event {
                 Event::Issue(user) => {
                     let identity = Identity { subject: user.to_string(), ..ada() };
-                    if let Ok(token) = tokens.issue(&identity, ended.generation(&identity.subject), None, now) {
+                    if let Ok(token) = signer(&tokens).issue(&identity, ended.generation(&identity.subject), None, now) {
                         issued.push(token);
                     }
                 }

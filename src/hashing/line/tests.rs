@@ -5,10 +5,12 @@ use futures_util::future::{Either, join_all, select};
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::domain::{
-    account::Username,
-    histogram::{Histogram, TO_TEN_SECONDS},
-    throttle::Free,
+use crate::{
+    domain::{
+        account::Username,
+        histogram::{Histogram, TO_TEN_SECONDS},
+    },
+    login::throttle::Free,
 };
 
 fn line(places: usize, entries: usize) -> Line {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use crate::domain::account::{Account, Username};
+use crate::{domain::account::Username, login::account::Account};
 
 /// Names that are somebody else's.
 #[derive(Clone, Debug, Default)]
@@ -170,7 +170,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{account::Roles, enrolment::canonical_name, password::PasswordHash};
+    use crate::{
+        domain::account::{Roles, canonical_name},
+        login::password::PasswordHash,
+    };
 
     fn rules() -> NameRules {
         let issuers = [

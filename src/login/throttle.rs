@@ -28,7 +28,7 @@ pub use self::{
     curve::{Curve, Tally, Then},
     origin::{Key, address_key},
 };
-use super::{account::Username, hex};
+use crate::domain::{account::Username, hex};
 
 /// Milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,56 +1,44 @@
-//! The table of the house: what becomes of every credential on every kind of route.
+//! What becomes of every credential on every kind of route.
+//!
+//! Must not know: password hashes, signing keys, tables.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
-    account::{Account, Identity, Username},
+    account::{Identity, Username, canonical_name},
     credential::{Compact, Credential, CredentialFault, Login},
-    decision::{
-        Admission, By, Caller, Decision, Denial, Forwarding, Issued, LoginReply, Refusal,
-        Unavailable,
-    },
-    enrolment::{NameRules, PasswordRules, canonical_name},
+    decision::{Admission, Caller, Decision, Denial, Forwarding, Refusal, Unavailable},
     fields::{Body, BodyFault},
-    password::{Hasher, LengthClass, Password, PasswordHash, Verdict},
+    password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
     request::{Answerable, Request, RequestFault, TokenForm},
-    revocation::{Generation, Revocations},
+    revocation::Revocations,
     session::{RefreshFault, RefreshToken},
-    token::{Presented, TokenFault, Tokens, UnixTime},
+    token::{Presented, TokenFault, UnixTime, Verifier},
 };
 
-/// The pure judge.
+/// Decides every request that needs no waiting. It verifies tokens, but holds no password rule and signs nothing.
 #[derive(Debug)]
-pub struct Gate {
+pub struct Judge {
     /// What routes demand.
     pub policy: Policy,
-    /// The key and the terms of tokens.
-    pub tokens: Tokens,
-    /// Which tokens have ended before they expire.
-    pub ended: Arc<Revocations>,
-    /// Hashes and verifies passwords.
-    pub hasher: Arc<Hasher>,
-    /// What new passwords must be.
-    pub passwords: PasswordRules,
-    /// Which names are somebody else's.
-    pub names: NameRules,
-    /// How long sessions last, where refresh tokens are handed out.
-    pub sessions: Option<Duration>,
-    /// Who answers a login that succeeded.
-    pub reply: LoginReply,
+    /// Verifies tokens.
+    pub verifier: Verifier,
+    /// Which tokens are revoked before they expire.
+    pub revoked: Arc<Revocations>,
     /// Whether the service sees Bearer tokens.
     pub forwards_bearer: bool,
     /// Whether CORS preflights pass.
     pub allows_preflight: bool,
 }
 
-/// What is next for a request.
+/// What comes next for a request.
 #[derive(Debug)]
 pub enum Step {
-    /// Nothing: it is decided.
+    /// Nothing: the request is decided.
     Done(Decision),
-    /// Something that takes waiting.
-    Errand(Errand),
+    /// An action, which the program runs and waits for.
+    Act(Action),
 }
 
 /// What is next, and the rule that says so, where one does.
@@ -62,72 +50,62 @@ pub struct Judged<'p> {
     pub step: Step,
 }
 
-/// What takes waiting: rows, and hashes.
+/// What a request asks of an endpoint, as parsed data. Running it takes rows of tables, and hashes.
 #[derive(Debug)]
-pub enum Errand {
-    /// The account of this attempt must be fetched, and [`Gate::settle`] called with it.
+pub enum Action {
+    /// Verify a name and a password, and issue a token.
     Login(Box<Attempt>),
-    /// A token is to end, or all of a user's.
+    /// Revoke a token, or all tokens of its user.
     Logout(Box<Logout>),
-    /// A session is to go on.
+    /// Exchange a refresh token for new tokens.
     Refresh(RefreshToken, TokenForm),
-    /// A user is to be added.
+    /// Add a user.
     Register(Box<Registration>),
-    /// A password is to be replaced, if the current one is right.
-    Password(Box<PasswordChange>),
+    /// Replace a password, if the current one is right.
+    ChangePassword(Box<PasswordChange>),
 }
 
-/// A login that is not yet settled.
+/// A login whose password is not verified yet.
 #[derive(Debug)]
 pub struct Attempt {
-    /// What somebody claims.
+    /// The name and the password as typed.
     pub login: Login,
-    form: TokenForm,
+    /// The form in which the client wants the token.
+    pub form: TokenForm,
 }
 
 /// A logout.
 #[derive(Debug)]
 pub struct Logout {
-    /// The token that was shown.
+    /// The token of the request.
     pub presented: Presented,
-    /// Whether every token of the user is to end.
+    /// Whether all tokens of the user are revoked.
     pub everywhere: bool,
 }
 
-/// A registration that is not yet looked at.
+/// A registration; neither the name nor the password is checked against rules yet.
 #[derive(Debug)]
 pub struct Registration {
-    /// The name that is to be.
+    /// The wanted name, in canonical form.
     pub username: Username,
-    password: Password,
+    /// The wanted password.
+    pub password: Password,
 }
 
-/// A change of a password that is not yet settled.
+/// A change of a password; the current one is not verified yet.
 #[derive(Debug)]
 pub struct PasswordChange {
-    /// Whose.
+    /// Who asks, by a good token.
     pub identity: Identity,
-    current: Password,
-    new: Password,
-    form: TokenForm,
-}
-
-/// What a new token is made of.
-#[derive(Clone, Debug)]
-pub struct Grant {
-    /// Who it speaks for.
-    pub identity: Identity,
-    /// The generation of the user's tokens.
-    pub generation: Generation,
-    /// The refresh token that goes with it, where there is one already.
-    pub refresh: Option<RefreshToken>,
-    /// The form they want it in.
+    /// The current password as typed.
+    pub current: Password,
+    /// The wanted password.
+    pub new: Password,
+    /// The form in which the client wants the new token.
     pub form: TokenForm,
-    /// What it is for.
-    pub by: By,
 }
 
-impl Gate {
+impl Judge {
     /// Judges a request at `now`.
     #[must_use]
     pub fn judge(&self, request: &Request<'_>, now: UnixTime) -> Judged<'_> {
@@ -232,11 +210,11 @@ impl Gate {
 
     /// Who a token speaks for; where it speaks for nobody, whether it is, or says that it is, for Doorward to judge.
     fn known(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, bool> {
-        if self.ended.are_stale(now) {
-            return Err(self.tokens.are_named_by(compact));
+        if self.revoked.are_stale(now) {
+            return Err(self.verifier.are_named_by(compact));
         }
-        let verified = self.tokens.verify(compact, now, &self.ended);
-        verified.map_err(|fault| fault == TokenFault::Ended || self.tokens.are_named_by(compact))
+        let verified = self.verifier.verify(compact, now, &self.revoked);
+        verified.map_err(|fault| fault == TokenFault::Ended || self.verifier.are_named_by(compact))
     }
 
     fn signed_in(
@@ -258,7 +236,7 @@ impl Gate {
     /// The one token that a credential is, where tokens can be judged at all.
     fn bearer<'a>(&self, credential: Credential<'a>, now: UnixTime) -> Result<Compact<'a>, Denial> {
         match credential {
-            Credential::Bearer(_) if self.ended.are_stale(now) => {
+            Credential::Bearer(_) if self.revoked.are_stale(now) => {
                 Err(Denial::Unavailable(Unavailable::Stale))
             }
             Credential::Bearer(compact) => Ok(compact),
@@ -270,13 +248,13 @@ impl Gate {
     }
 
     fn verified(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, Denial> {
-        let verified = self.tokens.verify(compact, now, &self.ended);
+        let verified = self.verifier.verify(compact, now, &self.revoked);
         verified.map_err(Denial::InvalidToken)
     }
 
     fn presented(&self, credential: Credential<'_>, now: UnixTime) -> Result<Presented, Denial> {
         let compact = self.bearer(credential, now)?;
-        let opened = self.tokens.open(compact, now, &self.ended);
+        let opened = self.verifier.open(compact, now, &self.revoked);
         opened.map_err(Denial::InvalidToken)
     }
 
@@ -287,35 +265,35 @@ impl Gate {
     /// Why the credential is not one.
     pub fn claims(&self, credential: Credential<'_>, now: UnixTime) -> Result<Vec<u8>, Denial> {
         let compact = self.bearer(credential, now)?;
-        let claims = self.tokens.claims(compact, now, &self.ended);
+        let claims = self.verifier.claims(compact, now, &self.revoked);
         claims.map_err(Denial::InvalidToken)
     }
 
     /// Takes what a request asks of an endpoint; which route it came by has been decided.
     #[must_use]
     pub fn endpoint(&self, endpoint: Endpoint, request: &Request<'_>, now: UnixTime) -> Step {
-        let errand = match (request.answerable, endpoint) {
+        let action = match (request.answerable, endpoint) {
             (Answerable::Verdict, _) => Err(Denial::EndpointInSubRequest),
             (Answerable::Anything, Endpoint::Login) => login(request),
             (Answerable::Anything, Endpoint::Logout) => self.logout(request, now),
             (Answerable::Anything, Endpoint::Refresh) => refresh(request),
-            (Answerable::Anything, Endpoint::Register) => self.register(request),
+            (Answerable::Anything, Endpoint::Register) => register(request),
             (Answerable::Anything, Endpoint::Password) => self.password(request, now),
         };
-        match errand {
-            Ok(errand) => Step::Errand(errand),
+        match action {
+            Ok(action) => Step::Act(action),
             Err(denial) => Step::Done(Decision::Deny(denial)),
         }
     }
 
-    fn logout(&self, request: &Request<'_>, now: UnixTime) -> Result<Errand, Denial> {
-        Ok(Errand::Logout(Box::new(Logout {
+    fn logout(&self, request: &Request<'_>, now: UnixTime) -> Result<Action, Denial> {
+        Ok(Action::Logout(Box::new(Logout {
             presented: self.presented(request.credential, now)?,
             everywhere: request.all,
         })))
     }
 
-    fn password(&self, request: &Request<'_>, now: UnixTime) -> Result<Errand, Denial> {
+    fn password(&self, request: &Request<'_>, now: UnixTime) -> Result<Action, Denial> {
         let identity = self.presented(request.credential, now)?.identity;
         let [current, new] = (request.body)
             .read(["current_password", "new_password"])
@@ -323,140 +301,12 @@ impl Gate {
         let possible = |text: &str, name| {
             Password::parse(text).ok_or(Denial::Body(BodyFault::Impossible(name)))
         };
-        Ok(Errand::Password(Box::new(PasswordChange {
+        Ok(Action::ChangePassword(Box::new(PasswordChange {
             identity,
             current: possible(&current, "current_password")?,
             new: possible(&new, "new_password")?,
             form: request.form,
         })))
-    }
-
-    fn register(&self, request: &Request<'_>) -> Result<Errand, Denial> {
-        let [username, password] = (request.body)
-            .read(["username", "password"])
-            .map_err(Denial::Body)?;
-        let username = canonical_name(&username).ok_or(Denial::NewName)?;
-        if self.names.looks_foreign(&username).is_some() {
-            return Err(Denial::ForeignName);
-        }
-        if self.names.is_reserved(&username) {
-            return Err(Denial::ReservedName);
-        }
-        let password = Password::parse(&password);
-        Ok(Errand::Register(Box::new(Registration {
-            username,
-            password: password.ok_or(Denial::Body(BodyFault::Impossible("password")))?,
-        })))
-    }
-
-    /// Settles a login with what the user table knows; takes as long for no account as for a wrong password.
-    ///
-    /// # Errors
-    ///
-    /// [`Denial::InvalidCredentials`].
-    pub fn settle(&self, attempt: &Attempt, account: Option<Account>) -> Result<Account, Denial> {
-        self.verify(&attempt.login.username, &attempt.login.password, account)
-    }
-
-    /// The account, if the password is its and it may be used.
-    fn verify(
-        &self,
-        username: &Username,
-        password: &Password,
-        account: Option<Account>,
-    ) -> Result<Account, Denial> {
-        // A collation may fold case, accents and trailing blanks, and fetch somebody else's row.
-        let account = account.filter(|account| account.username == *username);
-        let hash = account.as_ref().map(|account| &account.hash);
-        let verdict = self.hasher.verify(password, hash);
-        let refusal = match (verdict, account) {
-            (_, None) => Refusal::UnknownUser,
-            (Verdict::Unsupported, Some(account)) => Refusal::UnsupportedHash(account.id),
-            (Verdict::Mismatch, Some(account)) => Refusal::WrongPassword(account.id),
-            (Verdict::Match, Some(account)) if account.disabled => Refusal::Disabled(account.id),
-            (Verdict::Match, Some(account)) if self.names.is_foreign(&account).is_some() => {
-                Refusal::ForeignName(account.id)
-            }
-            (Verdict::Match, Some(account)) => return Ok(account),
-        };
-        Err(Denial::InvalidCredentials(refusal))
-    }
-
-    /// Hands out a token, and a refresh token where sessions are.
-    #[must_use]
-    pub fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
-        let Grant {
-            identity,
-            generation,
-            refresh,
-            form,
-            by,
-        } = grant;
-        let internal = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
-        let refresh = match (self.sessions, refresh) {
-            (None, _) => None,
-            (Some(lifetime), Some(refresh)) => Some((refresh, lifetime)),
-            (Some(lifetime), None) => match RefreshToken::generate() {
-                Ok(refresh) => Some((refresh, lifetime)),
-                Err(_) => return internal,
-            },
-        };
-        let session = refresh.as_ref().map(|(refresh, _)| refresh.session_id());
-        let token = self
-            .tokens
-            .issue(&identity, generation, session.as_deref(), now);
-        let Ok(token) = token else {
-            return internal;
-        };
-        let reply = match by {
-            By::Login => self.reply,
-            By::Refresh | By::Password => LoginReply::Direct,
-        };
-        Decision::Issue(Issued {
-            identity,
-            token,
-            form,
-            reply,
-            refresh,
-            by,
-        })
-    }
-
-    /// A better hash of the password of a login that succeeded.
-    #[must_use]
-    pub fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
-        self.hasher.hash(&attempt.login.password).ok()
-    }
-
-    /// The hash of a new user's password.
-    ///
-    /// # Errors
-    ///
-    /// [`Denial::WeakPassword`], or hashing failed.
-    pub fn enrol(&self, registration: &Registration) -> Result<PasswordHash, Denial> {
-        self.new_hash(&registration.username, &registration.password)
-    }
-
-    /// The account whose password may be replaced, and the hash that is to be.
-    ///
-    /// # Errors
-    ///
-    /// The current password is not the account's, or the new one is not good enough.
-    pub fn settle_password(
-        &self,
-        change: &PasswordChange,
-        account: Option<Account>,
-    ) -> Result<(Account, PasswordHash), Denial> {
-        let account = account.filter(|account| account.id == change.identity.subject);
-        let account = self.verify(&change.identity.username, &change.current, account)?;
-        let new = self.new_hash(&account.username, &change.new)?;
-        Ok((account, new))
-    }
-
-    fn new_hash(&self, username: &Username, password: &Password) -> Result<PasswordHash, Denial> {
-        (self.passwords.check(password, username)).map_err(Denial::WeakPassword)?;
-        let hash = self.hasher.hash(password);
-        hash.map_err(|_| Denial::Unavailable(Unavailable::Internal))
     }
 
     fn allow(&self, caller: Caller, credential: Credential<'_>) -> Decision {
@@ -478,42 +328,7 @@ impl Gate {
     }
 }
 
-impl Attempt {
-    /// What the token is made of.
-    #[must_use]
-    pub fn grant(&self, account: Account, generation: Generation) -> Grant {
-        Grant::begun(account, generation, self.form, By::Login)
-    }
-}
-
-impl PasswordChange {
-    /// How long the current password is that was typed.
-    #[must_use]
-    pub fn current_class(&self) -> LengthClass {
-        self.current.length_class()
-    }
-
-    /// What the new token is made of.
-    #[must_use]
-    pub fn grant(&self, account: Account, generation: Generation) -> Grant {
-        Grant::begun(account, generation, self.form, By::Password)
-    }
-}
-
-impl Grant {
-    /// What begins a session of its own.
-    fn begun(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
-        Self {
-            identity: account.into(),
-            generation,
-            refresh: None,
-            form,
-            by,
-        }
-    }
-}
-
-fn login(request: &Request<'_>) -> Result<Errand, Denial> {
+fn login(request: &Request<'_>) -> Result<Action, Denial> {
     let login = match (request.credential, request.body) {
         (Credential::Basic(basic), _) => Login::from_basic(basic)
             .map_err(|fault| Denial::InvalidCredentials(Refusal::Basic(fault)))?,
@@ -523,19 +338,31 @@ fn login(request: &Request<'_>) -> Result<Errand, Denial> {
         }
         (Credential::Absent, body) => Login::from_body(body).map_err(Denial::Body)?,
     };
-    Ok(Errand::Login(Box::new(Attempt {
+    Ok(Action::Login(Box::new(Attempt {
         login,
         form: request.form,
     })))
 }
 
-fn refresh(request: &Request<'_>) -> Result<Errand, Denial> {
+fn refresh(request: &Request<'_>) -> Result<Action, Denial> {
     let [token] = (request.body)
         .read(["refresh_token"])
         .map_err(Denial::Body)?;
     let malformed = Denial::InvalidRefresh(RefreshFault::Malformed, None);
     let token = RefreshToken::parse(&token).ok_or(malformed)?;
-    Ok(Errand::Refresh(token, request.form))
+    Ok(Action::Refresh(token, request.form))
+}
+
+fn register(request: &Request<'_>) -> Result<Action, Denial> {
+    let [username, password] = (request.body)
+        .read(["username", "password"])
+        .map_err(Denial::Body)?;
+    let username = canonical_name(&username).ok_or(Denial::NewName)?;
+    let password = Password::parse(&password);
+    Ok(Action::Register(Box::new(Registration {
+        username,
+        password: password.ok_or(Denial::Body(BodyFault::Impossible("password")))?,
+    })))
 }
 
 #[cfg(test)]

@@ -8,18 +8,18 @@ use crate::domain::{
     foreign::{Issuer, IssuerTerms},
     jws,
     key::{Algorithm, Key, KeyId},
-    password::{Password, PasswordHash},
     path::{Path, Tolerance},
     policy::Rule,
     request::{Host, Method},
-    token::{Secret, TokenTerms},
+    revocation::Generation,
+    token::{Secret, Signer, TokenTerms},
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-fn gate() -> Gate {
+fn example() -> Judge {
     let rule = |path, allow| Rule::new(path, &[], &[], Demand::parse(allow).unwrap()).unwrap();
-    Gate {
+    Judge {
         policy: Policy::new(vec![
             rule("/public/*", "public"),
             rule("/login", "login"),
@@ -28,7 +28,7 @@ fn gate() -> Gate {
             rule("/closed", "nobody"),
         ])
         .unwrap(),
-        tokens: Tokens::new(
+        verifier: Verifier::new(
             &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap(),
             TokenTerms {
                 issuer: "doorward".into(),
@@ -37,31 +37,25 @@ fn gate() -> Gate {
                 leeway: Duration::from_secs(30),
             },
         ),
-        ended: Arc::new(Revocations::new(None)),
-        hasher: Arc::new(Hasher::new().unwrap()),
-        passwords: PasswordRules::default(),
-        names: NameRules::default(),
-        sessions: None,
-        reply: LoginReply::Direct,
+        revoked: Arc::new(Revocations::new(None)),
         forwards_bearer: true,
         allows_preflight: false,
     }
 }
 
-fn token(gate: &Gate, roles: &str) -> String {
+fn token(rules: &Judge, roles: &str) -> String {
     let identity = Identity {
         subject: "7".into(),
         username: Username::parse("ada").unwrap(),
         roles: Roles::parse_list(roles).unwrap(),
     };
-    let token = gate
-        .tokens
-        .issue(&identity, Generation(0), None, NOW)
-        .unwrap();
+    let verifier = &rules.verifier;
+    let signer = Signer::new(Arc::clone(verifier.keys()), verifier.terms().clone());
+    let token = signer.issue(&identity, Generation(0), None, NOW).unwrap();
     format!("Bearer {}", token.expose())
 }
 
-fn judge(gate: &Gate, method: &str, path: &str, authorization: &[&str]) -> String {
+fn judge(rules: &Judge, method: &str, path: &str, authorization: &[&str]) -> String {
     let request = Request {
         method: Method::parse(method.as_bytes()).unwrap(),
         host: Host::parse(b"gateway.example").unwrap(),
@@ -73,8 +67,8 @@ fn judge(gate: &Gate, method: &str, path: &str, authorization: &[&str]) -> Strin
         form: TokenForm::Plain,
         answerable: Answerable::Anything,
     };
-    match gate.judge(&request, NOW).step {
-        Step::Errand(_) => "attempt".into(),
+    match rules.judge(&request, NOW).step {
+        Step::Act(_) => "attempt".into(),
         Step::Done(Decision::Done(_)) => "done".into(),
         Step::Done(Decision::Issue(_)) => "issue".into(),
         Step::Done(Decision::Deny(denial)) => denial.reason().into(),
@@ -98,8 +92,8 @@ fn judge(gate: &Gate, method: &str, path: &str, authorization: &[&str]) -> Strin
 /// Section 2 of the design as all pairs.
 #[test]
 fn the_core_table() {
-    let gate = gate();
-    let (plain, admin) = (token(&gate, ""), token(&gate, "admin"));
+    let rules = example();
+    let (plain, admin) = (token(&rules, ""), token(&rules, "admin"));
     let bad = format!("{plain}x");
     let basic = "Basic YWRhOnNlY3JldA==";
     let credentials: [&[&str]; 7] = [
@@ -171,7 +165,7 @@ fn the_core_table() {
     ] {
         for (credential, expected) in credentials.iter().zip(expected) {
             assert_eq!(
-                judge(&gate, method, path, credential),
+                judge(&rules, method, path, credential),
                 expected,
                 "{path} {credential:?}"
             );
@@ -181,25 +175,25 @@ fn the_core_table() {
 
 #[test]
 fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
-    let mut gate = gate();
-    gate.forwards_bearer = false;
-    let plain = token(&gate, "");
-    assert_eq!(judge(&gate, "GET", "/me", &[&plain]), "known strip");
-    assert_eq!(judge(&gate, "GET", "/public/x", &[]), "anonymous keep");
+    let mut rules = example();
+    rules.forwards_bearer = false;
+    let plain = token(&rules, "");
+    assert_eq!(judge(&rules, "GET", "/me", &[&plain]), "known strip");
+    assert_eq!(judge(&rules, "GET", "/public/x", &[]), "anonymous keep");
 }
 
 #[test]
 fn no_token_that_cannot_be_judged_reaches_the_service() {
-    let mut gate = gate();
-    let plain = token(&gate, "");
+    let mut rules = example();
+    let plain = token(&rules, "");
     // Nothing has been read of what ended.
-    gate.ended = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
+    rules.revoked = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
     assert_eq!(
-        judge(&gate, "GET", "/public/x", &[&plain]),
+        judge(&rules, "GET", "/public/x", &[&plain]),
         "anonymous strip"
     );
     assert_eq!(
-        judge(&gate, "GET", "/public/x", &["Bearer opaque"]),
+        judge(&rules, "GET", "/public/x", &["Bearer opaque"]),
         "anonymous keep"
     );
 }
@@ -222,8 +216,8 @@ fn tokens_of_other_issuers_stay_unless_they_are_ended() {
     });
     let document = json!({"keys": [key.public()]});
     issuer.take(document.to_string().as_bytes()).unwrap();
-    let mut gate = gate();
-    gate.tokens = gate.tokens.believing(Arc::new([issuer]));
+    let mut rules = example();
+    rules.verifier = rules.verifier.believing(Arc::new([issuer]));
     let of = |audience: &str| {
         let claims = json!({
             "iss": "https://id.example.com/", "aud": audience, "sub": "7", "login": "ada",
@@ -233,27 +227,27 @@ fn tokens_of_other_issuers_stay_unless_they_are_ended() {
         format!("Bearer {signed}")
     };
     let (ours, theirs) = (of("my-api"), of("their-api"));
-    let public = |gate: &Gate, token: &str| judge(gate, "GET", "/public/x", &[token]);
-    assert_eq!(public(&gate, &ours), "known keep");
-    assert_eq!(public(&gate, &theirs), "anonymous keep");
+    let public = |rules: &Judge, token: &str| judge(rules, "GET", "/public/x", &[token]);
+    assert_eq!(public(&rules, &ours), "known keep");
+    assert_eq!(public(&rules, &theirs), "anonymous keep");
     let subject = "https://id.example.com/|7";
-    gate.ended.set_inactive([subject.into()].into());
-    assert_eq!(public(&gate, &ours), "anonymous strip");
-    assert_eq!(public(&gate, &theirs), "anonymous keep");
+    rules.revoked.set_inactive([subject.into()].into());
+    assert_eq!(public(&rules, &ours), "anonymous strip");
+    assert_eq!(public(&rules, &theirs), "anonymous keep");
 }
 
 #[test]
 fn preflights_pass_where_a_setting_says_so_and_somebody_could() {
-    let mut gate = gate();
-    assert_eq!(judge(&gate, "OPTIONS", "/me", &[]), "missing-token");
-    gate.allows_preflight = true;
-    assert_eq!(judge(&gate, "OPTIONS", "/me", &[]), "anonymous keep");
-    assert_eq!(judge(&gate, "OPTIONS", "/admin/x", &[]), "anonymous keep");
-    assert_eq!(judge(&gate, "OPTIONS", "/closed", &[]), "no-rule");
-    assert_eq!(judge(&gate, "OPTIONS", "/elsewhere", &[]), "no-rule");
-    assert_eq!(judge(&gate, "OPTIONS", "/login", &[]), "endpoint-method");
+    let mut rules = example();
+    assert_eq!(judge(&rules, "OPTIONS", "/me", &[]), "missing-token");
+    rules.allows_preflight = true;
+    assert_eq!(judge(&rules, "OPTIONS", "/me", &[]), "anonymous keep");
+    assert_eq!(judge(&rules, "OPTIONS", "/admin/x", &[]), "anonymous keep");
+    assert_eq!(judge(&rules, "OPTIONS", "/closed", &[]), "no-rule");
+    assert_eq!(judge(&rules, "OPTIONS", "/elsewhere", &[]), "no-rule");
+    assert_eq!(judge(&rules, "OPTIONS", "/login", &[]), "endpoint-method");
     assert_eq!(
-        judge(&gate, "OPTIONS", "/me", &["Digest x"]),
+        judge(&rules, "OPTIONS", "/me", &["Digest x"]),
         "missing-token"
     );
 }
@@ -264,9 +258,9 @@ fn a_rule_that_names_options_decides_preflights() {
         let methods: Vec<_> = methods.iter().map(ToString::to_string).collect();
         Rule::new(path, &methods, &[], Demand::parse(allow).unwrap()).unwrap()
     };
-    let mut gate = gate();
-    gate.allows_preflight = true;
-    gate.policy = Policy::new(vec![
+    let mut rules = example();
+    rules.allows_preflight = true;
+    rules.policy = Policy::new(vec![
         rule("/*", &[], "signed-in"),
         rule("/closed/*", &[], "public"),
         rule("/closed/*", &["OPTIONS"], "nobody"),
@@ -284,48 +278,6 @@ fn a_rule_that_names_options_decides_preflights() {
         ("/known", "missing-token"),
         ("/asked", "anonymous keep"),
     ] {
-        assert_eq!(judge(&gate, "OPTIONS", path, &[]), expected, "{path}");
+        assert_eq!(judge(&rules, "OPTIONS", path, &[]), expected, "{path}");
     }
-}
-
-#[test]
-fn logins_are_settled() {
-    let gate = gate();
-    let account = |name: &str, disabled| Account {
-        id: "7".into(),
-        username: Username::parse(name).unwrap(),
-        hash: gate
-            .hasher
-            .hash(&Password::parse("secret").unwrap())
-            .unwrap(),
-        roles: Roles::default(),
-        disabled,
-    };
-    let settle = |password: &str, account: Option<Account>| {
-        let attempt = Attempt {
-            login: Login {
-                username: Username::parse("ada").unwrap(),
-                password: Password::parse(password).unwrap(),
-            },
-            form: TokenForm::Plain,
-        };
-        match gate.settle(&attempt, account) {
-            Ok(account) => account.username.as_str().to_owned(),
-            Err(denial) => denial.reason().to_owned(),
-        }
-    };
-    assert_eq!(settle("secret", Some(account("ada", false))), "ada");
-    assert_eq!(
-        settle("Secret", Some(account("ada", false))),
-        "wrong-password"
-    );
-    assert_eq!(settle("secret", Some(account("ada", true))), "disabled");
-    assert_eq!(
-        settle("secret", Some(account("Ada", false))),
-        "unknown-user"
-    );
-    assert_eq!(settle("secret", None), "unknown-user");
-    let mut foreign = account("ada", false);
-    foreign.hash = PasswordHash::new("secret".into());
-    assert_eq!(settle("secret", Some(foreign)), "unsupported-hash");
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::throttle::Key;
+use crate::domain::decision::Whose;
 
 /// How much may be done at once, and how many may wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +33,6 @@ impl Limits {
 /// An entry, by when it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(u64);
-
-/// What has too many entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Whose {
-    /// An account.
-    Account,
-    /// A client address.
-    Address,
-}
 
 /// Why an entry is not taken, or is taken no longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

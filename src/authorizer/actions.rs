@@ -1,4 +1,4 @@
-//! What takes waiting: one flow for each errand, from the first row to the last. Owns no rule. What several flows share is
+//! What takes waiting: one flow for each action, from the first row to the last. Owns no rule. What several flows share is
 //! here; the flows are in the files beside it.
 
 mod login;
@@ -18,17 +18,21 @@ use super::{Concluded, learning::Learning, pace::Pace};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
-        account::{Account, Roles, Username},
+        account::{Roles, Username},
         decision::{Decision, Denial, Issued, Unavailable},
-        fair_queue::Full,
-        gate::{Errand, Gate, Grant},
-        password::{LengthClass, PasswordHash},
-        throttle::{Suspect, Throttle, Wait},
+        judge::Action,
         token::UnixTime,
         trust::NoAddress,
     },
     hashing::{Hashing, Line, NoTurn, Ticket, Turn},
-    live::Live,
+    live::{Live, Rules},
+    login::{
+        account::Account,
+        desk::{Desk, Grant},
+        fair_queue::Full,
+        password::{LengthClass, PasswordHash},
+        throttle::{Suspect, Throttle, Wait},
+    },
     metrics::{LoginResult, Metrics},
     replicas::Shares,
     spans::{Spans, step},
@@ -36,10 +40,10 @@ use crate::{
     users::UsersFault,
 };
 
-/// What errands need.
+/// What actions need.
 #[derive(Debug)]
-pub struct Errands {
-    /// The rules.
+pub struct Actions {
+    /// The current rules. An action keeps those it begins with.
     pub live: Live,
     /// The tables.
     pub store: Store,
@@ -65,9 +69,17 @@ pub struct Errands {
     pub metrics: Metrics,
 }
 
+/// An action that runs. It goes by one set of rules from beginning to end, whatever is reloaded meanwhile; only
+/// revocations are shared by all sets. A key that is removed meanwhile may still sign, and nobody accepts that token.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    actions: Arc<Actions>,
+    rules: Arc<Rules>,
+}
+
 /// Who asks.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(super) struct Caller {
     /// The address of the client.
     pub client: Result<IpAddr, NoAddress>,
     /// Cancelled when nobody waits for the answer any more.
@@ -134,24 +146,30 @@ const MOST_CHANGES: usize = 4;
 
 const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
 
-impl Errands {
-    /// Runs one errand to its end.
-    pub async fn run(self: Arc<Self>, errand: Errand, caller: Caller) -> Concluded {
-        let concluded = match errand {
-            Errand::Login(attempt) => {
+impl Run {
+    pub(super) fn new(actions: Arc<Actions>, rules: Arc<Rules>) -> Self {
+        Self { actions, rules }
+    }
+
+    /// Runs one action to its end.
+    pub(super) async fn run(&self, action: Action, caller: Caller) -> Concluded {
+        let concluded = match action {
+            Action::Login(attempt) => {
                 let started = Instant::now();
                 let caller = self.counted(caller);
                 let concluded = self.login(attempt, &caller).await;
-                self.metrics.login(result(&concluded), started.elapsed());
+                self.actions
+                    .metrics
+                    .login(result(&concluded), started.elapsed());
                 concluded
             }
-            Errand::Logout(logout) => self.logout(&logout).await,
-            Errand::Refresh(token, form) => self.refresh(&token, form).await,
-            Errand::Register(registration) => {
+            Action::Logout(logout) => self.logout(&logout).await,
+            Action::Refresh(token, form) => self.refresh(&token, form).await,
+            Action::Register(registration) => {
                 let caller = self.counted(caller);
                 self.register(registration, &caller).await
             }
-            Errand::Password(change) => {
+            Action::ChangePassword(change) => {
                 let caller = self.counted(caller);
                 self.password(change, &caller).await
             }
@@ -171,7 +189,7 @@ impl Errands {
     }
 
     fn counted_address(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
-        let rules = self.live.now();
+        let rules = &*self.rules;
         let client = match client {
             Ok(client) if rules.trusted.contains(client) => Err(NoAddress::Gateway),
             client => client,
@@ -180,7 +198,7 @@ impl Errands {
             Ok(client) => return Some(client),
             Err(cause) => cause,
         };
-        self.metrics.without_address(cause);
+        self.actions.metrics.without_address(cause);
         if rules.warned.is_first(cause) {
             tracing::warn!(
                 kind = cause.name(),
@@ -198,21 +216,23 @@ impl Errands {
             turn.taken_back();
             return refused;
         };
-        self.shares.send(turn.failed(), refused.denial.subject());
+        self.actions
+            .shares
+            .send(turn.failed(), refused.denial.subject());
         Refused { cause, ..refused }
     }
 
     /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
     /// the attempt is counted.
     async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
-        let suspect = self.throttle.suspect(username, caller.client);
+        let suspect = self.actions.throttle.suspect(username, caller.client);
         self.look(&suspect).await?;
         let mut ticket = self.enter(&suspect, Some(suspect.clone()))?;
         let (account, cause) = self.users_row(username).await?;
-        if !self.learning.is_done() {
+        if !self.actions.learning.is_done() {
             // Measuring goes through the line, too.
             drop(ticket);
-            self.learning.wait().await;
+            self.actions.learning.wait().await;
             ticket = self.enter(&suspect, Some(suspect.clone()))?;
         }
         let hash = account.as_ref().map(|account| &account.hash);
@@ -226,8 +246,11 @@ impl Errands {
 
     /// Joins the line, as the account and the address that failures are counted by.
     fn enter(&self, suspect: &Suspect, admit: Option<Suspect>) -> Result<Ticket, Denial> {
-        let (account, address) = (self.throttle.own(suspect), suspect.address().cloned());
-        let ticket = self.line.enter(account, address, admit);
+        let (account, address) = (
+            self.actions.throttle.own(suspect),
+            suspect.address().cloned(),
+        );
+        let ticket = self.actions.line.enter(account, address, admit);
         ticket.map_err(queue_full)
     }
 
@@ -239,7 +262,7 @@ impl Errands {
         hash: Option<&PasswordHash>,
         caller: &Counted,
     ) -> Result<Turn, Denial> {
-        let memory = self.live.now().gate.hasher.memory(hash);
+        let memory = self.rules.desk.hasher.memory(hash);
         tokio::select! {
             biased;
             turn = ticket.turn(memory) => turn.map_err(|why| self.no_turn(&why)),
@@ -257,18 +280,20 @@ impl Errands {
 
     /// Tells the throttle of a password that was right.
     fn right(&self, turn: &mut Turn, account: &Account) {
-        self.shares.send(turn.succeeded(), Some(&account.id));
+        self.actions
+            .shares
+            .send(turn.succeeded(), Some(&account.id));
     }
 
     /// Knows here what the ledger knows: all tokens of a user have ended.
     async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
-        let generation = self.store.ledger.generation(user_id).await?;
-        (self.live.now().gate.ended).end_before(user_id, generation, all_expired);
+        let generation = self.actions.store.ledger.generation(user_id).await?;
+        (self.rules.judge.revoked).end_before(user_id, generation, all_expired);
         Ok(())
     }
 
     fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
-        match self.live.now().gate.issue(grant, unix_time()) {
+        match self.rules.desk.issue(grant, unix_time()) {
             Decision::Issue(issued) => Ok(issued),
             Decision::Deny(denial) => Err(denial),
             Decision::Allow(_) | Decision::Done(_) => Err(INTERNAL),
@@ -277,7 +302,7 @@ impl Errands {
 
     /// Refuses an attempt before anything is known of the account, if it would not be taken.
     async fn look(&self, suspect: &Suspect) -> Result<(), Denial> {
-        let wait = match self.throttle.look(suspect, unix_millis()) {
+        let wait = match self.actions.throttle.look(suspect, unix_millis()) {
             Err(wait) if !wait.is_short => wait,
             Ok(()) | Err(_) => return Ok(()),
         };
@@ -285,19 +310,21 @@ impl Errands {
             return Err(self.throttled(&wait));
         };
         // Perhaps somebody has logged in from there before, at another replica or long ago. Looked up once.
-        let Ok(tally) = self.store.ledger.tally(reserve).await else {
+        let Ok(tally) = self.actions.store.ledger.tally(reserve).await else {
             return Err(self.throttled(&wait));
         };
         let now = unix_millis();
-        self.throttle.learn(reserve, tally.unwrap_or_default(), now);
-        match self.throttle.look(suspect, now) {
+        self.actions
+            .throttle
+            .learn(reserve, tally.unwrap_or_default(), now);
+        match self.actions.throttle.look(suspect, now) {
             Err(wait) if !wait.is_short => Err(self.throttled(&wait)),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
     fn throttled(&self, wait: &Wait) -> Denial {
-        self.metrics.throttled(wait.by);
+        self.actions.metrics.throttled(wait.by);
         Denial::Throttled(wait.duration)
     }
 
@@ -306,7 +333,7 @@ impl Errands {
         &self,
         username: &Username,
     ) -> Result<(Option<Account>, Option<UsersFault>), Refused> {
-        match step("fetch row", self.store.users.find(username)).await {
+        match step("fetch row", self.actions.store.users.find(username)).await {
             Ok(account) => Ok((account, None)),
             Err(fault @ UsersFault::Row(_)) => Ok((None, Some(fault))),
             Err(fault) => Err(fault.into()),
@@ -315,34 +342,34 @@ impl Errands {
 
     /// Hashes, and hands the place on; the answer is held back until it takes as long for every hash.
     async fn hash<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         turn: &mut Turn,
         hash: Option<&PasswordHash>,
         class: LengthClass,
-        compute: impl FnOnce(&Gate) -> T + Send + 'static,
+        compute: impl FnOnce(&Desk) -> T + Send + 'static,
     ) -> Result<T, Denial> {
-        let hasher = Arc::clone(&self.live.now().gate.hasher);
+        let hasher = Arc::clone(&self.rules.desk.hasher);
         let again = turn.again(hasher.memory(hash)).await;
         again.map_err(|why| self.no_turn(&why))?;
-        let own = Arc::clone(self);
-        let hashed = self.hashing.run(move || {
+        let rules = Arc::clone(&self.rules);
+        let hashed = self.actions.hashing.run(move || {
             let started = Instant::now();
-            (started, compute(&own.live.keep().gate))
+            (started, compute(&rules.desk))
         });
         let hashed = step("hash", hashed).await;
         turn.hashed();
         let (started, hashed) = hashed.ok_or(INTERNAL)?;
         let kind = hasher.kind(hash);
-        if let Some(until) = self.pace.until(started, kind, class) {
+        if let Some(until) = self.actions.pace.until(started, kind, class) {
             turn.hold(until);
         }
         if let Some(hash) = hash
             && kind.is_some()
-            && self.learning.is_done()
-            && self.pace.claim(kind)
+            && self.actions.learning.is_done()
+            && self.actions.pace.claim(kind)
         {
-            let (own, hash) = (Arc::clone(self), hash.clone());
-            tokio::spawn(async move { own.measure_kind(kind, Some(hash)).await });
+            let (actions, hash) = (Arc::clone(&self.actions), hash.clone());
+            tokio::spawn(async move { actions.measure_kind(kind, Some(hash)).await });
         }
         Ok(hashed)
     }

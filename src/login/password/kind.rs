@@ -1,6 +1,7 @@
 //! What verifying a stored hash costs in time.
 
-use super::{Password, Scheme};
+use super::Scheme;
+use crate::domain::password::Password;
 
 /// Hashes of one kind take the same time for passwords of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,23 +46,18 @@ impl LengthClass {
             .unwrap_or(Password::MOST_BYTES)
     }
 
+    /// The class of a password's length.
+    #[must_use]
+    pub fn of(password: &Password) -> Self {
+        let bytes = password.expose().len();
+        let class = Self::all().find(|class| bytes <= class.bytes());
+        class.unwrap_or(Self::LONGEST)
+    }
+
     /// The longest password of this class, which is nobody's.
     #[must_use]
     pub fn example(self) -> Option<Password> {
         Password::parse(&"x".repeat(self.bytes()))
-    }
-}
-
-impl Password {
-    /// The most bytes of a password.
-    pub const MOST_BYTES: usize = 1024;
-
-    /// Which class its length falls into.
-    #[must_use]
-    pub fn length_class(&self) -> LengthClass {
-        let bytes = self.expose().len();
-        let class = LengthClass::all().find(|class| bytes <= class.bytes());
-        class.unwrap_or(LengthClass::LONGEST)
     }
 }
 

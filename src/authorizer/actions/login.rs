@@ -1,24 +1,22 @@
 //! A login, and what is done behind its answer.
 
-use std::sync::Arc;
-
-use super::{Begun, Concluded, Counted, Errands, MOST_CHANGES, Refused};
+use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run};
 use crate::{
     domain::{
-        account::Account,
-        decision::{Decision, Denial, Issued, Unavailable},
-        gate::{Attempt, Grant},
-        password::LengthClass,
+        decision::{By, Decision, Denial, Issued, Unavailable},
+        judge::Attempt,
         revocation::Generation,
     },
     hashing::Turn,
+    login::desk::Grant,
+    login::{account::Account, password::LengthClass},
     spans::{request_id, step},
     users::UsersFault,
 };
 
 /// A hash that is to be replaced.
 #[derive(Debug)]
-pub struct Upgrade {
+pub(in crate::authorizer) struct Upgrade {
     attempt: Box<Attempt>,
     account: Account,
     turn: Turn,
@@ -31,9 +29,9 @@ struct Settled {
     issued: Issued,
 }
 
-impl Errands {
+impl Run {
     pub(super) async fn login(
-        self: &Arc<Self>,
+        &self,
         attempt: Box<Attempt>,
         caller: &Counted,
     ) -> Result<Concluded, Refused> {
@@ -57,8 +55,8 @@ impl Errands {
             account,
             issued,
         } = settled?;
-        let upgrade = (self.live.now().gate.hasher.is_outdated(&account.hash)
-            && self.store.users.takes_hashes())
+        let upgrade = (self.rules.desk.hasher.is_outdated(&account.hash)
+            && self.actions.store.users.takes_hashes())
         .then(|| Upgrade {
             attempt,
             account,
@@ -73,7 +71,7 @@ impl Errands {
 
     /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
     async fn settle(
-        self: &Arc<Self>,
+        &self,
         turn: &mut Turn,
         mut attempt: Box<Attempt>,
         mut account: Option<Account>,
@@ -81,16 +79,16 @@ impl Errands {
         for _ in 0..MOST_CHANGES {
             let row = account.clone();
             let hash = account.as_ref().map(|account| &account.hash);
-            let class = attempt.login.password.length_class();
-            let hashed = self.hash(turn, hash, class, move |gate| {
-                let verified = gate.settle(&attempt, row);
+            let class = LengthClass::of(&attempt.login.password);
+            let hashed = self.hash(turn, hash, class, move |desk| {
+                let verified = desk.settle(&attempt, row);
                 (attempt, verified)
             });
             let verified;
             (attempt, verified) = hashed.await?;
             let seen = verified?;
             let gone_on = self.go_on(&seen, |account, generation| {
-                attempt.grant(account, generation)
+                Grant::start(account, generation, attempt.form, By::Login)
             });
             match gone_on.await? {
                 Ok(issued) => {
@@ -115,10 +113,15 @@ impl Errands {
         grant: impl FnOnce(Account, Generation) -> Grant,
     ) -> Result<Result<Issued, Option<Account>>, Refused> {
         let generation = self
+            .actions
             .store
-            .generation(&account.id, &self.live.now().gate.ended)
+            .generation(&account.id, &self.rules.judge.revoked)
             .await;
-        let again = step("fetch row", self.store.users.find(&account.username)).await?;
+        let again = step(
+            "fetch row",
+            self.actions.store.users.find(&account.username),
+        )
+        .await?;
         let again = match again {
             Some(again)
                 if again.id == account.id && again.hash.is(&account.hash) && !again.disabled =>
@@ -129,26 +132,35 @@ impl Errands {
         };
         let issued = self.issue(grant(again, generation))?;
         if let Some((refresh, lifetime)) = &issued.refresh {
-            let opening =
-                (self.store.ledger).opening(refresh, &issued.identity, generation, *lifetime);
-            self.store.ledger.connections.write(&[opening]).await?;
+            let opening = (self.actions.store.ledger).opening(
+                refresh,
+                &issued.identity,
+                generation,
+                *lifetime,
+            );
+            self.actions
+                .store
+                .ledger
+                .connections
+                .write(&[opening])
+                .await?;
         }
         Ok(Ok(issued))
     }
 
     /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash
     /// replaced at most, and others of its account see the row that comes of it.
-    pub async fn upgrade(self: Arc<Self>, upgrade: Upgrade) -> Option<String> {
+    pub(in crate::authorizer) async fn upgrade(self, upgrade: Upgrade) -> Option<String> {
         let Upgrade {
             attempt,
             account,
             mut turn,
         } = upgrade;
-        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, move |gate| {
-            gate.rehash(&attempt)
+        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, move |desk| {
+            desk.rehash(&attempt)
         });
         let hash = hashed.await.ok()??;
-        match (self.store)
+        match (self.actions.store)
             .upgrade_hash(&account.username, &account.hash, &hash)
             .await
         {

@@ -5,7 +5,7 @@ mod names;
 use std::collections::HashSet;
 
 pub use self::names::NameRules;
-use super::{account::Username, password::Password};
+use crate::domain::{account::Username, decision::WeakPassword, password::Password};
 
 /// What a new password must be.
 #[derive(Clone, Debug)]
@@ -26,20 +26,6 @@ impl Default for PasswordRules {
             blocklist: HashSet::new(),
         }
     }
-}
-
-/// Why a new password is refused, for whoever chose it to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WeakPassword {
-    /// Short, and easy to guess for its length.
-    #[error("password: too short; use at least {0} characters")]
-    Short(usize),
-    /// On a list, or as good as on one.
-    #[error("password: too common or too easy to guess")]
-    Common,
-    /// The name, or little more.
-    #[error("password: too like the user name")]
-    LikeName,
 }
 
 /// zxcvbn takes time that grows with the square of the length, and a password of this many characters is long enough.
@@ -84,18 +70,6 @@ impl PasswordRules {
     }
 }
 
-/// The canonical form of a name that somebody chooses: 3 to 64 lower-case ASCII letters, digits, `.`, `_`, `+`, `@` and
-/// `-`, beginning with a letter or digit. No two such names look alike to a person or to a collation.
-#[must_use]
-pub fn canonical_name(name: &str) -> Option<Username> {
-    let canonical = (3..=64).contains(&name.len())
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._+@-".contains(&b));
-    canonical.then(|| Username::parse(name)).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,27 +106,6 @@ mod tests {
             ("Ada.Lovelace1", WeakPassword::LikeName),
         ] {
             assert_eq!(check(bad), Err(why), "{bad}");
-        }
-    }
-
-    #[test]
-    fn names_that_are_chosen_are_canonical() {
-        for good in ["ada", "ada.lovelace@example.com", "7of9", "a-b_c+d"] {
-            assert!(canonical_name(good).is_some(), "{good}");
-        }
-        for bad in [
-            "ad",
-            "Ada",
-            " ada",
-            "ada ",
-            "\u{e0}da",
-            "a\u{200b}da",
-            "-ada",
-            "a da",
-            "a:b",
-            &"a".repeat(65),
-        ] {
-            assert!(canonical_name(bad).is_none(), "{bad}");
         }
     }
 }

@@ -1,13 +1,18 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::token::Secret;
+use crate::domain::{keyring::Keyring, token::Secret};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);
 
-fn throttle() -> Throttle {
+fn seal() -> hmac::Key {
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    Throttle::new(secret.derived("doorward throttle"), FREE)
+    let keys = Keyring::of_secret(&secret, Duration::ZERO);
+    keys.seal().unwrap().clone()
+}
+
+fn throttle() -> Throttle {
+    Throttle::new(seal(), FREE)
 }
 
 const FREE: Free = Free {
@@ -18,8 +23,7 @@ const FREE: Free = Free {
 
 /// With room for few counts of each kind.
 fn small(room: usize) -> Throttle {
-    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    Throttle::bounded(secret.derived("doorward throttle"), FREE, room, room)
+    Throttle::bounded(seal(), FREE, room, room)
 }
 
 fn suspect(throttle: &Throttle, name: &str, client: &str) -> Suspect {

@@ -2,33 +2,35 @@
 
 use std::sync::Arc;
 
-use super::{Concluded, Errands, Refused};
+use super::{Concluded, Refused, Run};
 use crate::{
     clock::unix_time,
     domain::{
         decision::{By, Decision, Denial, Done},
-        gate::{Grant, Logout},
+        judge::Logout,
         request::TokenForm,
         session::{RefreshFault, RefreshToken},
     },
+    login::desk::Grant,
     spans::step,
     users::UsersFault,
 };
 
-impl Errands {
+impl Run {
     pub(super) async fn logout(&self, logout: &Logout) -> Result<Concluded, Refused> {
         let presented = &logout.presented;
         let subject = &presented.identity.subject;
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
+        let all_expired = self.rules.judge.verifier.terms().all_expired(unix_time());
         if logout.everywhere {
-            self.store.end_all(subject, all_expired).await?;
+            self.actions.store.end_all(subject, all_expired).await?;
             self.all_ended(subject, all_expired).await?;
         } else {
             let session = presented.session.as_deref();
-            self.store
+            self.actions
+                .store
                 .end(&presented.token, session, presented.expires, all_expired)
                 .await?;
-            let ended = Arc::clone(&self.live.now().gate.ended);
+            let ended = Arc::clone(&self.rules.judge.revoked);
             ended.end(&presented.token, presented.expires);
             if let Some(session) = session {
                 ended.end(session, all_expired);
@@ -46,28 +48,33 @@ impl Errands {
         token: &RefreshToken,
         form: TokenForm,
     ) -> Result<Concluded, Refused> {
-        let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
-        let rotated = (self.store.ledger)
-            .rotate(token, self.grace.as_secs(), all_expired)
+        let all_expired = self.rules.judge.verifier.terms().all_expired(unix_time());
+        let rotated = (self.actions.store.ledger)
+            .rotate(token, self.actions.grace.as_secs(), all_expired)
             .await?;
         let session = match rotated {
             Ok(session) => session,
             Err((fault, user_id)) => {
                 if fault == RefreshFault::Reused {
-                    self.live
-                        .now()
-                        .gate
-                        .ended
+                    self.rules
+                        .judge
+                        .revoked
                         .end(&token.session_id(), all_expired);
                 }
                 return Err(Denial::InvalidRefresh(fault, user_id).into());
             }
         };
         let generation = self
+            .actions
             .store
-            .generation(&session.user_id, &self.live.now().gate.ended)
+            .generation(&session.user_id, &self.rules.judge.revoked)
             .await;
-        let account = match step("fetch row", self.store.users.find(&session.username)).await {
+        let account = match step(
+            "fetch row",
+            self.actions.store.users.find(&session.username),
+        )
+        .await
+        {
             Err(UsersFault::Row(_)) => None,
             account => account?,
         };
@@ -75,11 +82,16 @@ impl Errands {
             account.id == session.user_id
                 && !account.disabled
                 && generation <= session.generation
-                && self.live.now().gate.names.is_foreign(account).is_none()
+                && self.rules.desk.names.is_foreign(account).is_none()
         });
         let Some(account) = account else {
-            let closing = self.store.ledger.closing(&token.session_id());
-            self.store.ledger.connections.write(&[closing]).await?;
+            let closing = self.actions.store.ledger.closing(&token.session_id());
+            self.actions
+                .store
+                .ledger
+                .connections
+                .write(&[closing])
+                .await?;
             return Err(
                 Denial::InvalidRefresh(RefreshFault::Account, Some(session.user_id)).into(),
             );

@@ -1,52 +1,61 @@
 //! What people do for themselves: register, and change their password.
 
-use std::sync::Arc;
-
-use super::{Begun, Concluded, Counted, Errands, MOST_CHANGES, Refused};
+use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
-        account::Account,
-        decision::{Decision, Denial, Done},
-        gate::{PasswordChange, Registration},
-        password::{LengthClass, PasswordHash},
+        decision::{By, Decision, Denial, Done},
+        judge::{PasswordChange, Registration},
         token::UnixTime,
+    },
+    login::desk::Grant,
+    login::{
+        account::Account,
+        password::{LengthClass, PasswordHash},
     },
     users::UsersFault,
 };
 
-impl Errands {
+impl Run {
     pub(super) async fn register(
-        self: &Arc<Self>,
+        &self,
         registration: Box<Registration>,
         caller: &Counted,
     ) -> Result<Concluded, Refused> {
-        let suspect = self.throttle.suspect(&registration.username, caller.client);
+        self.rules.desk.check_name(&registration.username)?;
+        let suspect = self
+            .actions
+            .throttle
+            .suspect(&registration.username, caller.client);
         let ticket = self.enter(&suspect, None)?;
-        let shares = self.throttle.admit_from(caller.client, unix_millis());
+        let shares = self
+            .actions
+            .throttle
+            .admit_from(caller.client, unix_millis());
         let shares = shares.map_err(|wait| self.throttled(&wait))?;
-        self.shares.send(shares, None);
+        self.actions.shares.send(shares, None);
         let mut turn = self.turn(ticket, None, caller).await?;
-        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, |gate| {
-            let hash = gate.enrol(&registration);
+        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, |desk| {
+            let hash = desk.enrol(&registration);
             (registration, hash)
         });
         let (registration, hash) = hashed.await?;
         turn.held().await;
         let hash = hash?;
         let added = self
+            .actions
             .store
             .add(
                 &registration.username,
                 &hash,
-                &self.register_roles,
+                &self.actions.register_roles,
                 unix_time(),
             )
             .await;
         match added {
             Ok(()) => {
                 // For the log alone: who registered can log in, whether or not the id is known by now.
-                let added = self.store.users.find(&registration.username).await;
+                let added = self.actions.store.users.find(&registration.username).await;
                 let subject = added.ok().flatten().map(|added| added.id);
                 Ok(Decision::Done(Done::Registered { subject }).into())
             }
@@ -56,7 +65,7 @@ impl Errands {
     }
 
     pub(super) async fn password(
-        self: &Arc<Self>,
+        &self,
         mut change: Box<PasswordChange>,
         caller: &Counted,
     ) -> Result<Concluded, Refused> {
@@ -70,9 +79,9 @@ impl Errands {
         for _ in 0..=MOST_CHANGES {
             let row = account.clone();
             let hash = account.as_ref().map(|account| &account.hash);
-            let class = change.current_class();
-            let hashed = self.hash(&mut turn, hash, class, move |gate| {
-                let settled = gate.settle_password(&change, row);
+            let class = LengthClass::of(&change.current);
+            let hashed = self.hash(&mut turn, hash, class, move |desk| {
+                let settled = desk.settle_password(&change, row);
                 (change, settled)
             });
             let settled;
@@ -94,8 +103,13 @@ impl Errands {
                 }
                 (Err(_), Some(id)) => return Err(Denial::PasswordChanged(id).into()),
             };
-            let all_expired = self.live.now().gate.tokens.terms().all_expired(unix_time());
-            match self.store.change_password(&seen, &new, all_expired).await {
+            let all_expired = self.rules.judge.verifier.terms().all_expired(unix_time());
+            match self
+                .actions
+                .store
+                .change_password(&seen, &new, all_expired)
+                .await
+            {
                 Ok(()) => return self.changed(&change, seen, new, all_expired).await,
                 // A login has had the hash replaced, or somebody has changed the password.
                 Err(UsersFault::Unknown) => {
@@ -122,7 +136,7 @@ impl Errands {
             ..account
         };
         let gone_on = self.go_on(&account, |account, generation| {
-            change.grant(account, generation)
+            Grant::start(account, generation, change.form, By::Password)
         });
         match gone_on.await? {
             Ok(issued) => Ok(Decision::Issue(issued).into()),

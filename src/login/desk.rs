@@ -1,0 +1,266 @@
+//! Settles what the judge leaves: verifies passwords, hashes new ones, and issues tokens.
+//!
+//! Must not know: tables, gateways, wire formats.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    account::Account,
+    enrolment::{NameRules, PasswordRules},
+    password::{Hasher, PasswordHash, Verdict},
+};
+use crate::domain::{
+    account::{Identity, Username},
+    decision::{By, Decision, Denial, Issued, LoginReply, Refusal, Unavailable},
+    judge::{Attempt, PasswordChange, Registration},
+    password::Password,
+    request::TokenForm,
+    revocation::Generation,
+    session::RefreshToken,
+    token::{Signer, UnixTime},
+};
+
+/// What actions go by.
+#[derive(Debug)]
+pub struct Desk {
+    /// Hashes and verifies passwords.
+    pub hasher: Arc<Hasher>,
+    /// What new passwords must be.
+    pub passwords: PasswordRules,
+    /// Which names belong to others.
+    pub names: NameRules,
+    /// How long sessions last, where refresh tokens are issued.
+    pub sessions: Option<Duration>,
+    /// Who answers a login that succeeded.
+    pub reply: LoginReply,
+    /// Signs tokens.
+    pub signer: Signer,
+}
+
+/// What a new token is made from.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Whom the token speaks for.
+    pub identity: Identity,
+    /// The generation of the user's tokens.
+    pub generation: Generation,
+    /// The refresh token of the session that the token continues.
+    pub refresh: Option<RefreshToken>,
+    /// The form in which the client wants it.
+    pub form: TokenForm,
+    /// What it was issued for.
+    pub by: By,
+}
+
+impl Desk {
+    /// Settles a login with what the user table knows; takes as long for no account as for a wrong password.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::InvalidCredentials`].
+    pub fn settle(&self, attempt: &Attempt, account: Option<Account>) -> Result<Account, Denial> {
+        self.verify(&attempt.login.username, &attempt.login.password, account)
+    }
+
+    /// The account, if the password is its and it may be used.
+    fn verify(
+        &self,
+        username: &Username,
+        password: &Password,
+        account: Option<Account>,
+    ) -> Result<Account, Denial> {
+        // A collation may fold case, accents and trailing blanks, and fetch somebody else's row.
+        let account = account.filter(|account| account.username == *username);
+        let hash = account.as_ref().map(|account| &account.hash);
+        let verdict = self.hasher.verify(password, hash);
+        let refusal = match (verdict, account) {
+            (_, None) => Refusal::UnknownUser,
+            (Verdict::Unsupported, Some(account)) => Refusal::UnsupportedHash(account.id),
+            (Verdict::Mismatch, Some(account)) => Refusal::WrongPassword(account.id),
+            (Verdict::Match, Some(account)) if account.disabled => Refusal::Disabled(account.id),
+            (Verdict::Match, Some(account)) if self.names.is_foreign(&account).is_some() => {
+                Refusal::ForeignName(account.id)
+            }
+            (Verdict::Match, Some(account)) => return Ok(account),
+        };
+        Err(Denial::InvalidCredentials(refusal))
+    }
+
+    /// Hands out a token, and a refresh token where sessions are.
+    #[must_use]
+    pub fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
+        let Grant {
+            identity,
+            generation,
+            refresh,
+            form,
+            by,
+        } = grant;
+        let internal = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
+        let refresh = match (self.sessions, refresh) {
+            (None, _) => None,
+            (Some(lifetime), Some(refresh)) => Some((refresh, lifetime)),
+            (Some(lifetime), None) => match RefreshToken::generate() {
+                Ok(refresh) => Some((refresh, lifetime)),
+                Err(_) => return internal,
+            },
+        };
+        let session = refresh.as_ref().map(|(refresh, _)| refresh.session_id());
+        let token = self
+            .signer
+            .issue(&identity, generation, session.as_deref(), now);
+        let Ok(token) = token else {
+            return internal;
+        };
+        let reply = match by {
+            By::Login => self.reply,
+            By::Refresh | By::Password => LoginReply::Direct,
+        };
+        Decision::Issue(Issued {
+            identity,
+            token,
+            form,
+            reply,
+            refresh,
+            by,
+        })
+    }
+
+    /// A better hash of the password of a login that succeeded.
+    #[must_use]
+    pub fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
+        self.hasher.hash(&attempt.login.password).ok()
+    }
+
+    /// The hash of a new user's password.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::WeakPassword`], or hashing failed.
+    pub fn enrol(&self, registration: &Registration) -> Result<PasswordHash, Denial> {
+        self.new_hash(&registration.username, &registration.password)
+    }
+
+    /// The account whose password may be replaced, and the hash that is to be.
+    ///
+    /// # Errors
+    ///
+    /// The current password is not the account's, or the new one is not good enough.
+    pub fn settle_password(
+        &self,
+        change: &PasswordChange,
+        account: Option<Account>,
+    ) -> Result<(Account, PasswordHash), Denial> {
+        let account = account.filter(|account| account.id == change.identity.subject);
+        let account = self.verify(&change.identity.username, &change.current, account)?;
+        let new = self.new_hash(&account.username, &change.new)?;
+        Ok((account, new))
+    }
+
+    fn new_hash(&self, username: &Username, password: &Password) -> Result<PasswordHash, Denial> {
+        (self.passwords.check(password, username)).map_err(Denial::WeakPassword)?;
+        let hash = self.hasher.hash(password);
+        hash.map_err(|_| Denial::Unavailable(Unavailable::Internal))
+    }
+
+    /// Checks whether the wanted name belongs to somebody else.
+    ///
+    /// # Errors
+    ///
+    /// [`Denial::ForeignName`] or [`Denial::ReservedName`].
+    pub fn check_name(&self, username: &Username) -> Result<(), Denial> {
+        if self.names.looks_foreign(username).is_some() {
+            return Err(Denial::ForeignName);
+        }
+        match self.names.is_reserved(username) {
+            true => Err(Denial::ReservedName),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Grant {
+    /// For an account whose password was right: starts a session of its own.
+    #[must_use]
+    pub fn start(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
+        Self {
+            identity: account.into(),
+            generation,
+            refresh: None,
+            form,
+            by,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        account::Roles,
+        credential::Login,
+        keyring::Keyring,
+        token::{Secret, TokenTerms},
+    };
+
+    fn desk() -> Desk {
+        let terms = TokenTerms {
+            issuer: "doorward".into(),
+            audience: "doorward".into(),
+            lifetime: Duration::from_secs(3600),
+            leeway: Duration::from_secs(30),
+        };
+        let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+        let keys = Keyring::of_secret(&secret, terms.lasts());
+        Desk {
+            hasher: Arc::new(Hasher::new().unwrap()),
+            passwords: PasswordRules::default(),
+            names: NameRules::default(),
+            sessions: None,
+            reply: LoginReply::Direct,
+            signer: Signer::new(Arc::new(keys), terms),
+        }
+    }
+
+    #[test]
+    fn logins_are_settled() {
+        let desk = desk();
+        let account = |name: &str, disabled| Account {
+            id: "7".into(),
+            username: Username::parse(name).unwrap(),
+            hash: desk
+                .hasher
+                .hash(&Password::parse("secret").unwrap())
+                .unwrap(),
+            roles: Roles::default(),
+            disabled,
+        };
+        let settle = |password: &str, account: Option<Account>| {
+            let attempt = Attempt {
+                login: Login {
+                    username: Username::parse("ada").unwrap(),
+                    password: Password::parse(password).unwrap(),
+                },
+                form: TokenForm::Plain,
+            };
+            match desk.settle(&attempt, account) {
+                Ok(account) => account.username.as_str().to_owned(),
+                Err(denial) => denial.reason().to_owned(),
+            }
+        };
+        assert_eq!(settle("secret", Some(account("ada", false))), "ada");
+        assert_eq!(
+            settle("Secret", Some(account("ada", false))),
+            "wrong-password"
+        );
+        assert_eq!(settle("secret", Some(account("ada", true))), "disabled");
+        assert_eq!(
+            settle("secret", Some(account("Ada", false))),
+            "unknown-user"
+        );
+        assert_eq!(settle("secret", None), "unknown-user");
+        let mut foreign = account("ada", false);
+        foreign.hash = PasswordHash::new("secret".into());
+        assert_eq!(settle("secret", Some(foreign)), "unsupported-hash");
+    }
+}
