@@ -21,7 +21,6 @@ use uuid::Uuid;
 use self::actions::{Caller, Run, Upgrade};
 pub use self::{actions::Actions, learning::Learning, pace::Pace};
 use crate::{
-    audit,
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
@@ -32,8 +31,11 @@ use crate::{
         trust::NoAddress,
     },
     live::{Live, Rules},
-    metrics::{Counted, Tally, Work},
-    spans::{self, Parent, Span},
+    observe::{
+        audit,
+        metrics::{Counted, Tally, Work},
+        spans::{self, Parent, Span},
+    },
     users::UsersFault,
 };
 

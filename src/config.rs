@@ -21,7 +21,6 @@ use reader::{Raw, Reader};
 use zeroize::Zeroizing;
 
 use crate::{
-    audit::Trail,
     database::Database,
     domain::{
         account::{Roles, Username},
@@ -40,7 +39,7 @@ use crate::{
         enrolment::{NameRules, PasswordRules},
         throttle::Free,
     },
-    spans::Collector,
+    observe::{audit::Trail, spans::Collector},
     tls,
     users::Mapping,
 };

@@ -269,7 +269,7 @@ impl Connections {
     /// Writes everything or nothing. If the database rolls back because others wrote the same rows at the same time
     /// (a deadlock, or another node of a cluster was first), tries again until the timeout.
     pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
-        crate::spans::step("write", self.write_together(writes)).await
+        crate::observe::spans::step("write", self.write_together(writes)).await
     }
 
     async fn write_together(&self, writes: &[Write]) -> Result<(), Fault> {

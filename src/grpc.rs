@@ -26,7 +26,7 @@ use crate::{
         trust::{Hops, NoAddress, Peer},
     },
     headers::Headers,
-    spans::Parent,
+    observe::spans::Parent,
     wire::{
         envoy::{
             config::core::v3::{

@@ -33,7 +33,7 @@ use crate::{
     },
     headers::Headers,
     live::Rules,
-    spans::Parent,
+    observe::spans::Parent,
 };
 
 /// The doors and routes of the HTTP port.

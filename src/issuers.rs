@@ -25,7 +25,7 @@ use tokio::{
 
 use crate::{
     domain::foreign::{Issuer, IssuerTerms, Issuers},
-    metrics::{Fetches, Metrics, Outcome},
+    observe::metrics::{Fetches, Metrics, Outcome},
 };
 
 /// Settings of one issuer.

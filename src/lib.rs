@@ -15,7 +15,6 @@
 //! names none of them.
 
 pub mod admin;
-pub mod audit;
 pub mod authorizer;
 mod caught;
 pub mod cli;
@@ -34,12 +33,11 @@ pub mod ledger;
 pub mod listen;
 pub mod live;
 pub mod login;
-pub mod metrics;
+pub mod observe;
 mod private;
 pub mod reload;
 pub mod replicas;
 pub mod serve;
-pub mod spans;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

@@ -12,7 +12,7 @@ use crate::domain::{
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
-use crate::{login::desk::Desk, metrics::Tally};
+use crate::{login::desk::Desk, observe::metrics::Tally};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]

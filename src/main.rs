@@ -15,10 +15,9 @@ use doorward::{
     cli::{Cli, Command},
     config::{self, Settings, Sources},
     files::Files,
+    observe::spans::Spans,
     reload::Load,
-    serve,
-    spans::Spans,
-    telemetry,
+    serve, telemetry,
 };
 
 fn main() -> ExitCode {

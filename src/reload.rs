@@ -26,7 +26,7 @@ use crate::{
     keys,
     live::{Live, Rules},
     login::{desk::Desk, password::Hasher},
-    metrics::{Metrics, Outcome},
+    observe::metrics::{Metrics, Outcome},
     tls::{self, Tls},
 };
 

@@ -22,7 +22,7 @@ use crate::{
     ledger::{Kept, Mark, Swept},
     live::Live,
     login::throttle::{Share, Throttle},
-    metrics::{Metrics, Outcome},
+    observe::metrics::{Metrics, Outcome},
     store::Store,
     users::UsersFault,
 };

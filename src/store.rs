@@ -10,7 +10,7 @@ use crate::{
     },
     ledger::Ledger,
     login::{account::Account, password::PasswordHash},
-    spans::{request_id, step},
+    observe::spans::{request_id, step},
     users::{Users, UsersFault},
 };
 

@@ -7,8 +7,8 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    audit::{TARGET, Trail},
     config::{Log, LogFormat},
+    observe::audit::{TARGET, Trail},
 };
 
 /// Starts the log and the audit trail of this process. Uses colours only on a terminal, and not if `NO_COLOR` is set.

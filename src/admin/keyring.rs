@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::{Outcome, moment, table};
 use crate::{
-    audit::commanded,
     cli::{self, Format},
     clock::unix_time,
     config::{SecretSource, Settings},
@@ -16,7 +15,9 @@ use crate::{
         keyring::{KeyState, Keyring},
         token::UnixTime,
     },
-    keys, private,
+    keys,
+    observe::audit::commanded,
+    private,
 };
 
 /// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and a file is

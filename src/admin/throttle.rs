@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::{Outcome, moment, open, table, username};
 use crate::{
-    audit::commanded,
     cli::{self, Format, Output},
     clock::unix_millis,
     config::Settings,
@@ -15,6 +14,7 @@ use crate::{
     keys,
     ledger::Counted,
     login::throttle::{Change, Share, Throttle, address_key},
+    observe::audit::commanded,
     store::Store,
 };
 

@@ -11,7 +11,6 @@ use zeroize::Zeroizing;
 
 use super::{Outcome, known, moment, open, spoken, table, username};
 use crate::{
-    audit::commanded,
     cli::{self, Format},
     clock::unix_time,
     config::Settings,
@@ -20,6 +19,7 @@ use crate::{
         password::Password,
     },
     login::password::{Hasher, PasswordHash, Scheme},
+    observe::audit::commanded,
     store::Store,
     users::UsersFault,
 };

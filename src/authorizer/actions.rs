@@ -33,9 +33,11 @@ use crate::{
         password::{LengthClass, PasswordHash},
         throttle::{Suspect, Throttle, Wait},
     },
-    metrics::{LoginResult, Metrics},
+    observe::{
+        metrics::{LoginResult, Metrics},
+        spans::{Spans, step},
+    },
     replicas::Shares,
-    spans::{Spans, step},
     store::Store,
     users::UsersFault,
 };

@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{name, reader::Reader};
-use crate::spans::Collector;
+use crate::observe::spans::Collector;
 
 pub(super) fn collector(reader: &mut Reader) -> Option<Collector> {
     let url = reader.parse("tracing.otlp", None, |text| match text {

@@ -34,9 +34,11 @@ use crate::{
         password::Hasher,
         throttle::{Free, Throttle},
     },
-    metrics::Metrics,
+    observe::{
+        metrics::Metrics,
+        spans::{Parent, Spans},
+    },
     replicas,
-    spans::{Parent, Spans},
     store::Store,
     users::Users,
     wire::envoy::service::auth::v3::{

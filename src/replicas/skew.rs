@@ -9,7 +9,7 @@ use crate::{
     database::Fault,
     domain::token::{TokenTerms, UnixTime},
     ledger::Ledger,
-    metrics::Metrics,
+    observe::metrics::Metrics,
 };
 
 /// How often it is measured.

@@ -30,7 +30,7 @@ use crate::{
     grpc::frames::Signs,
     listen::{Listener, Socket},
     live::Live,
-    metrics::{Closed, ClosedConnections},
+    observe::metrics::{Closed, ClosedConnections},
     tls::{self, Protocol, Stream, Tls},
 };
 

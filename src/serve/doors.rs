@@ -17,7 +17,7 @@ use crate::{
     http,
     listen::{Address, Listener},
     live::Live,
-    metrics::Metrics,
+    observe::metrics::Metrics,
     tls::{Protocol, Tls},
 };
 

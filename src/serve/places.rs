@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{domain::trust::Peer, metrics::Closed};
+use crate::{domain::trust::Peer, observe::metrics::Closed};
 
 /// How many connections some peers may have.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use hyper::{
 };
 
 use super::ending::Watch;
-use crate::metrics::Metrics;
+use crate::observe::metrics::Metrics;
 
 /// Readiness is about this process: a database that is away leaves it ready, because Bearer requests go on.
 pub(super) fn answer(path: &str, ending: &Watch, metrics: &Metrics) -> Response<Full<Bytes>> {

@@ -10,7 +10,7 @@ use crate::{
     hashing::Turn,
     login::desk::Grant,
     login::{account::Account, password::LengthClass},
-    spans::{request_id, step},
+    observe::spans::{request_id, step},
     users::UsersFault,
 };
 

@@ -12,7 +12,7 @@ use crate::{
         session::{RefreshFault, RefreshToken},
     },
     login::desk::Grant,
-    spans::step,
+    observe::spans::step,
     users::UsersFault,
 };
 

@@ -238,7 +238,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::policy::{Demand, Endpoint, Rule},
-        metrics::Metrics,
+        observe::metrics::Metrics,
     };
 
     fn policy(paths: &[&str]) -> Policy {

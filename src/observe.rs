@@ -1,0 +1,6 @@
+//! What people and machines see of Doorward: the log of requests, the audit trail, metrics and spans. Knows the core
+//! and nothing else of the program; doors, actions and tables use it.
+
+pub mod audit;
+pub mod metrics;
+pub mod spans;
