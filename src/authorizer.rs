@@ -5,8 +5,6 @@ mod learning;
 mod pace;
 
 use std::{
-    fmt::Display,
-    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,14 +25,14 @@ use crate::{
         decision::{Decision, Denial, Unavailable},
         judge::{Judged, Step},
         policy::{Endpoint, Rule},
-        request::{Request, RequestFault, RequestLine},
-        trust::NoAddress,
+        request::{Request, RequestFault},
     },
     live::{Live, Rules},
     observe::{
         audit,
         metrics::{Counted, Tally, Work},
-        spans::{self, Parent, Span},
+        request_log::{OwnedTrace, Trace, new_request_id, shown},
+        spans::{self, Span},
     },
     users::UsersFault,
 };
@@ -43,21 +41,6 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Authorizer {
     actions: Arc<Actions>,
-}
-
-/// What the log says of a request beside the decision.
-#[derive(Clone, Copy, Debug)]
-pub struct Trace<'a> {
-    /// Which door asked.
-    pub door: &'static str,
-    /// `x-request-id`, or what the gateway has in its place; where it has nothing, the log gives the request one.
-    pub request_id: &'a str,
-    /// The address of the client, or why it is not known.
-    pub client: Result<IpAddr, NoAddress>,
-    /// The request as it came, readable or not.
-    pub line: RequestLine<'a>,
-    /// The span of the gateway.
-    pub parent: Parent<'a>,
 }
 
 /// A decision, and the rule that it follows from, where one decided.
@@ -73,55 +56,6 @@ pub struct Decided<'r> {
 struct Begun {
     started: Instant,
     span: Span,
-}
-
-/// The same as a [`Trace`], for a login that outlives the call that asked for it.
-struct OwnedTrace {
-    door: &'static str,
-    request_id: Arc<str>,
-    client: Result<IpAddr, NoAddress>,
-    method: Vec<u8>,
-    host: Vec<u8>,
-    target: Vec<u8>,
-}
-
-impl From<Trace<'_>> for OwnedTrace {
-    fn from(trace: Trace<'_>) -> Self {
-        let Trace {
-            door,
-            request_id,
-            client,
-            line,
-            parent: _,
-        } = trace;
-        Self {
-            door,
-            request_id: match request_id {
-                "" => new_request_id().into(),
-                given => given.into(),
-            },
-            client,
-            method: line.method.into(),
-            host: line.host.into(),
-            target: line.target.into(),
-        }
-    }
-}
-
-impl OwnedTrace {
-    fn borrow(&self) -> Trace<'_> {
-        Trace {
-            door: self.door,
-            request_id: &self.request_id,
-            client: self.client,
-            line: RequestLine {
-                method: &self.method,
-                host: &self.host,
-                target: &self.target,
-            },
-            parent: Parent::default(),
-        }
-    }
 }
 
 /// A decision, what the log alone may know of it, and what is left to do behind it.
@@ -325,20 +259,6 @@ impl From<Decision> for Concluded {
             upgrade: None,
         }
     }
-}
-
-/// The most of a host or path that a line of the log shows, in bytes.
-const SHOWN: usize = 256;
-
-/// Bytes of a client, without a query, so that they can neither end a line of the log nor fill it.
-pub(crate) fn shown(bytes: &[u8]) -> impl Display + '_ {
-    let bytes = bytes.split(|byte| *byte == b'?').next().unwrap_or(bytes);
-    bytes.get(..SHOWN).unwrap_or(bytes).escape_ascii()
-}
-
-/// For a request whose gateway has given it none.
-fn new_request_id() -> String {
-    Uuid::now_v7().to_string()
 }
 
 /// Where a decision is counted, and as what.

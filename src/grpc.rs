@@ -14,7 +14,7 @@ use bytes::Bytes;
 use hyper::{HeaderMap, body::Body};
 
 use crate::{
-    authorizer::{Authorizer, Decided, Trace},
+    authorizer::{Authorizer, Decided},
     caught::caught,
     domain::{
         decision::{
@@ -26,7 +26,7 @@ use crate::{
         trust::{Hops, NoAddress, Peer},
     },
     headers::Headers,
-    observe::spans::Parent,
+    observe::request_log::{Parent, Trace},
     wire::{
         envoy::{
             config::core::v3::{

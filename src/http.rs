@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use self::dialect::Dialect;
 use crate::{
-    authorizer::{Authorizer, Trace},
+    authorizer::Authorizer,
     caught::caught,
     clock::unix_time,
     domain::{
@@ -33,7 +33,7 @@ use crate::{
     },
     headers::Headers,
     live::Rules,
-    observe::spans::Parent,
+    observe::request_log::{Parent, Trace},
 };
 
 /// The doors and routes of the HTTP port.

@@ -3,4 +3,5 @@
 
 pub mod audit;
 pub mod metrics;
+pub mod request_log;
 pub mod spans;

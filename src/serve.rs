@@ -3,8 +3,10 @@
 mod connections;
 mod doors;
 mod ending;
+mod expiry;
 mod places;
 mod probes;
+mod watched;
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +24,7 @@ use tonic_health::server::HealthReporter;
 use self::{
     doors::{Doors, Ears, Limits},
     ending::{Asked, Ending, Signals},
+    watched::Watched,
 };
 
 use crate::{
@@ -41,10 +44,7 @@ use crate::{
     listen::{self, Address},
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
-    observe::{
-        metrics::{Metrics, Watched},
-        spans::Spans,
-    },
+    observe::{metrics::Metrics, spans::Spans},
     private::{Exposed, exposed},
     reload::{Lasting, Load, Reloader, warn_of},
     replicas::{self, Follower},

@@ -34,10 +34,7 @@ use crate::{
         password::Hasher,
         throttle::{Free, Throttle},
     },
-    observe::{
-        metrics::Metrics,
-        spans::{Parent, Spans},
-    },
+    observe::{metrics::Metrics, request_log::Parent, spans::Spans},
     replicas,
     store::Store,
     users::Users,

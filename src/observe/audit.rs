@@ -7,7 +7,8 @@ use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use uuid::Uuid;
 
-use crate::{authorizer::Trace, private};
+use super::request_log::Trace;
+use crate::private;
 
 /// The target that separates audit events from log events.
 pub(crate) const TARGET: &str = "audit";

@@ -5,26 +5,26 @@
 
 mod closed;
 mod decisions;
-mod expiry;
 mod process;
 mod timing;
-mod watched;
 
 use std::{
+    fmt,
     sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
 use prometheus_client::{
-    encoding::text,
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
+pub(crate) use self::timing::encode_histogram;
 pub use self::{
     closed::{Closed, ClosedConnections},
     decisions::{Counted, Tally, Work},
-    watched::Watched,
 };
 use self::{decisions::Decisions, process::Process, timing::Timing};
 use crate::{
@@ -62,7 +62,20 @@ struct Numbers {
     fetched_at: Family<[(&'static str, Arc<str>); 1], Gauge>,
     connections: Family<One, Gauge>,
     closed: Family<[(&'static str, &'static str); 3], Counter>,
-    watched: Arc<OnceLock<Watched>>,
+    watched: Watched,
+}
+
+/// A collector that is set after the registry is built.
+#[derive(Clone, Debug, Default)]
+struct Watched(Arc<OnceLock<Box<dyn Collector>>>);
+
+impl Collector for Watched {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        match self.0.get() {
+            Some(collector) => collector.encode(encoder),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What became of something that is tried again and again.
@@ -148,7 +161,7 @@ impl Default for Metrics {
             fetched_at: Family::default(),
             connections: Family::default(),
             closed: Family::default(),
-            watched: Arc::default(),
+            watched: Watched::default(),
         };
         numbers.register(registry.sub_registry_with_prefix("doorward"));
         numbers.begin();
@@ -249,7 +262,7 @@ impl Numbers {
             "Connections that were closed because of a limit, by door, peer and reason",
             self.closed.clone(),
         );
-        registry.register_collector(Box::new(watched::Scraped(Arc::clone(&self.watched))));
+        registry.register_collector(Box::new(self.watched.clone()));
     }
 
     /// There from the start, so that a first failure is seen as an increase.
@@ -281,10 +294,10 @@ fn throttled_by(by: throttle::Counted) -> &'static str {
 }
 
 impl Metrics {
-    /// Looks at these from here on, whenever somebody asks.
-    pub fn watch(&self, watched: Watched) {
-        // There is one of each in a process.
-        let _ = self.0.watched.set(watched);
+    /// Adds what the wiring reads from the parts of the program at each scrape.
+    pub(crate) fn watch(&self, watched: impl Collector) {
+        // A process calls this once.
+        let _ = self.0.watched.0.set(Box::new(watched));
     }
 
     /// Where decisions by these rules are counted.

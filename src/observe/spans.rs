@@ -18,12 +18,10 @@ use opentelemetry_sdk::{
 };
 use tokio::task_local;
 
-use crate::{
-    authorizer::{Trace, shown},
-    domain::{
-        decision::{Decision, Denial},
-        request::Host,
-    },
+use super::request_log::{Parent, Trace, shown};
+use crate::domain::{
+    decision::{Decision, Denial},
+    request::Host,
 };
 
 /// The collector, and how many requests to trace.
@@ -35,15 +33,6 @@ pub struct Collector {
     pub service: String,
     /// Fraction of requests to trace, from 0 to 1, when the gateway sends no trace.
     pub sample: f64,
-}
-
-/// The trace context of the gateway's call (W3C Trace Context); empty if it sends none.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Parent<'a> {
-    /// The header `traceparent`.
-    pub traceparent: &'a [u8],
-    /// The header `tracestate`.
-    pub tracestate: &'a [u8],
 }
 
 /// Creates spans, if there is a collector.

@@ -29,7 +29,7 @@ impl TypedMetric for Timing {
 
 impl EncodeMetric for Timing {
     fn encode(&self, encoder: MetricEncoder<'_>) -> fmt::Result {
-        encode(&self.0, encoder)
+        encode_histogram(&self.0, encoder)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -37,8 +37,11 @@ impl EncodeMetric for Timing {
     }
 }
 
-/// Writes a histogram.
-pub(super) fn encode(histogram: &Histogram, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+/// Encodes a histogram.
+pub(crate) fn encode_histogram(
+    histogram: &Histogram,
+    mut encoder: MetricEncoder<'_>,
+) -> fmt::Result {
     let seen = histogram.seen();
     encoder.encode_histogram::<NoLabelSet>(seen.sum, seen.count, &seen.ranges, None)
 }

@@ -1,22 +1,7 @@
-//! What is so at the moment somebody asks.
+//! Metrics that are read from the parts of the program at each scrape.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
-use super::{expiry, timing};
-use crate::{
-    clock::unix_time,
-    database::Connections,
-    domain::{histogram::Histogram, keyring::KeyState, revocation::Revocations, token::UnixTime},
-    hashing::{HashTimes, Line},
-    live::Live,
-    login::throttle::Throttle,
-    store::Store,
-    tls::Tls,
-};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
@@ -24,43 +9,42 @@ use prometheus_client::{
     registry::Unit,
 };
 
-/// The parts that are looked at.
+use super::expiry;
+use crate::{
+    clock::unix_time,
+    database::Connections,
+    domain::{histogram::Histogram, keyring::KeyState, revocation::Revocations, token::UnixTime},
+    hashing::{HashTimes, Line},
+    live::Live,
+    login::throttle::Throttle,
+    observe::metrics::encode_histogram,
+    store::Store,
+    tls::Tls,
+};
+/// The parts whose metrics are read at each scrape.
 #[derive(Debug)]
-pub struct Watched {
-    /// For the keys that are in force.
-    pub live: Live,
-    /// For connections and statements.
-    pub store: Store,
-    /// Counts of failed logins.
-    pub throttle: Arc<Throttle>,
-    /// What has ended.
-    pub ended: Arc<Revocations>,
-    /// How often that is read.
-    pub poll: Duration,
-    /// Logins that hash or wait.
-    pub line: Line,
-    /// How long hashing took.
-    pub hashing: Arc<HashTimes>,
-    /// Whose certificate is shown, where one is.
-    pub tls: Option<Arc<Tls>>,
-    /// When this process began to look.
-    pub since: UnixTime,
+pub(super) struct Watched {
+    pub(super) live: Live,
+    pub(super) store: Store,
+    pub(super) throttle: Arc<Throttle>,
+    pub(super) ended: Arc<Revocations>,
+    /// How often revocations are read.
+    pub(super) poll: Duration,
+    pub(super) line: Line,
+    pub(super) hashing: Arc<HashTimes>,
+    /// The certificate that is shown, if there is one.
+    pub(super) tls: Option<Arc<Tls>>,
+    /// When this process started.
+    pub(super) since: UnixTime,
 }
 
-/// Writes what there is to see.
-#[derive(Debug)]
-pub(super) struct Scraped(pub(super) Arc<OnceLock<Watched>>);
-
-impl Collector for Scraped {
+impl Collector for Watched {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let Some(watched) = self.0.get() else {
-            return Ok(());
-        };
         let mut sheet = Sheet(encoder);
-        watched.logins(&mut sheet)?;
-        watched.keys(&mut sheet)?;
-        watched.revocations(&mut sheet)?;
-        watched.databases(&mut sheet)
+        self.logins(&mut sheet)?;
+        self.keys(&mut sheet)?;
+        self.revocations(&mut sheet)?;
+        self.databases(&mut sheet)
     }
 }
 
@@ -94,7 +78,7 @@ impl Sheet<'_> {
     fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) -> fmt::Result {
         let unit = Some(&Unit::Seconds);
         let encoder = (self.0).encode_descriptor(name, help, unit, MetricType::Histogram)?;
-        timing::encode(histogram, encoder)
+        encode_histogram(histogram, encoder)
     }
 }
 
@@ -218,7 +202,7 @@ impl Watched {
         )?;
         sheet.gauge(
             "revocations",
-            "Verifier, sessions, generations and inactive users that are remembered as ended.",
+            "Tokens, sessions, generations and inactive users that are remembered as ended.",
             None,
             self.ended.len() as f64,
         )
@@ -270,7 +254,7 @@ impl Watched {
         )?;
         for (pool, connections) in &pools {
             let labels = [("pool", *pool)];
-            timing::encode(
+            encode_histogram(
                 connections.statements.times(),
                 times.encode_family(&labels)?,
             )?;
