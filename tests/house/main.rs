@@ -63,6 +63,7 @@ mod audit;
 mod authorization;
 mod borders;
 mod checks;
+mod circles;
 mod clocks;
 mod commands;
 mod containers;
