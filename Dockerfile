@@ -1,17 +1,17 @@
 # syntax=docker/dockerfile:1
 
-# The version of rust-toolchain.toml, which stays outside: it would fetch what is for developers alone.
+# The version of rust-toolchain.toml. That file is not copied: it would fetch components that only developers need.
 ARG RUST=1.95.0
 
 FROM rust:${RUST}-bookworm AS build
-# Debian keeps one version of a package at a time; a pinned one would be gone with the next security update.
+# Debian keeps one version of a package at a time; the next security update would remove a pinned one.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends cmake musl-tools \
     && rm -rf /var/lib/apt/lists/* \
     && rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src
-# The dependencies in a layer of their own, built for a program that does nothing.
+# Builds the dependencies in a separate layer, with a stub program.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 RUN mkdir src \
@@ -19,7 +19,7 @@ RUN mkdir src \
     && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward
 COPY src src
-# The stub may be younger than the sources, and would then be taken for them.
+# The stub may be newer than the sources, and cargo would then keep it.
 RUN find src -name '*.rs' -exec touch {} + \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward \
     && install -D "target/$(uname -m)-unknown-linux-musl/release/doorward" /out/doorward \
@@ -30,13 +30,13 @@ COPY examples/upstream.rs examples/upstream.rs
 RUN cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --example upstream \
     && install -D "target/$(uname -m)-unknown-linux-musl/release/examples/upstream" /out/upstream
 
-# The service behind the gateway in compose.yaml and k8s/overlays/minikube; for trying Doorward alone.
+# The service behind the gateway in compose.yaml and k8s/overlays/minikube; only for trying Doorward.
 FROM scratch AS upstream
 LABEL org.opencontainers.image.title="doorward-upstream" \
     org.opencontainers.image.description="A service that shows what the gateway sent it" \
     org.opencontainers.image.licenses="MIT"
 ENV PATH=/usr/local/bin
-# It asks about health here, too.
+# The health check uses this address, too.
 COPY --from=build /out/doorward /usr/local/bin/doorward
 COPY --from=build-upstream /out/upstream /usr/local/bin/upstream
 USER 65532:65532
@@ -52,11 +52,11 @@ LABEL org.opencontainers.image.title="doorward" \
 ENV PATH=/usr/local/bin \
     DOORWARD_DATA_DIR=/var/lib/doorward
 COPY --from=build /out/doorward /usr/local/bin/doorward
-# For the embedded user table; with MySQL nothing is written.
+# For the embedded user table; with MySQL, Doorward writes nothing here.
 COPY --from=build --chown=65532:65532 /out/data /var/lib/doorward
 USER 65532:65532
 EXPOSE 9001 9002 9003
-# With its URL it reads no settings; another listen.ops needs another health check.
+# With a URL, the command reads no settings; if you change listen.ops, change the health check.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["doorward", "check", "--url", "http://127.0.0.1:9003/readyz"]
 ENTRYPOINT ["doorward"]
 CMD ["serve"]

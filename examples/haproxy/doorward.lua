@@ -1,13 +1,13 @@
--- The action `lua.doorward URL` asks Doorward about a request. A pass sets txn.doorward to "allowed", the identity
--- headers, and the Authorization that may travel on or none; a denial is answered as Doorward answered it. Whatever fails in here leaves the variable unset, which
--- haproxy.cfg must turn into a denial.
+-- The action `lua.doorward URL` asks Doorward about a request. If it is allowed, the action sets txn.doorward to
+-- "allowed", sets the identity headers, and sets or removes Authorization as the answer says. If it is denied, the action
+-- answers as Doorward did. If anything fails, the variable stays unset, which haproxy.cfg must turn into a denial.
 
 local timeout = 3000
 
 local identity = { "x-auth-user", "x-auth-roles", "x-auth-admin" }
 local told = { "allow", "cache-control", "content-type", "retry-after", "www-authenticate" }
 
--- Values of a header in the order they came, which HAProxy counts from 0; nothing if there is none.
+-- Values of a header in their order, which HAProxy counts from 0; nothing if there is none.
 local function values(headers, name)
     local list = headers[name]
     if not list then
@@ -18,7 +18,7 @@ end
 
 local function ask(txn, url)
     local sent = txn.http:req_get_headers()
-    -- Doubled headers stay doubled: it is for Doorward to refuse them.
+    -- Sends duplicate headers as duplicates, so that Doorward can refuse them.
     return core.httpclient():get({
         url = url,
         timeout = timeout,

@@ -1,4 +1,4 @@
--- DEMO ONLY: the table that so many services have, and two people whose passwords are written here for everybody:
+-- DEMO ONLY: a typical table, and two users whose passwords are public:
 -- ada@example.com analytical-engine, bob@example.com builder-of-things.
 USE auth;
 CREATE TABLE user (
