@@ -14,8 +14,11 @@ WORKDIR /src
 # Builds the dependencies in a separate layer, with a stub program.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
-RUN mkdir src \
-    && touch src/lib.rs \
+COPY crates crates
+# A member of the workspace, which the build neither needs nor compiles.
+COPY fuzz/Cargo.toml fuzz/Cargo.toml
+RUN mkdir -p src fuzz/src \
+    && touch src/lib.rs fuzz/src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward
 COPY src src

@@ -21,7 +21,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod database;
-pub mod domain;
+pub use doorward_core as domain;
 pub mod files;
 pub mod grpc;
 pub mod hashing;

@@ -5,6 +5,8 @@ mod bcrypt;
 mod crypt;
 mod kind;
 mod ldap;
+mod ours;
+mod parse;
 mod pbkdf2;
 mod plaintext;
 mod scheme;
@@ -85,7 +87,7 @@ pub struct Hasher {
 const LEAST_MEMORY: u64 = 64;
 
 /// KiB of one hash of ours, without which nobody could log in.
-pub const OWN_MEMORY: u64 = argon2::MEMORY_KIB as u64;
+pub const OWN_MEMORY: u64 = ours::MEMORY_KIB as u64;
 
 /// Hashing failed, which only an allocation or the system's randomness can cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,9 +102,9 @@ impl Hasher {
     /// [`HashFault`], where the system has no randomness.
     pub fn new() -> Result<Self, HashFault> {
         let params = Params::new(
-            argon2::MEMORY_KIB,
-            argon2::PASSES,
-            argon2::LANES,
+            ours::MEMORY_KIB,
+            ours::PASSES,
+            ours::LANES,
             Some(Params::DEFAULT_OUTPUT_LEN),
         )
         .map_err(|_| HashFault)?;
@@ -177,7 +179,7 @@ impl Hasher {
 
     /// What a stored text is, if it is verified here.
     fn affordable<'a>(&self, stored: &'a PasswordHash) -> Option<Box<dyn Stored + 'a>> {
-        stored::parse(stored.expose(), self.plaintext_allowed)
+        parse::parse(stored.expose(), self.plaintext_allowed)
             .filter(|known| known.is_affordable() && known.memory() <= self.most_memory)
     }
 
@@ -196,14 +198,14 @@ impl Hasher {
     /// Whether a stored hash is of a known scheme and needs more memory than hashes may take.
     #[must_use]
     pub fn is_too_large(&self, stored: &PasswordHash) -> bool {
-        stored::parse(stored.expose(), self.plaintext_allowed)
+        parse::parse(stored.expose(), self.plaintext_allowed)
             .is_some_and(|known| known.is_affordable() && known.memory() > self.most_memory)
     }
 
     /// Whether a login with this hash should replace it: it is of another scheme than argon2id, or costs less than ours.
     #[must_use]
     pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
-        stored::parse(stored.expose(), self.plaintext_allowed)
+        parse::parse(stored.expose(), self.plaintext_allowed)
             .is_none_or(|stored| stored.is_outdated())
     }
 
@@ -221,7 +223,7 @@ impl Hasher {
     /// The scheme of a stored hash.
     #[must_use]
     pub fn scheme(&self, stored: &PasswordHash) -> Scheme {
-        Scheme::of(stored, self.plaintext_allowed)
+        parse::scheme(stored, self.plaintext_allowed)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What RFC 8725 and years of broken verifiers teach, asked of a Doorward that serves; the rules one by one are in
-//! `src/domain/jws/tests.rs`. And what RFCs give as examples.
+//! `crates/core/src/jws/tests.rs`. And what RFCs give as examples.
 
 use std::{
     fs,

@@ -6,17 +6,10 @@ use zeroize::Zeroizing;
 
 use super::{
     Scheme,
+    ours::{LANES, MEMORY_KIB, PASSES},
     stored::{Memory, Stored},
     text::{bare, decimal},
 };
-
-/// Ours, of the OWASP cheat sheet.
-pub(super) const MEMORY_KIB: u32 = 19_456;
-pub(super) const PASSES: u32 = 2;
-pub(super) const LANES: u32 = 1;
-
-/// Blocks of ours.
-pub(super) const OURS: usize = MEMORY_KIB as usize;
 
 const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;

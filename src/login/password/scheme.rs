@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::{PasswordHash, stored};
-
 /// The scheme of a stored hash, as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
@@ -38,13 +36,6 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// Tells the scheme from the stored text, whether or not its cost is one that would be paid.
-    #[must_use]
-    pub fn of(stored: &PasswordHash, plaintext_allowed: bool) -> Self {
-        stored::parse(stored.expose(), plaintext_allowed)
-            .map_or(Self::Unknown, |stored| stored.scheme())
-    }
-
     /// The name for people.
     #[must_use]
     pub fn name(self) -> &'static str {

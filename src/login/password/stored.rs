@@ -1,19 +1,10 @@
-//! What a stored text is, told from the text alone.
+//! A stored hash that was understood, and the memory for hashing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ::argon2::Block;
 
-use super::{
-    Scheme,
-    argon2::{Argon2Hash, OURS},
-    bcrypt::Bcrypt,
-    crypt::{Md5Crypt, Phpass, ShaCrypt},
-    ldap::LdapSha,
-    pbkdf2::Pbkdf2,
-    plaintext::Plaintext,
-    scrypt::Scrypt,
-};
+use super::{Scheme, ours::OURS};
 
 /// A stored text that was understood.
 pub(super) trait Stored {
@@ -133,76 +124,4 @@ impl Drop for SetAside<'_> {
     fn drop(&mut self) {
         self.memory.pool().in_use -= self.kib;
     }
-}
-
-/// No text of a known format is longer, and no password is.
-const MAX_TEXT: usize = 1024;
-
-pub(super) fn parse(text: &str, plaintext_allowed: bool) -> Option<Box<dyn Stored + '_>> {
-    if text.len() > MAX_TEXT {
-        return None;
-    }
-    let tagged = text.strip_prefix('{').and_then(|rest| rest.split_once('}'));
-    match tagged {
-        Some((tag, rest)) if rest.starts_with('$') => {
-            let known = TAGS.iter().any(|known| tag.eq_ignore_ascii_case(known));
-            known.then(|| modular(rest)).flatten()
-        }
-        Some((tag, rest)) => boxed(LdapSha::parse(tag, rest)),
-        None if text.starts_with('$') => modular(text),
-        None => named(text).or_else(|| {
-            let plaintext = plaintext_allowed.then(|| Plaintext::parse(text));
-            boxed(plaintext.flatten())
-        }),
-    }
-}
-
-/// The tags of OpenLDAP and Dovecot before a hash that tells its scheme itself.
-const TAGS: &[&str] = &[
-    "CRYPT",
-    "ARGON2",
-    "ARGON2I",
-    "ARGON2ID",
-    "BLF-CRYPT",
-    "MD5-CRYPT",
-    "SHA256-CRYPT",
-    "SHA512-CRYPT",
-];
-
-/// `$id$..`: PHC and the modular crypt format.
-fn modular(text: &str) -> Option<Box<dyn Stored + '_>> {
-    let (id, _) = text.strip_prefix('$')?.split_once('$')?;
-    match id {
-        "argon2id" | "argon2i" | "argon2d" => boxed(Argon2Hash::parse(text)),
-        "2a" | "2b" | "2y" => boxed(Bcrypt::parse(text)),
-        "bcrypt-sha256" => boxed(Bcrypt::parse_passlib_sha256(text)),
-        "scrypt" => boxed(Scrypt::parse_phc(text)),
-        "pbkdf2" | "pbkdf2-sha1" | "pbkdf2-sha256" | "pbkdf2-sha512" => {
-            boxed(Pbkdf2::parse_modular(text))
-        }
-        "5" | "6" => boxed(ShaCrypt::parse(text)),
-        "1" | "apr1" => boxed(Md5Crypt::parse(text)),
-        "P" | "H" => boxed(Phpass::parse(text)),
-        _ => None,
-    }
-}
-
-/// `name$..` of Django and `name:..` of Werkzeug.
-fn named(text: &str) -> Option<Box<dyn Stored + '_>> {
-    let end = text.find(['$', ':', '_'])?;
-    let (name, rest) = (text.get(..end)?, text.get(end + 1..)?);
-    match (name, text.as_bytes().get(end)?) {
-        ("argon2", b'$') => boxed(Argon2Hash::parse(text.get(end..)?)),
-        ("bcrypt", b'$') => boxed(Bcrypt::parse(rest)),
-        ("bcrypt", b'_') => boxed(Bcrypt::parse_django_sha256(rest.strip_prefix("sha256$")?)),
-        ("pbkdf2", b'_') => boxed(Pbkdf2::parse_django(rest)),
-        ("pbkdf2", b':') => boxed(Pbkdf2::parse_werkzeug(rest)),
-        ("scrypt", b'$') => boxed(Scrypt::parse_django(rest)),
-        ("scrypt", b':') => boxed(Scrypt::parse_werkzeug(rest)),
-        _ => None,
-    }
-}
-
-fn boxed<'a>(stored: Option<impl Stored + 'a>) -> Option<Box<dyn Stored + 'a>> {
-    stored.map(|stored| Box::new(stored) as Box<dyn Stored>)
 }

@@ -45,7 +45,7 @@ fn stored(text: &str) -> PasswordHash {
 
 /// What a hasher says, without the decoy, which would make thousands of texts slow.
 fn matches(text: &str, password: &str) -> bool {
-    stored::parse(text, false)
+    parse::parse(text, false)
         .filter(|known| known.is_affordable())
         .is_some_and(|known| known.matches(password.as_bytes(), &Memory::default()))
 }
@@ -313,13 +313,17 @@ fn what_looks_like_a_hash_is_no_plaintext() {
         &format!("*{}", sha1.to_uppercase()),
         &md5.repeat(4),
     ] {
-        assert!(stored::parse(text, true).is_none(), "{text}");
-        assert_eq!(Scheme::of(&stored(text), true), Scheme::Unknown, "{text}");
+        assert!(parse::parse(text, true).is_none(), "{text}");
+        assert_eq!(
+            parse::scheme(&stored(text), true),
+            Scheme::Unknown,
+            "{text}"
+        );
     }
     for vector in vectors() {
         for end in 0..vector.hash.len() {
             let text = &vector.hash[..end];
-            let plaintext = Scheme::of(&stored(text), true) == Scheme::Plaintext;
+            let plaintext = parse::scheme(&stored(text), true) == Scheme::Plaintext;
             // Of Django's and Werkzeug's names alone nobody could tell.
             assert!(!plaintext || end <= "pbkdf2".len() + 6, "{text}");
         }
@@ -435,8 +439,8 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
 #[test]
 fn memory_is_kept_for_the_next_hash_as_far_as_the_limit_goes() {
     let hasher = Hasher::new().unwrap().limit_memory(2 * OWN_MEMORY);
-    let ours = argon2::MEMORY_KIB as usize;
-    let dearer = Params::new(2 * argon2::MEMORY_KIB, 1, 1, None).unwrap();
+    let ours = ours::MEMORY_KIB as usize;
+    let dearer = Params::new(2 * ours::MEMORY_KIB, 1, 1, None).unwrap();
     let dearer = Argon2::new(Algorithm::Argon2id, Version::V0x13, dearer);
     let dearer = argon2::hash(&dearer, b"secret", &Memory::default()).unwrap();
     let dearer = PasswordHash::new(dearer);
@@ -459,7 +463,7 @@ proptest! {
     #[test]
     fn no_stored_text_is_too_strange(text in prop_oneof![any::<String>(), ".{0,80}", pieces()]) {
         prop_assert!(!matches(&text, "secret"));
-        prop_assert!(Scheme::of(&stored(&text), false) != Scheme::Plaintext);
-        let _ = stored::parse(&text, true).map(|known| known.is_outdated());
+        prop_assert!(parse::scheme(&stored(&text), false) != Scheme::Plaintext);
+        let _ = parse::parse(&text, true).map(|known| known.is_outdated());
     }
 }

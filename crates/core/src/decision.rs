@@ -1,0 +1,382 @@
+//! What comes of a request: what every door must say, and nothing about how.
+//!
+//! A denial has two voices. [`Denial::answer`] is what the client reads, the same for everything it must not tell
+//! apart; [`Denial::reason`] is what the log says.
+
+mod denial;
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+pub use self::denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose};
+use super::{account::Identity, request::TokenForm, session::RefreshToken, token::Token};
+
+/// The verdict on one request. There is no default: whoever makes one has decided.
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// The request may pass.
+    Allow(Admission),
+    /// The request may not pass.
+    Deny(Denial),
+    /// Somebody gets a token.
+    Issue(Issued),
+    /// An endpoint of Doorward's own has done what it was asked, and there is nothing to hand out.
+    Done(Done),
+}
+
+impl Decision {
+    /// The word by which the log names the verdict.
+    #[must_use]
+    pub fn verdict(&self) -> &'static str {
+        match self {
+            Self::Allow(_) => "allow",
+            Self::Deny(_) => "deny",
+            Self::Issue(_) => "issue",
+            Self::Done(_) => "done",
+        }
+    }
+
+    /// The stable code by which the log says why.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Allow(admission) => match &admission.caller {
+                Caller::Anonymous => "anonymous",
+                Caller::Known(_) => "token",
+            },
+            Self::Deny(denial) => denial.reason(),
+            Self::Issue(issued) => issued.by.reason(),
+            Self::Done(done) => done.reason(),
+        }
+    }
+
+    /// Whom it is about, where that is known: the id, never the name that was typed.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::Deny(denial) => denial.subject(),
+            Self::Done(done) => done.subject(),
+            Self::Allow(_) | Self::Issue(_) => {
+                self.identity().map(|identity| identity.subject.as_str())
+            }
+        }
+    }
+
+    /// Who a token speaks for that was shown or is handed out, where it is good.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::Allow(admission) => match &admission.caller {
+                Caller::Anonymous => None,
+                Caller::Known(identity) => Some(identity),
+            },
+            Self::Issue(issued) => Some(&issued.identity),
+            Self::Deny(Denial::MissingRole(identity)) => Some(identity),
+            Self::Deny(_) | Self::Done(_) => None,
+        }
+    }
+}
+
+/// What an endpoint has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// A token has ended, or all of a user's.
+    LoggedOut {
+        /// Whose, as an id.
+        subject: String,
+        /// Whether all have.
+        everywhere: bool,
+    },
+    /// Somebody can log in who could not before.
+    Registered {
+        /// Who, as an id, where the table tells.
+        subject: Option<String>,
+    },
+}
+
+impl Done {
+    /// The stable code by which the log names it.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::LoggedOut {
+                everywhere: false, ..
+            } => "logout",
+            Self::LoggedOut {
+                everywhere: true, ..
+            } => "logout-everywhere",
+            Self::Registered { .. } => "register",
+        }
+    }
+
+    /// Whom it is about, where that is known.
+    #[must_use]
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Self::LoggedOut { subject, .. } => Some(subject),
+            Self::Registered { subject } => subject.as_deref(),
+        }
+    }
+
+    /// What the client reads.
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let (status, body) = match self {
+            Self::LoggedOut { .. } => (200, "Logged out"),
+            Self::Registered { .. } => (201, "Registered"),
+        };
+        refuse(status, body, [])
+    }
+}
+
+/// How a request passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// Who is asking.
+    pub caller: Caller,
+    /// What becomes of the `Authorization` header.
+    pub authorization: Forwarding,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody that a token speaks for.
+    Anonymous,
+    /// Somebody that a token speaks for.
+    Known(Arc<Identity>),
+}
+
+/// What becomes of the `Authorization` header on the way to the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwarding {
+    /// It goes on as it came.
+    Keep,
+    /// It is taken off.
+    Strip,
+}
+
+impl Caller {
+    /// The values of the identity headers for doors that cannot remove a header, in the order of their names and never empty:
+    /// gateways leave a client's own header in place where ours is missing or empty.
+    #[must_use]
+    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
+        match self {
+            Self::Anonymous => ["-".into(), "-".into(), "false".into()],
+            Self::Known(identity) => identity.header_values(),
+        }
+    }
+}
+
+impl Identity {
+    /// The values of the identity headers, in the order of their names and never empty.
+    #[must_use]
+    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
+        let roles = self.roles.to_string();
+        [
+            self.username.header_value(),
+            if roles.is_empty() {
+                "-".into()
+            } else {
+                roles.into()
+            },
+            if self.roles.admin() { "true" } else { "false" }.into(),
+        ]
+    }
+}
+
+/// A login that succeeded.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// Who logged in.
+    pub identity: Identity,
+    /// The token they get.
+    pub token: Token,
+    /// The form they want it in.
+    pub form: TokenForm,
+    /// Who answers.
+    pub reply: LoginReply,
+    /// What they can have a new one for, and for how long.
+    pub refresh: Option<(RefreshToken, Duration)>,
+    /// What they got it for.
+    pub by: By,
+}
+
+/// What a token was handed out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A user name and a password.
+    Login,
+    /// A refresh token.
+    Refresh,
+    /// A change of the password, which ended the token before.
+    Password,
+}
+
+impl By {
+    /// The stable code by which the log names it.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Refresh => "refresh",
+            Self::Password => "password",
+        }
+    }
+}
+
+/// Who answers a login that succeeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginReply {
+    /// Doorward, with the token in header and body.
+    Direct,
+    /// The service behind the gateway; the token is added to its answer as a header.
+    Through,
+}
+
+/// An answer to the client, in the terms of HTTP.
+#[derive(Clone)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Lower-case names and values; each name once.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body.
+    pub body: Cow<'static, str>,
+}
+
+const NO_STORE: (&str, Cow<'static, str>) = ("cache-control", Cow::Borrowed("no-store"));
+const PLAIN: (&str, Cow<'static, str>) =
+    ("content-type", Cow::Borrowed("text/plain; charset=utf-8"));
+const JSON: (&str, Cow<'static, str>) = ("content-type", Cow::Borrowed("application/json"));
+
+impl Issued {
+    /// The headers that carry the token to the client, in either way of replying.
+    #[must_use]
+    pub fn token_headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
+        let bearer = format!("Bearer {}", self.token.expose());
+        let mut headers = vec![("authorization", bearer.into()), NO_STORE];
+        if let Some((refresh, _)) = &self.refresh {
+            headers.push(("x-refresh-token", refresh.expose().to_string().into()));
+        }
+        headers
+    }
+
+    /// The whole answer, for [`LoginReply::Direct`] (RFC 6750, 4).
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        let mut headers = self.token_headers();
+        headers.push(("pragma", "no-cache".into()));
+        headers.push(("vary", "accept, authorization".into()));
+        let body = match self.form {
+            TokenForm::Plain => {
+                headers.push(PLAIN);
+                self.token.expose().to_owned()
+            }
+            TokenForm::Json => {
+                headers.push(JSON);
+                let mut body = serde_json::json!({
+                    "access_token": self.token.expose(),
+                    "token_type": "Bearer",
+                    "expires_in": self.token.lifetime.as_secs(),
+                });
+                if let (Some((refresh, lifetime)), Some(body)) =
+                    (&self.refresh, body.as_object_mut())
+                {
+                    body.insert("refresh_token".into(), refresh.expose().as_str().into());
+                    body.insert("refresh_expires_in".into(), lifetime.as_secs().into());
+                }
+                body.to_string()
+            }
+        };
+        Answer {
+            status: 200,
+            headers,
+            body: body.into(),
+        }
+    }
+}
+
+fn refuse<const N: usize>(
+    status: u16,
+    body: impl Into<Cow<'static, str>>,
+    headers: [(&'static str, Cow<'static, str>); N],
+) -> Answer {
+    let mut all = vec![PLAIN, NO_STORE];
+    all.extend(headers);
+    Answer {
+        status,
+        headers: all,
+        body: body.into(),
+    }
+}
+
+/// The protection space that challenges name (RFC 9110, 11.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Realm(String);
+
+impl Default for Realm {
+    fn default() -> Self {
+        Self("doorward".into())
+    }
+}
+
+impl Realm {
+    /// Takes visible ASCII and blanks, without quotes and backslashes, or nothing.
+    #[must_use]
+    pub fn parse(realm: &str) -> Option<Self> {
+        let possible = (1..=64).contains(&realm.len())
+            && realm
+                .bytes()
+                .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\');
+        possible.then(|| Self(realm.into()))
+    }
+
+    fn basic(&self) -> String {
+        format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.0)
+    }
+
+    fn bearer(&self, error: Option<&str>) -> String {
+        match error {
+            None => format!("Bearer realm=\"{}\"", self.0),
+            Some(error) => format!("Bearer realm=\"{}\", error=\"{error}\"", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credential::LoginFault;
+
+    #[test]
+    fn realms_cannot_break_out_of_the_challenge() {
+        assert!(Realm::parse("The house").is_some());
+        for realm in ["", "a\"b", "a\\b", "a\r\nb", "é"] {
+            assert!(Realm::parse(realm).is_none(), "{realm:?}");
+        }
+    }
+
+    #[test]
+    fn all_that_a_client_must_not_tell_apart_reads_the_same() {
+        let realm = Realm::parse("doorward").unwrap();
+        let answers = [
+            Refusal::Basic(LoginFault::NoColon),
+            Refusal::UnknownUser,
+            Refusal::WrongPassword("1".into()),
+            Refusal::Disabled("2".into()),
+            Refusal::UnsupportedHash("3".into()),
+            Refusal::ForeignName("4".into()),
+        ]
+        .map(|refusal| {
+            let Answer {
+                status,
+                headers,
+                body,
+            } = Denial::InvalidCredentials(refusal).answer(&realm);
+            (status, headers, body)
+        });
+        assert!(answers.windows(2).all(|pair| pair[0] == pair[1]));
+        assert_eq!(answers[0].0, 401);
+        assert_eq!(answers[0].2, "Invalid credentials");
+    }
+}

@@ -1,0 +1,30 @@
+//! The rules: pure, synchronous, answering in data.
+//!
+//! A [`request::Request`] goes into [`judge::Judge::judge`], and a [`decision::Decision`] comes out. A request for an
+//! endpoint, such as the login, comes out as an [`judge::Action`], which the program runs. Nothing in here waits, knows a
+//! wire format, a database or a password hash, or reads the clock, the environment or a file.
+
+#![warn(missing_docs)]
+
+pub mod account;
+pub mod credential;
+pub mod decision;
+pub mod der;
+pub mod fields;
+pub mod foreign;
+pub mod hex;
+pub mod histogram;
+pub mod identity_headers;
+pub mod judge;
+pub mod jws;
+pub mod key;
+pub mod keyring;
+pub mod password;
+pub mod path;
+pub mod policy;
+pub mod request;
+pub mod revocation;
+pub mod session;
+pub mod token;
+pub mod trust;
+mod verified;

@@ -1,0 +1,198 @@
+//! One rule.
+
+use std::{fmt, sync::Arc};
+
+use super::{
+    Demand,
+    pattern::{HostPattern, PathPattern},
+};
+use crate::request::{Host, Method, RequestFault};
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub(super) path: PathPattern,
+    pub(super) methods: Vec<String>,
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) demand: Demand,
+    name: Arc<str>,
+}
+
+/// Why a rule cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RuleFault {
+    /// A path that no unambiguous request can have.
+    #[error(
+        "path {0:?} cannot be matched: {1}; write a path such as \"/docs\" or a prefix such as \"/docs/*\""
+    )]
+    Path(String, String),
+    /// Not a method.
+    #[error("{0:?} is not a method; write one such as \"GET\"")]
+    Method(String),
+    /// A registered method in another case.
+    #[error(
+        "{0:?} is no method that clients send, and services may take it for {1:?}; write {1:?}"
+    )]
+    MethodCase(String, String),
+    /// Not a host.
+    #[error("{0:?} is not a host; write \"api.example.com\" or \"*.example.com\", without a port")]
+    Host(String),
+    /// An unknown word.
+    #[error(
+        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\""
+    )]
+    Allow(String),
+    /// Roles that cannot be.
+    #[error("{0}")]
+    Roles(String),
+}
+
+impl Rule {
+    /// Makes a rule. No methods are all methods, but for an endpoint, where they are `POST`; no hosts are all hosts.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub fn new(
+        path: &str,
+        methods: &[String],
+        hosts: &[String],
+        demand: Demand,
+    ) -> Result<Self, Vec<RuleFault>> {
+        let mut faults = Vec::new();
+        let pattern = PathPattern::parse(path).map_err(|fault| faults.push(fault));
+        let mut methods = methods.to_vec();
+        for method in &methods {
+            match Method::parse(method.as_bytes()) {
+                Ok(_) => {}
+                Err(RequestFault::MethodCase) => {
+                    let registered = method.to_ascii_uppercase();
+                    faults.push(RuleFault::MethodCase(method.clone(), registered));
+                }
+                Err(_) => faults.push(RuleFault::Method(method.clone())),
+            }
+        }
+        if methods.is_empty() && matches!(demand, Demand::Endpoint(_)) {
+            methods.push("POST".into());
+        }
+        let mut patterns = Vec::new();
+        for host in hosts {
+            match HostPattern::parse(host) {
+                Some(pattern) => patterns.push(pattern),
+                None => faults.push(RuleFault::Host(host.clone())),
+            }
+        }
+        match pattern {
+            Ok(path) if faults.is_empty() => Ok(Self {
+                name: name(&path, &methods, &patterns).into(),
+                path,
+                methods,
+                hosts: patterns,
+                demand,
+            }),
+            Ok(_) | Err(()) => Err(faults),
+        }
+    }
+
+    /// What the rule demands.
+    #[must_use]
+    pub fn demand(&self) -> &Demand {
+        &self.demand
+    }
+
+    /// What logs and metrics call the rule: its methods, hosts and path, such as `GET,PUT api.example.com/users/*`. No two
+    /// rules of a policy have the same.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The methods the rule is for; empty for all.
+    #[must_use]
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    /// The methods that the rule takes, for `Allow` (RFC 9110, 10.2.1).
+    #[must_use]
+    pub fn allowed_methods(&self) -> Vec<String> {
+        let mut allowed = self.methods.clone();
+        if self.names_method("GET") && !self.names_method("HEAD") {
+            allowed.push("HEAD".into());
+        }
+        allowed
+    }
+
+    /// Whether the rule names this method.
+    #[must_use]
+    pub fn names_method(&self, method: &str) -> bool {
+        self.methods.iter().any(|own| own == method)
+    }
+
+    pub(super) fn unregistered_methods(&self) -> impl Iterator<Item = &str> {
+        self.methods
+            .iter()
+            .map(String::as_str)
+            .filter(|method| Method::parse(method.as_bytes()).is_ok_and(|own| !own.is_registered()))
+    }
+
+    pub(super) fn path_rank(&self) -> (bool, usize) {
+        match &self.path {
+            PathPattern::Exact { raw, .. } => (true, raw.len()),
+            PathPattern::Prefix { raw, .. } => (false, raw.len()),
+        }
+    }
+
+    /// Whether the rule is for this method: services answer `HEAD` with the handler of `GET`.
+    pub(super) fn covers_method(&self, method: Method<'_>) -> bool {
+        self.methods.is_empty()
+            || self.names_method(method.as_str())
+            || (method.is_head() && self.names_method("GET"))
+    }
+
+    /// How specific the rule is for this host, or nothing where it is for others.
+    pub(super) fn host_rank(&self, host: Host<'_>) -> Option<usize> {
+        if self.hosts.is_empty() {
+            return Some(0);
+        }
+        let host = host.name()?;
+        self.hosts
+            .iter()
+            .filter_map(|own| own.matches(host).then_some(own.rank()))
+            .max()
+    }
+
+    /// Whether some request would be decided by both rules with equal right.
+    pub(super) fn ties_with(&self, other: &Self) -> bool {
+        let share_method =
+            self.methods.is_empty() || self.methods.iter().any(|own| other.methods.contains(own));
+        let share_host =
+            self.hosts.is_empty() || self.hosts.iter().any(|own| other.hosts.contains(own));
+        self.path.loosely_equals(&other.path)
+            && self.methods.is_empty() == other.methods.is_empty()
+            && self.hosts.is_empty() == other.hosts.is_empty()
+            && share_method
+            && share_host
+    }
+}
+
+fn name(path: &PathPattern, methods: &[String], hosts: &[HostPattern]) -> String {
+    let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+    let blank = if methods.is_empty() { "" } else { " " };
+    format!("{}{blank}{}{path}", methods.join(","), hosts.join(","))
+}
+
+/// As the settings write it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "path = \"{}\"", self.path)?;
+        if !self.methods.is_empty() {
+            write!(f, ", methods = {:?}", self.methods)?;
+        }
+        if !self.hosts.is_empty() {
+            let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
+            write!(f, ", hosts = {hosts:?}")?;
+        }
+        write!(f, ", allow = \"{}\"", self.demand)
+    }
+}

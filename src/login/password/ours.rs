@@ -1,0 +1,9 @@
+//! What a new hash costs.
+
+/// Ours, of the OWASP cheat sheet.
+pub(super) const MEMORY_KIB: u32 = 19_456;
+pub(super) const PASSES: u32 = 2;
+pub(super) const LANES: u32 = 1;
+
+/// Blocks of ours.
+pub(super) const OURS: usize = MEMORY_KIB as usize;
