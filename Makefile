@@ -34,10 +34,10 @@ demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything a
 	@exec $(TARGET)/demo/examples/demo --doorward $(TARGET)/demo/doorward $(if $(ONCE),--once)
 
 check: lint ## Check format, lints and documentation, and run the unit tests: needs no root, no database, no download but crates
-	cargo test --package doorward-core --package doorward --lib --bins -- --quiet
+	cargo test --workspace --exclude doorward-fuzz --lib --bins -- --quiet
 
 test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
-	cargo test --package doorward-core --package doorward -- --quiet
+	cargo test --workspace --exclude doorward-fuzz -- --quiet
 
 test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
 	cargo test --features test-mysql --test house -- --quiet mysql::
@@ -50,7 +50,7 @@ lint: compiler ## Check format, lints and the links of the documentation
 	@# What tests bring along must not be what makes it build.
 	cargo check --quiet
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --package doorward-core --package doorward
+	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --workspace --exclude doorward-fuzz
 
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check

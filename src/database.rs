@@ -20,7 +20,8 @@ pub use self::{
     fault::Fault,
     place::{Database, DatabasePassword, MySql, Tls, UrlFault},
 };
-use crate::{clock::random_part, private::create_file};
+use crate::clock::random_part;
+use doorward_rules::private::create_file;
 
 /// The longest pause before a rolled-back write is tried again.
 const PAUSE: Duration = Duration::from_millis(20);

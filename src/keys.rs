@@ -15,10 +15,10 @@ use crate::{
         keyring::{Keyring, KeyringFault},
         token::{Secret, UnixTime},
     },
-    files::Files,
 };
+use doorward_rules::files::Files;
 
-pub use crate::private::keep;
+pub use doorward_rules::private::keep;
 
 /// Reads all keys, and makes the secret where one is to be made.
 ///

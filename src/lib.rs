@@ -14,6 +14,9 @@
 //! format? A door ([`grpc`]). Does it know SQL? [`users`]. Does it hash passwords? [`login`]. Otherwise [`domain`], which
 //! names none of them.
 
+pub use doorward_core as domain;
+pub use doorward_rules::files;
+
 pub mod admin;
 pub mod authorizer;
 mod caught;
@@ -21,8 +24,6 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod database;
-pub use doorward_core as domain;
-pub mod files;
 pub mod grpc;
 pub mod hashing;
 pub mod headers;
@@ -34,7 +35,6 @@ pub mod listen;
 pub mod live;
 pub mod login;
 pub mod observe;
-mod private;
 pub mod reload;
 pub mod replicas;
 pub mod serve;

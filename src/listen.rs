@@ -12,7 +12,8 @@ use socket2::{Domain, SockAddr, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::either::Either;
 
-use crate::{domain::trust::Peer, private};
+use crate::domain::trust::Peer;
+use doorward_rules::private;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arc_swap::{ArcSwap, Guard};
+use doorward_rules::current::Current;
 
 use crate::domain::{
     decision::Realm,
@@ -37,31 +37,5 @@ pub struct Rules {
     pub tally: Arc<Tally>,
 }
 
-/// The rules currently in force.
-#[derive(Clone, Debug)]
-pub struct Live(Arc<ArcSwap<Rules>>);
-
-impl Live {
-    /// Puts the first rules in force.
-    #[must_use]
-    pub fn new(rules: Rules) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(rules)))
-    }
-
-    /// The current rules, for one request; takes no lock.
-    #[must_use]
-    pub fn now(&self) -> Guard<Arc<Rules>> {
-        self.0.load()
-    }
-
-    /// The current rules, for work that takes longer than one request.
-    #[must_use]
-    pub fn keep(&self) -> Arc<Rules> {
-        self.0.load_full()
-    }
-
-    /// Replaces the rules for all later requests.
-    pub fn exchange(&self, rules: Rules) {
-        self.0.store(Arc::new(rules));
-    }
-}
+/// The rules in force.
+pub type Live = Current<Rules>;

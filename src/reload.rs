@@ -22,13 +22,13 @@ use crate::{
         token::{Signer, Verifier},
         trust::Warned,
     },
-    files::{Files, Look},
     keys,
     live::{Live, Rules},
     login::{desk::Desk, password::Hasher},
     observe::metrics::{Metrics, Outcome},
     tls::{self, Tls},
 };
+use doorward_rules::files::{Files, Look};
 
 /// Reads the settings again while others are in force, and returns the names of changed settings that need a restart.
 pub type Load =

@@ -36,7 +36,6 @@ use crate::{
         identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
         trust::TrustedProxies,
     },
-    files::Files,
     grpc::{self, connection::Calls},
     hashing::{Hashing, Line},
     http, issuers, keys,
@@ -45,13 +44,16 @@ use crate::{
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
     observe::{metrics::Metrics, spans::Spans},
-    private::{Exposed, exposed},
     reload::{Lasting, Load, Reloader, warn_of},
     replicas::{self, Follower},
     store::Store,
     tls::Tls,
     users::{Users, UsersFault},
     wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
+};
+use doorward_rules::{
+    files::Files,
+    private::{Exposed, exposed},
 };
 
 /// How long failed logins may take to be told to other replicas after the last answer.

@@ -27,7 +27,8 @@ use tokio_util::either::Either;
 use webpki::EndEntityCert;
 use zeroize::Zeroizing;
 
-use crate::{files::Files, listen::Socket};
+use crate::listen::Socket;
+use doorward_rules::files::Files;
 
 /// The timeout of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);

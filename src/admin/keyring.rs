@@ -17,8 +17,8 @@ use crate::{
     },
     keys,
     observe::audit::commanded,
-    private,
 };
+use doorward_rules::private;
 
 /// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and a file is
 /// taken two seconds after it was written.

@@ -8,7 +8,7 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use uuid::Uuid;
 
 use super::request_log::Trace;
-use crate::private;
+use doorward_rules::private;
 
 /// The target that separates audit events from log events.
 pub(crate) const TARGET: &str = "audit";

@@ -24,7 +24,7 @@ const ABANDONED: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// There is a link, or the file cannot be opened.
-pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let options = options.mode(0o600);
     // Links there are the system's, such as /dev/stdout.
     if !path.starts_with("/dev") {
@@ -85,7 +85,7 @@ fn remove_abandoned(dir: &Path, prefix: &str) {
 }
 
 /// Makes a directory that only its owner can enter.
-pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
+pub fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() {
         return Ok(());
     }
@@ -96,7 +96,7 @@ pub(crate) fn create_dir(dir: &Path) -> io::Result<()> {
 }
 
 /// Makes an empty file that only its owner can read, where there is none.
-pub(crate) fn create_file(path: &Path) -> io::Result<()> {
+pub fn create_file(path: &Path) -> io::Result<()> {
     create_dir(path.parent().unwrap_or(Path::new("")))?;
     match open(path, OpenOptions::new().write(true).create_new(true)) {
         Ok(_) => Ok(()),
@@ -109,7 +109,7 @@ pub(crate) fn create_file(path: &Path) -> io::Result<()> {
 }
 
 /// Gives a socket its mode; what somebody has put in its place since is left alone.
-pub(crate) fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
+pub fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = rustix::fs::open(path, flags, Mode::empty())?;
     if FileType::from_raw_mode(fstat(&socket)?.st_mode) != FileType::Socket {
@@ -124,7 +124,7 @@ pub(crate) fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Why others can change what is in a directory, or put something else in its place; nothing where they cannot, or where
 /// there is no such directory.
-pub(crate) fn exposed(dir: &Path) -> Option<Exposed> {
+pub fn exposed(dir: &Path) -> Option<Exposed> {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
         false => dir,
@@ -156,10 +156,10 @@ pub(crate) fn exposed(dir: &Path) -> Option<Exposed> {
 
 /// A directory that others can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Exposed {
+pub struct Exposed {
     /// Itself, or one that it is in.
-    pub(crate) dir: PathBuf,
-    pub(crate) why: &'static str,
+    pub dir: PathBuf,
+    pub why: &'static str,
 }
 
 #[cfg(test)]

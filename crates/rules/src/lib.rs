@@ -1,0 +1,7 @@
+//! Files, and what is in force because of them: read as of one moment, exchanged as a whole, read again when they change.
+//!
+//! Must not know: a runtime, databases, requests.
+
+pub mod current;
+pub mod files;
+pub mod private;
