@@ -56,11 +56,11 @@ pub enum Outcome {
 /// A database cannot be reached, or has a `users` table that Doorward did not create.
 pub async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
     serve::store(settings, 1, PATIENCE)?.migrate().await?;
-    match &settings.state {
-        None => println!("The tables in {} are up to date.", settings.database),
+    match &settings.state.place {
+        None => println!("The tables in {} are up to date.", settings.database.place),
         Some(state) => println!(
             "The tables in {} and {state} are up to date.",
-            settings.database
+            settings.database.place
         ),
     }
     Ok(Outcome::Yes)
@@ -69,10 +69,10 @@ pub async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
 /// Opens the store, and creates the tables of embedded databases.
 async fn open(settings: &Settings) -> anyhow::Result<Store> {
     let store = serve::store(settings, 1, PATIENCE)?;
-    if let Database::Sqlite(_) = &settings.database {
+    if let Database::Sqlite(_) = &settings.database.place {
         store.users.migrate().await?;
     }
-    if let Database::Sqlite(_) = settings.state.as_ref().unwrap_or(&settings.database) {
+    if let Database::Sqlite(_) = settings.state_database() {
         store.ledger.migrate().await?;
     }
     Ok(store)
@@ -120,17 +120,17 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 /// A secret is required and missing.
 pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
     keys::check(settings)?;
-    if settings.trusted.covers_the_internet() {
+    if settings.gateways.trusted.covers_the_internet() {
         eprintln!(
             "warning: trusted_proxies: {} holds half of the Internet or more; name the networks of your gateways",
-            settings.trusted
+            settings.gateways.trusted
         );
     }
     println!(
         "The settings hold together: {} rules, users in {}, checks on {}.",
         settings.policy.rules().len(),
-        settings.database,
-        settings.grpc,
+        settings.database.place,
+        settings.listen.grpc,
     );
     Ok(Outcome::Yes)
 }

@@ -341,10 +341,12 @@ pub enum Format {
     Json,
 }
 
-fn key_value(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text
-        .split_once('=')
-        .ok_or("write KEY=VALUE, such as listen.grpc=127.0.0.1:9101")?;
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("write KEY=VALUE, such as listen.grpc=127.0.0.1:9101")]
+struct NoEqualsSign;
+
+fn key_value(text: &str) -> Result<(String, String), NoEqualsSign> {
+    let (key, value) = text.split_once('=').ok_or(NoEqualsSign)?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

@@ -422,7 +422,7 @@ mod tests {
     use super::*;
 
     fn read(url: &str) -> Result<String, UrlFault> {
-        Database::from_url(url, Tls::Preferred, None).map(|database| database.to_string())
+        Database::from_url(url).map(|database| database.to_string())
     }
 
     #[test]
@@ -437,8 +437,7 @@ mod tests {
         );
         assert_eq!(read("sqlite:./x.db").unwrap(), "./x.db");
         assert_eq!(read("sqlite:///var/x.db").unwrap(), "/var/x.db");
-        let database =
-            Database::from_url("mysql://u:p%40zq@db/auth", Tls::Preferred, None).unwrap();
+        let database = Database::from_url("mysql://u:p%40zq@db/auth").unwrap();
         assert!(!format!("{database:?}").contains("zq"), "{database:?}");
         let Database::MySql(mysql) = database else {
             panic!()

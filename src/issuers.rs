@@ -46,34 +46,42 @@ pub enum Source {
     File(PathBuf),
 }
 
+/// Why keys cannot come from there. The text does not contain the URL: it may contain a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceFault {
+    /// Empty, or with control characters.
+    #[error("must be a URL, or the path of a file")]
+    Text,
+    /// Not a URL, or with parts that are not accepted.
+    #[error(
+        "is not a URL without user and fragment; write one such as https://id.example.com/jwks.json"
+    )]
+    Url,
+}
+
 impl Source {
     /// Parses a URL with `http` or `https`, or a path.
     ///
     /// # Errors
     ///
     /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, SourceFault> {
         if text.is_empty() || text.contains(char::is_control) {
-            return Err("must be a URL, or the path of a file".into());
+            return Err(SourceFault::Text);
         }
         if !text.contains("://") {
             return Ok(Self::File(text.into()));
         }
-        // Do not show the URL: it may contain a password.
-        let wrong = || {
-            "is not a URL without user and fragment; write one such as https://id.example.com/jwks.json"
-                .to_owned()
-        };
-        let url = url::Url::parse(text).map_err(|_| wrong())?;
+        let url = url::Url::parse(text).map_err(|_| SourceFault::Url)?;
         let is_plain = matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
             && url.fragment().is_none();
         if !is_plain {
-            return Err(wrong());
+            return Err(SourceFault::Url);
         }
-        url.as_str().parse().map(Self::Url).map_err(|_| wrong())
+        (url.as_str().parse().map(Self::Url)).map_err(|_| SourceFault::Url)
     }
 
     /// Whether an attacker on the network could replace the keys.

@@ -36,7 +36,7 @@ pub fn load(settings: &Settings) -> anyhow::Result<Keyring> {
 /// As for [`load`].
 pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
     let keys = given(settings, files)?;
-    let secret = match &settings.secret {
+    let secret = match &settings.jwt.secret {
         SecretSource::File(path) => match kept(path, files)? {
             // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
             None if !keys.iter().any(Key::can_sign) => {
@@ -68,11 +68,11 @@ pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Resul
     if had_dir && !has_dir(settings, files) {
         bail!(
             "jwt.keys_dir: {} is gone; put it back, or restart to go on without its keys",
-            settings.keys_dir.display()
+            settings.jwt.keys_dir.display()
         );
     }
     let keys = given(settings, files)?;
-    let secret = match &settings.secret {
+    let secret = match &settings.jwt.secret {
         SecretSource::File(path) => match kept(path, files)? {
             None if !keys.iter().any(Key::can_sign) => bail!(
                 "there is no secret in {}, no jwt.secret is set, and no key signs; put back what there was, or restart to have one made, which ends all tokens",
@@ -88,7 +88,7 @@ pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Resul
 /// Whether there is a directory of keys.
 #[must_use]
 pub fn has_dir(settings: &Settings, files: &Files) -> bool {
-    let listed = files.list(&settings.keys_dir);
+    let listed = files.list(&settings.jwt.keys_dir);
     !listed.is_err_and(|error| error.kind() == ErrorKind::NotFound)
 }
 
@@ -100,7 +100,7 @@ pub fn has_dir(settings: &Settings, files: &Files) -> bool {
 pub fn check(settings: &Settings) -> anyhow::Result<()> {
     let files = Files::default();
     let keys = given(settings, &files)?;
-    let secret = match &settings.secret {
+    let secret = match &settings.jwt.secret {
         SecretSource::File(path) => match kept(path, &files)? {
             // It would be made.
             None if !keys.iter().any(Key::can_sign) => return Ok(()),
@@ -114,7 +114,7 @@ pub fn check(settings: &Settings) -> anyhow::Result<()> {
 /// The keys of the directory, and the one of the settings.
 fn given(settings: &Settings, files: &Files) -> anyhow::Result<Vec<Key>> {
     let mut keys = read_from(settings, files)?;
-    if let Some(text) = &settings.key {
+    if let Some(text) = &settings.jwt.key {
         keys.push(text.key().context("jwt.key (JWT_KEY)")?);
     }
     Ok(keys)
@@ -125,18 +125,18 @@ fn together(
     mut keys: Vec<Key>,
     kept: Option<Secret>,
 ) -> anyhow::Result<Keyring> {
-    match (&settings.secret, kept) {
+    match (&settings.jwt.secret, kept) {
         (_, Some(secret)) => keys.push(Key::from_secret(&secret, UnixTime(0))),
         (SecretSource::Given(secret), None) => {
             keys.push(Key::from_secret(secret, UnixTime(0)));
         }
         (SecretSource::Missing, None) if !keys.iter().any(Key::can_sign) => bail!(
             "environment: JWT_SECRET: is not set, there is no key in {}, and every replica on this database needs the same one; make it with: {MAKE_SECRET}",
-            settings.keys_dir.display()
+            settings.jwt.keys_dir.display()
         ),
         (SecretSource::Missing | SecretSource::File(_), None) => {}
     }
-    if let Some(previous) = &settings.previous_secret {
+    if let Some(previous) = &settings.jwt.previous_secret {
         let previous = Key::from_secret(previous, UnixTime(0)).only_verifying();
         if keys.iter().any(|key| key.id() == previous.id()) {
             bail!(
@@ -145,8 +145,8 @@ fn together(
         }
         keys.push(previous);
     }
-    let keys = Keyring::new(keys, settings.terms.lasts())
-        .with_context(|| format!("the keys in {}", settings.keys_dir.display()))?;
+    let keys = Keyring::new(keys, settings.jwt.terms.lasts())
+        .with_context(|| format!("the keys in {}", settings.jwt.keys_dir.display()))?;
     if keys.signer(unix_time()).is_none() {
         return Err(KeyringFault::NoSigner.into());
     }
@@ -163,7 +163,7 @@ pub fn read(settings: &Settings) -> anyhow::Result<Vec<Key>> {
 }
 
 fn read_from(settings: &Settings, files: &Files) -> anyhow::Result<Vec<Key>> {
-    list(&settings.keys_dir, files)?
+    list(&settings.jwt.keys_dir, files)?
         .iter()
         .map(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -27,25 +27,37 @@ pub enum Address {
     Unix(PathBuf),
 }
 
+/// Why nothing can listen there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressFault {
+    /// Neither `IP:PORT` nor `unix:PATH`.
+    #[error(
+        "{0:?} is not an address; write IP:PORT such as 127.0.0.1:9001 or [::]:9001, or unix:PATH"
+    )]
+    Syntax(String),
+    /// The path of a directory, or no path.
+    #[error("names no socket; write a path such as unix:/run/doorward/grpc.sock")]
+    NoSocket,
+    /// A socket without a file.
+    #[error(
+        "abstract sockets have no mode, so every process on the machine could ask; write a path"
+    )]
+    Abstract,
+}
+
 impl Address {
-    /// Reads `IP:PORT` or `unix:PATH`.
+    /// Parses `IP:PORT` or `unix:PATH`.
     ///
     /// # Errors
     ///
     /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, AddressFault> {
         match text.strip_prefix("unix:") {
-            None => text.parse().map(Self::Tcp).map_err(|_| {
-                format!(
-                    "{text:?} is not an address; write IP:PORT such as 127.0.0.1:9001 or [::]:9001, or unix:PATH"
-                )
-            }),
-            Some(path) if path.is_empty() || path.ends_with('/') => {
-                Err("names no socket; write a path such as unix:/run/doorward/grpc.sock".into())
+            None => {
+                (text.parse().map(Self::Tcp)).map_err(|_| AddressFault::Syntax(text.to_owned()))
             }
-            Some(path) if path.starts_with('@') => Err(
-                "abstract sockets have no mode, so that everybody on the machine could ask; write a path".into(),
-            ),
+            Some(path) if path.is_empty() || path.ends_with('/') => Err(AddressFault::NoSocket),
+            Some(path) if path.starts_with('@') => Err(AddressFault::Abstract),
             Some(path) => Ok(Self::Unix(path.into())),
         }
     }

@@ -60,30 +60,30 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         .build()?;
     match command {
         Command::Serve => {
-            let started = telemetry::start(settings.log, &settings.trail);
+            let started = telemetry::start(settings.log, &settings.audit.to);
             started.context(TRAIL)?;
             let again: Load =
                 Box::new(move |files, last| Ok(origin.with(files, |it| last.again(it))??));
             let spans = {
                 let _within = runtime.enter();
-                Spans::start(settings.collector.as_ref()).context("tracing.otlp")?
+                Spans::start(settings.tracing.collector.as_ref()).context("tracing.otlp")?
             };
             let served = runtime.block_on(serve::serve(settings, &files, again, spans.clone()));
             spans.flush();
             served.map(|()| Outcome::Yes)
         }
-        Command::Check(probe) => admin::check_ops(settings.ops, &probe),
+        Command::Check(probe) => admin::check_ops(settings.listen.ops, &probe),
         Command::Migrate => runtime.block_on(admin::migrate(&settings)),
         Command::User(command) => {
-            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             runtime.block_on(admin::user(&settings, command))
         }
         Command::Keys(command) => {
-            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             admin::keyring(&settings, command)
         }
         Command::Throttle(command) => {
-            telemetry::trail_alone(&settings.trail).context(TRAIL)?;
+            telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             runtime.block_on(admin::throttle(settings, command))
         }
         Command::Config(_) => admin::config_check(&settings),

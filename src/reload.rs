@@ -67,26 +67,26 @@ impl Lasting {
         Rules {
             judge: Judge {
                 policy: settings.policy.clone(),
-                verifier: Verifier::of(Arc::clone(&keys), settings.terms.clone())
+                verifier: Verifier::of(Arc::clone(&keys), settings.jwt.terms.clone())
                     .believing(Arc::clone(&self.issuers))
                     .counting(self.metrics.token_ages()),
                 revoked: Arc::clone(&self.ended),
-                forwards_bearer: settings.forwards_bearer,
-                allows_preflight: settings.allows_preflight,
+                forwards_bearer: settings.identity.forward_bearer,
+                allows_preflight: settings.cors.allow_preflight,
             },
             desk: Desk {
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
                 names: settings.names(),
-                sessions: settings.refresh.0,
-                reply: settings.reply,
-                signer: Signer::new(keys, settings.terms.clone()),
+                sessions: settings.refresh.lifetime,
+                reply: settings.login.reply,
+                signer: Signer::new(keys, settings.jwt.terms.clone()),
             },
-            realm: settings.realm.clone(),
-            tolerance: settings.tolerance,
+            realm: settings.login.realm.clone(),
+            tolerance: settings.paths,
             identity: self.identity,
-            trusted: settings.trusted.clone(),
-            client_address: settings.client_address,
+            trusted: settings.gateways.trusted.clone(),
+            client_address: settings.gateways.client_address,
             warned: Warned::default(),
             tally: self.metrics.tally(&settings.policy),
         }
@@ -223,7 +223,7 @@ impl Reloader {
 
     fn read_from(&self, files: &Files) -> anyhow::Result<Read> {
         let (settings, fixed) = (self.load)(files, &self.last)?;
-        let tls = match (&settings.tls, &self.tls) {
+        let tls = match (&settings.listen.tls, &self.tls) {
             (Some(terms), Some(_)) => Some(terms.read(files)?),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
@@ -241,9 +241,9 @@ impl Reloader {
 
 /// Says what is allowed, and hardly ever meant.
 pub fn warn_of(settings: &Settings) {
-    if settings.trusted.covers_the_internet() {
+    if settings.gateways.trusted.covers_the_internet() {
         tracing::warn!(
-            trusted_proxies = %settings.trusted,
+            trusted_proxies = %settings.gateways.trusted,
             "trusted_proxies holds half of the Internet or more: whoever reaches the port asks as a gateway does, and no client's address can be believed; name the networks of your gateways"
         );
     }

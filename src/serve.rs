@@ -16,7 +16,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use hyper::header::HeaderValue;
 use tokio::{task::JoinSet, time::timeout};
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
@@ -30,7 +29,7 @@ use self::{
 use crate::{
     authorizer::{Actions, Authorizer, Learning, Pace},
     clock::unix_time,
-    config::{SecretSource, Settings},
+    config::{SecretSource, Settings, ShutdownSettings},
     database::{Connections, Database, Fault},
     domain::{
         identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
@@ -86,18 +85,22 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     warn_of(&settings);
     let metrics = Metrics::default();
-    let client_address = settings.client_address;
-    let store = store(&settings, settings.connections, settings.database_timeout)?;
+    let client_address = settings.gateways.client_address;
+    let store = store(
+        &settings,
+        settings.database.connections,
+        settings.database.timeout,
+    )?;
     prepare(&settings, &store).await?;
     let keys = keys::start(&settings, files)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
-    let ended = Arc::new(Revocations::new(settings.refuses_after));
+    let ended = Arc::new(Revocations::new(settings.revocation.refuses_after));
     let throttle = Arc::new(Throttle::new(seal, settings.throttle));
     let mut follower = Follower::new(
         store.clone(),
         Arc::clone(&ended),
         Arc::clone(&throttle),
-        settings.terms.clone(),
+        settings.jwt.terms.clone(),
         metrics.clone(),
     );
     // Before anything is answered: what has ended stays so across a restart.
@@ -107,23 +110,23 @@ pub async fn serve(
         ended: Arc::clone(&ended),
         hasher: Arc::new(
             Hasher::new()?
-                .allow_plaintext(settings.plaintext)
-                .limit_memory(settings.hash_memory),
+                .allow_plaintext(settings.users.plaintext)
+                .limit_memory(settings.login.hash_memory),
         ),
         issuers: issuers::follow(&settings.issuers, &metrics).await,
-        identity: IdentityHeaders::keep(settings.identity.clone()),
+        identity: IdentityHeaders::keep(settings.identity.headers.clone()),
         metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));
-    let hashing = Hashing::new(settings.hash_threads, settings.hash_priority)
+    let hashing = Hashing::new(settings.login.hash_threads, settings.login.hash_priority)
         .context("login.hash_threads")?;
     let limits = fair_queue::Limits {
-        places: settings.hash_threads,
-        memory: settings.hash_memory,
-        entries: settings.hash_threads.saturating_add(settings.hash_queue),
+        places: settings.login.hash_threads,
+        memory: settings.login.hash_memory,
+        entries: (settings.login.hash_threads).saturating_add(settings.login.hash_queue),
     };
     let line = Line::new(limits, Arc::clone(&throttle), Arc::clone(hashing.times()));
-    let tls = match &settings.tls {
+    let tls = match &settings.listen.tls {
         None => None,
         Some(terms) => Some(Tls::new(terms.read(files)?)),
     };
@@ -132,7 +135,7 @@ pub async fn serve(
         store: store.clone(),
         throttle: Arc::clone(&throttle),
         ended,
-        poll: settings.poll,
+        poll: settings.revocation.poll,
         line: line.clone(),
         hashing: Arc::clone(hashing.times()),
         tls: tls.clone(),
@@ -143,8 +146,8 @@ pub async fn serve(
         store,
         throttle,
         shares,
-        grace: settings.refresh.1,
-        register_roles: settings.register_roles.clone(),
+        grace: settings.refresh.grace,
+        register_roles: settings.self_service.register_roles.clone(),
         line,
         hashing,
         pace: Pace::default(),
@@ -157,16 +160,12 @@ pub async fn serve(
     tokio::spawn(async move { learner.learn().await });
     let door = grpc::Door {
         authorizer: authorizer.clone(),
-        metadata: settings.metadata,
+        metadata: settings.envoy.metadata,
     };
     let http_door = Arc::new(http::Door {
         authorizer,
         endpoints: settings.endpoints.clone().into(),
-        sign_in: settings
-            .sign_in
-            .as_deref()
-            .map(HeaderValue::from_str)
-            .transpose()?,
+        sign_in: settings.http.sign_in.clone(),
     });
 
     let (end, ending) = Ending::new();
@@ -178,26 +177,29 @@ pub async fn serve(
         .add_service(reflection!(build_v1)?)
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?);
-    let limits = Limits::new(&settings, listen::raise_file_limit());
-    let ears = Ears::open(&settings).await?;
+    let limits = Limits::new(&settings.listen, listen::raise_file_limit());
+    let ears = Ears::open(&settings.listen).await?;
     let (grpc_at, http_at, ops_at) = ears.addresses()?;
     let doors = ears.serve(Doors {
-        grpc: Calls::new(door, settings.max_check, routes),
+        grpc: Calls::new(door, settings.listen.max_check, routes),
         http: http_door,
         metrics: metrics.clone(),
         tls: tls.clone(),
         live: live.clone(),
         limits,
-        connection_age: settings.connection_age,
+        connection_age: settings.listen.connection_age,
         ending,
     });
     let (is_tls, is_mtls) = (
         tls.is_some(),
-        (settings.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
+        (settings.listen.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
     );
 
-    tokio::spawn(follower.follow(live.clone(), settings.poll));
-    let (database, trusted) = (settings.database.clone(), settings.trusted.clone());
+    tokio::spawn(follower.follow(live.clone(), settings.revocation.poll));
+    let (database, trusted) = (
+        settings.database.place.clone(),
+        settings.gateways.trusted.clone(),
+    );
     let (shutdown, signals) = (settings.shutdown, Signals::new()?);
     // Before it is said that Doorward serves: until then, SIGHUP ends it.
     tokio::spawn(Reloader::new(settings, files, load, live, lasting, tls, metrics)?.follow());
@@ -229,7 +231,7 @@ async fn until_the_end(
     mut signals: Signals,
     end: &Ending,
     health: &HealthReporter,
-    (delay, deadline): (Duration, Duration),
+    ShutdownSettings { delay, deadline }: ShutdownSettings,
 ) -> anyhow::Result<()> {
     let asked = tokio::select! {
         ended = doors.join_next() => {
@@ -266,32 +268,35 @@ async fn until_the_end(
 ///
 /// An embedded database file cannot be made.
 pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyhow::Result<Store> {
-    let users = Connections::open(&settings.database, connections, patience)?;
-    let ledger = match &settings.state {
+    let users = Connections::open(&settings.database.place, connections, patience)?;
+    let ledger = match &settings.state.place {
         None => users.clone(),
         Some(state) => Connections::open(state, connections, patience)?,
     };
     Ok(Store {
-        users: Users::new(users, settings.mapping.as_ref()),
+        users: Users::new(users, settings.users.mapping.as_ref()),
         ledger: Ledger::new(ledger),
-        together: settings.state.is_none(),
+        together: settings.state.place.is_none(),
     })
 }
 
 /// Directories whose files decide who gets in, as far as they are there.
 fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
-    let secret = match &settings.secret {
+    let secret = match &settings.jwt.secret {
         SecretSource::File(path) => Some(&**path),
         SecretSource::Given(_) | SecretSource::Missing => None,
     };
-    let databases = [Some(&settings.database), settings.state.as_ref()];
+    let databases = [
+        Some(&settings.database.place),
+        settings.state.place.as_ref(),
+    ];
     let tables = databases.into_iter().flatten().filter_map(|database| {
         let Database::Sqlite(path) = database else {
             return None;
         };
         Some(&**path)
     });
-    let sockets = [&settings.grpc, &settings.http];
+    let sockets = [&settings.listen.grpc, &settings.listen.http];
     let sockets = sockets.into_iter().filter_map(|address| {
         let Address::Unix(path) = address else {
             return None;
@@ -301,7 +306,7 @@ fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
     let files = secret.into_iter().chain(tables).chain(sockets);
     files
         .filter_map(Path::parent)
-        .chain([&*settings.keys_dir])
+        .chain([&*settings.jwt.keys_dir])
         .map(Path::to_owned)
         .collect()
 }
@@ -316,7 +321,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
             );
         }
     }
-    if settings.plaintext {
+    if settings.users.plaintext {
         tracing::warn!(
             "users.plaintext is on: whoever reads the user table has the passwords; set users.update_password, and switch it off when `doorward users hashes` counts none"
         );
@@ -325,8 +330,8 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         let missing = match endpoint {
             Endpoint::Register if !store.users.takes_users() => "users.insert",
             Endpoint::Register
-                if settings.mapping.is_some()
-                    && settings.register_roles.iter().next().is_some() =>
+                if settings.users.mapping.is_some()
+                    && settings.self_service.register_roles.iter().next().is_some() =>
             {
                 bail!(
                     "self_service.register_roles: roles of a table of yours are given there; users.grant gives everybody roles"
@@ -344,16 +349,18 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
             endpoint.name()
         );
     }
-    if settings.mapping.is_none() && matches!(settings.database, Database::Sqlite(_)) {
+    if settings.users.mapping.is_none() && matches!(settings.database.place, Database::Sqlite(_)) {
         store.users.migrate().await?;
     }
-    if let Database::Sqlite(_) = settings.state.as_ref().unwrap_or(&settings.database) {
+    if let Database::Sqlite(_) = settings.state_database() {
         store.ledger.migrate().await?;
     }
     // A database that is away does not keep Bearer requests from being answered.
     match store.users.probe().await {
         Err(fault @ UsersFault::Mapping(_)) => return Err(fault.into()),
-        Err(fault @ UsersFault::Database(Fault::NoTable(_))) if settings.mapping.is_some() => {
+        Err(fault @ UsersFault::Database(Fault::NoTable(_)))
+            if settings.users.mapping.is_some() =>
+        {
             return Err(fault.into());
         }
         Err(fault) => {

@@ -7,7 +7,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
-    config::{Log, LogFormat},
+    config::{LogFormat, LogSettings},
     observe::audit::{TARGET, Trail},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// # Errors
 ///
 /// The file of the audit trail cannot be opened or created.
-pub fn start(log: Log, trail: &Trail) -> io::Result<()> {
+pub fn start(log: LogSettings, trail: &Trail) -> io::Result<()> {
     let levels = Targets::new()
         .with_default(log.level.min(tracing::Level::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), log.level)

@@ -62,13 +62,20 @@ pub enum ClientName {
     Dns(String),
 }
 
+/// Why a text is no subject alternative name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} is no name of a certificate; write a DNS name such as envoy.example.com or a URI such as spiffe://cluster.local/ns/gateway/sa/envoy"
+)]
+pub struct ClientNameFault(String);
+
 impl ClientName {
     /// Parses a URI or a DNS name.
     ///
     /// # Errors
     ///
     /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, ClientNameFault> {
         let visible = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
         let is_name = |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.');
         match text.split_once("://") {
@@ -76,9 +83,7 @@ impl ClientName {
                 Ok(Self::Uri(text.to_owned()))
             }
             None if !text.is_empty() && text.bytes().all(is_name) => Ok(Self::Dns(text.to_owned())),
-            Some(_) | None => Err(format!(
-                "{text:?} is no name of a certificate; write a DNS name such as envoy.example.com or a URI such as spiffe://cluster.local/ns/gateway/sa/envoy"
-            )),
+            Some(_) | None => Err(ClientNameFault(text.to_owned())),
         }
     }
 

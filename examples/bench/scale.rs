@@ -107,7 +107,7 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         "mysql://auth_user:a%20password%20for%20tests@{}/auth",
         database.address()
     );
-    let place = Place::from_url(&url, Tls::Disabled, None)?;
+    let place = Place::from_url(&url)?.protected(Tls::Disabled, None);
     let connections = |most| Connections::open(&place, most, Duration::from_secs(60));
     database.sql(&format!(
         "INSERT INTO users SELECT CONCAT(MD5(seq), '0000'), CONCAT('user-', seq), password_hash, '', FALSE, 0, 0 FROM seq_1_to_{USERS}, (SELECT password_hash FROM users LIMIT 1) AS ada"

@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
     match loaded {
         Ok(settings) => {
             assert!(!settings.policy.rules().is_empty());
-            assert!(settings.hash_threads > 0 && settings.connections > 0);
+            assert!(settings.login.hash_threads > 0 && settings.database.connections > 0);
         }
         Err(faults) => {
             assert!(!faults.0.is_empty());

@@ -37,7 +37,7 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
             let at = match keys::read(settings)?.iter().any(Key::can_sign) {
                 true => bail!(
                     "there are keys in {} already; `doorward keys rotate` makes the next",
-                    settings.keys_dir.display()
+                    settings.jwt.keys_dir.display()
                 ),
                 false => now,
             };
@@ -87,7 +87,7 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
 }
 
 fn has_secret(settings: &Settings) -> bool {
-    match &settings.secret {
+    match &settings.jwt.secret {
         SecretSource::Given(_) => true,
         SecretSource::File(path) => path.exists(),
         SecretSource::Missing => false,
@@ -127,7 +127,7 @@ fn make(
     } else {
         "pem"
     };
-    let path = settings.keys_dir.join(format!("{}.{end}", id.as_str()));
+    let path = settings.jwt.keys_dir.join(format!("{}.{end}", id.as_str()));
     if path.exists() {
         bail!("{} is there already", path.display());
     }
@@ -152,11 +152,14 @@ fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
     let ring = keys::load(settings)?;
     let key = (ring.keys().iter()).find(|key| key.id().as_str() == id);
     let key = key.with_context(|| format!("there is no key {id:?}; see `doorward keys list`"))?;
-    let path = keys::files(&settings.keys_dir)?.into_iter().find(|path| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        fs::read(path)
-            .is_ok_and(|content| Key::read(&name, &content).is_ok_and(|read| read.id() == key.id()))
-    });
+    let path = keys::files(&settings.jwt.keys_dir)?
+        .into_iter()
+        .find(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            fs::read(path).is_ok_and(|content| {
+                Key::read(&name, &content).is_ok_and(|read| read.id() == key.id())
+            })
+        });
     let path = path.with_context(|| {
         format!("{id:?} is the secret of the settings; take it out there (jwt.secret, or jwt.previous_secret)")
     })?;

@@ -57,13 +57,13 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
     };
     // The real judge decides, with a key that is generated for this one decision.
     let secret = Secret::parse(Secret::generate().as_bytes())?;
-    let keys = Arc::new(Keyring::of_secret(&secret, settings.terms.lasts()));
-    let signer = Signer::new(Arc::clone(&keys), settings.terms.clone());
+    let keys = Arc::new(Keyring::of_secret(&secret, settings.jwt.terms.lasts()));
+    let signer = Signer::new(Arc::clone(&keys), settings.jwt.terms.clone());
     let judge = Judge {
         policy: settings.policy,
-        verifier: Verifier::of(keys, settings.terms),
+        verifier: Verifier::of(keys, settings.jwt.terms),
         revoked: Arc::new(Revocations::new(None)),
-        forwards_bearer: settings.forwards_bearer,
+        forwards_bearer: settings.identity.forward_bearer,
         allows_preflight: false,
     };
     let now = unix_time();
@@ -71,7 +71,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         .as_ref()
         .map(|identity| signer.issue(identity, Generation::default(), None, now))
         .transpose()?;
-    let (rule, why, decision) = match line.parse(settings.tolerance) {
+    let (rule, why, decision) = match line.parse(settings.paths) {
         Err(fault) => (
             None,
             unreadable(fault),
@@ -126,7 +126,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
         Decision::Deny(denial) => (
             Outcome::No,
             "does not pass",
-            denial.answer(&settings.realm).status,
+            denial.answer(&settings.login.realm).status,
             denial.reason(),
         ),
     };

@@ -63,9 +63,9 @@ async fn inspect(
     token: Option<String>,
     output: Output,
 ) -> anyhow::Result<Outcome> {
-    if let SecretSource::File(path) = &settings.secret
+    if let SecretSource::File(path) = &settings.jwt.secret
         && !path.exists()
-        && keys::files(&settings.keys_dir)?.is_empty()
+        && keys::files(&settings.jwt.keys_dir)?.is_empty()
     {
         bail!(
             "there is no secret in {} yet; set JWT_SECRET, or run `doorward serve` once",
@@ -74,12 +74,12 @@ async fn inspect(
     }
     let ended = Revocations::new(None);
     let ledger = serve::store(&settings, 1, PATIENCE)?.ledger;
-    let kept = Kept::always(settings.terms.lasts());
+    let kept = Kept::always(settings.jwt.terms.lasts());
     if let Err(fault) = ledger.read_endings(Mark::default(), &kept, &ended).await {
         eprintln!("warning: whether it was ended by a logout is not known: {fault}");
     }
     let keys = keys::load(&settings)?;
-    let tokens = Verifier::of(Arc::new(keys), settings.terms);
+    let tokens = Verifier::of(Arc::new(keys), settings.jwt.terms);
     let text = match token {
         Some(token) => Zeroizing::new(token),
         None => {

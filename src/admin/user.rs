@@ -32,7 +32,7 @@ use crate::{
 pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
     let store = open(settings).await?;
     let now = unix_time();
-    let expires = settings.terms.all_expired(now);
+    let expires = settings.jwt.terms.all_expired(now);
     match command {
         cli::User::Add {
             name,
@@ -160,7 +160,7 @@ async fn list(settings: &Settings, store: &Store, format: Format) -> anyhow::Res
 
 /// Counts the schemes of stored hashes, and shows none.
 async fn hashes(settings: &Settings, store: &Store, format: Format) -> anyhow::Result<()> {
-    let hasher = Hasher::new()?.allow_plaintext(settings.plaintext);
+    let hasher = Hasher::new()?.allow_plaintext(settings.users.plaintext);
     let mut counts: BTreeMap<Scheme, (u64, u64)> = BTreeMap::new();
     store
         .users

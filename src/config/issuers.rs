@@ -1,8 +1,9 @@
-//! Whose tokens are accepted beside ours.
+//! `[[issuer]]`: other issuers whose tokens are accepted.
 
 use super::{
-    name,
-    reader::{Raw, RawTable, Reader},
+    fault::ValueFault,
+    reader::{Raw, RawTable, Reader, Tables},
+    value::name,
 };
 use crate::{
     domain::{
@@ -13,7 +14,22 @@ use crate::{
     issuers::{Believed, Source},
 };
 
-/// More than anybody has; each has a memory of its own.
+pub(super) static ISSUER: Tables = Tables {
+    name: "issuer",
+    members: &[
+        "issuer",
+        "audience",
+        "jwks",
+        "prefix",
+        "username",
+        "roles",
+        "accept_roles",
+        "grant",
+        "algorithms",
+    ],
+};
+
+/// The most issuers; each one has its own cache of verified tokens.
 const MOST: usize = 16;
 
 pub(super) fn issuers(reader: &mut Reader, own: &str) -> Vec<Believed> {
@@ -42,15 +58,16 @@ pub(super) fn issuers(reader: &mut Reader, own: &str) -> Vec<Believed> {
 }
 
 fn issuer(reader: &mut Reader, table: &RawTable) -> Believed {
-    let mut text = |member: &str, default: Option<&str>, parse: fn(&str) -> Result<(), String>| {
+    type Check = fn(&str) -> Result<(), ValueFault>;
+    let mut text = |member: &'static str, default: Option<&str>, parse: Check| {
         let value = table.members.get(member);
         let (place, parsed) = match (value.map(|value| (&value.place, &value.raw)), default) {
             (Some((place, Raw::Text(text))), _) => {
                 (place, parse(text).map(|()| text.as_str().to_owned()))
             }
-            (Some((place, Raw::List(_))), _) => (place, Err("is a list; write one value".into())),
+            (Some((place, Raw::List(_))), _) => (place, Err(ValueFault::List)),
             (None, Some(default)) => return default.to_owned(),
-            (None, None) => (&table.place, Err(format!("{member:?} is missing"))),
+            (None, None) => (&table.place, Err(ValueFault::Missing(member))),
         };
         parsed.unwrap_or_else(|what| {
             reader.fault(place.clone(), what);
@@ -59,18 +76,17 @@ fn issuer(reader: &mut Reader, table: &RawTable) -> Believed {
     };
     let issuer = text("issuer", None, |text| {
         possible(text)?;
-        // What comes before the first is the issuer, in the ids of its users.
+        // In the ids of its users, the issuer is what comes before the first "|".
         match text.contains('|') {
-            true => Err("must be without \"|\"".into()),
+            true => Err(ValueFault::IssuerName),
             false => Ok(()),
         }
     });
     let audience = text("audience", None, possible);
-    let jwks = text("jwks", None, |text| Source::parse(text).map(drop));
+    let jwks = text("jwks", None, |text| Ok(Source::parse(text).map(drop)?));
     let prefix = text("prefix", None, |prefix| {
         let fits = prefix.len() <= 64 && Username::parse(&format!("{prefix}x")).is_some();
-        let what = "must be at most 64 bytes without colons and control characters";
-        fits.then_some(()).ok_or_else(|| what.into())
+        fits.then_some(()).ok_or(ValueFault::Prefix)
     });
     let username = text("username", Some("sub"), possible);
     let claim = text("roles", Some(""), possible);
@@ -97,12 +113,12 @@ fn issuer(reader: &mut Reader, table: &RawTable) -> Believed {
             grant,
             algorithms: algorithms(reader, table),
         },
-        // What cannot be read is a fault already.
+        // If it cannot be parsed, that is a fault already.
         jwks: Source::parse(&jwks).unwrap_or_default(),
     }
 }
 
-fn possible(text: &str) -> Result<(), String> {
+fn possible(text: &str) -> Result<(), ValueFault> {
     name(text).map(drop)
 }
 

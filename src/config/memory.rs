@@ -1,32 +1,42 @@
-//! How much memory hashing may take.
+//! How much memory hashing may use.
 
 use std::{fs, path::Path};
 
-use super::{Reader, keys::HASH_MEMORY_DEFAULT};
+use super::fault::ValueFault;
 use crate::login::password::OWN_MEMORY;
 
 /// KiB of a row that PHP writes with its defaults (argon2, 64 MiB).
 const PHP: u64 = 64 * 1024;
 
-/// `login.hash_memory`, in KiB.
-pub(super) fn hash_memory(reader: &mut Reader<'_>, threads: usize) -> u64 {
-    let absent = hash_memory_default(threads, available(Path::new("/")));
-    reader.parse("login.hash_memory", absent, |text| {
-        if text == HASH_MEMORY_DEFAULT {
-            return Ok(absent);
-        }
-        let kib = kib(text)?;
-        match kib >= OWN_MEMORY {
-            true => Ok(kib),
-            false => Err(format!(
-                "{text:?} is less than one hash of Doorward's own takes, 19 MiB"
-            )),
-        }
-    })
+/// The value of `login.hash_memory`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum HashMemory {
+    /// As much as [`hash_memory_default`] says.
+    Auto,
+    Kib(u64),
 }
 
-/// How many KiB `login.hash_memory` is by default, where so many KiB are available: a hash of ours on each thread beside
-/// one of PHP, and at most half of what there is.
+impl HashMemory {
+    pub(super) fn parse(text: &str) -> Result<Self, ValueFault> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match kib(text)? {
+            enough if enough >= OWN_MEMORY => Ok(Self::Kib(enough)),
+            _ => Err(ValueFault::Memory(text.to_owned())),
+        }
+    }
+
+    pub(super) fn kib(self, threads: usize) -> u64 {
+        match self {
+            Self::Auto => hash_memory_default(threads, available(Path::new("/"))),
+            Self::Kib(kib) => kib,
+        }
+    }
+}
+
+/// The KiB of `login.hash_memory = "auto"`, given how many KiB are available: one of Doorward's own hashes per thread and
+/// one of PHP, but at most half of what is available.
 #[must_use]
 pub fn hash_memory_default(threads: usize, available: Option<u64>) -> u64 {
     let wanted = threads as u64 * OWN_MEMORY + PHP;
@@ -35,7 +45,7 @@ pub fn hash_memory_default(threads: usize, available: Option<u64>) -> u64 {
 }
 
 /// A size in bytes or with its unit, in KiB.
-fn kib(text: &str) -> Result<u64, String> {
+fn kib(text: &str) -> Result<u64, ValueFault> {
     let units = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
@@ -51,12 +61,10 @@ fn kib(text: &str) -> Result<u64, String> {
     bytes
         .map(|bytes| bytes / 1024)
         .filter(|kib| *kib <= 1 << 30)
-        .ok_or_else(|| {
-            format!("{text:?} is not a size; write one such as 128MiB, 1GiB or 134217728")
-        })
+        .ok_or_else(|| ValueFault::Size(text.to_owned()))
 }
 
-/// KiB that this process may use: the limit of its control group, or of a group above it, or else what the machine has.
+/// KiB that this process may use: the lowest limit of its control group, of the groups above it and of the machine.
 fn available(root: &Path) -> Option<u64> {
     let read = |path: &str| fs::read_to_string(root.join(path)).ok();
     let bytes = |text: String| text.trim().parse::<u64>().ok();

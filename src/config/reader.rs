@@ -3,14 +3,21 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt, io,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::keys::{ISSUER, KEYS, Key, PREFIX, ROUTE};
+use super::{
+    File,
+    fault::Fault,
+    issuers,
+    key::{AnyKey, Entry, Key, Optional, PREFIX},
+    keys, rules,
+    unknown::{is_service_link, unknown, unknown_among},
+};
 
 /// Everything settings are read from.
 pub struct Sources<'a> {
@@ -24,26 +31,15 @@ pub struct Sources<'a> {
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
 }
 
-/// One thing that is wrong with the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// File and line, or name in the environment, or flag; then the key.
-    pub place: String,
-    /// What is wrong, and what to do.
-    pub what: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.what)
-    }
-}
-
 /// A value before it has a meaning.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Raw {
     Text(Zeroizing<String>),
     List(Vec<String>),
+}
+
+pub(super) fn text(text: String) -> Raw {
+    Raw::Text(Zeroizing::new(text))
 }
 
 impl Raw {
@@ -75,16 +71,24 @@ pub(super) struct RawTable {
     pub(super) members: BTreeMap<String, Value>,
 }
 
+/// The name of a list of tables, which only a file can contain, and the members of each table.
+pub(super) struct Tables {
+    pub(super) name: &'static str,
+    pub(super) members: &'static [&'static str],
+}
+
 /// The values that are set, each from the strongest source that sets it.
 #[derive(Clone)]
 pub(super) struct Reader<'a> {
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     values: HashMap<&'static str, Value>,
-    /// The name of the file, and whether nothing is in it.
-    pub(super) file: Option<(String, bool)>,
+    pub(super) file: Option<File>,
     pub(super) routes: Vec<RawTable>,
     pub(super) issuers: Vec<RawTable>,
     pub(super) faults: Vec<Fault>,
+    /// Every setting that was asked for, in order.
+    #[cfg(test)]
+    pub(super) asked: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
@@ -96,10 +100,15 @@ impl<'a> Reader<'a> {
             routes: Vec::new(),
             issuers: Vec::new(),
             faults: Vec::new(),
+            #[cfg(test)]
+            asked: Vec::new(),
         };
         // Weakest first: a later source replaces what an earlier one set.
         if let Some((name, text)) = &sources.file {
-            reader.file = Some((name.clone(), text.trim().is_empty()));
+            reader.file = Some(File {
+                name: name.clone(),
+                is_empty: text.trim().is_empty(),
+            });
             reader.read_file(name, text);
         }
         reader.read_environment(&sources);
@@ -112,39 +121,68 @@ impl<'a> Reader<'a> {
         reader
     }
 
-    pub(super) fn fault(&mut self, place: impl Into<String>, what: impl Into<String>) {
+    pub(super) fn fault(&mut self, place: impl Into<String>, what: impl fmt::Display) {
         self.faults.push(Fault {
             place: place.into(),
-            what: what.into(),
+            what: what.to_string(),
         });
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.values.get(name)
+    /// The value of a setting, or its default if it is not set or wrong. A wrong value becomes a fault.
+    pub(super) fn get<T>(&mut self, key: &Key<T>) -> T {
+        self.parsed(key).unwrap_or_else(|| key.default())
     }
 
-    /// The parsed value of a key, or its default where it is not set or wrong; what is wrong becomes a fault.
-    pub(super) fn parse<T>(
-        &mut self,
-        name: &str,
-        default: T,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> T {
-        let Some(Value { raw, place }) = self.get(name).cloned() else {
-            return default;
-        };
-        let parsed = match &raw {
-            Raw::Text(text) => parse(text),
-            Raw::List(_) => Err("is a list; write one value".into()),
-        };
-        parsed.unwrap_or_else(|what| {
-            self.fault(place, what);
-            default
-        })
+    /// The value of a setting, or `None` if it is not set or wrong. A wrong value becomes a fault.
+    pub(super) fn find<T>(&mut self, key: &Optional<T>) -> Option<T> {
+        self.parsed(key.key())
+    }
+
+    fn parsed<T>(&mut self, key: &Key<T>) -> Option<T> {
+        #[cfg(test)]
+        self.asked.push(key.name());
+        let Value { raw, place } = self.values.get(key.name())?.clone();
+        match key.parse(&raw) {
+            Ok(value) => Some(value),
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(place.clone(), fault);
+                }
+                None
+            }
+        }
+    }
+
+    /// Where a setting is set, right or wrong.
+    pub(super) fn place(&self, key: &dyn AnyKey) -> Option<String> {
+        let value = self.values.get(key.name())?;
+        Some(value.place.clone())
+    }
+
+    pub(super) fn is_set(&self, key: &dyn AnyKey) -> bool {
+        self.values.contains_key(key.name())
+    }
+
+    /// A fault of a setting that does not fit the others, at the place where it is set.
+    pub(super) fn fault_of(&mut self, key: &dyn AnyKey, what: impl fmt::Display) {
+        let place = self.place(key).unwrap_or_else(|| key.name().to_owned());
+        self.fault(place, what);
+    }
+
+    /// The text of the file that a setting names, or `None` if it is not set.
+    pub(super) fn content(&mut self, key: &Optional<PathBuf>) -> Option<String> {
+        let path = self.find(key)?;
+        match (self.read)(&path) {
+            Ok(text) => Some(text),
+            Err(error) => {
+                self.fault_of(key, format_args!("{path:?} cannot be read: {error}"));
+                None
+            }
+        }
     }
 
     /// What was written, for comparing.
-    pub(super) fn take_values(&self) -> HashMap<&'static str, Raw> {
+    pub(super) fn written(&self) -> HashMap<&'static str, Raw> {
         let values = self.values.iter();
         values
             .map(|(name, value)| (*name, value.raw.clone()))
@@ -162,15 +200,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The text of the file that a key names, or none where it is not set.
-    pub(super) fn content(&mut self, name: &str) -> String {
-        let read = self.read;
-        self.parse(name, String::new(), |path| {
-            read(Path::new(path)).map_err(|error| format!("{path:?} cannot be read: {error}"))
-        })
-    }
-
-    fn set(&mut self, key: &'static Key, raw: Raw, place: String) {
+    fn set(&mut self, key: &'static Entry, raw: Raw, place: String) {
         self.values.insert(key.name, Value { raw, place });
     }
 
@@ -195,14 +225,13 @@ impl<'a> Reader<'a> {
                 _ => format!("{prefix}.{}", member.get_ref()),
             };
             let place = format!("{}: {key}", at(file, whole, member.span().start));
-            if key == ROUTE {
-                let routes = self.read_tables(file, whole, value, place, (ROUTE, ROUTE_MEMBERS));
+            if key == rules::ROUTE.name {
+                let routes = self.read_tables(file, whole, value, place, &rules::ROUTE);
                 self.routes.extend(routes);
                 continue;
             }
-            if key == ISSUER {
-                let tables = (ISSUER, ISSUER_MEMBERS);
-                let issuers = self.read_tables(file, whole, value, place, tables);
+            if key == issuers::ISSUER.name {
+                let issuers = self.read_tables(file, whole, value, place, &issuers::ISSUER);
                 self.issuers.extend(issuers);
                 continue;
             }
@@ -228,7 +257,10 @@ impl<'a> Reader<'a> {
         whole: &str,
         value: &Spanned<DeValue<'_>>,
         place: String,
-        (key, known): (&str, &[&str]),
+        Tables {
+            name: key,
+            members: known,
+        }: &Tables,
     ) -> Vec<RawTable> {
         let mut tables = Vec::new();
         let Some(array) = value.get_ref().as_array() else {
@@ -270,7 +302,7 @@ impl<'a> Reader<'a> {
 
     fn read_environment(&mut self, sources: &Sources<'_>) {
         let mut known = Vec::new();
-        for key in KEYS {
+        for key in keys() {
             let mut set_by: Option<String> = None;
             let own = key.environment();
             let names = key.also.iter().copied().chain([&*own]);
@@ -303,7 +335,7 @@ impl<'a> Reader<'a> {
         for name in sources.environment.keys() {
             let ours = name.starts_with(PREFIX) && name != "DOORWARD_CONFIG";
             if ours && !known.contains(name) && !is_service_link(name) {
-                let names: Vec<_> = KEYS.iter().map(Key::environment).collect();
+                let names: Vec<_> = keys().map(Entry::environment).collect();
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
                 self.fault(format!("environment: {name}"), unknown_among(name, &names));
             }
@@ -311,34 +343,16 @@ impl<'a> Reader<'a> {
     }
 }
 
-const ROUTE_MEMBERS: &[&str] = &["path", "methods", "hosts", "allow"];
-
-const ISSUER_MEMBERS: &[&str] = &[
-    "issuer",
-    "audience",
-    "jwks",
-    "prefix",
-    "username",
-    "roles",
-    "accept_roles",
-    "grant",
-    "algorithms",
-];
-
-fn find(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name)
+fn find(name: &str) -> Option<&'static Entry> {
+    keys().find(|key| key.name == name)
 }
 
 fn is_section(name: &str) -> bool {
-    KEYS.iter().any(|key| {
+    keys().any(|key| {
         key.name
             .strip_prefix(name)
             .is_some_and(|rest| rest.starts_with('.'))
     })
-}
-
-fn text(text: String) -> Raw {
-    Raw::Text(Zeroizing::new(text))
 }
 
 fn raw(value: &DeValue<'_>) -> Option<Raw> {
@@ -358,76 +372,4 @@ fn raw(value: &DeValue<'_>) -> Option<Raw> {
 fn at(file: &str, whole: &str, offset: usize) -> String {
     let before = whole.get(..offset).unwrap_or(whole);
     format!("{file}:{}", before.matches('\n').count() + 1)
-}
-
-fn unknown(name: &str) -> String {
-    let names: Vec<_> = KEYS
-        .iter()
-        .map(|key| key.name)
-        .chain([ROUTE, ISSUER])
-        .collect();
-    unknown_among(name, &names)
-}
-
-fn unknown_among(name: &str, names: &[&str]) -> String {
-    let nearest = names
-        .iter()
-        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .max_by(|left, right| left.0.total_cmp(&right.0));
-    match nearest {
-        Some((likeness, known)) if likeness > 0.5 => {
-            format!("is not a setting; did you mean {known}?")
-        }
-        _ => "is not a setting; docs/settings.md lists them all".into(),
-    }
-}
-
-/// Kubernetes and Docker put the addresses of services into the environment under such names; a service that is
-/// called `doorward` must not keep Doorward from starting.
-fn is_service_link(name: &str) -> bool {
-    let Some((_, rest)) = name.rsplit_once("_PORT") else {
-        return name.ends_with("_SERVICE_HOST");
-    };
-    let is_port = rest.strip_prefix('_').is_some_and(|rest| {
-        rest.starts_with(|c: char| c.is_ascii_digit())
-            && (rest.contains("_TCP") || rest.contains("_UDP"))
-    });
-    rest.is_empty() || is_port || name.contains("_SERVICE_PORT")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn service_links_are_known() {
-        for name in [
-            "DOORWARD_SERVICE_HOST",
-            "DOORWARD_SERVICE_PORT",
-            "DOORWARD_SERVICE_PORT_GRPC",
-            "DOORWARD_PORT",
-            "DOORWARD_PORT_9001_TCP",
-            "DOORWARD_PORT_9001_TCP_ADDR",
-            "DOORWARD_GRPC_PORT_9001_TCP_PROTO",
-        ] {
-            assert!(is_service_link(name), "{name}");
-        }
-        for name in [
-            "DOORWARD_LISTEN_GRPC",
-            "DOORWARD_DATABASE__PROT",
-            "DOORWARD_PORTS",
-        ] {
-            assert!(!is_service_link(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn every_key_has_one_name() {
-        for (index, key) in KEYS.iter().enumerate() {
-            for other in KEYS.iter().skip(index + 1) {
-                assert_ne!(key.name, other.name);
-                assert_ne!(key.environment(), other.environment());
-            }
-        }
-    }
 }

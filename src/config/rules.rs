@@ -1,61 +1,42 @@
-//! The rules, and which ambiguous paths are judged.
+//! `[[route]]`: the rules, and the endpoints that they may name.
 
-use super::reader::{Raw, RawTable, Reader};
+use super::{
+    RefreshSettings, SelfServiceSettings,
+    reader::{Raw, RawTable, Reader, Tables},
+};
 use crate::domain::{
     path::{Path, Tolerance},
     policy::{Demand, Endpoint, Policy, Rule},
 };
 
-/// What switches an endpoint on.
+pub(super) static ROUTE: Tables = Tables {
+    name: "route",
+    members: &["path", "methods", "hosts", "allow"],
+};
+
+/// The endpoints that are switched on: always login and logout.
+pub(super) fn endpoints(
+    refresh: &RefreshSettings,
+    self_service: &SelfServiceSettings,
+) -> Vec<Endpoint> {
+    Endpoint::ALL
+        .into_iter()
+        .filter(|endpoint| match endpoint {
+            Endpoint::Login | Endpoint::Logout => true,
+            Endpoint::Refresh => refresh.lifetime.is_some(),
+            Endpoint::Register => self_service.register,
+            Endpoint::Password => self_service.password,
+        })
+        .collect()
+}
+
+/// The setting that switches an endpoint on.
 fn switch(endpoint: Endpoint) -> &'static str {
     match endpoint {
         Endpoint::Login | Endpoint::Logout => "nothing",
         Endpoint::Refresh => "refresh.enabled = true",
         Endpoint::Register => "self_service.register = true",
         Endpoint::Password => "self_service.password = true",
-    }
-}
-
-pub(super) fn tolerance(reader: &mut Reader) -> Tolerance {
-    let mut tolerance = Tolerance::default();
-    each(reader, "paths.tolerate", |name| {
-        match name {
-            "encoded-slash" => tolerance.encoded_slash = true,
-            "encoded-percent" => tolerance.encoded_percent = true,
-            "semicolon" => tolerance.semicolon = true,
-            "double-slash" => tolerance.double_slash = true,
-            _ => {
-                return Err(format!(
-                    "{name:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
-                ));
-            }
-        }
-        Ok(())
-    });
-    each(reader, "paths.also", |name| {
-        match name {
-            "extension" => tolerance.also.extension = true,
-            "trailing-dot" => tolerance.also.trailing_dot = true,
-            _ => {
-                return Err(format!(
-                    "{name:?} is no reading of a path; write \"extension\" or \"trailing-dot\""
-                ));
-            }
-        }
-        Ok(())
-    });
-    tolerance
-}
-
-/// Takes each name of a list, and reports those that cannot be taken.
-fn each(reader: &mut Reader, key: &str, mut take: impl FnMut(&str) -> Result<(), String>) {
-    let Some(value) = reader.get(key).cloned() else {
-        return;
-    };
-    for name in value.raw.items() {
-        if let Err(what) = take(&name) {
-            reader.fault(value.place.clone(), what);
-        }
     }
 }
 

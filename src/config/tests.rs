@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
 use super::*;
+use crate::{domain::identity_headers::IdentityNames, observe::spans::Collector};
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String>> {
     let sources = Sources {
@@ -22,18 +23,18 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String
 #[test]
 fn nothing_is_needed() {
     let settings = load("", &[]).unwrap();
-    assert_eq!(settings.grpc.to_string(), "127.0.0.1:9001");
+    assert_eq!(settings.listen.grpc.to_string(), "127.0.0.1:9001");
     assert!(
-        matches!(settings.database, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
+        matches!(settings.database.place, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
     );
-    assert!(matches!(settings.secret, SecretSource::File(_)));
+    assert!(matches!(settings.jwt.secret, SecretSource::File(_)));
     assert_eq!(settings.policy.rules().len(), 3);
 }
 
 /// The same value may be needed in two places; what is wrong with it is one fault.
 #[test]
 fn no_fault_is_reported_twice() {
-    for key in KEYS {
+    for key in keys() {
         let name = key.environment();
         let faults = load("", &[(&name, "\u{1}")]).err().unwrap_or_default();
         let mut once = faults.clone();
@@ -45,7 +46,7 @@ fn no_fault_is_reported_twice() {
 
 #[test]
 fn defaults_are_what_the_table_says() {
-    for key in KEYS {
+    for key in keys() {
         let untypable = ["none", "any", "empty", "built-in roots", "one per core"];
         let computed = [
             "SQLite in data_dir",
@@ -78,8 +79,8 @@ fn defaults_are_what_the_table_says() {
 fn stronger_sources_win() {
     let file = "[listen]\ngrpc = '127.0.0.1:1'\nops = '127.0.0.1:2'";
     let settings = load(file, &[("DOORWARD_LISTEN__OPS", "[::1]:3")]).unwrap();
-    assert_eq!(settings.grpc.to_string(), "127.0.0.1:1");
-    assert_eq!(settings.ops.to_string(), "[::1]:3");
+    assert_eq!(settings.listen.grpc.to_string(), "127.0.0.1:1");
+    assert_eq!(settings.listen.ops.to_string(), "[::1]:3");
 }
 
 #[test]
@@ -133,8 +134,9 @@ metods = ['GET']
 
 #[test]
 fn names_of_identity_headers_are_a_list_or_a_text_with_commas() {
-    let names =
-        |file: &str, environment: &[(&str, &str)]| load(file, environment).unwrap().identity;
+    let names = |file: &str, environment: &[(&str, &str)]| {
+        load(file, environment).unwrap().identity.headers
+    };
     let chosen = ["xuser", "x-roles", "x_admin"].map(str::to_owned);
     let chosen = IdentityNames::parse(&chosen).unwrap();
     assert_eq!(names("", &[]), IdentityNames::default());
@@ -192,14 +194,14 @@ fn mysql_takes_the_names_of_the_tutorials() {
         ],
     )
     .unwrap();
-    let Database::MySql(mysql) = &settings.database else {
-        panic!("{:?}", settings.database);
+    let Database::MySql(mysql) = &settings.database.place else {
+        panic!("{:?}", settings.database.place);
     };
     assert_eq!(
         (&*mysql.host, mysql.port, &*mysql.name),
         ("mysql", 3307, "auth")
     );
-    assert!(matches!(settings.secret, SecretSource::Given(_)));
+    assert!(matches!(settings.jwt.secret, SecretSource::Given(_)));
     let shown = format!("{settings:?}");
     assert!(
         !shown.contains("Auth123") && !shown.contains("f3b1"),
@@ -230,7 +232,7 @@ fn half_a_database_is_a_fault() {
 fn a_secret_is_needed_beside_mysql_and_never_twice() {
     let url = ("DATABASE_URL", "mysql://u:p@h/d");
     assert!(matches!(
-        load("", &[url]).unwrap().secret,
+        load("", &[url]).unwrap().jwt.secret,
         SecretSource::Missing
     ));
     let faults = load(
@@ -263,10 +265,10 @@ fn what_kubernetes_adds_does_not_keep_us_from_starting() {
 
 #[test]
 fn spans_go_to_a_plain_host_and_nowhere_by_default() {
-    assert_eq!(load("", &[]).unwrap().collector, None);
+    assert_eq!(load("", &[]).unwrap().tracing.collector, None);
     // What stands in the environment of everything in a cluster, but for a collector.
     let named = load("", &[("OTEL_SERVICE_NAME", "edge-login")]).unwrap();
-    assert_eq!(named.collector, None);
+    assert_eq!(named.tracing.collector, None);
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317"),
         ("OTEL_SERVICE_NAME", "edge-login"),
@@ -277,7 +279,7 @@ fn spans_go_to_a_plain_host_and_nowhere_by_default() {
         service: "edge-login".into(),
         sample: 0.25,
     };
-    assert_eq!(settings.collector, Some(expected));
+    assert_eq!(settings.tracing.collector, Some(expected));
     for url in [
         "collector:4317",
         "https://collector:4317",

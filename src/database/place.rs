@@ -82,12 +82,12 @@ pub enum UrlFault {
 }
 
 impl Database {
-    /// Parses `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`.
+    /// Parses `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`. A URL says nothing about TLS.
     ///
     /// # Errors
     ///
     /// What is wrong with the URL, without the URL.
-    pub fn from_url(url: &str, tls: Tls, tls_ca: Option<PathBuf>) -> Result<Self, UrlFault> {
+    pub fn from_url(url: &str) -> Result<Self, UrlFault> {
         if let Some(path) = url.strip_prefix("sqlite:") {
             let path = path.strip_prefix("//").unwrap_or(path);
             return match path {
@@ -118,9 +118,22 @@ impl Database {
                 _ => part(password, "password")?.into(),
             },
             name: part(url.path().trim_start_matches('/'), "name of the database")?,
-            tls,
-            tls_ca,
+            tls: Tls::Preferred,
+            tls_ca: None,
         }))
+    }
+
+    /// Protects connections to a server; an embedded database has none.
+    #[must_use]
+    pub fn protected(self, tls: Tls, tls_ca: Option<PathBuf>) -> Self {
+        match self {
+            Self::Sqlite(path) => Self::Sqlite(path),
+            Self::MySql(server) => Self::MySql(MySql {
+                tls,
+                tls_ca,
+                ..server
+            }),
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     probes,
 };
 use crate::{
-    config::Settings,
+    config::ListenSettings,
     grpc::connection::Calls,
     http,
     listen::{Address, Listener},
@@ -70,11 +70,10 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Whatever peers do that are not trusted, half of the files is left to gateways and to Doorward itself.
-    pub(super) fn new(settings: &Settings, most_files: usize) -> Self {
-        let (trusted, others) = settings.max_connections;
+    pub(super) fn new(settings: &ListenSettings, most_files: usize) -> Self {
         Self {
-            trusted,
-            others: others.min(most_files / 4),
+            trusted: settings.max_connections,
+            others: settings.max_untrusted_connections.min(most_files / 4),
             probes: PROBES.min(most_files / 8),
         }
     }
@@ -86,7 +85,7 @@ impl Ears {
     /// # Errors
     ///
     /// One of them is taken, or cannot be had.
-    pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) async fn open(settings: &ListenSettings) -> anyhow::Result<Self> {
         let mode = settings.socket_mode;
         Ok(Self {
             grpc: bind(&settings.grpc, mode, "listen.grpc").await?,

@@ -3,7 +3,7 @@
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use doorward::{
-    config::{KEYS, Key as Setting},
+    config::{Entry, keys},
     domain::{
         key::{Algorithm, Key, KeyId},
         token::UnixTime,
@@ -39,8 +39,7 @@ pub fn blocks(document: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn the_table_of_settings_is_the_one_in_the_code() {
-    let rows: Vec<_> = KEYS
-        .iter()
+    let rows: Vec<_> = keys()
         .map(|key| {
             let also: Vec<_> = key.also.iter().map(|name| format!("`{name}`")).collect();
             let also = match &*also {
@@ -74,8 +73,8 @@ fn the_table_of_settings_is_the_one_in_the_code() {
 /// Each section of settings, with what of it is read again and what needs a restart.
 #[test]
 fn the_table_of_what_is_read_again_is_the_one_in_the_code() {
-    let section = |key: &Setting| key.name.split_once('.').map_or("", |(section, _)| section);
-    let mut sections: Vec<&str> = KEYS.iter().map(section).collect();
+    let section = |key: &Entry| key.name.split_once('.').map_or("", |(section, _)| section);
+    let mut sections: Vec<&str> = keys().map(section).collect();
     let mut known = Vec::new();
     sections.retain(|section| {
         let new = !known.contains(section);
@@ -84,8 +83,8 @@ fn the_table_of_what_is_read_again_is_the_one_in_the_code() {
     });
     let rows = sections.into_iter().map(|wanted| {
         let names = |reloads: bool| {
-            let of = |key: &&Setting| section(key) == wanted && key.reloads == reloads;
-            let names = KEYS.iter().filter(of).map(|key| {
+            let of = |key: &&'static Entry| section(key) == wanted && key.reloads == reloads;
+            let names = keys().filter(of).map(|key| {
                 let name = key.name.rsplit('.').next().unwrap();
                 format!("`{name}`")
             });

@@ -299,7 +299,7 @@ async fn settings_of_transport_that_do_not_hold_together_are_named() {
     for (settings, expected) in [
         (
             &[("DOORWARD_LISTEN__TLS_CLIENT_CA", "ca.crt")][..],
-            "listen.tls_client_ca: needs listen.tls_certificate",
+            "environment: DOORWARD_LISTEN__TLS_CLIENT_CA: needs listen.tls_certificate",
         ),
         (
             &[
@@ -307,7 +307,7 @@ async fn settings_of_transport_that_do_not_hold_together_are_named() {
                 ("DOORWARD_LISTEN__TLS_KEY", "b"),
                 ("DOORWARD_LISTEN__TLS_CLIENT_NAMES", "envoy.example.com"),
             ],
-            "listen.tls_client_names: needs listen.tls_client_ca",
+            "environment: DOORWARD_LISTEN__TLS_CLIENT_NAMES: needs listen.tls_client_ca",
         ),
         (
             &[("DOORWARD_LISTEN__TLS_CLIENT_NAMES", "")],

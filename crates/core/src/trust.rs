@@ -33,19 +33,24 @@ impl Peer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
 
+/// A text that is neither a network in CIDR notation nor an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a network; write one such as 10.0.0.0/8 or fd00::/8")]
+pub struct NetworkFault(pub String);
+
 impl TrustedProxies {
-    /// Takes networks in CIDR notation, or single addresses.
+    /// Parses networks in CIDR notation, or single addresses.
     ///
     /// # Errors
     ///
     /// The first text that is neither.
-    pub fn parse<'a>(networks: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+    pub fn parse<'a>(networks: impl IntoIterator<Item = &'a str>) -> Result<Self, NetworkFault> {
         networks
             .into_iter()
             .map(|text| {
                 let network = text.parse::<IpNet>();
                 let address = || text.parse::<IpAddr>().map(IpNet::from);
-                network.or_else(|_| address()).map_err(|_| text.to_owned())
+                (network.or_else(|_| address())).map_err(|_| NetworkFault(text.to_owned()))
             })
             .collect::<Result<_, _>>()
             .map(Self)
@@ -313,7 +318,10 @@ mod tests {
         assert!(!trusted.trusts(Peer::Address("127.0.0.1".parse().unwrap())));
         assert!(trusted.trusts(Peer::Socket));
         for bad in ["10.0.0.0/33", "everybody", "", "10.0.0.1:80"] {
-            assert_eq!(TrustedProxies::parse([bad]), Err(bad.to_owned()));
+            assert_eq!(
+                TrustedProxies::parse([bad]),
+                Err(NetworkFault(bad.to_owned()))
+            );
         }
     }
 

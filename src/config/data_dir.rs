@@ -1,0 +1,22 @@
+//! `data_dir`: the directory of what Doorward itself keeps. Other sections derive their own paths from it.
+
+use std::path::PathBuf;
+
+use super::{
+    key::{Key, Section},
+    reader::Reader,
+    value::directory,
+};
+
+pub(super) static KEYS: Section = &[&DATA_DIR];
+
+static DATA_DIR: Key<PathBuf> = Key::new(
+    "data_dir",
+    "./data",
+    directory,
+    "Directory of the embedded database and of the generated secret.",
+);
+
+pub(super) fn read(reader: &mut Reader<'_>) -> PathBuf {
+    reader.get(&DATA_DIR)
+}

@@ -1,0 +1,64 @@
+//! Names that are not settings: the nearest setting, and names that belong to somebody else.
+
+use super::{issuers, keys, rules};
+
+pub(super) fn unknown(name: &str) -> String {
+    let names: Vec<_> = keys()
+        .map(|key| key.name)
+        .chain([rules::ROUTE.name, issuers::ISSUER.name])
+        .collect();
+    unknown_among(name, &names)
+}
+
+pub(super) fn unknown_among(name: &str, names: &[&str]) -> String {
+    let nearest = names
+        .iter()
+        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
+        .max_by(|left, right| left.0.total_cmp(&right.0));
+    match nearest {
+        Some((likeness, known)) if likeness > 0.5 => {
+            format!("is not a setting; did you mean {known}?")
+        }
+        _ => "is not a setting; docs/settings.md lists them all".into(),
+    }
+}
+
+/// Kubernetes and Docker put the addresses of services into the environment under such names; a service that is
+/// called `doorward` must not keep Doorward from starting.
+pub(super) fn is_service_link(name: &str) -> bool {
+    let Some((_, rest)) = name.rsplit_once("_PORT") else {
+        return name.ends_with("_SERVICE_HOST");
+    };
+    let is_port = rest.strip_prefix('_').is_some_and(|rest| {
+        rest.starts_with(|c: char| c.is_ascii_digit())
+            && (rest.contains("_TCP") || rest.contains("_UDP"))
+    });
+    rest.is_empty() || is_port || name.contains("_SERVICE_PORT")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_links_are_known() {
+        for name in [
+            "DOORWARD_SERVICE_HOST",
+            "DOORWARD_SERVICE_PORT",
+            "DOORWARD_SERVICE_PORT_GRPC",
+            "DOORWARD_PORT",
+            "DOORWARD_PORT_9001_TCP",
+            "DOORWARD_PORT_9001_TCP_ADDR",
+            "DOORWARD_GRPC_PORT_9001_TCP_PROTO",
+        ] {
+            assert!(is_service_link(name), "{name}");
+        }
+        for name in [
+            "DOORWARD_LISTEN_GRPC",
+            "DOORWARD_DATABASE__PROT",
+            "DOORWARD_PORTS",
+        ] {
+            assert!(!is_service_link(name), "{name}");
+        }
+    }
+}
