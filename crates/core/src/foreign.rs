@@ -23,7 +23,8 @@ use super::{
     key::{Algorithm, Key},
     keyring::Keyring,
     revocation::Generation,
-    token::{TokenFault, UnixTime},
+    time::UnixTime,
+    token_fault::TokenFault,
     verified::{Good, Verified},
 };
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Deserializer};
 use super::{
     key::{Algorithm, Key, KeyId},
     keyring::Keyring,
-    token::{TokenFault, UnixTime},
+    time::UnixTime,
+    token_fault::TokenFault,
 };
 
 /// The parts of a compact token, still encoded.

@@ -23,7 +23,8 @@ use zeroize::Zeroizing;
 pub use self::rsa::WeakRsa;
 use super::{
     hex,
-    token::{Secret, SecretFault, UnixTime},
+    secret::{Secret, SecretFault},
+    time::UnixTime,
 };
 
 /// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).

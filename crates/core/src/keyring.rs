@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     key::{Key, KeyFault, KeyId},
-    token::{Secret, UnixTime},
+    secret::Secret,
+    time::UnixTime,
 };
 
 /// Doorward's own keys.

@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-use super::token::UnixTime;
+use super::time::UnixTime;
 
 /// What has ended.
 pub struct Revocations {

@@ -1,9 +1,7 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
 mod claims;
-mod known;
 mod named;
-mod secret;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,7 +10,6 @@ use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
 use self::claims::{Audience, Claims};
-pub use self::secret::{Secret, SecretFault};
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
@@ -23,18 +20,11 @@ use super::{
     revocation::{Endings, Generation, Revocations},
     verified::{Good, Verified},
 };
-
-/// Seconds since 1970-01-01T00:00:00Z (`NumericDate` of RFC 7519, 2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnixTime(pub u64);
-
-impl UnixTime {
-    /// The same as databases and gauges count.
-    #[must_use]
-    pub fn signed(self) -> i64 {
-        i64::try_from(self.0).unwrap_or(i64::MAX)
-    }
-}
+pub use super::{
+    secret::{Secret, SecretFault},
+    time::UnixTime,
+    token_fault::TokenFault,
+};
 
 /// What tokens say and how long they last.
 #[derive(Clone, Debug)]
@@ -170,82 +160,6 @@ impl fmt::Debug for Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token could not be signed")]
 pub struct IssueFault;
-
-/// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TokenFault {
-    /// Not three parts between two dots.
-    #[error("it does not have three parts")]
-    Parts,
-    /// The header is not base64url, or not the JSON object that is allowed.
-    #[error(
-        "its header is not a JSON object of the members alg, typ and kid, or one has a wrong type"
-    )]
-    Header,
-    /// Another algorithm than the key's.
-    #[error("its algorithm is none that is known, or not that of its key")]
-    Algorithm,
-    /// `typ` is missing or another one.
-    #[error("its type is not JWT")]
-    Type,
-    /// A `kid` that no key can have.
-    #[error("its key id is malformed")]
-    KeyId,
-    /// A `kid` that no key has, or none any more.
-    #[error("its key id is that of no key here, or of one whose time is over")]
-    UnknownKey,
-    /// The signature does not fit.
-    #[error("its signature does not fit the key")]
-    Signature,
-    /// The claims are not base64url JSON, or one is missing, doubled or of a wrong type.
-    #[error("its claims are malformed, or a required one is missing, doubled or of a wrong type")]
-    Claims,
-    /// `iss` differs.
-    #[error("its issuer is another one")]
-    Issuer,
-    /// `aud` differs.
-    #[error("its audience is another one")]
-    Audience,
-    /// `exp` has passed.
-    #[error("it has expired")]
-    Expired,
-    /// `nbf` is still to come.
-    #[error("it is not valid yet")]
-    NotYet,
-    /// `iat` is still to come, or not before `exp`.
-    #[error("its time of issue cannot be")]
-    IssuedAt,
-    /// No user name or roles that could be.
-    #[error("its user name or roles cannot be")]
-    Identity,
-    /// Somebody has ended it: by a logout, or by what ends all tokens of a user.
-    #[error("it was ended by a logout, or by a change of the account")]
-    Ended,
-}
-
-impl TokenFault {
-    /// The fault as the log names it.
-    #[must_use]
-    pub fn reason(self) -> &'static str {
-        match self {
-            Self::Parts => "token-parts",
-            Self::Header => "token-header",
-            Self::Algorithm => "token-algorithm",
-            Self::Type => "token-type",
-            Self::KeyId => "token-key-id",
-            Self::UnknownKey => "token-unknown-key",
-            Self::Signature => "token-signature",
-            Self::Claims => "token-claims",
-            Self::Issuer => "token-issuer",
-            Self::Audience => "token-audience",
-            Self::Expired => "token-expired",
-            Self::NotYet => "token-not-yet-valid",
-            Self::IssuedAt => "token-issued-at",
-            Self::Identity => "token-identity",
-            Self::Ended => "token-ended",
-        }
-    }
-}
 
 /// A good token, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use crate::{
     fields::BodyFault,
     request::RequestFault,
     session::RefreshFault,
-    token::TokenFault,
+    token_fault::TokenFault,
 };
 
 /// Why a request may not pass.

@@ -9,7 +9,10 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::{Algorithm, Halves, Key, KeyFault, KeyId};
-use crate::token::{Secret, SecretFault, UnixTime};
+use crate::{
+    secret::{Secret, SecretFault},
+    time::UnixTime,
+};
 
 #[derive(Deserialize)]
 struct Jwk {

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{Algorithm, Halves, Key, KeyFault, KeyId, MIN_RSA, bits_of};
 use crate::{
     der::{INTEGER, OCTETS, SEQUENCE, element},
-    token::UnixTime,
+    time::UnixTime,
 };
 
 pub(super) fn read(text: &str, name: &str) -> Result<Key, KeyFault> {

@@ -1,11 +1,11 @@
 //! Secrets of HS256: what is refused as one, and what is derived from one.
 
+mod known;
+
 use std::fmt;
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
-
-use super::known;
 
 /// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
 #[derive(Clone)]
@@ -58,7 +58,7 @@ impl Secret {
     /// # Errors
     ///
     /// Why it is weak all the same.
-    pub(crate) fn parse_example(secret: &[u8]) -> Result<Self, SecretFault> {
+    pub(super) fn parse_example(secret: &[u8]) -> Result<Self, SecretFault> {
         if secret.len() < Self::MIN {
             return Err(SecretFault::Short(secret.len()));
         }
@@ -68,7 +68,7 @@ impl Secret {
         Ok(Self(Zeroizing::new(secret.to_owned())))
     }
 
-    pub(crate) fn expose(&self) -> &[u8] {
+    pub(super) fn expose(&self) -> &[u8] {
         &self.0
     }
 
@@ -83,7 +83,7 @@ impl Secret {
 
 impl Secret {
     /// A key for another purpose, from which nobody can tell this one.
-    pub(crate) fn derived(&self, purpose: &str) -> hmac::Key {
+    pub(super) fn derived(&self, purpose: &str) -> hmac::Key {
         let own = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
         hmac::Key::new(
             hmac::HMAC_SHA256,
