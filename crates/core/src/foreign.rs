@@ -25,7 +25,7 @@ use super::{
     revocation::Generation,
     time::UnixTime,
     token_fault::TokenFault,
-    verified::{Good, Verified},
+    verified::{Fingerprint, Good, Hashed, Verified},
 };
 
 /// What is asked of an issuer's tokens, and what is taken from them.
@@ -199,17 +199,17 @@ impl Issuer {
         self.wanted.store(false, Ordering::Relaxed);
     }
 
-    /// A token that was verified with the keys of now.
-    pub(super) fn recall(&self, compact: &str) -> Option<(Arc<Identity>, u64)> {
+    /// Looks up a token that was verified with the current keys.
+    pub(super) fn recall(&self, fingerprint: Fingerprint) -> Option<(Arc<Identity>, u64)> {
         let known = self.known.load();
-        let of = known.verified.fingerprint(compact);
-        let found = known.verified.find(of)?;
+        let found = known.verified.find(fingerprint)?;
         Some((Arc::clone(&found.1.identity), found.1.expires))
     }
 
     fn vouch(
         &self,
         parts: &Parts<'_>,
+        fingerprint: Fingerprint,
         header: &Header<'_>,
         now: UnixTime,
         leeway: Duration,
@@ -245,8 +245,7 @@ impl Issuer {
             generation: Generation::default(),
             expires: vouched.expires,
         };
-        let of = known.verified.fingerprint(parts.compact());
-        known.verified.remember(of, good, now.0);
+        known.verified.remember(fingerprint, good, now.0);
         Ok(vouched)
     }
 
@@ -342,12 +341,12 @@ impl Issuer {
 /// token, or names no issuer that is believed.
 pub(super) fn vouched<'i>(
     issuers: &'i [Issuer],
-    compact: &str,
+    hashed: Hashed<'_>,
     (own, our_name): (&Keyring, &str),
     now: UnixTime,
     leeway: Duration,
 ) -> Option<Result<Vouched<'i>, TokenFault>> {
-    let parts = Parts::split(compact).ok()?;
+    let parts = Parts::split(hashed.token).ok()?;
     let header = parts.header().ok()?;
     let header = Header::parse(&header).ok()?;
     let kid = header.kid.as_deref()?;
@@ -359,7 +358,7 @@ pub(super) fn vouched<'i>(
     // Unverified, and used for nothing but this choice.
     let Claimed { iss } = serde_json::from_slice(&payload).ok()?;
     let issuer = issuers.iter().find(|issuer| issuer.terms.issuer == iss)?;
-    (iss != our_name).then(|| issuer.vouch(&parts, &header, now, leeway))
+    (iss != our_name).then(|| issuer.vouch(&parts, hashed.fingerprint, &header, now, leeway))
 }
 
 #[derive(Deserialize)]

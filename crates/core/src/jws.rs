@@ -14,7 +14,6 @@ use super::{
 
 /// The parts of a compact token, still encoded.
 pub(super) struct Parts<'a> {
-    compact: &'a str,
     header: &'a str,
     payload: &'a str,
     signature: &'a str,
@@ -47,7 +46,6 @@ impl<'a> Parts<'a> {
             && !signature.is_empty();
         whole
             .then_some(Self {
-                compact,
                 header,
                 payload,
                 signature,
@@ -111,11 +109,6 @@ impl<'a> Parts<'a> {
             true => self.payload(),
             false => Err(TokenFault::Signature),
         }
-    }
-
-    /// The whole compact token.
-    pub(super) fn compact(&self) -> &'a str {
-        self.compact
     }
 
     /// The decoded header, not parsed.

@@ -18,7 +18,7 @@ use super::{
     jws::{self, Parts},
     keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
-    verified::{Good, Verified},
+    verified::{Good, Hashed, Verified},
 };
 pub use super::{
     secret::{Secret, SecretFault},
@@ -232,8 +232,8 @@ impl Verifier {
         now: UnixTime,
         ended: &Revocations,
     ) -> Result<Arc<Identity>, TokenFault> {
-        let fingerprint = self.verified.fingerprint(compact.expose());
-        if let Some(known) = self.verified.find(fingerprint) {
+        let hashed = Hashed::of(compact.expose());
+        if let Some(known) = self.verified.find(hashed.fingerprint) {
             let (_, good) = &*known;
             self.check_expiry(good.expires, now)?;
             if ended.have_ended(good.endings()) {
@@ -243,7 +243,7 @@ impl Verifier {
         }
         let claims = match self.genuine(compact, now) {
             Ok(claims) => claims,
-            Err(fault) => return self.verify_foreign(compact, now, ended, fault),
+            Err(fault) => return self.verify_foreign(hashed, now, ended, fault),
         };
         let claims = parse(&claims)?;
         let identity = Arc::new(self.check_claims(&claims, now, ended)?);
@@ -257,7 +257,7 @@ impl Verifier {
         if let Some(ages) = &self.ages {
             ages.observe(Duration::from_secs(now.0.saturating_sub(claims.iat)));
         }
-        self.verified.remember(fingerprint, good, now.0);
+        self.verified.remember(hashed.fingerprint, good, now.0);
         Ok(identity)
     }
 
@@ -268,17 +268,17 @@ impl Verifier {
         claims.exp.min(last)
     }
 
-    /// The same for what is no token of ours, for the reason given.
+    /// Verifies a token that is not ours, for the reason given, as one of another issuer.
     fn verify_foreign(
         &self,
-        compact: Compact<'_>,
+        hashed: Hashed<'_>,
         now: UnixTime,
         ended: &Revocations,
         fault: TokenFault,
     ) -> Result<Arc<Identity>, TokenFault> {
-        let recall = |issuer: &Issuer| issuer.recall(compact.expose());
+        let recall = |issuer: &Issuer| issuer.recall(hashed.fingerprint);
         let Some((identity, expires)) = self.issuers.iter().find_map(recall) else {
-            return (self.foreign(compact, now, ended, fault)).map(|vouched| vouched.identity);
+            return (self.foreign(hashed, now, ended, fault)).map(|vouched| vouched.identity);
         };
         self.check_expiry(expires, now)?;
         check_foreign_end(&identity, ended)?;
@@ -287,7 +287,7 @@ impl Verifier {
 
     fn foreign(
         &self,
-        compact: Compact<'_>,
+        hashed: Hashed<'_>,
         now: UnixTime,
         ended: &Revocations,
         fault: TokenFault,
@@ -296,8 +296,7 @@ impl Verifier {
             return Err(fault);
         }
         let own = (&*self.keys, &*self.terms.issuer);
-        let vouched =
-            foreign::vouched(&self.issuers, compact.expose(), own, now, self.terms.leeway);
+        let vouched = foreign::vouched(&self.issuers, hashed, own, now, self.terms.leeway);
         let vouched = vouched.unwrap_or(Err(fault))?;
         check_foreign_end(&vouched.identity, ended)?;
         Ok(vouched)
@@ -350,7 +349,8 @@ impl Verifier {
         let claims = match self.genuine(compact, now) {
             Ok(claims) => claims,
             Err(fault) => {
-                let vouched = self.foreign(compact, now, ended, fault)?;
+                let hashed = Hashed::of(compact.expose());
+                let vouched = self.foreign(hashed, now, ended, fault)?;
                 return Ok(vouched.judged());
             }
         };

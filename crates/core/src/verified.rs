@@ -5,7 +5,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -40,13 +40,53 @@ impl Good {
     }
 }
 
-/// A keyed hash of the exact token; nobody can choose tokens that collide.
+/// A keyed hash of the exact token; nobody can choose tokens that collide. It is valid in every cache, so a token is
+/// hashed once, however many caches are searched: a cache takes fingerprints, not tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint(u128);
 
+/// The key of all fingerprints, drawn once per process.
+static KEY: LazyLock<(u64, u64)> = LazyLock::new(|| uuid::Uuid::new_v4().as_u64_pair());
+
+impl Fingerprint {
+    fn of(token: &str) -> Self {
+        #[cfg(test)]
+        HASHED.with(|hashed| hashed.set(hashed.get() + 1));
+        let (high, low) = *KEY;
+        let mut hasher = SipHasher13::new_with_keys(high, low);
+        std::hash::Hasher::write(&mut hasher, token.as_bytes());
+        Self(hasher.finish128().as_u128())
+    }
+
+    fn tag(self) -> u64 {
+        self.0 as u64
+    }
+}
+
+/// A token together with its fingerprint.
+#[derive(Clone, Copy)]
+pub(super) struct Hashed<'a> {
+    pub(super) token: &'a str,
+    pub(super) fingerprint: Fingerprint,
+}
+
+impl<'a> Hashed<'a> {
+    pub(super) fn of(token: &'a str) -> Self {
+        Self {
+            token,
+            fingerprint: Fingerprint::of(token),
+        }
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many tokens this thread has hashed.
+    pub(super) static HASHED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The token cache: a few hundred bytes per token, and at most [`SETS`] times [`WAYS`] tokens.
 pub(super) struct Verified {
-    key: (u64, u64),
     sets: Box<[Set]>,
 }
 
@@ -62,18 +102,9 @@ const WAYS: usize = 8;
 
 impl Verified {
     pub(super) fn new() -> Self {
-        let (high, low) = uuid::Uuid::new_v4().as_u64_pair();
         Self {
-            key: (high, low),
             sets: (0..SETS).map(|_| Set::default()).collect(),
         }
-    }
-
-    pub(super) fn fingerprint(&self, token: &str) -> Fingerprint {
-        let (high, low) = self.key;
-        let mut hasher = SipHasher13::new_with_keys(high, low);
-        std::hash::Hasher::write(&mut hasher, token.as_bytes());
-        Fingerprint(hasher.finish128().as_u128())
     }
 
     /// The cached token, if any; takes no lock.
@@ -114,12 +145,6 @@ impl Verified {
     pub(super) fn len(&self) -> usize {
         let entries = self.sets.iter().flat_map(|set| &set.entries);
         entries.filter(|entry| entry.load().is_some()).count()
-    }
-}
-
-impl Fingerprint {
-    fn tag(self) -> u64 {
-        self.0 as u64
     }
 }
 

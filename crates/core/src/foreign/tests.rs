@@ -11,6 +11,7 @@ use crate::{
     key::KeyId,
     revocation::Revocations,
     token::{Secret, TokenTerms, Verifier},
+    verified::HASHED,
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
@@ -480,13 +481,33 @@ fn what_was_verified_goes_with_its_keys() {
     assert!(issuer.wants_keys());
     issuer.wish_is_heard();
     issuer.take(&document(&[&KEYS[0]])).unwrap();
-    assert!(ask(&tokens, &text).is_ok() && issuer.recall(&text).is_some());
+    assert!(ask(&tokens, &text).is_ok() && issuer.recall(Hashed::of(&text).fingerprint).is_some());
     // What cannot be used changes nothing.
     assert!(issuer.take(b"{}").is_err());
-    assert!(issuer.recall(&text).is_some() && !issuer.wants_keys());
+    assert!(issuer.recall(Hashed::of(&text).fingerprint).is_some() && !issuer.wants_keys());
     issuer.take(&document(&[&KEYS[2]])).unwrap();
     assert_eq!(ask(&tokens, &text), Err(TokenFault::UnknownKey));
     assert!(issuer.wants_keys());
+}
+
+/// A token is hashed once, however many issuers have a cache that may know it.
+#[test]
+fn a_token_of_another_issuer_is_hashed_once() {
+    let others = ["https://a.example/", "https://b.example/"].map(|issuer| {
+        let issuer = issuer.to_owned();
+        Issuer::new(IssuerTerms { issuer, ..terms() })
+    });
+    let issuers: Issuers = others.into_iter().chain([Issuer::new(terms())]).collect();
+    issuers[2].take(&document(&[&KEYS[0]])).unwrap();
+    let tokens = house(terms()).believing(issuers);
+    let text = token(&claims());
+    let compact = Compact::parse(&text).unwrap();
+    let ended = Revocations::new(None);
+    for way in ["verified", "cached"] {
+        HASHED.with(|hashed| hashed.set(0));
+        assert!(tokens.verify(compact, NOW, &ended).is_ok());
+        assert_eq!(HASHED.with(std::cell::Cell::get), 1, "{way}");
+    }
 }
 
 proptest! {
