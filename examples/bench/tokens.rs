@@ -292,7 +292,7 @@ enum Bare {
 
 impl Bare {
     fn of(key: &Key, text: &str) -> anyhow::Result<Self> {
-        let Some(public) = key.public() else {
+        let Some(public) = &key.public().map(|public| json!(public)) else {
             let secret = part(&serde_json::from_str(text)?, "k")?;
             let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
             return Ok(Self::Hmac(Box::new(key)));

@@ -1,68 +1,55 @@
 //! When a certificate expires (RFC 5280, 4.1): the one thing of it that operators must know in time.
 
-use std::time::UNIX_EPOCH;
+use x509_cert::{Certificate, der::Decode as _};
 
-use crate::domain::{
-    der::{INTEGER, SEQUENCE, element},
-    token::UnixTime,
-};
+use crate::domain::time::UnixTime;
 
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
-/// `notAfter` of a certificate in DER, where it can be read.
+/// `notAfter` of a certificate in DER; `None` if it cannot be read.
 pub(super) fn not_after(certificate: &[u8]) -> Option<UnixTime> {
-    let (SEQUENCE, certificate, _) = element(certificate)? else {
-        return None;
-    };
-    let (SEQUENCE, members, _) = element(certificate)? else {
-        return None;
-    };
-    let members = match element(members)? {
-        (VERSION, _, rest) => rest,
-        _ => members,
-    };
-    let (INTEGER, _serial, members) = element(members)? else {
-        return None;
-    };
-    let (SEQUENCE, _algorithm, members) = element(members)? else {
-        return None;
-    };
-    let (SEQUENCE, _issuer, members) = element(members)? else {
-        return None;
-    };
-    let (SEQUENCE, validity, _) = element(members)? else {
-        return None;
-    };
-    let (_, _not_before, rest) = element(validity)?;
-    let (tag, time, _) = element(rest)?;
-    time_of(tag, str::from_utf8(time).ok()?)
-}
-
-fn time_of(tag: u8, text: &str) -> Option<UnixTime> {
-    let text = match tag {
-        // Two digits of a year before 2050 (RFC 5280, 4.1.2.5.1).
-        UTC_TIME if text < "5" => format!("20{text}"),
-        UTC_TIME => format!("19{text}"),
-        GENERALIZED_TIME => text.to_owned(),
-        _ => return None,
-    };
-    if text.len() != "20260131235959Z".len() || !text.is_ascii() {
-        return None;
-    }
-    let (date, time) = text.split_at(8);
-    let ((year, day), (hour, minutes)) = (date.split_at(4), time.split_at(2));
-    let ((month, day), (minute, second)) = (day.split_at(2), minutes.split_at(2));
-    let text = format!("{year}-{month}-{day}T{hour}:{minute}:{second}");
-    let time = humantime::parse_rfc3339(&text).ok()?;
-    let since = time.duration_since(UNIX_EPOCH).ok()?;
-    Some(UnixTime(since.as_secs()))
+    let certificate = Certificate::from_der(certificate).ok()?;
+    let end = certificate.tbs_certificate().validity().not_after;
+    Some(UnixTime(end.to_unix_duration().as_secs()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const INTEGER: u8 = 0x02;
+    const BITS: u8 = 0x03;
+    const OID: u8 = 0x06;
+    const UTC_TIME: u8 = 0x17;
+    const GENERALIZED_TIME: u8 = 0x18;
+    const SEQUENCE: u8 = 0x30;
+    const VERSION: u8 = 0xa0;
+
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        match length < 0x80 {
+            true => [&[tag, length], content].concat(),
+            false => [&[tag, 0x81, length], content].concat(),
+        }
+    }
+
+    /// A certificate of a name without parts, with a key and a signature that nobody looks at.
+    fn certificate(tag: u8, not_after: &str) -> Vec<u8> {
+        let ed25519 = element(SEQUENCE, &element(OID, &[0x2b, 0x65, 0x70]));
+        let start = element(UTC_TIME, b"700101000000Z");
+        let end = element(tag, not_after.as_bytes());
+        let key = [&*ed25519, &element(BITS, &[0; 33])].concat();
+        let members = [
+            element(VERSION, &element(INTEGER, &[2])),
+            element(INTEGER, &[1]),
+            ed25519.clone(),
+            element(SEQUENCE, b""),
+            element(SEQUENCE, &[start, end].concat()),
+            element(SEQUENCE, b""),
+            element(SEQUENCE, &key),
+        ];
+        let signed = element(SEQUENCE, &members.concat());
+        let whole = [signed, ed25519, element(BITS, &[0; 65])];
+        element(SEQUENCE, &whole.concat())
+    }
 
     #[test]
     fn times_of_both_kinds_are_read() {
@@ -80,7 +67,8 @@ mod tests {
             (UTC_TIME, "240101000000", None),
             (GENERALIZED_TIME, "240101000000Z", None),
         ] {
-            assert_eq!(time_of(tag, text).map(|time| time.0), seconds, "{text}");
+            let end = not_after(&certificate(tag, text)).map(|time| time.0);
+            assert_eq!(end, seconds, "{text}");
         }
         assert_eq!(not_after(b""), None);
         assert_eq!(not_after(&[0x30, 2, 0x30, 0]), None);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use jsonwebtoken::jwk::Jwk;
 use serde::{
     Deserialize, Deserializer,
     de::{Error as _, MapAccess, Visitor},
@@ -465,7 +466,8 @@ fn usable(jwk: &Value) -> Option<Published> {
         let usual = || Algorithm::Rs256.name().into();
         public.entry("alg").or_insert_with(usual);
     }
-    let key = Key::from_jwk(&Value::Object(public).to_string()).ok()?;
+    let public: Jwk = serde_json::from_value(Value::Object(public)).ok()?;
+    let key = Key::from_published(public).ok()?;
     Some(Published {
         kid: kid.into(),
         key,

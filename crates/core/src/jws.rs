@@ -62,9 +62,8 @@ impl<'a> Parts<'a> {
         now: UnixTime,
         accepts: impl FnOnce(&Header<'_>) -> Result<(), TokenFault>,
     ) -> Result<Vec<u8>, TokenFault> {
-        let (signature, length) = self.signature()?;
-        let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
-        let verifies = |key: &Key| key.verifies(self.signed.as_bytes(), signature);
+        let signature = self.signature()?;
+        let verifies = |key: &Key| key.verifies(self.signed.as_bytes(), &signature);
         let is_genuine = if let Some(key) = keys.by_header(self.header, now) {
             verifies(key)
         } else {
@@ -103,9 +102,7 @@ impl<'a> Parts<'a> {
 
     /// The payload, if this key has signed it.
     pub(super) fn signed_with(&self, key: &Key) -> Result<Vec<u8>, TokenFault> {
-        let (signature, length) = self.signature()?;
-        let signature = signature.get(..length).ok_or(TokenFault::Signature)?;
-        match key.verifies(self.signed.as_bytes(), signature) {
+        match key.verifies(self.signed.as_bytes(), &self.signature()?) {
             true => self.payload(),
             false => Err(TokenFault::Signature),
         }
@@ -123,10 +120,13 @@ impl<'a> Parts<'a> {
             .map_err(|_| TokenFault::Claims)
     }
 
-    fn signature(&self) -> Result<([u8; LONGEST], usize), TokenFault> {
-        let mut signature = [0; LONGEST];
-        let length = BASE64_URL_SAFE_NO_PAD.decode_slice(self.signature, &mut signature);
-        Ok((signature, length.map_err(|_| TokenFault::Signature)?))
+    fn signature(&self) -> Result<Vec<u8>, TokenFault> {
+        let signature = BASE64_URL_SAFE_NO_PAD.decode(self.signature);
+        let signature = signature.map_err(|_| TokenFault::Signature)?;
+        match signature.len() <= LONGEST {
+            true => Ok(signature),
+            false => Err(TokenFault::Signature),
+        }
     }
 }
 

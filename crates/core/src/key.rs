@@ -1,33 +1,41 @@
 //! One key: its name, its one algorithm, and what it can do (RFC 7517, RFC 7518). Parsed once; never shown.
+//!
+//! jsonwebtoken holds keys and signs. What it does not do stands here: it does not read private JWKs or SEC 1, does not
+//! check how strong a key is, and its verifiers cannot be shared by threads (see `verifier`).
 
 mod jwk;
 mod pem;
 mod rsa;
+mod verifier;
 
 use std::fmt;
 
 use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     hmac,
-    rand::SystemRandom,
-    rsa::{KeyPair as RsaKeyPair, KeySize, PublicKeyComponents},
-    signature::{
-        self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, ParsedPublicKey,
-        RsaEncoding, RsaParameters, VerificationAlgorithm,
-    },
+    rsa::{KeyPair as RsaKeyPair, KeySize},
+    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::{Value, json};
+use jsonwebtoken::{
+    DecodingKey, EncodingKey,
+    crypto::aws_lc::DEFAULT_PROVIDER,
+    jwk::{AlgorithmParameters, CommonParameters, Jwk, PublicKeyUse},
+};
+use num_bigint::BigUint;
+use pkcs8::PrivateKeyInfoRef;
+use serde_json::json;
 use zeroize::Zeroizing;
 
 pub use self::rsa::WeakRsa;
+use self::verifier::SharedVerifier;
 use super::{
     hex,
     secret::{Secret, SecretFault},
     time::UnixTime,
 };
 
-/// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1).
+/// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1): what Doorward allows of jsonwebtoken's algorithms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// HMAC with SHA-256.
@@ -82,46 +90,35 @@ impl Algorithm {
         Self::ALL.into_iter().find(|own| own.name() == name)
     }
 
-    fn rsa(self) -> Option<(&'static RsaParameters, &'static dyn RsaEncoding)> {
+    fn is_rsa(self) -> bool {
         match self {
-            Self::Rs256 => Some((
-                &signature::RSA_PKCS1_2048_8192_SHA256,
-                &signature::RSA_PKCS1_SHA256,
-            )),
-            Self::Rs384 => Some((
-                &signature::RSA_PKCS1_2048_8192_SHA384,
-                &signature::RSA_PKCS1_SHA384,
-            )),
-            Self::Rs512 => Some((
-                &signature::RSA_PKCS1_2048_8192_SHA512,
-                &signature::RSA_PKCS1_SHA512,
-            )),
-            Self::Ps256 => Some((
-                &signature::RSA_PSS_2048_8192_SHA256,
-                &signature::RSA_PSS_SHA256,
-            )),
-            Self::Hs256 | Self::Es256 | Self::Es384 | Self::EdDsa => None,
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 => true,
+            Self::Hs256 | Self::Es256 | Self::Es384 | Self::EdDsa => false,
         }
     }
 
-    fn curve(
-        self,
-    ) -> Option<(
-        &'static dyn VerificationAlgorithm,
-        &'static EcdsaSigningAlgorithm,
-    )> {
+    fn curve(self) -> Option<&'static EcdsaSigningAlgorithm> {
         match self {
-            Self::Es256 => Some((
-                &signature::ECDSA_P256_SHA256_FIXED,
-                &signature::ECDSA_P256_SHA256_FIXED_SIGNING,
-            )),
-            Self::Es384 => Some((
-                &signature::ECDSA_P384_SHA384_FIXED,
-                &signature::ECDSA_P384_SHA384_FIXED_SIGNING,
-            )),
+            Self::Es256 => Some(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
+            Self::Es384 => Some(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
             Self::Hs256 | Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::EdDsa => {
                 None
             }
+        }
+    }
+}
+
+impl From<Algorithm> for jsonwebtoken::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Hs256 => Self::HS256,
+            Algorithm::Rs256 => Self::RS256,
+            Algorithm::Rs384 => Self::RS384,
+            Algorithm::Rs512 => Self::RS512,
+            Algorithm::Ps256 => Self::PS256,
+            Algorithm::Es256 => Self::ES256,
+            Algorithm::Es384 => Self::ES384,
+            Algorithm::EdDsa => Self::EdDSA,
         }
     }
 }
@@ -174,7 +171,7 @@ pub enum KeyFault {
     Parts,
     /// Under 2048 bits.
     #[error("has {0} bits; RSA needs at least 2048 (RFC 7518, 3.3)")]
-    ShortRsa(usize),
+    ShortRsa(u64),
     /// One that can be factored.
     #[error("is a weak RSA key: {0}; make another")]
     WeakRsa(#[from] WeakRsa),
@@ -192,32 +189,20 @@ pub enum KeyFault {
 pub struct Key {
     id: KeyId,
     algorithm: Algorithm,
-    verifying: Verifying,
-    signing: Option<Signing>,
+    verifier: SharedVerifier,
+    signing: Option<EncodingKey>,
     not_before: UnixTime,
     /// The first part of every token signed with it.
     header: String,
-    public: Option<Value>,
+    public: Option<Jwk>,
     seal: Option<hmac::Key>,
 }
 
-enum Verifying {
-    Hmac(Box<hmac::Key>),
-    Public(ParsedPublicKey),
-}
-
-enum Signing {
-    Hmac(Box<hmac::Key>),
-    Rsa(RsaKeyPair),
-    Ecdsa(EcdsaKeyPair),
-    Ed25519(Ed25519KeyPair),
-}
-
-/// The halves of a key, however they were written.
+/// The private and the public half of a key, in whatever form they were written.
 pub(super) struct Halves {
-    verifying: Verifying,
-    signing: Option<Signing>,
-    public: Option<Value>,
+    verifier: SharedVerifier,
+    signing: Option<EncodingKey>,
+    public: Option<AlgorithmParameters>,
     seal: Option<hmac::Key>,
 }
 
@@ -246,7 +231,19 @@ impl Key {
         jwk::read(jwk, Some("-"), Secret::parse_example)
     }
 
-    /// The key of HS256 that a secret is; it is called after itself, by a digest that does not tell it.
+    /// Takes a public key that another issuer has published.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub(super) fn from_published(jwk: Jwk) -> Result<Self, KeyFault> {
+        let id = KeyId::parse("-").ok_or(KeyFault::Id)?;
+        let algorithm = jwk::published_algorithm(&jwk).ok_or(KeyFault::Algorithm)?;
+        let halves = Halves::of_public(algorithm, jwk.algorithm)?;
+        Ok(Self::new(id, algorithm, UnixTime(0), halves))
+    }
+
+    /// The HS256 key of a secret. Its name is derived from the secret by a digest that does not reveal it.
     #[must_use]
     pub fn from_secret(secret: &Secret, not_before: UnixTime) -> Self {
         let tag = hmac::sign(&secret.derived("doorward kid"), b"");
@@ -266,22 +263,20 @@ impl Key {
 
     fn new(id: KeyId, algorithm: Algorithm, not_before: UnixTime, halves: Halves) -> Self {
         let header = json!({"typ": "JWT", "alg": algorithm.name(), "kid": id.as_str()});
-        let public = halves.public.map(|mut public| {
-            let own = [
-                ("kid", id.as_str()),
-                ("alg", algorithm.name()),
-                ("use", "sig"),
-            ];
-            if let Some(members) = public.as_object_mut() {
-                members.extend(own.map(|(name, value)| (name.to_owned(), value.into())));
-            }
-            public
+        let public = halves.public.map(|parameters| Jwk {
+            common: CommonParameters {
+                key_algorithm: Some(jsonwebtoken::Algorithm::from(algorithm).into()),
+                key_id: Some(id.as_str().into()),
+                public_key_use: Some(PublicKeyUse::Signature),
+                ..CommonParameters::default()
+            },
+            algorithm: parameters,
         });
         Self {
             header: BASE64_URL_SAFE_NO_PAD.encode(header.to_string()),
             id,
             algorithm,
-            verifying: halves.verifying,
+            verifier: halves.verifier,
             signing: halves.signing,
             not_before,
             public,
@@ -300,21 +295,21 @@ impl Key {
         not_before: UnixTime,
     ) -> Result<Zeroizing<String>, super::session::NoRandomness> {
         let none = |_| super::session::NoRandomness;
-        let der = match (algorithm.rsa(), algorithm.curve()) {
-            (Some(_), _) => {
+        let der = match (algorithm, algorithm.curve()) {
+            (_, Some(curve)) => {
+                let pair = EcdsaKeyPair::generate(curve).map_err(none)?;
+                Zeroizing::new(pair.to_pkcs8v1().map_err(none)?.as_ref().to_vec())
+            }
+            (Algorithm::EdDsa, None) => {
+                let pair = Ed25519KeyPair::generate().map_err(none)?;
+                Zeroizing::new(pair.to_pkcs8v1().map_err(none)?.as_ref().to_vec())
+            }
+            (_, None) if algorithm.is_rsa() => {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(none)?;
                 let der = AsDer::<Pkcs8V1Der<'static>>::as_der(&pair).map_err(none)?;
                 Zeroizing::new(der.as_ref().to_vec())
             }
-            (None, Some((_, curve))) => {
-                let pair = EcdsaKeyPair::generate(curve).map_err(none)?;
-                Zeroizing::new(pair.to_pkcs8v1().map_err(none)?.as_ref().to_vec())
-            }
-            (None, None) if algorithm == Algorithm::EdDsa => {
-                let pair = Ed25519KeyPair::generate().map_err(none)?;
-                Zeroizing::new(pair.to_pkcs8v1().map_err(none)?.as_ref().to_vec())
-            }
-            (None, None) => {
+            (_, None) => {
                 let mut secret = Zeroizing::new([0; 64]);
                 aws_lc_rs::rand::fill(&mut *secret).map_err(none)?;
                 let jwk = json!({
@@ -324,7 +319,7 @@ impl Key {
                 return Ok(Zeroizing::new(format!("{jwk:#}\n")));
             }
         };
-        Ok(pem::write(id, algorithm, not_before, &der))
+        pem::write(id, algorithm, not_before, &der).ok_or(super::session::NoRandomness)
     }
 
     /// Its name.
@@ -353,11 +348,11 @@ impl Key {
 
     /// The JWK of its public half, where it has one.
     #[must_use]
-    pub fn public(&self) -> Option<&Value> {
+    pub fn public(&self) -> Option<&Jwk> {
         self.public.as_ref()
     }
 
-    /// A key for another purpose, from which nobody can tell this one; where there is a private half.
+    /// A key for another purpose, which does not reveal this one; only if there is a private half.
     #[must_use]
     pub fn seal(&self) -> Option<&hmac::Key> {
         self.seal.as_ref()
@@ -369,60 +364,43 @@ impl Key {
         &self.header
     }
 
-    /// Whether a signature is the key's own.
+    /// Whether this key has made a signature over a message.
     #[must_use]
-    pub(super) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.verifying {
-            Verifying::Hmac(key) => hmac::verify(key, message, signature).is_ok(),
-            Verifying::Public(key) => key.verify_sig(message, signature).is_ok(),
-        }
+    pub(super) fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
+        self.verifier.verify(message, signature).is_ok()
     }
 
-    /// Signs, where the key can.
+    /// Signs a message; `None` if the key cannot sign. The signer is made for each signature: jsonwebtoken's cannot be
+    /// shared by threads. That costs a parsing of the key per login, which is little beside the hash of a password.
     pub(super) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
-        match self.signing.as_ref()? {
-            Signing::Hmac(key) => Some(hmac::sign(key, message).as_ref().to_vec()),
-            Signing::Rsa(pair) => {
-                let (_, padding) = self.algorithm.rsa()?;
-                let mut signature = vec![0; pair.public_modulus_len()];
-                let signed = pair.sign(padding, &SystemRandom::new(), message, &mut signature);
-                signed.ok().map(|()| signature)
-            }
-            Signing::Ecdsa(pair) => {
-                let signed = pair.sign(&SystemRandom::new(), message);
-                signed.ok().map(|signature| signature.as_ref().to_vec())
-            }
-            Signing::Ed25519(pair) => {
-                let signed = pair.try_sign(message);
-                signed.ok().map(|signature| signature.as_ref().to_vec())
-            }
-        }
+        let key = self.signing.as_ref()?;
+        let signer = (DEFAULT_PROVIDER.signer_factory)(&self.algorithm.into(), key).ok()?;
+        signer.try_sign(message).ok()
     }
 }
 
 /// The least length of an RSA key (RFC 7518, 3.3).
-const MIN_RSA: usize = 2048;
+const MIN_RSA: u64 = 2048;
 
-/// How many bits a number has.
-fn bits_of(number: &[u8]) -> usize {
-    let zeros = number.iter().take_while(|byte| **byte == 0).count();
-    let number = number.get(zeros..).unwrap_or_default();
-    let leading = number.first().map_or(0, |first| first.leading_zeros());
-    number.len() * 8 - leading as usize
+/// Why an RSA modulus is too short. It is checked before the library parses the key, because its error does not say why.
+fn check_length(modulus: &[u8]) -> Result<(), KeyFault> {
+    match BigUint::from_bytes_be(modulus).bits() {
+        MIN_RSA.. => Ok(()),
+        bits => Err(KeyFault::ShortRsa(bits)),
+    }
 }
 
 impl Halves {
     fn of_secret(secret: &Secret) -> Self {
-        let key = Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret.expose()));
         Self {
-            verifying: Verifying::Hmac(key.clone()),
-            signing: Some(Signing::Hmac(key)),
+            verifier: verifier::of_secret(secret),
+            signing: Some(EncodingKey::from_secret(secret.expose())),
             public: None,
             seal: Some(secret.derived("doorward throttle")),
         }
     }
 
-    /// Remembers what only who has the private half could derive.
+    /// Derives the seal, which only the holder of the private half can do.
     fn sealed_by(self, private: &[u8]) -> Self {
         let own = hmac::Key::new(hmac::HMAC_SHA256, private);
         let tag = hmac::sign(&own, b"doorward throttle");
@@ -435,84 +413,49 @@ impl Halves {
         }
     }
 
-    fn of_rsa_public(algorithm: Algorithm, n: &[u8], e: &[u8]) -> Result<Self, KeyFault> {
-        let (parameters, _) = algorithm.rsa().ok_or(KeyFault::Kind(algorithm))?;
-        let bits = bits_of(n);
-        if bits < MIN_RSA {
-            return Err(KeyFault::ShortRsa(bits));
+    /// Takes a public key after strict checks: jsonwebtoken accepts members of any length and any strength.
+    fn of_public(algorithm: Algorithm, public: AlgorithmParameters) -> Result<Self, KeyFault> {
+        let jwk = Jwk {
+            common: CommonParameters::default(),
+            algorithm: public,
+        };
+        let key = DecodingKey::from_jwk(&jwk).map_err(|_| KeyFault::Parts)?;
+        verifier::check(algorithm, &jwk.algorithm, &key)?;
+        Ok(Self {
+            verifier: verifier::of_public(algorithm, &key)?,
+            signing: None,
+            public: Some(jwk.algorithm),
+            seal: None,
+        })
+    }
+
+    fn of_private(algorithm: Algorithm, key: EncodingKey) -> Result<Self, KeyFault> {
+        let jwk = Jwk::from_encoding_key(&key, algorithm.into()).map_err(|_| KeyFault::Parts)?;
+        Ok(Self {
+            signing: Some(key),
+            ..Self::of_public(algorithm, jwk.algorithm)?
+        })
+    }
+
+    fn of_rsa(algorithm: Algorithm, pair: &RsaKeyPair) -> Result<Self, KeyFault> {
+        if !algorithm.is_rsa() {
+            return Err(KeyFault::Kind(algorithm));
         }
-        rsa::check(n, e)?;
-        let parsed = PublicKeyComponents { n, e }.to_parsed_public_key(parameters);
-        Ok(Self {
-            verifying: Verifying::Public(parsed.map_err(|_| KeyFault::Parts)?),
-            signing: None,
-            seal: None,
-            public: Some(json!({
-                "kty": "RSA",
-                "n": BASE64_URL_SAFE_NO_PAD.encode(n),
-                "e": BASE64_URL_SAFE_NO_PAD.encode(e),
-            })),
-        })
+        let der = AsDer::<Pkcs8V1Der<'static>>::as_der(pair).map_err(|_| KeyFault::Parts)?;
+        // jsonwebtoken wants the `RSAPrivateKey` alone (RFC 8017, A.1.2).
+        let info = PrivateKeyInfoRef::try_from(der.as_ref()).map_err(|_| KeyFault::Parts)?;
+        let key = EncodingKey::from_rsa_der(info.private_key.as_bytes());
+        Self::of_private(algorithm, key)
     }
 
-    fn of_rsa(algorithm: Algorithm, pair: RsaKeyPair) -> Result<Self, KeyFault> {
-        let public = pair.public_key();
-        let (n, e) = (public.modulus(), public.exponent());
-        let (n, e) = (
-            n.big_endian_without_leading_zero().to_vec(),
-            e.big_endian_without_leading_zero().to_vec(),
-        );
-        Ok(Self {
-            signing: Some(Signing::Rsa(pair)),
-            ..Self::of_rsa_public(algorithm, &n, &e)?
-        })
+    fn of_ecdsa(algorithm: Algorithm, pair: &EcdsaKeyPair) -> Result<Self, KeyFault> {
+        let der = pair.to_pkcs8v1().map_err(|_| KeyFault::Parts)?;
+        Self::of_private(algorithm, EncodingKey::from_ec_der(der.as_ref()))
     }
 
-    /// A point in uncompressed form (SEC 1, 2.3.3).
-    fn of_point(algorithm: Algorithm, point: &[u8]) -> Result<Self, KeyFault> {
-        let (verifying, _) = algorithm.curve().ok_or(KeyFault::Kind(algorithm))?;
-        let parsed = ParsedPublicKey::new(verifying, point).map_err(|_| KeyFault::Parts)?;
-        let coordinates = point.get(1..).unwrap_or_default();
-        let (x, y) = coordinates.split_at(coordinates.len() / 2);
-        Ok(Self {
-            verifying: Verifying::Public(parsed),
-            signing: None,
-            seal: None,
-            public: Some(json!({
-                "kty": "EC",
-                "crv": if algorithm == Algorithm::Es384 { "P-384" } else { "P-256" },
-                "x": BASE64_URL_SAFE_NO_PAD.encode(x),
-                "y": BASE64_URL_SAFE_NO_PAD.encode(y),
-            })),
-        })
-    }
-
-    fn of_ecdsa(algorithm: Algorithm, pair: EcdsaKeyPair) -> Result<Self, KeyFault> {
-        let halves = Self::of_point(algorithm, pair.public_key().as_ref())?;
-        Ok(Self {
-            signing: Some(Signing::Ecdsa(pair)),
-            ..halves
-        })
-    }
-
-    fn of_ed25519_public(x: &[u8]) -> Result<Self, KeyFault> {
-        let parsed = ParsedPublicKey::new(&signature::ED25519, x).map_err(|_| KeyFault::Parts)?;
-        Ok(Self {
-            verifying: Verifying::Public(parsed),
-            signing: None,
-            seal: None,
-            public: Some(json!({
-                "kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode(x),
-            })),
-        })
-    }
-
-    fn of_ed25519(pair: Ed25519KeyPair) -> Result<Self, KeyFault> {
-        let halves = Self::of_ed25519_public(pair.public_key().as_ref())?;
-        Ok(Self {
-            signing: Some(Signing::Ed25519(pair)),
-            ..halves
-        })
+    fn of_ed25519(pair: &Ed25519KeyPair) -> Result<Self, KeyFault> {
+        let der = pair.to_pkcs8v1().map_err(|_| KeyFault::Parts)?;
+        Self::of_private(Algorithm::EdDsa, EncodingKey::from_ed_der(der.as_ref()))
     }
 }
 

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use serde_json::{Value, json};
+use jsonwebtoken::jwk::Jwk;
+use serde_json::json;
 
 use super::{
     key::{Key, KeyFault, KeyId},
@@ -146,7 +147,7 @@ impl Keyring {
     /// The public halves of all keys that have not expired (RFC 7517, 5).
     #[must_use]
     pub fn jwks(&self, now: UnixTime) -> String {
-        let keys: Vec<&Value> = self
+        let keys: Vec<&Jwk> = self
             .keys
             .iter()
             .filter(|key| self.state(key, now) != KeyState::Expired)

@@ -9,7 +9,6 @@
 pub mod account;
 pub mod credential;
 pub mod decision;
-pub mod der;
 pub mod fields;
 pub mod foreign;
 pub mod hex;

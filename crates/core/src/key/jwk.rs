@@ -1,10 +1,15 @@
-//! JWKs (RFC 7517, RFC 7518 6, RFC 8037 2), private and public, read strictly.
+//! JWKs (RFC 7517, RFC 7518 6, RFC 8037 2), private and public, read strictly. jsonwebtoken's `Jwk` has public keys only,
+//! no `nbf`, and takes a member that is there twice; so files are read here, and become its keys.
 
 use aws_lc_rs::{
     rsa::{KeyPair, KeyPairComponents, PublicKeyComponents},
     signature::{EcdsaKeyPair, Ed25519KeyPair},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, EllipticCurveKeyParameters, EllipticCurveKeyType, Jwk,
+    OctetKeyPairParameters, OctetKeyPairType, RSAKeyParameters, RSAKeyType,
+};
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -15,7 +20,7 @@ use crate::{
 };
 
 #[derive(Deserialize)]
-struct Jwk {
+struct JwkFile {
     kty: String,
     kid: Option<String>,
     alg: Option<String>,
@@ -49,17 +54,10 @@ pub(super) fn read(
     name: Option<&str>,
     read_secret: ReadSecret,
 ) -> Result<Key, KeyFault> {
-    let jwk: Jwk = serde_json::from_str(text).map_err(|_| KeyFault::Syntax)?;
+    let jwk: JwkFile = serde_json::from_str(text).map_err(|_| KeyFault::Syntax)?;
     let id = jwk.kid.as_deref().or(name).and_then(KeyId::parse);
     let id = id.ok_or(KeyFault::Id)?;
-    let algorithm = match (&jwk.alg, &*jwk.kty, jwk.crv.as_deref()) {
-        (Some(alg), _, _) => Algorithm::parse(alg),
-        // A curve has one algorithm; RSA and secrets have several, and the key must say which.
-        (None, "EC", Some("P-256")) => Some(Algorithm::Es256),
-        (None, "EC", Some("P-384")) => Some(Algorithm::Es384),
-        (None, "OKP", Some("Ed25519")) => Some(Algorithm::EdDsa),
-        (None, _, _) => None,
-    };
+    let algorithm = algorithm(jwk.alg.as_deref(), &jwk.kty, jwk.crv.as_deref());
     let algorithm = algorithm.ok_or(KeyFault::Algorithm)?;
     let is_for = |operation: &String| matches!(&**operation, "sign" | "verify");
     let fits = jwk
@@ -72,27 +70,13 @@ pub(super) fn read(
     }
     let halves = match (&*jwk.kty, jwk.crv.as_deref(), algorithm) {
         ("oct", None, Algorithm::Hs256) => {
-            let secret = part(&jwk.k)?;
+            let secret = bytes(&jwk.k)?;
             Halves::of_secret(&read_secret(&secret)?)
         }
-        (
-            "RSA",
-            None,
-            Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256,
-        ) => rsa(&jwk, algorithm)?,
-        ("EC", Some("P-256"), Algorithm::Es256) | ("EC", Some("P-384"), Algorithm::Es384) => {
-            ec(&jwk, algorithm)?
-        }
-        ("OKP", Some("Ed25519"), Algorithm::EdDsa) => {
-            let x = part(&jwk.x)?;
-            match &jwk.d {
-                None => Halves::of_ed25519_public(&x)?,
-                d => {
-                    let pair = Ed25519KeyPair::from_seed_and_public_key(&part(d)?, &x);
-                    Halves::of_ed25519(pair.map_err(|_| KeyFault::Parts)?)?
-                }
-            }
-        }
+        ("RSA", None, _) => rsa(&jwk, algorithm)?,
+        ("EC", Some("P-256"), Algorithm::Es256) => ec(&jwk, algorithm, EllipticCurve::P256)?,
+        ("EC", Some("P-384"), Algorithm::Es384) => ec(&jwk, algorithm, EllipticCurve::P384)?,
+        ("OKP", Some("Ed25519"), Algorithm::EdDsa) => ed25519(&jwk)?,
         _ => return Err(KeyFault::Kind(algorithm)),
     };
     let not_before = UnixTime(jwk.nbf.unwrap_or(0));
@@ -103,46 +87,105 @@ pub(super) fn read(
     Ok(Key::new(id, algorithm, not_before, halves))
 }
 
-fn rsa(jwk: &Jwk, algorithm: Algorithm) -> Result<Halves, KeyFault> {
-    let (n, e) = (part(&jwk.n)?, part(&jwk.e)?);
-    if jwk.d.is_none() {
-        return Halves::of_rsa_public(algorithm, &n, &e);
+/// The algorithm of a key. A curve has one; RSA and secrets have several, and the key must say which.
+fn algorithm(alg: Option<&str>, kty: &str, crv: Option<&str>) -> Option<Algorithm> {
+    match (alg, kty, crv) {
+        (Some(alg), _, _) => Algorithm::parse(alg),
+        (None, "EC", Some("P-256")) => Some(Algorithm::Es256),
+        (None, "EC", Some("P-384")) => Some(Algorithm::Es384),
+        (None, "OKP", Some("Ed25519")) => Some(Algorithm::EdDsa),
+        (None, _, _) => None,
     }
-    // Looked at first: of a short key the library says no more than that it is refused.
-    Halves::of_rsa_public(algorithm, &n, &e)?;
-    let pair = KeyPair::from_components(&KeyPairComponents {
-        public_key: PublicKeyComponents { n, e },
-        d: part(&jwk.d)?,
-        p: part(&jwk.p)?,
-        q: part(&jwk.q)?,
-        dP: part(&jwk.dp)?,
-        dQ: part(&jwk.dq)?,
-        qInv: part(&jwk.qi)?,
-    });
-    Halves::of_rsa(algorithm, pair.map_err(|_| KeyFault::Parts)?)
 }
 
-fn ec(jwk: &Jwk, algorithm: Algorithm) -> Result<Halves, KeyFault> {
-    let (x, y) = (part(&jwk.x)?, part(&jwk.y)?);
-    let length = if algorithm == Algorithm::Es384 {
-        48
-    } else {
-        32
+/// The same for a key that another issuer has published.
+pub(super) fn published_algorithm(jwk: &Jwk) -> Option<Algorithm> {
+    let alg = jwk.common.key_algorithm.map(|alg| alg.to_string());
+    let (kty, curve) = match &jwk.algorithm {
+        AlgorithmParameters::EllipticCurve(ec) => ("EC", Some(&ec.curve)),
+        AlgorithmParameters::OctetKeyPair(pair) => ("OKP", Some(&pair.curve)),
+        AlgorithmParameters::RSA(_)
+        | AlgorithmParameters::OctetKey(_)
+        | AlgorithmParameters::Other(_)
+        | _ => ("", None),
     };
-    // Of full length (RFC 7518, 6.2.1.2).
-    if x.len() != length || y.len() != length {
-        return Err(KeyFault::Parts);
-    }
-    let point = [&[4][..], &x, &y].concat();
-    if jwk.d.is_none() {
-        return Halves::of_point(algorithm, &point);
-    }
-    let (_, curve) = algorithm.curve().ok_or(KeyFault::Kind(algorithm))?;
-    let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &part(&jwk.d)?, &point);
-    Halves::of_ecdsa(algorithm, pair.map_err(|_| KeyFault::Parts)?)
+    let crv = [
+        (EllipticCurve::P256, "P-256"),
+        (EllipticCurve::P384, "P-384"),
+        (EllipticCurve::Ed25519, "Ed25519"),
+    ];
+    let crv = crv.iter().find(|(own, _)| Some(own) == curve);
+    algorithm(alg.as_deref(), kty, crv.map(|(_, name)| *name))
 }
 
-fn part(part: &Part) -> Result<Bytes, KeyFault> {
+fn rsa(jwk: &JwkFile, algorithm: Algorithm) -> Result<Halves, KeyFault> {
+    let public = Halves::of_public(
+        algorithm,
+        AlgorithmParameters::RSA(RSAKeyParameters {
+            key_type: RSAKeyType::RSA,
+            n: text(&jwk.n)?,
+            e: text(&jwk.e)?,
+        }),
+    )?;
+    if jwk.d.is_none() {
+        return Ok(public);
+    }
+    let pair = KeyPair::from_components(&KeyPairComponents {
+        public_key: PublicKeyComponents {
+            n: bytes(&jwk.n)?,
+            e: bytes(&jwk.e)?,
+        },
+        d: bytes(&jwk.d)?,
+        p: bytes(&jwk.p)?,
+        q: bytes(&jwk.q)?,
+        dP: bytes(&jwk.dp)?,
+        dQ: bytes(&jwk.dq)?,
+        qInv: bytes(&jwk.qi)?,
+    });
+    Halves::of_rsa(algorithm, &pair.map_err(|_| KeyFault::Parts)?)
+}
+
+fn ec(jwk: &JwkFile, algorithm: Algorithm, curve: EllipticCurve) -> Result<Halves, KeyFault> {
+    let public = Halves::of_public(
+        algorithm,
+        AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
+            key_type: EllipticCurveKeyType::EC,
+            curve,
+            x: text(&jwk.x)?,
+            y: text(&jwk.y)?,
+        }),
+    )?;
+    let (Some(_), Some(curve)) = (&jwk.d, algorithm.curve()) else {
+        return Ok(public);
+    };
+    let point = [&[4][..], &bytes(&jwk.x)?, &bytes(&jwk.y)?].concat();
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(curve, &bytes(&jwk.d)?, &point);
+    Halves::of_ecdsa(algorithm, &pair.map_err(|_| KeyFault::Parts)?)
+}
+
+fn ed25519(jwk: &JwkFile) -> Result<Halves, KeyFault> {
+    let public = Halves::of_public(
+        Algorithm::EdDsa,
+        AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
+            key_type: OctetKeyPairType::OctetKeyPair,
+            curve: EllipticCurve::Ed25519,
+            x: text(&jwk.x)?,
+        }),
+    )?;
+    if jwk.d.is_none() {
+        return Ok(public);
+    }
+    let pair = Ed25519KeyPair::from_seed_and_public_key(&bytes(&jwk.d)?, &bytes(&jwk.x)?);
+    Halves::of_ed25519(&pair.map_err(|_| KeyFault::Parts)?)
+}
+
+/// A member of the public half.
+fn text(part: &Part) -> Result<String, KeyFault> {
+    let part = part.as_ref().ok_or(KeyFault::Parts)?;
+    Ok(part.as_str().to_owned())
+}
+
+fn bytes(part: &Part) -> Result<Bytes, KeyFault> {
     let part = part.as_ref().ok_or(KeyFault::Parts)?;
     let decoded = BASE64_URL_SAFE_NO_PAD.decode(part.as_bytes());
     decoded.map(Zeroizing::new).map_err(|_| KeyFault::Parts)

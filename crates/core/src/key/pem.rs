@@ -4,30 +4,33 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::{
-    rsa::{KeyPair as RsaKeyPair, PublicKey as RsaPublicKey},
-    signature::{self, EcdsaKeyPair, Ed25519KeyPair, ParsedPublicKey, VerificationAlgorithm},
+    rsa::KeyPair as RsaKeyPair,
+    signature::{EcdsaKeyPair, Ed25519KeyPair},
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{
+    AlgorithmParameters, EllipticCurve, EllipticCurveKeyParameters, EllipticCurveKeyType,
+    OctetKeyPairParameters, OctetKeyPairType, RSAKeyParameters, RSAKeyType,
+};
+use pkcs1::{RsaPrivateKeyRef, RsaPublicKeyRef};
+use pkcs8::{
+    LineEnding, ObjectIdentifier, PrivateKeyInfoRef, SecretDocument, SubjectPublicKeyInfoRef,
+};
+use rustls_pki_types::pem::{PemObject as _, SectionKind};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, Halves, Key, KeyFault, KeyId, MIN_RSA, bits_of};
-use crate::{
-    der::{INTEGER, OCTETS, SEQUENCE, element},
-    time::UnixTime,
-};
+use super::{Algorithm, Halves, Key, KeyFault, KeyId, check_length};
+use crate::time::UnixTime;
 
 pub(super) fn read(text: &str, name: &str) -> Result<Key, KeyFault> {
-    let (before, rest) = text.split_once("-----BEGIN ").ok_or(KeyFault::Syntax)?;
-    let (label, rest) = rest.split_once("-----").ok_or(KeyFault::Syntax)?;
-    let end = format!("-----END {label}-----");
-    let (body, after) = rest.split_once(&*end).ok_or(KeyFault::Syntax)?;
-    // A second key in one file would have no name.
-    if after.contains("-----BEGIN ") {
-        return Err(KeyFault::Syntax);
-    }
-    let body: Zeroizing<String> = Zeroizing::new(body.split_ascii_whitespace().collect());
-    let der = BASE64_STANDARD.decode(body.as_bytes());
-    let der = Zeroizing::new(der.map_err(|_| KeyFault::Syntax)?);
+    let (before, pem) = match text.match_indices("-----BEGIN ").collect::<Vec<_>>()[..] {
+        [(start, _)] => text.split_at(start),
+        // A second key in one file would have no name.
+        _ => return Err(KeyFault::Syntax),
+    };
+    let section = <(SectionKind, Vec<u8>)>::from_pem_slice(pem.as_bytes());
+    let (kind, der) = section.map_err(|_| KeyFault::Syntax)?;
+    let der = Zeroizing::new(der);
     let note = |wanted: &str| {
         before.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
@@ -49,10 +52,16 @@ pub(super) fn read(text: &str, name: &str) -> Result<Key, KeyFault> {
         }
     };
     let id = KeyId::parse(note("kid").unwrap_or(name)).ok_or(KeyFault::Id)?;
-    let (algorithm, halves) = match label {
-        "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => private(&der, asked)?,
-        "PUBLIC KEY" => public(&der, asked)?,
-        _ => return Err(KeyFault::Syntax),
+    let (algorithm, halves) = match kind {
+        SectionKind::PrivateKey | SectionKind::EcPrivateKey | SectionKind::RsaPrivateKey => {
+            private(&der, asked)?
+        }
+        SectionKind::PublicKey => public(&der, asked)?,
+        SectionKind::Certificate
+        | SectionKind::Crl
+        | SectionKind::Csr
+        | SectionKind::EchConfigList
+        | _ => return Err(KeyFault::Syntax),
     };
     let halves = halves.sealed_by(&der);
     Ok(Key::new(id, algorithm, not_before, halves))
@@ -64,103 +73,101 @@ fn private(der: &[u8], asked: Option<Algorithm>) -> Result<(Algorithm, Halves), 
         Some(_) | None => Ok(own),
     };
     if let Ok(pair) = Ed25519KeyPair::from_pkcs8(der) {
-        return Ok((fits(Algorithm::EdDsa)?, Halves::of_ed25519(pair)?));
+        return Ok((fits(Algorithm::EdDsa)?, Halves::of_ed25519(&pair)?));
     }
     for algorithm in [Algorithm::Es256, Algorithm::Es384] {
-        let Some((_, curve)) = algorithm.curve() else {
+        let Some(curve) = algorithm.curve() else {
             continue;
         };
         if let Ok(pair) = EcdsaKeyPair::from_private_key_der(curve, der) {
-            return Ok((fits(algorithm)?, Halves::of_ecdsa(algorithm, pair)?));
+            return Ok((fits(algorithm)?, Halves::of_ecdsa(algorithm, &pair)?));
         }
     }
-    // Looked at first: of a short key the library says no more than that it is refused.
-    if let Some(bits) = modulus(der).map(bits_of)
-        && bits < MIN_RSA
-    {
-        return Err(KeyFault::ShortRsa(bits));
+    let in_pkcs8 = PrivateKeyInfoRef::try_from(der).map(|info| info.private_key.as_bytes());
+    if let Ok(key) = RsaPrivateKeyRef::try_from(in_pkcs8.unwrap_or(der)) {
+        check_length(key.modulus.as_bytes())?;
     }
     let pair = RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der));
     let pair = pair.map_err(|_| KeyFault::Parts)?;
     let algorithm = asked.unwrap_or(Algorithm::Rs256);
-    Ok((algorithm, Halves::of_rsa(algorithm, pair)?))
+    Ok((algorithm, Halves::of_rsa(algorithm, &pair)?))
 }
 
-/// The modulus in an `RSAPrivateKey` (RFC 8017, A.1.2), which may be in a `PrivateKeyInfo` (RFC 5208, 5).
-fn modulus(der: &[u8]) -> Option<&[u8]> {
-    let (SEQUENCE, members, _) = element(der)? else {
-        return None;
-    };
-    let (INTEGER, _version, rest) = element(members)? else {
-        return None;
-    };
-    match element(rest)? {
-        (INTEGER, modulus, _) => Some(modulus),
-        (SEQUENCE, _algorithm, rest) => match element(rest)? {
-            (OCTETS, key, _) => modulus(key),
-            _ => None,
-        },
-        _ => None,
-    }
-}
+const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
+/// RFC 5480, 2.1.
+const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
+const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
+const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
+/// RFC 8410, 3. The one of X25519, whose keys are as long, ends with 110.
+const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).
 fn public(der: &[u8], asked: Option<Algorithm>) -> Result<(Algorithm, Halves), KeyFault> {
-    if let Ok(key) = RsaPublicKey::from_der(der) {
-        let (n, e) = (key.modulus(), key.exponent());
-        let algorithm = asked.unwrap_or(Algorithm::Rs256);
-        let n = n.big_endian_without_leading_zero();
-        let e = e.big_endian_without_leading_zero();
-        return Ok((algorithm, Halves::of_rsa_public(algorithm, n, e)?));
-    }
-    // The library reads the algorithm identifier (an X25519 key is as long as an Ed25519 key); the key stands at the end.
-    let is_key_of = |verifying: &'static dyn VerificationAlgorithm| {
-        ParsedPublicKey::new(verifying, der).is_ok()
-    };
-    let key = |length: usize| {
-        let start = der.len().checked_sub(length);
-        start.and_then(|start| der.get(start..))
-    };
-    let (algorithm, halves) = match der.len() {
-        44 if is_key_of(&signature::ED25519) => {
-            (Algorithm::EdDsa, key(32).map(Halves::of_ed25519_public))
+    let info = SubjectPublicKeyInfoRef::try_from(der).map_err(|_| KeyFault::Parts)?;
+    let key = info.subject_public_key.as_bytes().ok_or(KeyFault::Parts)?;
+    let (oid, parameters) = (info.algorithm.oid, info.algorithm.parameters);
+    let curve = || info.algorithm.parameters_oid().map_err(|_| KeyFault::Parts);
+    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    let (own, public) = match oid {
+        RSA => {
+            let key = RsaPublicKeyRef::try_from(key).map_err(|_| KeyFault::Parts)?;
+            let algorithm = asked.unwrap_or(Algorithm::Rs256);
+            let public = AlgorithmParameters::RSA(RSAKeyParameters {
+                key_type: RSAKeyType::RSA,
+                n: encode(key.modulus.as_bytes()),
+                e: encode(key.public_exponent.as_bytes()),
+            });
+            (algorithm, public)
         }
-        91 if is_key_of(&signature::ECDSA_P256_SHA256_FIXED) => {
-            let point = |point| Halves::of_point(Algorithm::Es256, point);
-            (Algorithm::Es256, key(65).map(point))
+        EC => {
+            let (algorithm, curve) = match curve()? {
+                P256 => (Algorithm::Es256, EllipticCurve::P256),
+                P384 => (Algorithm::Es384, EllipticCurve::P384),
+                _ => return Err(KeyFault::Parts),
+            };
+            // Uncompressed (SEC 1, 2.3.3).
+            let [4, coordinates @ ..] = key else {
+                return Err(KeyFault::Parts);
+            };
+            let (x, y) = coordinates.split_at(coordinates.len() / 2);
+            let public = AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
+                key_type: EllipticCurveKeyType::EC,
+                curve,
+                x: encode(x),
+                y: encode(y),
+            });
+            (algorithm, public)
         }
-        120 if is_key_of(&signature::ECDSA_P384_SHA384_FIXED) => {
-            let point = |point| Halves::of_point(Algorithm::Es384, point);
-            (Algorithm::Es384, key(97).map(point))
+        ED25519 if parameters.is_none() => {
+            let public = AlgorithmParameters::OctetKeyPair(OctetKeyPairParameters {
+                key_type: OctetKeyPairType::OctetKeyPair,
+                curve: EllipticCurve::Ed25519,
+                x: encode(key),
+            });
+            (Algorithm::EdDsa, public)
         }
         _ => return Err(KeyFault::Parts),
     };
     match asked {
-        Some(asked) if asked != algorithm => Err(KeyFault::Kind(asked)),
-        Some(_) | None => Ok((algorithm, halves.ok_or(KeyFault::Parts)??)),
+        Some(asked) if asked != own => Err(KeyFault::Kind(asked)),
+        Some(_) | None => Ok((own, Halves::of_public(own, public)?)),
     }
 }
 
+/// The file of a new key; `None` if the key is not DER.
 pub(super) fn write(
     id: &KeyId,
     algorithm: Algorithm,
     not_before: UnixTime,
     der: &[u8],
-) -> Zeroizing<String> {
+) -> Option<Zeroizing<String>> {
     let moment = UNIX_EPOCH + Duration::from_secs(not_before.0.min(253_402_300_799));
     let mut text = Zeroizing::new(format!(
-        "kid: {}\nalg: {algorithm}\nnot-before: {}\n-----BEGIN PRIVATE KEY-----\n",
+        "kid: {}\nalg: {algorithm}\nnot-before: {}\n",
         id.as_str(),
         humantime::format_rfc3339_seconds(moment),
     ));
-    let body = Zeroizing::new(BASE64_STANDARD.encode(der));
-    let mut rest = &**body;
-    while !rest.is_empty() {
-        let (line, more) = rest.split_at_checked(64).unwrap_or((rest, ""));
-        text.push_str(line);
-        text.push('\n');
-        rest = more;
-    }
-    text.push_str("-----END PRIVATE KEY-----\n");
-    text
+    let document = SecretDocument::try_from(der).ok()?;
+    text.push_str(&document.to_pem("PRIVATE KEY", LineEnding::LF).ok()?);
+    Some(text)
 }

@@ -1,4 +1,4 @@
-use jsonwebtoken::{Algorithm, EncodingKey};
+use aws_lc_rs::hmac;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -45,8 +45,8 @@ fn sign(header: &str, claims: &str) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(header),
         BASE64_URL_SAFE_NO_PAD.encode(claims)
     );
-    let key = EncodingKey::from_secret(SECRET);
-    let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, Algorithm::HS256).unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let signature = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&key, signed.as_bytes()));
     format!("{signed}.{signature}")
 }
 
