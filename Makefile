@@ -14,6 +14,7 @@ MANIFESTS := $(TOOLS)/manifests/.complete
 COMPOSE_SPEC := $(TOOLS)/compose-spec/compose_spec.json
 PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 FLASK := $(TOOLS)/flask/.complete
+PYJWT := $(TOOLS)/pyjwt/.complete
 MYSQL := $(TOOLS)/mysql/.complete
 
 # Programs, each with the Debian packages that bring it.
@@ -59,7 +60,7 @@ bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a ser
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) ## Fetch gateways, and what reads manifests, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -149,6 +150,15 @@ $(FLASK): tests/tools/flask.txt
 	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
 		--require-hashes --target $(TOOLS)/flask -r tests/tools/flask.txt \
 		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	@touch $@
+
+$(PYJWT): tests/tools/pyjwt.txt
+	@tests/tools/need $(TOOLS_NEED)
+	@rm -rf $(TOOLS)/pyjwt
+	@echo "Fetching PyJWT into $(TOOLS)"
+	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
+		--require-hashes --target $(TOOLS)/pyjwt -r tests/tools/pyjwt.txt \
+		|| { echo "PyJWT cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
 	@touch $@
 
 .PHONY: help demo check test test-mysql soak lint deny bench tools root compiler needs

@@ -7,6 +7,10 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use aws_lc_rs::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
 use axum::{Router, http::StatusCode, routing::get};
 use base64::{
     Engine as _,
@@ -25,7 +29,6 @@ use doorward::{
         check_response::HttpResponse,
     },
 };
-use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -41,7 +44,7 @@ pub const NAME: &str = "https://id.example.com/";
 /// A key pair of the issuer.
 pub struct Pair {
     kid: String,
-    signing: EncodingKey,
+    signing: EcdsaKeyPair,
     /// The JWK Set with its public key.
     pub document: String,
 }
@@ -61,17 +64,18 @@ impl Pair {
         let ring = Keyring::new(vec![key], Duration::from_secs(60)).unwrap();
         Self {
             kid: kid.to_owned(),
-            signing: EncodingKey::from_ec_der(&BASE64_STANDARD.decode(body).unwrap()),
+            signing: EcdsaKeyPair::from_pkcs8(
+                &ECDSA_P256_SHA256_FIXED_SIGNING,
+                &BASE64_STANDARD.decode(body).unwrap(),
+            )
+            .unwrap(),
             document: ring.jwks(UnixTime(0)),
         }
     }
 
     /// The `Authorization` value of ada, by a key that is called so.
     pub fn bearer_by(&self, kid: &str, claims: &Value) -> String {
-        let mut header = Header::new(jsonwebtoken::Algorithm::ES256);
-        header.kid = Some(kid.to_owned());
-        let token = jsonwebtoken::encode(&header, claims, &self.signing).unwrap();
-        format!("Bearer {token}")
+        self.signed(kid, &claims.to_string())
     }
 
     fn bearer(&self) -> String {
@@ -80,13 +84,20 @@ impl Pair {
 
     /// The `Authorization` value with claims that may be any text.
     pub fn bearer_of_text(&self, claims: &str) -> String {
-        let header = json!({"alg": "ES256", "typ": "JWT", "kid": self.kid}).to_string();
+        self.signed(&self.kid, claims)
+    }
+
+    fn signed(&self, kid: &str, claims: &str) -> String {
+        let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid}).to_string();
         let [header, claims] = [&*header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
         let signed = format!("{header}.{claims}");
-        let algorithm = jsonwebtoken::Algorithm::ES256;
-        let signature =
-            jsonwebtoken::crypto::sign(signed.as_bytes(), &self.signing, algorithm).unwrap();
-        format!("Bearer {signed}.{signature}")
+        let signature = (self.signing)
+            .sign(&SystemRandom::new(), signed.as_bytes())
+            .unwrap();
+        format!(
+            "Bearer {signed}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(signature)
+        )
     }
 }
 

@@ -98,6 +98,7 @@ mod monitoring;
 mod mysql;
 mod names;
 mod operations;
+mod oracle;
 mod paths;
 mod peers;
 mod preflights;
