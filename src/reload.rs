@@ -180,7 +180,7 @@ impl Reloader {
                 if !fixed.is_empty() {
                     tracing::warn!(
                         keys = fixed.join(", "),
-                        "changed, and will be so after a restart only"
+                        "changed, and takes effect only after a restart"
                     );
                 }
                 let names: Vec<_> = keys.names().map(KeyId::as_str).collect();
@@ -200,7 +200,7 @@ impl Reloader {
                 tracing::error!(
                     by,
                     cause,
-                    "not reloaded, and what was in force stays; mend it, and it is read again"
+                    "not reloaded, so the previous settings stay in force; fix the cause, and Doorward reads them again"
                 );
             }
         }

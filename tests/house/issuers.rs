@@ -439,7 +439,7 @@ async fn keys_may_be_in_a_file_and_issuers_need_a_restart() {
     fs::write(doorward.home().dir().join("doorward.toml"), changed).unwrap();
     let line = doorward
         .logged("what needs a restart", |line| {
-            line["fields"]["message"] == "changed, and will be so after a restart only"
+            line["fields"]["message"] == "changed, and takes effect only after a restart"
         })
         .await;
     assert_eq!(line["fields"]["keys"], "issuer");
