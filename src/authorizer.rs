@@ -5,6 +5,7 @@ mod learning;
 mod pace;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +51,13 @@ pub struct Decided<'r> {
     pub decision: Decision,
     /// Whose rule that is.
     pub rule: Option<&'r Rule>,
+}
+
+/// Why a request is denied without being looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    Untrusted,
+    Overloaded,
 }
 
 /// A request that is being decided.
@@ -165,24 +173,49 @@ impl Authorizer {
         }
     }
 
-    /// Denies a peer that is not trusted. Every denial is counted; because anybody who reaches the port can ask again and
-    /// again, one a second is logged.
-    pub fn turn_away(&self, trace: Trace<'_>) -> Decision {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+    /// Denies a request that is not looked at. Every denial is counted, and one of its kind a second is logged: there can
+    /// be any number of them.
+    pub(crate) fn turn_away(&self, kind: TurnedAway, trace: Trace<'_>) -> Decision {
+        static LAST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        let [untrusted, overloaded] = &LAST;
+        let (denial, last) = match kind {
+            TurnedAway::Untrusted => (Denial::UntrustedPeer, untrusted),
+            TurnedAway::Overloaded => (Denial::Unavailable(Unavailable::Overloaded), overloaded),
+        };
         let now = unix_time().0;
-        if LAST.swap(now, Ordering::Relaxed) != now {
-            return self.deny(Denial::UntrustedPeer, trace).decision;
+        if last.swap(now, Ordering::Relaxed) != now {
+            return self.deny(denial, trace).decision;
         }
-        let decision = Decision::Deny(Denial::UntrustedPeer);
+        let decision = Decision::Deny(denial);
+        self.count(&decision, trace.door);
+        decision
+    }
+
+    /// Denies a request whose decision panicked. What panics may be the log or the audit trail, so the denial does not
+    /// depend on them.
+    pub(crate) fn deny_after_panic(&self, trace: Trace<'_>) -> Decided<'static> {
+        let denial = Denial::Unavailable(Unavailable::Internal);
+        let logged = AssertUnwindSafe(|| self.deny(denial.clone(), trace));
+        catch_unwind(logged).unwrap_or_else(|_| {
+            let decision = Decision::Deny(denial);
+            self.count(&decision, trace.door);
+            Decided {
+                decision,
+                rule: None,
+            }
+        })
+    }
+
+    /// Counts a decision that is not logged.
+    fn count(&self, decision: &Decision, door: &'static str) {
         self.live().now().tally.count(Counted {
-            door: trace.door,
+            door,
             decision: decision.verdict(),
             reason: decision.reason(),
             rule: None,
             work: Work::Check,
             time: Duration::ZERO,
         });
-        decision
     }
 
     fn begin(&self, trace: &Trace<'_>) -> Begun {
@@ -247,7 +280,12 @@ impl Authorizer {
             logged(concluded, rule.as_deref(), trace.borrow(), begun, counts)
         });
         task.await
-            .unwrap_or_else(|_| Decision::Deny(Denial::Unavailable(Unavailable::Internal)))
+            .unwrap_or_else(|fault| match fault.try_into_panic() {
+                // The door answers, logs and counts every panic alike.
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is shutting down.
+                Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
+            })
     }
 }
 

@@ -14,12 +14,9 @@ use bytes::Bytes;
 use hyper::{HeaderMap, body::Body};
 
 use crate::{
-    authorizer::{Authorizer, Decided},
-    caught::caught,
+    authorizer::{Authorizer, Decided, TurnedAway},
     domain::{
-        decision::{
-            Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm, Unavailable,
-        },
+        decision::{Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm},
         identity_headers::IdentityHeaders,
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
@@ -70,27 +67,28 @@ impl Door {
                 true => parent(&head.headers),
                 false => Parent::default(),
             };
-            let answered = async {
-                match check::read(body, most).await {
-                    Ok(check) => self.answer(&check, Some(peer), parent).await,
-                    Err(fault) => self.deny(Denial::Check(fault), parent),
-                }
-            };
-            let internal = Denial::Unavailable(Unavailable::Internal);
-            match caught(answered).await {
-                Some(answer) => answer,
-                None => self.deny(internal, parent),
+            match check::read(body, most).await {
+                Ok(check) => self.answer(&check, Some(peer), parent).await,
+                Err(fault) => self.deny(Denial::Check(fault), parent),
             }
         } else {
-            let trace = Trace {
-                client: peer.address().ok_or(NoAddress::Peer),
-                ..TRACE
-            };
-            let decision = self.authorizer.turn_away(trace);
-            let realm = &self.authorizer.live().now().realm;
-            encode(&decision, &Extra::default(), realm)
+            self.turn_away(TurnedAway::Untrusted, peer)
         };
         check::reply(&answer)
+    }
+
+    /// Denies a call that is not looked at.
+    fn turn_away(&self, kind: TurnedAway, peer: Peer) -> CheckResponse {
+        let decision = self.authorizer.turn_away(kind, trace_of(peer));
+        let realm = &self.authorizer.live().now().realm;
+        encode(&decision, &Extra::default(), realm)
+    }
+
+    /// Denies a call whose decision panicked.
+    fn deny_after_panic(&self, peer: Peer) -> CheckResponse {
+        let decided = self.authorizer.deny_after_panic(trace_of(peer));
+        let realm = &self.authorizer.live().now().realm;
+        self.encode(&decided, &Extra::default(), realm)
     }
 
     fn trusts(&self, peer: Peer) -> bool {
@@ -174,6 +172,14 @@ fn source(check: &CheckRequest) -> Option<IpAddr> {
         .as_ref()?;
     let Address::SocketAddress(socket) = address.address.as_ref()?;
     str::from_utf8(&socket.address).ok()?.parse().ok()
+}
+
+/// Of a call whose check was not read.
+fn trace_of(peer: Peer) -> Trace<'static> {
+    Trace {
+        client: peer.address().ok_or(NoAddress::Peer),
+        ..TRACE
+    }
 }
 
 const TRACE: Trace<'static> = Trace {

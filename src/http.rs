@@ -6,7 +6,7 @@ pub mod connection;
 mod dialect;
 mod unread;
 
-use std::{error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -16,15 +16,15 @@ use hyper::{
     header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue},
 };
 use tokio::time::timeout;
+use tower::{Service, ServiceBuilder};
 use zeroize::Zeroizing;
 
 use self::dialect::Dialect;
 use crate::{
-    authorizer::Authorizer,
-    caught::caught,
+    authorizer::{Authorizer, TurnedAway},
     clock::unix_time,
     domain::{
-        decision::{Answer, Decision, Denial, Unavailable},
+        decision::{Answer, Decision, Denial},
         fields::{self, BodyFault, MAX_BODY},
         identity_headers::IdentityHeaders,
         policy::Endpoint,
@@ -32,6 +32,7 @@ use crate::{
         trust::{Hops, NoAddress, Peer},
     },
     headers::Headers,
+    layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
     live::Rules,
     observe::request_log::{Parent, Trace},
 };
@@ -54,50 +55,42 @@ const BODY_TIME: Duration = Duration::from_secs(10);
 const MAX_DRAINED: usize = 128 * 1024;
 
 impl Door {
-    /// Answers one request of a peer.
-    pub async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
-    where
-        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
-    {
-        let path = request.uri().path();
-        let dialect = Dialect::at(path);
-        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
-        match caught(self.route(request, peer)).await {
-            Some(response) => response,
-            None => self.failed(dialect, endpoint, peer),
-        }
-    }
-
-    /// The answer where a fault of Doorward keeps it from one.
-    fn failed(
-        &self,
-        dialect: Option<Dialect>,
-        endpoint: Option<Endpoint>,
+    /// The door as a service for one connection.
+    pub(crate) fn service<B>(
+        self: Arc<Self>,
         peer: Peer,
-    ) -> Response<Full<Bytes>> {
-        let trace = Trace {
-            door: match (dialect, endpoint) {
-                (Some(dialect), _) => dialect.name(),
-                (None, Some(endpoint)) => endpoint.name(),
-                (None, None) => "validate",
-            },
-            request_id: "",
-            client: peer.address().ok_or(NoAddress::Peer),
-            line: RequestLine::default(),
-            parent: Parent::default(),
-        };
-        let denial = Denial::Unavailable(Unavailable::Internal);
-        let rules = self.authorizer.live().now();
-        let answer = denial.answer(&rules.realm);
-        // The decision is the denial that went in; it is logged on the way.
-        let _ = self.authorizer.deny(denial, trace);
-        match dialect {
-            Some(dialect) => dialect.deny(answer, self.sign_in.as_ref()),
-            None => respond(answer),
-        }
+        peers: Peers,
+        in_flight: &'static InFlight,
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + use<B>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+            + Send
+            + Sync
+            + Unpin
+            + 'static,
+    {
+        let visit = Visit(Arc::new(Connected { door: self, peer }));
+        ServiceBuilder::new()
+            .layer(CatchPanicLayer(visit.clone()))
+            .layer(LimitLayer {
+                in_flight,
+                peers,
+                refuse: visit.clone(),
+            })
+            .service_fn(move |request| {
+                let visit = visit.clone();
+                async move {
+                    let Connected { door, peer } = &*visit.0;
+                    Ok(door.answer(request, *peer).await)
+                }
+            })
     }
 
-    async fn route<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
+    /// Answers one request of a peer, without the layers around it.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
     where
         B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -261,6 +254,98 @@ impl Door {
         // The decision is the denial that went in; it is logged on the way.
         let _ = self.authorizer.deny(denial, trace);
         respond(answer)
+    }
+}
+
+/// A connection of a peer.
+#[derive(Clone, Debug)]
+struct Visit(Arc<Connected>);
+
+#[derive(Debug)]
+struct Connected {
+    door: Arc<Door>,
+    peer: Peer,
+}
+
+/// Who asks, by the path of the request.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Dialect(Dialect),
+    Endpoint(Endpoint),
+    Other,
+}
+
+impl Asked {
+    fn door(self) -> &'static str {
+        match self {
+            Self::Dialect(dialect) => dialect.name(),
+            Self::Endpoint(endpoint) => endpoint.name(),
+            Self::Other => "validate",
+        }
+    }
+}
+
+impl Visit {
+    /// Denies a request that was not decided.
+    fn deny(
+        &self,
+        asked: Asked,
+        decide: impl FnOnce(&Authorizer, Trace<'_>) -> Decision,
+    ) -> Response<Full<Bytes>> {
+        let Connected { door, peer } = &*self.0;
+        let trace = Trace {
+            door: asked.door(),
+            request_id: "",
+            client: peer.address().ok_or(NoAddress::Peer),
+            line: RequestLine::default(),
+            parent: Parent::default(),
+        };
+        let decision = decide(&door.authorizer, trace);
+        let realm = &door.authorizer.live().now().realm;
+        let answer = match decision {
+            Decision::Deny(denial) => denial.answer(realm),
+            Decision::Allow(_) | Decision::Issue(_) | Decision::Done(_) => {
+                Denial::Nobody.answer(realm)
+            }
+        };
+        match asked {
+            Asked::Dialect(dialect) => dialect.deny(answer, door.sign_in.as_ref()),
+            Asked::Endpoint(_) | Asked::Other => respond(answer),
+        }
+    }
+}
+
+impl Refuse for Visit {
+    type Form = Asked;
+    type Response = Response<Full<Bytes>>;
+
+    fn form<B>(&self, request: &Request<B>) -> Asked {
+        let path = request.uri().path();
+        if let Some(dialect) = Dialect::at(path) {
+            return Asked::Dialect(dialect);
+        }
+        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
+        endpoint.map_or(Asked::Other, Asked::Endpoint)
+    }
+
+    fn panicked(&self, asked: Asked) -> Response<Full<Bytes>> {
+        self.deny(asked, |authorizer, trace| {
+            authorizer.deny_after_panic(trace).decision
+        })
+    }
+
+    fn overloaded<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let response = self.deny(self.form(&request), |authorizer, trace| {
+            authorizer.turn_away(TurnedAway::Overloaded, trace)
+        });
+        // What is left of the body is read after the answer.
+        std::future::ready(response)
     }
 }
 

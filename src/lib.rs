@@ -19,7 +19,6 @@ pub use doorward_rules::files;
 
 pub mod admin;
 pub mod authorizer;
-mod caught;
 pub mod cli;
 mod clock;
 pub mod config;
@@ -30,6 +29,7 @@ pub mod headers;
 pub mod http;
 pub mod issuers;
 pub mod keys;
+mod layers;
 pub mod ledger;
 pub mod listen;
 pub mod live;

@@ -38,6 +38,7 @@ use crate::{
     grpc::{self, connection::Calls},
     hashing::{Hashing, Line},
     http, issuers, keys,
+    layers::InFlight,
     ledger::Ledger,
     listen::{self, Address},
     live::Live,
@@ -180,13 +181,15 @@ pub async fn serve(
     let limits = Limits::new(&settings.listen, listen::raise_file_limit());
     let ears = Ears::open(&settings.listen).await?;
     let (grpc_at, http_at, ops_at) = ears.addresses()?;
+    let in_flight = InFlight::leak(settings.listen.max_requests);
     let doors = ears.serve(Doors {
-        grpc: Calls::new(door, settings.listen.max_check, routes),
+        grpc: Calls::new(door, settings.listen.max_check, in_flight, routes),
         http: http_door,
         metrics: metrics.clone(),
         tls: tls.clone(),
         live: live.clone(),
         limits,
+        in_flight,
         connection_age: settings.listen.connection_age,
         ending,
     });

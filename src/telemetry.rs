@@ -1,6 +1,10 @@
 //! The log: one line per event, to standard error.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _},
+    panic::PanicHookInfo,
+};
 
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -34,7 +38,21 @@ pub fn start(log: LogSettings, trail: &Trail) -> io::Result<()> {
     };
     let registry = tracing_subscriber::registry().with(lines.with_filter(levels));
     registry.with(trail.layer()?).init();
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Logs where a panic happened. A formatted message may quote what a client sent, so only a literal one is logged.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    tracing::error!(
+        place = panic.location().map(tracing::field::display),
+        thread = std::thread::current().name(),
+        what = panic.payload().downcast_ref::<&'static str>().copied(),
+        backtrace = is_captured.then(|| tracing::field::display(&backtrace)),
+        "panicked"
+    );
 }
 
 /// Starts only the audit trail, for commands.

@@ -30,6 +30,8 @@ pub struct ListenSettings {
     pub max_connections: usize,
     /// The most open connections of other peers, at the HTTP door.
     pub max_untrusted_connections: usize,
+    /// The most requests in flight at both doors together.
+    pub max_requests: usize,
     /// The age at which gRPC connections are asked to end; `None` for never.
     pub connection_age: Option<Duration>,
     /// The certificate of both doors, and which clients may connect; `None` for plain text.
@@ -45,6 +47,7 @@ pub(super) static KEYS: Section = &[
     &MAX_CHECK,
     &MAX_CONNECTIONS,
     &MAX_UNTRUSTED_CONNECTIONS,
+    &MAX_REQUESTS,
     &TLS_CERTIFICATE,
     &TLS_KEY,
     &TLS_CLIENT_CA,
@@ -111,6 +114,13 @@ static MAX_UNTRUSTED_CONNECTIONS: Key<usize> = Key::new(
     "Most open connections of all other peers at the HTTP door, 16 to 1000000. One address may have a quarter of them.",
 );
 
+static MAX_REQUESTS: Key<usize> = Key::new(
+    "listen.max_requests",
+    "10000",
+    |text| number(text, 1, 1_000_000),
+    "Most requests in flight at the gRPC door and the HTTP door together, 1 to 1000000; peers that are not in `trusted_proxies` may have a quarter of them. Doorward answers further requests with 503 and `Retry-After`.",
+);
+
 static TLS_CERTIFICATE: Optional<PathBuf> = Key::new(
     "listen.tls_certificate",
     "none",
@@ -157,6 +167,7 @@ impl ListenSettings {
             max_check: reader.get(&MAX_CHECK),
             max_connections: reader.get(&MAX_CONNECTIONS),
             max_untrusted_connections: reader.get(&MAX_UNTRUSTED_CONNECTIONS),
+            max_requests: reader.get(&MAX_REQUESTS),
             connection_age: reader.get(&CONNECTION_AGE),
             tls: tls(reader),
         }

@@ -32,6 +32,7 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const OK: HeaderValue = HeaderValue::from_static("0");
 const PERMISSION_DENIED: HeaderValue = HeaderValue::from_static("7");
+const INTERNAL: HeaderValue = HeaderValue::from_static("13");
 
 /// Reads a message of at most `most` bytes.
 ///
@@ -57,6 +58,15 @@ where
         false if length > most => Err(CheckFault::TooLarge),
         false => Err(CheckFault::Malformed),
     }
+}
+
+/// Reads the rest of a check that is not looked at, for the same reason, and keeps nothing of it.
+pub(super) async fn skip<B>(body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    // What the body says, and whether it ends in time, makes no difference.
+    let _ = timeout(BODY_TIME, whole(body, 0)).await;
 }
 
 /// The whole body. One that came in one piece, as most do, is not copied.
@@ -112,13 +122,22 @@ pub(super) fn reply(message: &impl Message) -> Response<Reply> {
     })
 }
 
-/// The answer to whoever may not call what was called.
+/// The answer to a peer that may not call this.
 pub(super) fn not_permitted() -> Response<Reply> {
+    failed(PERMISSION_DENIED)
+}
+
+/// The answer to a call of another service that panicked.
+pub(super) fn internal() -> Response<Reply> {
+    failed(INTERNAL)
+}
+
+fn failed(status: HeaderValue) -> Response<Reply> {
     let mut response = respond(Reply {
         message: None,
         has_trailers: false,
     });
-    (response.headers_mut()).insert(GRPC_STATUS, PERMISSION_DENIED);
+    response.headers_mut().insert(GRPC_STATUS, status);
     response
 }
 

@@ -1,6 +1,7 @@
 //! HTTP/2 connections of gateways, with limits, and the services that they can call.
 
 use std::{
+    any::Any,
     convert::Infallible,
     error::Error,
     io,
@@ -23,13 +24,23 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use tokio::time::{Sleep, sleep};
-use tonic::{codegen::Service as _, service::Routes};
+use tonic::service::Routes;
+use tower::{ServiceBuilder, ServiceExt as _};
+use tower_http::{
+    body::UnsyncBoxBody,
+    catch_panic::{self, CatchPanic, ResponseForPanic},
+};
 
 use super::{
     Door, check,
     frames::{Allowance, Guarded, Signs},
 };
-use crate::{domain::trust::Peer, tls::Stream};
+use crate::{
+    authorizer::TurnedAway,
+    domain::trust::Peer,
+    layers::{CatchPanicLayer, InFlight, LimitLayer, Refuse},
+    tls::Stream,
+};
 
 /// Calls on one connection at once; Envoy opens more connections beyond it.
 const MAX_STREAMS: u32 = 1024;
@@ -76,17 +87,26 @@ struct Services {
     checks: Door,
     /// The most bytes of a check.
     max_check: usize,
-    others: Routes,
+    in_flight: &'static InFlight,
+    others: CatchPanic<Routes, Internal>,
 }
 
 impl Calls {
     /// The door, with the most bytes of a check, and other services such as health.
     #[must_use]
-    pub fn new(door: Door, max_check: usize, others: Routes) -> Self {
+    pub(crate) fn new(
+        door: Door,
+        max_check: usize,
+        in_flight: &'static InFlight,
+        others: Routes,
+    ) -> Self {
         Self(Arc::new(Services {
             checks: door,
             max_check,
-            others: others.prepare(),
+            in_flight,
+            others: ServiceBuilder::new()
+                .layer(catch_panic::CatchPanicLayer::custom(Internal))
+                .service(others.prepare()),
         }))
     }
 
@@ -122,33 +142,103 @@ impl Calls {
             STRANGER
         };
         let stream = Guarded::new(stream, allowance, Arc::clone(&signs));
-        let services = Arc::clone(&self.0);
+        let visit = Visit(Arc::new(Connected {
+            services: Arc::clone(&self.0),
+            peer,
+        }));
+        let checks = ServiceBuilder::new()
+            .layer(CatchPanicLayer(visit.clone()))
+            .layer(LimitLayer {
+                in_flight: self.0.in_flight,
+                peers: is_trusted.into(),
+                refuse: visit.clone(),
+            })
+            .service_fn({
+                let visit = visit.clone();
+                move |request| {
+                    let visit = visit.clone();
+                    async move {
+                        let Connected { services, peer } = &*visit.0;
+                        let door = &services.checks;
+                        Ok(door.call(request, *peer, services.max_check).await)
+                    }
+                }
+            });
         let service = service_fn(move |request: Request<Incoming>| {
             signs.called();
-            let services = Arc::clone(&services);
-            async move { services.answer(request, peer).await }
+            let (checks, visit) = (checks.clone(), visit.clone());
+            async move {
+                match request.uri().path() {
+                    CHECK => Ok(checks.oneshot(request).await?.map(Either::Left)),
+                    _ => visit.answer(request).await,
+                }
+            }
         });
         builder.serve_connection(TokioIo::new(stream), service)
     }
 }
 
-impl Services {
-    async fn answer(
+/// A connection of a peer.
+#[derive(Clone, Debug)]
+struct Visit(Arc<Connected>);
+
+#[derive(Debug)]
+struct Connected {
+    services: Arc<Services>,
+    peer: Peer,
+}
+
+/// What a call is answered with. tonic and tower-http box their bodies; a check is none of theirs.
+type Reply = Either<check::Reply, UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
+
+impl Visit {
+    /// Answers everything but checks. A panic there ends one call, and lets nothing pass.
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Reply>, Infallible> {
+        let Connected { services, peer } = &*self.0;
+        if request.uri().path() != HEALTH && !services.checks.trusts(*peer) {
+            return Ok(check::not_permitted().map(Either::Left));
+        }
+        let others = services.others.clone();
+        let response = others.oneshot(request.map(Timed::new)).await?;
+        Ok(response.map(Either::Right))
+    }
+}
+
+/// The answer to a call of another service that panicked.
+#[derive(Clone, Copy, Debug)]
+struct Internal;
+
+impl ResponseForPanic for Internal {
+    type ResponseBody = check::Reply;
+
+    fn response_for_panic(&mut self, _: Box<dyn Any + Send>) -> Response<check::Reply> {
+        check::internal()
+    }
+}
+
+impl Refuse for Visit {
+    type Form = ();
+    type Response = Response<check::Reply>;
+
+    fn form<B>(&self, _: &Request<B>) {}
+
+    fn panicked(&self, (): ()) -> Response<check::Reply> {
+        let Connected { services, peer } = &*self.0;
+        check::reply(&services.checks.deny_after_panic(*peer))
+    }
+
+    fn overloaded<B>(
         &self,
-        request: Request<Incoming>,
-        peer: Peer,
-    ) -> Result<Response<Either<check::Reply, tonic::body::Body>>, Infallible> {
-        match request.uri().path() {
-            CHECK => {
-                let reply = self.checks.call(request, peer, self.max_check).await;
-                Ok(reply.map(Either::Left))
-            }
-            path if path == HEALTH || self.checks.trusts(peer) => {
-                let request = request.map(Timed::new);
-                let response = self.others.clone().call(request).await?;
-                Ok(response.map(Either::Right))
-            }
-            _ => Ok(check::not_permitted().map(Either::Left)),
+        request: Request<B>,
+    ) -> impl Future<Output = Response<check::Reply>> + Send + 'static
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let Connected { services, peer } = &*self.0;
+        let answer = services.checks.turn_away(TurnedAway::Overloaded, *peer);
+        async move {
+            check::skip(request.into_body()).await;
+            check::reply(&answer)
         }
     }
 }

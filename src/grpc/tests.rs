@@ -423,6 +423,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
             Unavailable::DatabaseTimeout,
             Unavailable::Busy,
             Unavailable::Stale,
+            Unavailable::Overloaded,
             Unavailable::Internal,
         ])
         .prop_map(Denial::Unavailable),

@@ -1,14 +1,14 @@
 //! HTTP/1.1 connections, with limits: a client that is slow, or that sends much, holds nothing for long.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, error::Error, time::Duration};
 
 use super::unread::{Kept, Lingering, Unread};
 use crate::tls::Stream;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::{
     Request, Response, StatusCode,
-    body::Incoming,
+    body::{Body, Incoming},
     header::{CONNECTION, HeaderValue},
     server::conn::http1::Builder,
     service::{HttpService, service_fn},
@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulConnection,
 };
+use tower::{Service, ServiceExt as _};
 
 /// How long the head of a request may take, and how long a connection may be idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
@@ -28,23 +29,27 @@ const HEAD_SIZE: usize = 64 * 1024;
 const HEADERS: usize = 128;
 
 /// Serves a connection. Where `is_last` says so, an answer is the last one of its connection.
-pub fn serve<R>(
+pub(crate) fn serve<S, B>(
     stream: Stream,
-    answer: impl Fn(Request<Kept>) -> R + Send + 'static,
+    service: S,
     is_last: impl Fn() -> bool + Clone + Send + 'static,
 ) -> impl GracefulConnection + Send + 'static
 where
-    R: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    S: Service<Request<Kept>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
         let fits = fits(&request);
         let (request, unread) = Unread::of(request);
-        let response = fits.then(|| answer(request));
+        let answer = fits.then(|| service.clone().oneshot(request));
         let is_last = is_last.clone();
         async move {
-            let mut response = match response {
-                Some(response) => response.await,
-                None => too_large(),
+            let mut response = match answer {
+                Some(answer) => answer.await?.map(Either::Left),
+                None => too_large().map(Either::Right),
             };
             if !unread.ends().await || is_last() {
                 close_after(&mut response);
@@ -55,11 +60,12 @@ where
     connect(stream, service)
 }
 
-fn connect<S>(stream: Stream, service: S) -> impl GracefulConnection + Send + 'static
+type BoxError = Box<dyn Error + Send + Sync>;
+
+fn connect<S, B>(stream: Stream, service: S) -> impl GracefulConnection + Send + 'static
 where
-    S: HttpService<Incoming, ResBody = Full<Bytes>, Error = Infallible, Future: Send>
-        + Send
-        + 'static,
+    S: HttpService<Incoming, ResBody = B, Error = Infallible, Future: Send> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     Builder::new()
         .timer(TokioTimer::new())
@@ -85,7 +91,7 @@ fn too_large() -> Response<Full<Bytes>> {
     response
 }
 
-fn close_after(response: &mut Response<Full<Bytes>>) {
+fn close_after<B>(response: &mut Response<B>) {
     let close = HeaderValue::from_static("close");
     response.headers_mut().insert(CONNECTION, close);
 }

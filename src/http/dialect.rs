@@ -139,7 +139,8 @@ impl Dialect {
         response
     }
 
-    /// nginx makes a 500 of every status but 401 and 403.
+    /// Denies in a way that the gateway does not take for a failure of Doorward: nginx makes a 500 of every status but 401
+    /// and 403, and Envoy with `failure_mode_allow` lets a request pass when it is answered with a 5xx.
     pub(super) fn deny(
         self,
         answer: Answer,
@@ -147,15 +148,24 @@ impl Dialect {
     ) -> Response<Full<Bytes>> {
         let status = answer.status;
         let mut response = respond(answer);
-        if self == Self::Nginx {
-            if response.status() != StatusCode::UNAUTHORIZED {
-                *response.status_mut() = StatusCode::FORBIDDEN;
+        match self {
+            Self::Nginx => {
+                if response.status() != StatusCode::UNAUTHORIZED {
+                    *response.status_mut() = StatusCode::FORBIDDEN;
+                }
+                let own = response.headers_mut();
+                own.insert("x-auth-status", HeaderValue::from(status));
+                if let (401, Some(sign_in)) = (status, sign_in) {
+                    own.insert("x-auth-sign-in", sign_in.clone());
+                }
             }
-            let own = response.headers_mut();
-            own.insert("x-auth-status", HeaderValue::from(status));
-            if let (401, Some(sign_in)) = (status, sign_in) {
-                own.insert("x-auth-sign-in", sign_in.clone());
+            Self::Envoy if response.status().is_server_error() => {
+                // Like a 503, it may come with Retry-After.
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                let own = response.headers_mut();
+                own.insert("x-auth-status", HeaderValue::from(status));
             }
+            Self::Envoy | Self::Forward => {}
         }
         response
     }

@@ -5,6 +5,7 @@ use std::{
 
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
+use tower::ServiceExt as _;
 
 use super::*;
 use crate::{
@@ -219,8 +220,9 @@ fn a_panic_is_answered() {
         .header("content-type", "application/json")
         .body(Panics)
         .unwrap();
-    let answered = DOORS.http.answer(request, PROXY);
-    let answer = DOORS.runtime.block_on(answered);
+    let door = Arc::new(DOORS.http.clone());
+    let service = door.service(PROXY, Peers::Trusted, InFlight::leak(1));
+    let answer = DOORS.runtime.block_on(service.oneshot(request)).unwrap();
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
 }

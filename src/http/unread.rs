@@ -32,7 +32,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// A body that outlives whoever reads it.
 #[derive(Clone)]
-pub struct Kept(Option<Arc<Mutex<Incoming>>>);
+pub(crate) struct Kept(Option<Arc<Mutex<Incoming>>>);
 
 /// The rest of a body.
 pub(super) struct Unread {

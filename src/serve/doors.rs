@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use hyper::Request;
 use tokio::task::JoinSet;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     connections::{self, Client, Conduct, Terms},
@@ -15,6 +18,7 @@ use crate::{
     config::ListenSettings,
     grpc::connection::Calls,
     http,
+    layers::InFlight,
     listen::{Address, Listener},
     live::Live,
     observe::metrics::Metrics,
@@ -53,6 +57,8 @@ pub(super) struct Doors {
     pub live: Live,
     /// How many connections peers may have.
     pub limits: Limits,
+    /// How many requests may be in flight.
+    pub in_flight: &'static InFlight,
     pub connection_age: Option<Duration>,
     pub ending: Watch,
 }
@@ -113,6 +119,7 @@ impl Ears {
             tls,
             live,
             limits,
+            in_flight,
             connection_age,
             ending,
         } = doors;
@@ -173,15 +180,10 @@ impl Ears {
         all.spawn(connections::serve(self.http, http, {
             let ending = ending.clone();
             move |stream, client: Client| {
-                let (door, ending) = (Arc::clone(&door), ending.clone());
-                http::connection::serve(
-                    stream,
-                    move |request| {
-                        let door = Arc::clone(&door);
-                        async move { door.answer(request, client.peer).await }
-                    },
-                    move || ending.is_leaving(),
-                )
+                let ending = ending.clone();
+                let peers = client.is_trusted.into();
+                let service = Arc::clone(&door).service(client.peer, peers, in_flight);
+                http::connection::serve(stream, service, move || ending.is_leaving())
             }
         }));
         // Nobody is trusted there, and nobody is kept out by those who stay: kubelet's probes are connections of a moment.
@@ -202,14 +204,13 @@ impl Ears {
         };
         all.spawn(connections::serve(self.ops, ops, move |stream, _| {
             let (leaving, ending, metrics) = (ending.clone(), ending.clone(), metrics.clone());
-            http::connection::serve(
-                stream,
-                move |request| {
+            let service = ServiceBuilder::new()
+                .layer(CatchPanicLayer::new())
+                .service_fn(move |request: Request<_>| {
                     let answer = probes::answer(request.uri().path(), &ending, &metrics);
-                    std::future::ready(answer)
-                },
-                move || leaving.is_leaving(),
-            )
+                    std::future::ready(Ok(answer))
+                });
+            http::connection::serve(stream, service, move || leaving.is_leaving())
         }));
         all
     }

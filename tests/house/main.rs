@@ -99,6 +99,8 @@ mod mysql;
 mod names;
 mod operations;
 mod oracle;
+mod overload;
+mod panics;
 mod paths;
 mod peers;
 mod preflights;

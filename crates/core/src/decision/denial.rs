@@ -110,7 +110,9 @@ pub enum Unavailable {
     Busy,
     /// What has ended could not be read for too long, and a setting says to wait.
     Stale,
-    /// Hashing or signing failed.
+    /// Too many requests are in flight.
+    Overloaded,
+    /// Hashing or signing failed, or the decision panicked.
     Internal,
 }
 
@@ -182,6 +184,7 @@ impl Denial {
                 Unavailable::DatabaseTimeout => "database-timeout",
                 Unavailable::Busy => "hashing-busy",
                 Unavailable::Stale => "revocations-stale",
+                Unavailable::Overloaded => "overloaded",
                 Unavailable::Internal => "internal",
             },
         }
@@ -227,8 +230,7 @@ impl Denial {
         }
     }
 
-    /// What whoever asks `/validate` reads: what the services it replaces said, and nothing about a token that could not
-    /// be judged.
+    /// What a client of `/validate` reads: the answers of the services that Doorward replaces. The status is 401, 403 or 503.
     #[must_use]
     pub fn answer_of_validate(&self, realm: &Realm) -> Answer {
         match self.answer(realm) {
@@ -250,7 +252,7 @@ impl Denial {
         }
     }
 
-    /// What the client reads. The status is one of 400, 401, 403, 405, 409, 413, 429 and 503.
+    /// What the client reads. The status is one of 400, 401, 403, 405, 408, 409, 413, 429 and 503.
     #[must_use]
     pub fn answer(&self, realm: &Realm) -> Answer {
         let basic = || ("www-authenticate", Cow::Owned(realm.basic()));
