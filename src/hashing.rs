@@ -1,4 +1,4 @@
-//! Threads that hash, one password each, and the line of logins that wait for them.
+//! Hashing threads, and the queue of logins that wait for them.
 
 mod line;
 
@@ -13,16 +13,16 @@ use tokio::runtime::{Builder, Runtime};
 pub use self::line::{Line, NoTurn, Ticket, Turn};
 use crate::domain::histogram::{Histogram, TO_TEN_SECONDS};
 
-/// How much hashing threads give way to others (sched(7)).
+/// The priority of hashing threads (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HashPriority {
-    /// At once (SCHED_IDLE): a flood of logins makes no check wait until the kernel takes a core from a hash.
+    /// SCHED_IDLE: hashing gives way at once, so a flood of logins does not delay checks by a time slice.
     Idle,
-    /// Not more than any thread.
+    /// The same priority as any thread.
     Normal,
 }
 
-/// A pool of them.
+/// A pool of hashing threads.
 #[derive(Debug)]
 pub struct Hashing {
     threads: Option<Runtime>,
@@ -32,18 +32,18 @@ pub struct Hashing {
 /// How long hashing took so far.
 #[derive(Debug)]
 pub struct HashTimes {
-    /// In line, from when a row was fetched until it was its turn.
+    /// Time in the queue, from fetching the row until the turn.
     pub waiting: Histogram,
-    /// On a thread.
+    /// Time on a thread.
     pub hashing: Histogram,
 }
 
 impl Hashing {
-    /// Makes a pool of so many threads; none is started yet.
+    /// Makes a pool of this many threads; starts none yet.
     ///
     /// # Errors
     ///
-    /// The system has no means for more threads.
+    /// The system cannot start more threads.
     pub fn new(threads: usize, priority: HashPriority) -> io::Result<Self> {
         Builder::new_current_thread()
             .thread_name("hashing")
@@ -51,7 +51,7 @@ impl Hashing {
             .on_thread_start(move || match priority {
                 HashPriority::Normal => {}
                 HashPriority::Idle => {
-                    // Where a sandbox forbids it, they hash as they are.
+                    // If a sandbox forbids this, they keep the normal priority.
                     let _ = set_thread_priority_and_policy(
                         thread_native_id(),
                         ThreadPriority::Min,
@@ -69,13 +69,13 @@ impl Hashing {
             })
     }
 
-    /// How long it took so far.
+    /// The durations so far.
     #[must_use]
     pub fn times(&self) -> &Arc<HashTimes> {
         &self.times
     }
 
-    /// Hashes as soon as a thread is free; nothing comes back where hashing panicked.
+    /// Hashes as soon as a thread is free; `None` if hashing panicked.
     pub async fn run<T: Send + 'static>(
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
@@ -90,7 +90,7 @@ impl Hashing {
         self.uncounted(timed).await
     }
 
-    /// The same for what is no password of anybody, and so is not in the numbers of logins.
+    /// Hashes a password of no user, which is not counted in the metrics of logins.
     pub async fn uncounted<T: Send + 'static>(
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
@@ -100,7 +100,7 @@ impl Hashing {
 }
 
 impl Drop for Hashing {
-    /// A runtime must not be waited for where others are running.
+    /// Never block on runtime shutdown inside async code.
     fn drop(&mut self) {
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();

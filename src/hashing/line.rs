@@ -1,5 +1,5 @@
-//! Where logins wait until they may hash. The order is that of [`FairQueue`]; whether an attempt is admitted, the throttle
-//! says when its turn has come, so that nobody holds a place who is only waiting.
+//! Where logins wait until they may hash. [`FairQueue`] decides the order. The throttle decides at the turn of an attempt
+//! whether to admit it, so a login that only waits holds no place.
 
 use std::{
     collections::HashMap,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// The line of one process.
+/// The queue of one process.
 #[derive(Clone, Debug)]
 pub struct Line(Arc<Inner>);
 
@@ -37,7 +37,7 @@ struct State {
     waiters: HashMap<Number, Waiter>,
 }
 
-/// Somebody who waits.
+/// A waiting login.
 #[derive(Debug)]
 struct Waiter {
     suspect: Option<Suspect>,
@@ -48,23 +48,23 @@ struct Waiter {
 
 #[derive(Debug)]
 enum Told {
-    /// It is its turn, and its attempt is counted if it is one.
+    /// It has its turn; its attempt is counted, if it is one.
     Turn(Option<Admitted>),
     Refused(NoTurn),
 }
 
-/// Why somebody gets no turn.
+/// Why a login gets no turn.
 #[derive(Debug)]
 pub enum NoTurn {
-    /// Too many wait, and too many of them for this account or from this address.
+    /// The queue is full, or this account or address has too many entries in it.
     Full(Full),
-    /// There were too many failures before.
+    /// Too many earlier failures.
     Throttled(Wait),
-    /// It took too long.
+    /// It waited too long.
     TooLong,
 }
 
-/// A login that waits. Whoever drops it leaves the line.
+/// A waiting login. Dropping it leaves the queue.
 #[derive(Debug)]
 pub struct Ticket {
     line: Line,
@@ -79,15 +79,15 @@ pub struct Turn {
     admitted: Option<Admitted>,
     /// Whether it has a place to hash in.
     has_place: bool,
-    /// Before when it is not answered.
+    /// The answer is held back until this time.
     held_until: Option<Instant>,
 }
 
-/// How long a login waits at most; gateways give up before.
+/// The longest wait of a login; gateways time out earlier.
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl Line {
-    /// An empty line.
+    /// An empty queue.
     #[must_use]
     pub fn new(limits: Limits, throttle: Arc<Throttle>, times: Arc<HashTimes>) -> Self {
         Self(Arc::new(Inner {
@@ -101,25 +101,25 @@ impl Line {
         }))
     }
 
-    /// What it is bounded by.
+    /// Its limits.
     #[must_use]
     pub fn limits(&self) -> Limits {
         self.0.limits
     }
 
-    /// How many are in it.
+    /// The number of logins in it.
     #[must_use]
     pub fn len(&self) -> usize {
         self.state().queue.len()
     }
 
-    /// Whether nobody is.
+    /// Whether it is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Joins the line; `suspect` is what the throttle is asked about when the turn has come.
+    /// Joins the queue; at its turn, the throttle is asked about `suspect`.
     ///
     /// # Errors
     ///
@@ -138,13 +138,13 @@ impl Line {
             && let Some(waiter) = state.waiters.remove(&displaced)
         {
             let full = NoTurn::Full(Full::One(by));
-            // Whoever does not listen any more has left by itself.
+            // If the receiver is gone, the login has already left.
             let _ = waiter.tell.send(Told::Refused(full));
         }
         Ok(ticket)
     }
 
-    /// Joins the line however many are in it.
+    /// Joins the queue even if it is full.
     #[must_use]
     pub fn enter_anyway(&self, account: Key) -> Ticket {
         let mut state = self.state();
@@ -170,11 +170,11 @@ impl Line {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Every change is whole before anything could panic.
+        // Every change is complete before anything can panic.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells everybody whose turn it is.
+    /// Notifies every login whose turn it is.
     fn advance(&self) {
         let mut state = self.state();
         let State { queue, waiters } = &mut *state;
@@ -209,7 +209,7 @@ impl Line {
                 continue;
             };
             self.0.times.waiting.observe(waiter.ready.elapsed());
-            // Whoever leaves takes its ticket along, and takes back what it was not told.
+            // A login that has left does not use its turn: undo its attempt.
             if let Err(Told::Turn(Some(admitted))) = waiter.tell.send(Told::Turn(admitted)) {
                 self.0.throttle.taken_back(&admitted, unix_millis());
             }
@@ -218,11 +218,11 @@ impl Line {
 }
 
 impl Ticket {
-    /// Waits until a password may be hashed that takes so many KiB.
+    /// Waits until a hash that takes this many KiB may run.
     ///
     /// # Errors
     ///
-    /// [`NoTurn`]; it has left the line.
+    /// [`NoTurn`]; the login has left the queue.
     pub async fn turn(mut self, memory: u64) -> Result<Turn, NoTurn> {
         let admitted = self.wait(memory).await?;
         Ok(Turn {
@@ -257,7 +257,7 @@ impl Drop for Ticket {
             state.queue.leave(self.number);
             state.waiters.remove(&self.number);
         }
-        // It was told of its turn, and has not looked any more.
+        // It got its turn, but was dropped before it saw that: undo its attempt.
         if let Ok(Told::Turn(Some(admitted))) = self.told.try_recv() {
             self.line.0.throttle.taken_back(&admitted, unix_millis());
         }
@@ -266,7 +266,7 @@ impl Drop for Ticket {
 }
 
 impl Turn {
-    /// Waits for a place to hash once more in, which comes before every login that has not hashed yet.
+    /// Waits to hash once more; this comes before every login that has not hashed yet.
     ///
     /// # Errors
     ///
@@ -289,7 +289,7 @@ impl Turn {
         Ok(())
     }
 
-    /// Hands the place on. The account stays taken.
+    /// Frees the place to hash. The account keeps its turn.
     pub fn hashed(&mut self) {
         if mem::take(&mut self.has_place) {
             self.ticket.line.state().queue.settle(self.ticket.number);
@@ -297,7 +297,7 @@ impl Turn {
         }
     }
 
-    /// Holds the answer back until then.
+    /// Holds the answer back until this time.
     pub fn hold(&mut self, until: Instant) {
         self.held_until = self.held_until.max(Some(until));
     }
@@ -327,7 +327,7 @@ impl Turn {
         })
     }
 
-    /// No password was looked at.
+    /// No password was verified.
     pub fn taken_back(&mut self) {
         if let Some(admitted) = self.admitted.take() {
             self.ticket
@@ -340,7 +340,7 @@ impl Turn {
 }
 
 impl Drop for Turn {
-    /// An attempt of which nobody has said what became of it has failed. The ticket leaves the line after that.
+    /// An attempt without a result has failed. After that, the ticket leaves the queue.
     fn drop(&mut self) {
         drop(self.failed());
     }

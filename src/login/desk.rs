@@ -20,16 +20,16 @@ use crate::domain::{
     token::{Signer, UnixTime},
 };
 
-/// What actions go by.
+/// The settings of actions.
 #[derive(Debug)]
 pub struct Desk {
     /// Hashes and verifies passwords.
     pub hasher: Arc<Hasher>,
-    /// What new passwords must be.
+    /// The rules for new passwords.
     pub passwords: PasswordRules,
     /// Which names belong to others.
     pub names: NameRules,
-    /// How long sessions last, where refresh tokens are issued.
+    /// The lifetime of sessions, if refresh tokens are issued.
     pub sessions: Option<Duration>,
     /// Who answers a login that succeeded.
     pub reply: LoginReply,
@@ -48,12 +48,12 @@ pub struct Grant {
     pub refresh: Option<RefreshToken>,
     /// The form in which the client wants it.
     pub form: TokenForm,
-    /// What it was issued for.
+    /// The reason for issuing it.
     pub by: By,
 }
 
 impl Desk {
-    /// Settles a login with what the user table knows; takes as long for no account as for a wrong password.
+    /// Settles a login with the row of the user table; takes as long without an account as for a wrong password.
     ///
     /// # Errors
     ///
@@ -62,14 +62,14 @@ impl Desk {
         self.verify(&attempt.login.username, &attempt.login.password, account)
     }
 
-    /// The account, if the password is its and it may be used.
+    /// The account, if the password is right and the account is enabled.
     fn verify(
         &self,
         username: &Username,
         password: &Password,
         account: Option<Account>,
     ) -> Result<Account, Denial> {
-        // A collation may fold case, accents and trailing blanks, and fetch somebody else's row.
+        // A collation may ignore case, accents and trailing blanks, and fetch the row of another user.
         let account = account.filter(|account| account.username == *username);
         let hash = account.as_ref().map(|account| &account.hash);
         let verdict = self.hasher.verify(password, hash);
@@ -86,7 +86,7 @@ impl Desk {
         Err(Denial::InvalidCredentials(refusal))
     }
 
-    /// Hands out a token, and a refresh token where sessions are.
+    /// Issues a token, and a refresh token if they are switched on.
     #[must_use]
     pub fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
         let Grant {
@@ -126,7 +126,7 @@ impl Desk {
         })
     }
 
-    /// A better hash of the password of a login that succeeded.
+    /// A better hash of the password, after a login that succeeded.
     #[must_use]
     pub fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
         self.hasher.hash(&attempt.login.password).ok()
@@ -141,11 +141,11 @@ impl Desk {
         self.new_hash(&registration.username, &registration.password)
     }
 
-    /// The account whose password may be replaced, and the hash that is to be.
+    /// The account whose password may be replaced, and the new hash.
     ///
     /// # Errors
     ///
-    /// The current password is not the account's, or the new one is not good enough.
+    /// The current password is wrong, or the new one is refused.
     pub fn settle_password(
         &self,
         change: &PasswordChange,
@@ -163,7 +163,7 @@ impl Desk {
         hash.map_err(|_| Denial::Unavailable(Unavailable::Internal))
     }
 
-    /// Checks whether the wanted name belongs to somebody else.
+    /// Checks whether the wanted name belongs to another user.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Desk {
 }
 
 impl Grant {
-    /// For an account whose password was right: starts a session of its own.
+    /// Starts a new session for an account whose password was right.
     #[must_use]
     pub fn start(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! What a new name and a new password must be, by whichever way they come.
+//! Rules for new names and passwords.
 
 mod names;
 
@@ -7,12 +7,12 @@ use std::collections::HashSet;
 pub use self::names::NameRules;
 use crate::domain::{account::Username, decision::WeakPassword, password::Password};
 
-/// What a new password must be.
+/// Rules for new passwords.
 #[derive(Clone, Debug)]
 pub struct PasswordRules {
-    /// Characters that make any password long enough, unless it is easy to guess.
+    /// The length that is enough for any password, unless it is easy to guess.
     pub min_length: usize,
-    /// The zxcvbn score, 0 to 4, that makes a shorter one good enough.
+    /// The zxcvbn score, 0 to 4, that is enough for a shorter password.
     pub min_score: u8,
     /// Passwords that are refused, in lower case.
     pub blocklist: HashSet<String>,
@@ -28,14 +28,14 @@ impl Default for PasswordRules {
     }
 }
 
-/// zxcvbn takes time that grows with the square of the length, and a password of this many characters is long enough.
+/// The most characters that zxcvbn checks: its time grows with the square of the length.
 const LOOKED_AT: usize = 64;
 
-/// The zxcvbn score up to which a password is as good as on a list, whatever its length.
+/// Up to this zxcvbn score, a password is too easy to guess at any length.
 const COMMON: u8 = 1;
 
 impl PasswordRules {
-    /// Looks at a new password (NIST SP 800-63B, 3.1.1.2: length and a blocklist, no rules of composition).
+    /// Checks a new password (NIST SP 800-63B, 3.1.1.2: length and a blocklist, no rules of composition).
     ///
     /// # Errors
     ///

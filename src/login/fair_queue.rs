@@ -11,45 +11,45 @@ use std::collections::{BTreeSet, HashMap};
 use super::throttle::Key;
 use crate::domain::decision::Whose;
 
-/// How much may be done at once, and how many may wait for it.
+/// The limits of hashing and of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Passwords that are hashed at once.
+    /// The most hashes at the same time.
     pub places: usize,
-    /// KiB that they may take together.
+    /// The most KiB that they take together.
     pub memory: u64,
-    /// Entries that hash or wait.
+    /// The most entries that hash or wait.
     pub entries: usize,
 }
 
 impl Limits {
-    /// The most entries of one account, and of one address: others always find room.
+    /// The most entries of one account, and of one address, so that there is always room for others.
     #[must_use]
     pub fn of_one(&self) -> usize {
         self.entries.div_ceil(2)
     }
 }
 
-/// An entry, by when it came.
+/// The number of an entry, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number(u64);
 
-/// Why an entry is not taken, or is taken no longer.
+/// Why an entry is not accepted, or is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Full {
-    /// One account, or one address, has as many as it may.
+    /// This account or address has reached its limit.
     One(Whose),
-    /// All entries together are as many as may be.
+    /// The whole queue is full.
     All,
 }
 
-/// An entry that was taken.
+/// An accepted entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an entry stays until it leaves"]
 pub struct Entered {
     /// Its number.
     pub number: Number,
-    /// The entry that gave way, which has left.
+    /// The entry that was removed to make room.
     pub displaced: Option<(Number, Whose)>,
 }
 
@@ -58,15 +58,15 @@ pub struct Entered {
 pub enum Admit {
     /// It may.
     Yes,
-    /// Not before others have ended; it keeps its turn.
+    /// Not before others have ended; the entry keeps its turn.
     Later,
-    /// It may not; it leaves.
+    /// It may not; the entry leaves.
     No,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In the queue; how much memory it needs is not known yet.
+    /// In the queue; the memory it needs is not known yet.
     Entered,
     Ready,
     Hashing,
@@ -78,25 +78,25 @@ enum State {
 struct Entry {
     account: Key,
     address: Option<Key>,
-    /// 0 once it has hashed: from then on it is not counted, and comes first if it wants to hash once more.
+    /// 0 after it has hashed: then it does not count, and comes first if it wants to hash once more.
     round: u64,
     memory: u64,
     state: State,
-    /// Whether it need not be admitted any more.
+    /// Whether it is already admitted.
     is_admitted: bool,
 }
 
 /// The entries of one account or address.
 #[derive(Debug, Default)]
 struct Group {
-    /// The last round that was given out.
+    /// The latest round of its entries.
     round: u64,
     /// Entries that wait or hash for the first time.
     waiting: usize,
-    /// All entries; the group goes with the last of them.
+    /// All entries; the group is removed with the last of them.
     all: usize,
-    /// Whose turn it is. Of an account, one entry at a time has it, so that what becomes of an attempt is known before the
-    /// next one is admitted.
+    /// The entry whose turn it is. One entry of an account has the turn at a time, so that the result of an attempt is known
+    /// before the next one is admitted.
     turn: Option<Number>,
 }
 
@@ -105,7 +105,7 @@ struct Group {
 pub struct FairQueue {
     limits: Limits,
     next: u64,
-    /// The highest round that was served.
+    /// The highest served round.
     served: u64,
     entries: HashMap<Number, Entry>,
     ready: BTreeSet<(u64, Number)>,
@@ -134,7 +134,7 @@ impl FairQueue {
         }
     }
 
-    /// How many entries wait, or hash for the first time.
+    /// The number of entries that wait or hash for the first time.
     #[must_use]
     pub fn len(&self) -> usize {
         self.waiting
@@ -146,7 +146,7 @@ impl FairQueue {
         self.waiting == 0
     }
 
-    /// Takes an entry. Where the queue is full, an entry of an account or address that has more of them gives way.
+    /// Adds an entry. If the queue is full, removes an entry of an account or address that has more of them.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl FairQueue {
         Ok(Entered { number, displaced })
     }
 
-    /// Takes an entry however many there are, for what does not come from a client.
+    /// Adds an entry even if the queue is full; for hashes that no client asked for.
     pub fn enter_anyway(&mut self, account: Key, address: Option<Key>) -> Number {
         let number = Number(self.next);
         self.next += 1;
@@ -208,7 +208,7 @@ impl FairQueue {
         number
     }
 
-    /// The youngest entry that waits of the account or address that has the most, and how many that are.
+    /// The latest waiting entry of the account or address with the most entries, and their number.
     fn heaviest(&self) -> Option<(usize, Number, Whose)> {
         let waits = |entry: &Entry| match entry.state {
             State::Entered | State::Ready => !entry.is_admitted,
@@ -228,7 +228,7 @@ impl FairQueue {
             .max_by_key(|(weight, number, _)| (*weight, *number))
     }
 
-    /// An entry wants to hash, with so many KiB; of one that has hashed before, once more.
+    /// Notes that an entry wants to hash with this many KiB; an entry that has hashed before wants to hash once more.
     pub fn ready(&mut self, number: Number, memory: u64) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
@@ -243,7 +243,7 @@ impl FairQueue {
         }
     }
 
-    /// The next entry that hashes from now on. `admit` is asked for each entry whose turn it is.
+    /// The next entry that hashes. Asks `admit` about each entry whose turn it is.
     pub fn next(&mut self, mut admit: impl FnMut(Number) -> Admit) -> Option<Number> {
         loop {
             let (number, verdict) = self.candidate(&mut admit)?;
@@ -276,7 +276,7 @@ impl FairQueue {
             if turn.is_some_and(|turn| turn != number) {
                 continue;
             }
-            // What needs much memory is not overtaken for ever by what needs little.
+            // Entries that need little memory do not overtake one that needs much without limit.
             if self.hashing > 0 && self.memory + entry.memory > self.limits.memory {
                 return None;
             }
@@ -292,7 +292,7 @@ impl FairQueue {
         None
     }
 
-    /// An entry has hashed; its account's next one waits until it leaves.
+    /// Notes that an entry has hashed; the next one of its account waits until it leaves.
     pub fn settle(&mut self, number: Number) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
@@ -306,7 +306,7 @@ impl FairQueue {
         self.uncount(number);
     }
 
-    /// An entry waits no longer; only the first call does something.
+    /// Removes an entry; only the first call has an effect.
     fn uncount(&mut self, number: Number) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
@@ -324,7 +324,7 @@ impl FairQueue {
         }
     }
 
-    /// An entry has ended, whatever it was at.
+    /// Removes an entry in any state.
     pub fn leave(&mut self, number: Number) {
         let Some(entry) = self.entries.get(&number) else {
             return;

@@ -1,8 +1,8 @@
-//! Guessing gets nowhere, owners are not locked out: attempts are counted before a hash is computed, by account and by
+//! Slows down guessing without locking out owners. Attempts are counted before a hash is computed, by account and by
 //! client address, and each failure makes the next attempt wait longer.
 //!
-//! An address from which somebody has logged in to an account has a count of its own for that account, so that a
-//! stranger's failures do not make the owner wait. Clients whose address is not known share one count.
+//! An address from which a user has logged in to an account has a separate count for that account, so that the failures of
+//! a stranger do not make the owner wait. Clients whose address is not known share one count.
 
 mod curve;
 mod origin;
@@ -35,24 +35,24 @@ use crate::domain::{account::Username, hex};
 pub struct UnixMillis(pub u64);
 
 impl UnixMillis {
-    /// How long ago that was; nothing where it is to come.
+    /// The time since then; `None` if it is in the future.
     fn since(self, before: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(before.0))
     }
 }
 
-/// How many failures cost nothing.
+/// The number of failures without a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Free {
-    /// Of one account.
+    /// For one account.
     pub account: u32,
-    /// Of one client address.
+    /// For one client address.
     pub address: u32,
-    /// Of all clients together whose address is not known.
+    /// For all clients together whose address is not known.
     pub unknown: u32,
 }
 
-/// What follows from failures, for each kind of count.
+/// The curve of each kind of count.
 #[derive(Clone, Copy, Debug)]
 struct Curves {
     account: Curve,
@@ -82,7 +82,7 @@ impl Curves {
     }
 }
 
-/// Whom an attempt is about and where it comes from, as keys.
+/// The keys of an attempt: its account and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Suspect {
     account: Key,
@@ -90,7 +90,7 @@ pub struct Suspect {
     origin: Origin,
 }
 
-/// An attempt that was taken and counted.
+/// An admitted and counted attempt.
 #[derive(Clone, Debug)]
 #[must_use = "an attempt that is neither failed, succeeded nor taken back counts as failed"]
 pub struct Admitted {
@@ -98,23 +98,23 @@ pub struct Admitted {
     is_familiar: bool,
 }
 
-/// An attempt that is not taken yet.
+/// An attempt that must wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// For how long.
     pub duration: Duration,
-    /// Whether only attempts that are under way stand before it: soon it is known what becomes of them.
+    /// Whether it waits only for attempts in progress, which end soon.
     pub is_short: bool,
-    /// Whose failures it follows from.
+    /// The kind of count that makes it wait.
     pub by: Counted,
-    /// The key of a familiar address that this replica does not know of, and the tables may.
+    /// The key of an address that may be familiar: this replica does not know, but the tables may.
     pub reserve: Option<Key>,
 }
 
-/// What failures are counted by.
+/// The kinds of counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Counted {
-    /// The account that is logged in to.
+    /// The account of the login.
     Account,
     /// The client address.
     Address,
@@ -129,35 +129,35 @@ impl Counted {
     pub const ALL: [Self; 4] = [Self::Account, Self::Address, Self::Network, Self::Unknown];
 }
 
-/// What other replicas must hear of.
+/// A change that other replicas must get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Share {
-    /// Which count.
+    /// The key of the count.
     pub key: Key,
-    /// What became of it.
+    /// The change of the count.
     pub change: Change,
-    /// Whether it is the first failure of its count: those of a flood are, and others are worth more.
+    /// Whether it is the first failure of its count. A flood makes many of these; other changes matter more.
     pub is_first: bool,
 }
 
 impl Share {
-    /// Whether it is about one account, and not about an address, whose failures are those of many.
+    /// Whether it belongs to one account, and not to an address, which many users may share.
     #[must_use]
     pub fn is_about_an_account(&self) -> bool {
         !is_address(&self.key)
     }
 }
 
-/// What became of a count.
+/// A change of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// One failure more.
+    /// One more failure.
     Failed,
-    /// No failures any more; an address became familiar.
+    /// The failures are cleared; an address became familiar.
     Cleared,
 }
 
-/// Counts of one replica.
+/// The counts of one replica.
 pub struct Throttle {
     seal: hmac::Key,
     curves: Curves,
@@ -167,17 +167,17 @@ pub struct Throttle {
 struct Counts {
     accounts: Table,
     addresses: Table,
-    /// Of all clients together whose address is not known.
+    /// For all clients together whose address is not known.
     unknown: Count,
-    /// Addresses of which the tables do not know that they are familiar.
+    /// Addresses that are not familiar according to the tables.
     strangers: LruCache<Key, ()>,
 }
 
-/// The most counts of accounts that are kept in memory, and of addresses; some 150 bytes each.
+/// The most counts of accounts in memory, and the most of addresses; each takes some 150 bytes.
 const MOST_ACCOUNTS: usize = 60_000;
 const MOST_ADDRESSES: usize = 40_000;
 
-/// The most addresses of which it is remembered that they are not familiar.
+/// The most addresses that are remembered as not familiar.
 const MOST_STRANGERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 impl Counts {
@@ -197,7 +197,7 @@ impl Counts {
         }
     }
 
-    /// The counts that whatever comes from there falls under.
+    /// The counts of an origin.
     fn of(
         &mut self,
         origin: &Origin,
@@ -220,7 +220,7 @@ impl Counts {
 }
 
 impl Throttle {
-    /// Takes the key that keeps names from being read out of keys, and how many failures cost nothing.
+    /// Takes the secret with which names are hashed, and the numbers of failures without a wait.
     #[must_use]
     pub fn new(seal: hmac::Key, free: Free) -> Self {
         Self::bounded(seal, free, MOST_ACCOUNTS, MOST_ADDRESSES)
@@ -234,7 +234,7 @@ impl Throttle {
         }
     }
 
-    /// The keys of an attempt; without an address, of a client whose address is not known.
+    /// The keys of an attempt; `None` as address means that the address is not known.
     #[must_use]
     pub fn suspect(&self, username: &Username, client: Option<IpAddr>) -> Suspect {
         let network = client.and_then(one_customer);
@@ -259,7 +259,7 @@ impl Throttle {
         format!("{kind}:{}", hex::encode(half)).into()
     }
 
-    /// The count of an attempt that is about an account alone, as far as it is known here which one that is.
+    /// The count of an attempt by its account, as far as this replica knows which count that is.
     #[must_use]
     pub fn own(&self, suspect: &Suspect) -> Key {
         let counts = self.counts();
@@ -271,7 +271,7 @@ impl Throttle {
         familiar.unwrap_or(&suspect.account).clone()
     }
 
-    /// Says whether an attempt would be taken.
+    /// Says whether an attempt would be admitted.
     ///
     /// # Errors
     ///
@@ -280,7 +280,7 @@ impl Throttle {
         self.judge(&mut self.counts(), suspect, now).map(drop)
     }
 
-    /// Takes an attempt and counts it, or says how long to wait.
+    /// Admits an attempt and counts it, or says how long to wait.
     ///
     /// # Errors
     ///
@@ -295,7 +295,7 @@ impl Throttle {
         for key in admitted.keys() {
             let table = counts.table(key);
             if !table.change(key, &self.curves, now, |count| count.begin(now)) {
-                // There is no telling what becomes of it, so it counts as failed.
+                // Its result is not known, so it counts as failed.
                 table.fail_together(key, &self.curves, now);
             }
         }
@@ -315,7 +315,7 @@ impl Throttle {
             None => counts.accounts.of(&suspect.account, &self.curves, now),
         };
         let [address, network] = counts.of(&suspect.origin, &self.curves, now);
-        // Whoever has logged in from there does not wait for neighbours.
+        // A user who has logged in from this /64 does not wait for neighbours.
         let network = network.filter(|_| !is_familiar);
         let all = [Some((Counted::Account, own, curve)), address, network];
         let wait = waits(all, now);
@@ -329,7 +329,7 @@ impl Throttle {
         Err(wait)
     }
 
-    /// Takes and counts something that is not about an account, such as a registration.
+    /// Admits and counts an attempt without an account, such as a registration.
     ///
     /// # Errors
     ///
@@ -344,14 +344,14 @@ impl Throttle {
         Ok(self.fail(&mut counts, &origin, origin.keys(), now, |_| {}))
     }
 
-    /// An attempt that was taken has failed.
+    /// Counts an admitted attempt as failed.
     pub fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
         let mut counts = self.counts();
         let origin = &admitted.suspect.origin;
         self.fail(&mut counts, origin, admitted.keys(), now, Count::end)
     }
 
-    /// Counts a failure for each key, and gives what others must hear of.
+    /// Counts a failure for each key, and returns the changes for other replicas.
     fn fail<'a>(
         &self,
         counts: &mut Counts,
@@ -373,7 +373,7 @@ impl Throttle {
                 curve.fail(&mut count.tally, now);
                 is_first = count.tally.failures == 1;
             });
-            // A row that all of a provider's customers write to would hold up the rest; each replica counts for itself.
+            // All customers of a provider would write to one row and block each other, so each replica keeps this count on its own.
             if !is_site(key) {
                 shares.push(Share {
                     key: key.clone(),
@@ -385,8 +385,8 @@ impl Throttle {
         shares
     }
 
-    /// An attempt that was taken has succeeded: its own count is cleared, its address becomes familiar, and what an
-    /// address has failed elsewhere stays.
+    /// Notes that an admitted attempt has succeeded: clears its own count and makes its address familiar. Failures of the
+    /// address at other accounts stay.
     pub fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
         let mut counts = self.counts();
         self.end(&mut counts, admitted, now);
@@ -415,7 +415,7 @@ impl Throttle {
         shares
     }
 
-    /// An attempt that was taken came to nothing: no password was looked at.
+    /// Undoes an admitted attempt: no password was verified.
     pub fn taken_back(&self, admitted: &Admitted, now: UnixMillis) {
         self.end(&mut self.counts(), admitted, now);
     }
@@ -430,7 +430,7 @@ impl Throttle {
         }
     }
 
-    /// Hears of a count from the tables.
+    /// Takes a count from the tables.
     pub fn learn(&self, key: &str, learnt: Tally, now: UnixMillis) {
         let mut counts = self.counts();
         let key: Key = key.into();
@@ -441,7 +441,7 @@ impl Throttle {
         }
         let table = counts.table(&key);
         let own = table.own(&key);
-        // What makes nobody wait needs no room.
+        // A count that makes no attempt wait needs no entry.
         if own.is_none() && !is_familiar && self.curves.of(&key).left(learnt, now) == 0 {
             return;
         }
@@ -455,7 +455,7 @@ impl Throttle {
                 ..before
             },
         };
-        // When the last failure was is told anew with each reading, and never quite the same.
+        // Each read computes the time of the last failure again, with small differences.
         let is_news = after.epoch != before.epoch
             || after.failures != before.failures
             || after.last.since(before.last) > Duration::from_secs(1);
@@ -465,23 +465,23 @@ impl Throttle {
         }
     }
 
-    /// The most counts that are kept in memory.
+    /// The most counts in memory.
     pub const MOST: usize = MOST_ACCOUNTS + MOST_ADDRESSES;
 
-    /// How many counts are in memory.
+    /// The number of counts in memory.
     #[must_use]
     pub fn len(&self) -> usize {
         let counts = self.counts();
         counts.accounts.len() + counts.addresses.len()
     }
 
-    /// Whether none is.
+    /// Whether there are no counts.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How long a count makes the next attempt wait.
+    /// The wait of the next attempt by one count.
     #[must_use]
     pub fn wait(&self, key: &str, tally: Tally, now: UnixMillis) -> Duration {
         let curve = self.curves.of(key);
@@ -489,12 +489,12 @@ impl Throttle {
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
-        // Every change is whole before anything could panic.
+        // Every change is complete before anything can panic.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The longest wait, if there is one.
+/// The longest of the waits, if any.
 fn waits<const N: usize>(
     all: [Option<(Counted, Count, Curve)>; N],
     now: UnixMillis,
@@ -536,13 +536,13 @@ impl Admitted {
 }
 
 impl Suspect {
-    /// The count of its address, where that is known.
+    /// The count of its address, if the address is known.
     #[must_use]
     pub fn address(&self) -> Option<&Key> {
         self.origin.address.as_ref()
     }
 
-    /// Every key that failures of this attempt may stand under in the tables.
+    /// Every key in the tables that failures of this attempt may have.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         [
             Some(&self.account),

@@ -76,7 +76,7 @@ pub(super) struct Conduct {
     pub silence: Option<Duration>,
 }
 
-/// A connection as it was accepted.
+/// An accepted connection.
 struct Accepted {
     socket: Socket,
     peer: Peer,

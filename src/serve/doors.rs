@@ -104,7 +104,7 @@ impl Ears {
     ///
     /// # Errors
     ///
-    /// The system does not say.
+    /// The error of the system.
     pub(super) fn addresses(&self) -> anyhow::Result<(Address, Address, Address)> {
         let Self { grpc, http, ops } = self;
         Ok((grpc.address()?, http.address()?, ops.address()?))

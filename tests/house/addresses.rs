@@ -1,5 +1,5 @@
-//! Where a client is: what gateways write of it, what becomes of clients whose address is not known, and that no spelling
-//! of an address is a way around the throttle.
+//! The client address: what gateways write, what happens to clients whose address is not known, and that no spelling of an
+//! address bypasses the throttle.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Reply, Settings, send, until},
 };
 
-/// A way to log in at a Doorward, for a client that a load balancer in front has written a header of.
+/// A way to log in, for a client whose address a load balancer in front has written into a header.
 enum Way {
-    /// Through Envoy, which appends the address of its own client to what comes.
+    /// Through Envoy, which appends the address of its own peer.
     Envoy(Box<Front>),
     /// At the HTTP port.
     Port(Box<Doorward>),
@@ -46,7 +46,7 @@ impl Way {
         }
     }
 
-    /// A wrong password of a name that nobody has, or has more than once.
+    /// A wrong password for a name that does not exist, a new one each time.
     async fn guess(&self, number: usize, headers: &[(&str, &str)]) -> u16 {
         let who = (&*format!("user{number}"), "a wrong password");
         let reply = match self {
@@ -149,7 +149,7 @@ async fn a_port_behind_an_address_hides_nobody() {
             ports()
                 .map(|port| format!("1.1.1.{}, [2001:db8:1::1]", port % 250))
                 .collect(),
-            // What a client has written itself stands to the left.
+            // Values that the client has written are to the left.
             ports()
                 .map(|port| format!("10.9.9.{}:80 ,203.0.113.7:{port}", port % 250))
                 .collect(),
@@ -189,7 +189,7 @@ async fn several_headers_are_one_list() {
         }
         assert_eq!(answers, [401, 401, 401, 401, 429]);
     }
-    // The address that counts may stand in an earlier header than the last.
+    // The relevant address may be in an earlier header than the last.
     for way in Way::all(|settings, from_the_right| limits(settings, from_the_right + 1)).await {
         let mut answers = Vec::new();
         for number in 0..5 {
@@ -213,13 +213,13 @@ async fn clients_whose_address_is_not_known_are_counted_together() {
         let throttled = r#"doorward_throttled_total{by="unknown-address"}"#;
         assert_eq!(way.number(throttled).await, 1.0);
         assert_eq!(way.warnings(), ["too-few-hops"]);
-        // Nobody is locked out: a second later somebody is let in again.
+        // Nobody is locked out: a second later, an attempt is admitted again.
         until("one more", Duration::from_secs(5), async || {
             let answer = way.guess(99, &[("x-forwarded-for", "203.0.113.99")]).await;
             (answer == 401).then_some(())
         })
         .await;
-        // Whoever has an address does not notice.
+        // Clients with a known address are not affected.
         let two = [("x-forwarded-for", "203.0.113.6, 10.0.0.9")];
         assert_eq!(way.guess(200, &two).await, 401);
     }
@@ -253,7 +253,7 @@ async fn a_gateways_own_address_is_nobodys() {
         assert_eq!(way.number(&cause).await, answered as f64 + 1.0);
         assert_eq!(way.warnings(), ["trusted-proxy"]);
     }
-    // Where the header is missing, too; and a registration counts as a login does.
+    // Also if the header is missing; and a registration counts like a login.
     let doorward = Doorward::start(|settings| {
         limits(settings, 1);
         settings.env("DOORWARD_SELF_SERVICE__REGISTER", "true");
@@ -264,7 +264,7 @@ async fn a_gateways_own_address_is_nobodys() {
         let headers = [("content-type", "application/json")];
         send(doorward.http, "POST", "/register", &headers, body).await
     };
-    // All at once, so that time gives few of them back.
+    // All at once, so that few failures expire meanwhile.
     let answers = futures_util::future::join_all((0..40).map(register)).await;
     let taken = answers.iter().filter(|reply| reply.status == 400).count();
     let later = answers.iter().filter(|reply| reply.status == 429).count();
@@ -282,7 +282,7 @@ async fn a_48_is_one_guesser_however_many_networks_it_has() {
         way.guesses_are(40, 6 * ONE_SECOND, values).await;
         let throttled = r#"doorward_throttled_total{by="network"}"#;
         assert_eq!(way.number(throttled).await, 1.0);
-        // One /64 alone has used up its own long before.
+        // One /64 alone reaches its own limit long before.
         let alone = (0..100).map(|number| format!("2001:db8:8:1::{number:x}"));
         assert_eq!(way.guesses(alone).await, 4);
         let neighbour = [("x-forwarded-for", "2001:db8:8:2::1")];
@@ -290,7 +290,7 @@ async fn a_48_is_one_guesser_however_many_networks_it_has() {
     }
 }
 
-/// What Istio, Envoy Gateway and other Envoys at the edge write: the address that they believe, whatever a client says.
+/// The header of Istio, Envoy Gateway and other Envoys at the edge: the address that they trust, whatever a client sends.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_at_the_edge_says_where_clients_are() {
     for version in Envoy::VERSIONS {
@@ -330,7 +330,7 @@ async fn an_envoy_at_the_edge_says_where_clients_are() {
     }
 }
 
-/// Whoever trusts everybody hears of it at every start, and whenever the settings are read again.
+/// Doorward warns about trusting everybody at every start and every reload.
 #[tokio::test(flavor = "multi_thread")]
 async fn to_trust_the_internet_is_warned_of() {
     let rules = |trusted: &str| {
@@ -379,7 +379,7 @@ async fn to_trust_the_internet_is_warned_of() {
         })
         .await;
     }
-    // No client's address is believed then, and the count that is left is not without limits.
+    // No client address is trusted then, and the remaining count has a limit.
     let reply = login_with(&doorward, (ADA.0, "wrong"), &[]).await;
     assert_eq!(reply.status, 401);
     assert_eq!(warnings(&doorward), ["trusted-proxy"]);

@@ -1,4 +1,4 @@
-//! Whatever a client calls its headers, a service behind CGI reads what Doorward says of who is asking, and nothing else.
+//! Whatever names a client gives its headers, a service behind CGI reads only Doorward's identity headers.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ impl House {
         }
     }
 
-    /// Whether the gateway lets names pass as they are, so that it is Doorward's to refuse them.
+    /// Whether the gateway forwards names unchanged, so that Doorward must refuse them.
     fn passes_names_on(&self) -> bool {
         match self.way {
             Way::Grpc(_) | Way::FilteredGrpc(_) | Way::LaxNginx => true,
@@ -41,7 +41,7 @@ impl House {
         }
     }
 
-    /// Asks all of them, some at once, and holds each answer against what must be.
+    /// Sends all of them, some at once, and compares each answer with the expected one.
     async fn hold(&self, rows: Vec<Row>) {
         for some in rows.chunks(32) {
             let ask = async |row: &Row| {
@@ -70,7 +70,7 @@ impl House {
 }
 
 impl House {
-    /// What is no spelling that HTTP allows, or comes another way: it may be refused or dropped, by whomever.
+    /// Spellings that HTTP does not allow, or that arrive in another way: anybody may refuse or drop them.
     async fn nothing_else_arrives(&self, bob: &str) {
         let way = self.way;
         let mut asked = Vec::new();
@@ -109,7 +109,7 @@ impl House {
             let request = String::from_utf8_lossy(bytes);
             match status {
                 200 => assert_eq!(read(&body), self.expected(true), "{way:?} {request}"),
-                // Where nginx shows Doorward what HTTP does not allow, the answer is none that nginx takes.
+                // If nginx shows Doorward a header that HTTP does not allow, nginx does not accept Doorward's answer.
                 _ => assert!(matches!(status, 400..=599), "{way:?} {status} {request}"),
             }
         }
@@ -123,7 +123,7 @@ struct Row {
     is_known: bool,
 }
 
-/// What a CGI program reads of who is asking: every variable, also those that are there twice.
+/// The identity that a CGI program reads: every variable, also duplicate ones.
 fn read(environment: &str) -> Vec<&str> {
     let mut read: Vec<_> = environment
         .lines()
@@ -164,7 +164,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// Without a gateway, all spellings are one name.
+/// Without a gateway, all spellings become one name.
 #[tokio::test(flavor = "multi_thread")]
 async fn lighttpd_reads_every_separator_as_one() {
     let service = Lighttpd::start(Lighttpd::ENVIRONMENT).await;
@@ -188,7 +188,7 @@ async fn no_alias_arrives(way: Way) {
     let bob = log_in(house.doorward.http, BOB).await;
     let shown = pair("authorization", &bob);
 
-    // The very names are taken from nobody, and are no reason to refuse.
+    // The exact names are never taken from a client, and are no reason to refuse.
     for headers in [&FORGED[..], &[FORGED, FORGED].concat()] {
         let (status, body) = house.get("/healthz", headers).await;
         assert_eq!(
@@ -241,7 +241,7 @@ async fn no_alias_arrives(way: Way) {
 
     house.nothing_else_arrives(&bob).await;
 
-    // By HTTP/2 neither.
+    // Also not over HTTP/2.
     for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
         let alias = format!("x{separator}auth-user");
         let headers = [("authorization", &*bob), (&*alias, "ada")];
@@ -252,7 +252,7 @@ async fn no_alias_arrives(way: Way) {
         }
     }
 
-    // A login neither.
+    // Also not for a login.
     let credentials = basic(BOB.0, BOB.1);
     for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
         let alias = format!("x{separator}auth{separator}user");
@@ -279,7 +279,7 @@ fn texts(lines: &[String]) -> Vec<&str> {
 
 behind_each_gateway!(no_alias_arrives);
 
-/// Where Envoy asks nobody, it makes headers of its own of the claims of a token.
+/// Where Envoy verifies tokens itself, it makes headers from the claims.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_read_as_a_claim_where_envoy_verifies_by_itself() {
     let home = Doorward::prepare(|_| {});

@@ -18,7 +18,7 @@ const CLIENT: &str = "198.51.100.7";
 
 on_each_database!(whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told);
 
-/// What was used and must not be told, each with a name for the message.
+/// Secrets that were used and must not appear, each with a name for the message.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, String)>);
 

@@ -1,4 +1,4 @@
-//! What becomes of `Authorization` on public routes: what a service behind CGI gets of it, behind every gateway.
+//! `Authorization` on public routes: what a service behind CGI receives, behind every gateway.
 
 use aws_lc_rs::hmac;
 use base64::{
@@ -25,7 +25,7 @@ async fn open(way: Way) -> House {
     House::with(way, settings, |text| text).await
 }
 
-/// What the service gets in `Authorization`, of which CGI makes one variable; nothing where the request is refused.
+/// What the service receives in `Authorization`, as one CGI variable; `None` if the request is refused.
 fn shown(body: &str) -> Option<&str> {
     let mut values = body
         .lines()
@@ -78,7 +78,7 @@ async fn what_was_refused_stays_behind(way: Way) {
     let past = with(json!({"iat": 1_700_000_000, "exp": 1_700_003_600}));
     let none = json!({"alg": "none"});
     for (token, stays) in [
-        // Good ones, and those of services.
+        // Valid tokens, and tokens of services.
         (bob.clone(), true),
         ("Bearer opaque".into(), true),
         ("bearer an.opaque.token".into(), true),
@@ -99,7 +99,7 @@ async fn what_was_refused_stays_behind(way: Way) {
             true,
         ),
         (unsigned(&none, &foreign.to_string()), true),
-        // Ours, and what says that it is.
+        // Doorward's tokens, and tokens that claim to be.
         (tampered(&bob), false),
         (ended, false),
         (signed(Some(&kid), &past, SECRET), false),
@@ -132,7 +132,7 @@ async fn what_was_refused_stays_behind(way: Way) {
             ),
             false,
         ),
-        // No token of anybody.
+        // Not a token.
         (basic(BOB.0, BOB.1), false),
         ("Digest username=\"bob\", realm=\"x\"".into(), false),
         ("Bearer a b".into(), false),
@@ -230,7 +230,7 @@ async fn two_values_reach_nobody(way: Way) {
         200 => assert_eq!(shown(&body), Some(&*bob), "{way:?} {body}"),
         _ => assert!(status == 400 || status == house.refusal(), "{way:?} {body}"),
     }
-    // What begins with a scheme of others may hold commas; it is taken off whole.
+    // A value of another scheme may contain commas; it is removed whole.
     let foreign = format!("Digest username=\"x\", {password}");
     let (status, body) = house.get("/healthz", &[("authorization", &foreign)]).await;
     assert_eq!((status, shown(&body)), (200, None), "{way:?} {body}");

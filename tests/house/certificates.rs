@@ -58,7 +58,7 @@ pub fn openssl(dir: &Path, arguments: &str) {
     assert!(ran.status.success(), "{arguments}: {said}");
 }
 
-/// What curl gets, or why it gets nothing.
+/// The answer that curl gets, or its error.
 pub fn curl(arguments: &[&str]) -> Result<String, String> {
     let ran = Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "10"])

@@ -1,5 +1,5 @@
-//! Calls of the gRPC door that are no check: each is denied, and none is answered with a gRPC error, which would let the
-//! request through where Envoy has `failure_mode_allow`.
+//! Malformed calls of the gRPC door: each is denied, and none gets a gRPC error, which would let the request through if
+//! Envoy has `failure_mode_allow`.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ async fn answer(sender: SendRequest<Bytes>, kind: &str, body: Vec<u8>) -> CheckR
     CheckResponse::decode(&bytes[5..]).unwrap()
 }
 
-/// The status that a client is answered with; every denial says with a code that it is one.
+/// The status for the client; every denial has a code that is not zero.
 fn denied(response: &CheckResponse) -> i32 {
     assert_ne!(response.status.as_ref().unwrap().code, 0);
     let Some(HttpResponse::DeniedResponse(denied)) = &response.http_response else {
@@ -102,7 +102,7 @@ async fn what_is_no_check_is_denied() {
         ),
         ("no protobuf", message(b"\xff\xff"), 400, "malformed-check"),
         ("just too much", path(66_000), 413, "check-too-large"),
-        // More than the windows of HTTP/2 hold.
+        // More than the HTTP/2 flow-control windows.
         ("far too much", path(4_000_000), 413, "check-too-large"),
     ] {
         for kind in ["application/grpc", "text/plain"] {
@@ -159,8 +159,8 @@ async fn calls_that_are_reset_do_not_end_those_of_others() {
     assert_eq!(denied(&CheckResponse::decode(&body[5..]).unwrap()), 401);
 }
 
-/// Envoy as nobody should configure it: what Doorward does not answer passes. It sends whole bodies along, takes more headers
-/// than Doorward, and hands on the client's `tracestate`.
+/// An unsafe configuration of Envoy: a request passes if Doorward does not answer. It sends whole bodies, accepts more
+/// headers than Doorward, and forwards the client's `tracestate`.
 fn open(config: EnvoyConfig) -> EnvoyConfig {
     let body = "with_request_body: { max_request_bytes: 8388608, allow_partial_message: true, pack_as_bytes: true }";
     let config = config
@@ -179,7 +179,7 @@ fn open(config: EnvoyConfig) -> EnvoyConfig {
     traced(free_address())(config)
 }
 
-/// No request of a client makes Doorward's answer one that Envoy takes for none.
+/// No request of a client can make Envoy treat Doorward's answer as no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_envoy_that_lets_errors_through() {
     for version in Envoy::VERSIONS {

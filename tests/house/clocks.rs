@@ -1,4 +1,4 @@
-//! Replicas under wrong clocks: what has ended stays so, and the wrong clock is reported.
+//! Replicas with wrong clocks: revocations stay in force, and the wrong clock is reported.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
 const EVE: (&str, &str) = ("eve", "keeper-of-the-garden");
 
-/// How soon what was done at one replica holds at the other.
+/// The time within which a change at one replica is in force at the other.
 const SOON: Duration = Duration::from_secs(6);
 
 on_each_database!(
@@ -39,7 +39,7 @@ struct Clock(PathBuf);
 
 impl Clock {
     fn set(&self, offset: i64) {
-        // Exchanged as a whole: it is read all the time.
+        // Replaced as a whole, because it is read all the time.
         let draft = self.0.with_extension("draft");
         fs::write(&draft, format!("{offset:+}\n")).unwrap();
         fs::rename(draft, &self.0).unwrap();
@@ -48,7 +48,7 @@ impl Clock {
 
 const DAY: i64 = 86400;
 
-/// How long a replica runs until it has removed what is of no use.
+/// How long a replica runs until it has removed expired rows.
 const ROUND: i64 = 400;
 
 fn settings<E: Engine>(database: &Database<E>) -> impl Fn(&mut Settings) + use<E> {
@@ -110,7 +110,7 @@ async fn logout(doorward: &Doorward, path: &str, bearer: &str) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// Everything that can end, and what must not.
+/// Everything that can be revoked, and a control.
 struct Scene {
     ended: Vec<String>,
     good: Vec<String>,
@@ -189,7 +189,7 @@ async fn a_clock_that_is_ahead_undoes_no_logout<E: Engine>() {
     let right = right.kill().serve().await;
     scene.holds(&right).await;
 
-    // What it writes itself is no later generation than those to come.
+    // The generation that it writes is not later than future ones.
     ahead.run(&["user", "logout", BOB.0], "").await.ok();
     until("bob is logged out", SOON, async || {
         (judged(&right, &scene.good[0]).await.status == 401).then_some(())

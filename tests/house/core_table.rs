@@ -1,4 +1,4 @@
-//! The core table of the design, every row through every Envoy, with headers sent in either field.
+//! The core table of the design: every row through every Envoy, with headers in either field.
 
 use crate::{
     front::{ADA, BOB, Front, basic, tampered},

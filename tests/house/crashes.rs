@@ -1,5 +1,4 @@
-//! Doorward is killed in the middle of its work: what it has said holds, and what it has not said is done whole or not at
-//! all.
+//! Doorward is killed in the middle of its work: acknowledged changes are in force, and others are complete or absent.
 
 use std::{ops::Range, path::Path, time::Duration};
 
@@ -14,10 +13,10 @@ use crate::{
 
 const SECRET: &str = "c3d5e7f90a1b2c4d6e8f0a2b4c6d8e1f";
 
-/// How many ask at once.
+/// Parallel clients.
 const MANY: usize = 6;
 
-/// How often each kind of work is broken off.
+/// How often each kind of work is interrupted.
 const ROUNDS: usize = 3;
 
 /// bcrypt of [`FIRST`], at the least cost.

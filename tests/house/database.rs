@@ -1,4 +1,4 @@
-//! The user table in every database: the same commands, the same logins, and what happens when it is away.
+//! The user table in every database: the same commands, the same logins, and what happens when the database is down.
 
 use std::time::{Duration, Instant};
 

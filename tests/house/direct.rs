@@ -1,4 +1,4 @@
-//! Doorward without a gateway, as whoever reaches its HTTP port asks it.
+//! Doorward's HTTP port without a gateway.
 
 use std::{path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
     harness::{Doorward, Reply, send, try_send},
 };
 
-/// What was said to somebody who has logged in.
+/// The answer to a login.
 #[derive(Clone)]
 pub struct Session {
     pub bearer: String,
@@ -48,7 +48,7 @@ pub async fn bearer(doorward: &Doorward, who: (&str, &str)) -> String {
     reply.header("authorization").unwrap().to_owned()
 }
 
-/// What becomes of a request with this `Authorization` value.
+/// The decision on a request with this `Authorization` value.
 pub async fn judged(doorward: &Doorward, bearer: &str) -> Reply {
     let headers = [
         ("authorization", bearer),

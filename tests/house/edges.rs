@@ -7,7 +7,7 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Gateway, Proxy},
 };
 
-/// Which gateway, and how it asks.
+/// A gateway, and how it asks Doorward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
     /// `envoy/envoy.yaml` in an Envoy of this version.

@@ -1,4 +1,4 @@
-//! What Doorward itself answers beside a login, through Envoy.
+//! Doorward's own endpoints other than the login, through Envoy.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Many logins at once: of one account, of made-up names, of callers that hang up. Whoever else logs in does not notice.
+//! Many logins at once: of one account, of made-up names, of callers that hang up. Other logins are not affected.
 
 use std::{
     net::SocketAddr,

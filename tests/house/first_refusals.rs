@@ -1,4 +1,4 @@
-//! The first refusal after a start takes as long as every other one: what hashes of the table cost is learnt before.
+//! The first refusal after a start takes as long as every other one: Doorward samples the hashes of the table before.
 
 use std::{
     path::Path,

@@ -1,4 +1,4 @@
-//! In the place of a hand-written Flask auth service: its tables, its gateway, and the steps of docs/from-flask.md.
+//! Doorward instead of a hand-written Flask auth service: its tables, its gateway, and the steps of docs/from-flask.md.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

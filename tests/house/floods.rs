@@ -1,4 +1,4 @@
-//! A flood of attempts hides nobody who waits: not in memory, and not among the rows that replicas share.
+//! A flood of attempts does not remove counts that make attempts wait, neither in memory nor in the shared rows.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

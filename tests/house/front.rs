@@ -1,4 +1,4 @@
-//! A whole house: Doorward, the service and an Envoy in front of both, with an administrator and somebody else.
+//! A complete setup: Doorward, a service and an Envoy in front of both, with an administrator and another user.
 
 use std::{fs, net::SocketAddr};
 

@@ -1,5 +1,5 @@
-//! Two Doorwards on two nodes of one Galera cluster: nodes die, come back, lag behind and are written at once, and no
-//! answer is wrong.
+//! Two Doorwards on two nodes of one Galera cluster. Nodes stop, come back, lag and get conflicting writes, and no answer
+//! is wrong.
 
 use std::{
     sync::{
@@ -21,7 +21,7 @@ use crate::{
 
 const SECRET: &str = "5ac1e3f7092b4d6f8e0a1c3b5d7f9e2c";
 
-/// How soon what was done at one replica holds at the other.
+/// The time within which a change at one replica is in force at the other.
 const SOON: Duration = Duration::from_secs(2);
 
 /// How soon logins go on, or are answered again, when half of the cluster is gone or back.

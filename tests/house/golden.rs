@@ -1,5 +1,5 @@
-//! Every kind of caller against every route of the example rules, as a table whose diff is reviewed. After a change
-//! that is meant: `DOORWARD_GOLDEN=write cargo test --test house golden`.
+//! Every kind of caller against every route of the example rules, as a committed table. After an intended change, run
+//! `DOORWARD_GOLDEN=write cargo test --test house golden` and review the diff.
 
 use std::{env, fmt::Write as _, fs};
 

@@ -1,4 +1,4 @@
-//! How much memory hashing takes, where rows of others ask for much of it.
+//! The memory of hashing, if existing rows need much of it.
 
 use std::{fs, path::PathBuf};
 

@@ -1,5 +1,5 @@
 //! Two virtual hosts behind one gateway: www for everybody, admin for administrators. Whatever host a client names, and
-//! wherever, the service of admin answers no request that was judged by the rule for www.
+//! wherever it names it, the service of admin never gets a request that was judged by the rule for www.
 
 use std::{net::SocketAddr, time::Duration};
 

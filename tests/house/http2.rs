@@ -1,4 +1,4 @@
-//! HTTP/2 as bytes, for peers that do what no library does.
+//! Raw HTTP/2, for peers that do what no library does.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

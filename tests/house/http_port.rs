@@ -1,4 +1,4 @@
-//! The HTTP port as clients and gateways reach it without any proxy: own routes, limits, and what is refused.
+//! The HTTP port without a proxy: its own routes, limits, and refusals.
 
 use std::time::{Duration, Instant};
 
@@ -254,7 +254,7 @@ async fn what_is_too_much_is_refused_and_the_rest_is_answered() {
     assert_eq!(reply.status, 200);
 }
 
-/// A thousand clients that send a byte now and then hold up nobody.
+/// A thousand clients that send a byte now and then delay nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_hold_up_nobody_and_are_dropped() {
     let doorward = house().await;

@@ -1,4 +1,4 @@
-//! Tokens of another issuer, whose keys come from a server of ours that can change them, fail, and be slow.
+//! Tokens of another issuer. Its keys come from a test server that can change them, fail, and be slow.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Envoy verifies tokens by itself, by the keys that Doorward publishes, through their rotation.
+//! Envoy verifies tokens itself, with the keys that Doorward publishes, through a rotation.
 
 use std::time::{Duration, Instant};
 

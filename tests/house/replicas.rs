@@ -14,7 +14,7 @@ use crate::{
 
 const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
-/// How soon what was done at one replica holds at the other.
+/// The time within which a change at one replica is in force at the other.
 const SOON: Duration = Duration::from_secs(2);
 
 /// From where an owner logs in, and from where a stranger guesses.

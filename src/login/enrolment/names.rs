@@ -1,4 +1,4 @@
-//! Which names would be taken for somebody else: users of other issuers, and those whom everybody believes.
+//! Names that others would confuse: those of users of other issuers, and reserved names such as `admin`.
 
 use std::collections::HashSet;
 
@@ -6,15 +6,15 @@ use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
 use crate::{domain::account::Username, login::account::Account};
 
-/// Names that are somebody else's.
+/// Names that belong to others.
 #[derive(Clone, Debug, Default)]
 pub struct NameRules {
-    /// Names that nobody registers, as they look.
+    /// Reserved names, as they look.
     reserved: HashSet<String>,
     foreign: Vec<Foreign>,
 }
 
-/// What the names and ids of another issuer's users begin with.
+/// The prefixes of names and ids of another issuer's users.
 #[derive(Clone, Debug)]
 struct Foreign {
     issuer: String,
@@ -23,7 +23,7 @@ struct Foreign {
 }
 
 impl NameRules {
-    /// Names that nobody registers unless a setting says otherwise.
+    /// The default of reserved names.
     pub const RESERVED: [&str; 25] = [
         "abuse",
         "admin",
@@ -52,8 +52,7 @@ impl NameRules {
         "www",
     ];
 
-    /// Takes names that nobody registers, and the other issuers, each with what comes before the names of its users. A
-    /// prefix that is empty keeps no names apart.
+    /// Takes reserved names, and the other issuers, each with the prefix of its names. An empty prefix protects no names.
     #[must_use]
     pub fn new<'a>(
         reserved: impl IntoIterator<Item = &'a str>,
@@ -70,13 +69,13 @@ impl NameRules {
         }
     }
 
-    /// Whether nobody may register a name. Its mailbox counts, without what many mail servers overlook.
+    /// Whether a name is reserved. Compares its mailbox, without the parts that many mail servers ignore.
     #[must_use]
     pub fn is_reserved(&self, name: &Username) -> bool {
         person(name.as_str()).is_some_and(|person| self.reserved.contains(&person))
     }
 
-    /// The issuer to whose users a person would count a name.
+    /// The issuer to which a person would attribute a name.
     #[must_use]
     pub fn looks_foreign(&self, name: &Username) -> Option<&str> {
         let (folded, look) = (folded(name.as_str()), look(name.as_str()));
@@ -87,7 +86,7 @@ impl NameRules {
         foreign.map(|foreign| &*foreign.issuer)
     }
 
-    /// The issuer to whose users a service would count an account, by its name or by its id.
+    /// The issuer to which a service would attribute an account, by its name or by its id.
     #[must_use]
     pub fn is_foreign(&self, account: &Account) -> Option<&str> {
         let by_id = self.foreign.iter().find(|foreign| {
@@ -98,7 +97,7 @@ impl NameRules {
         by_id.or_else(|| self.is_foreign_name(&account.username))
     }
 
-    /// The same by a name alone.
+    /// The issuer to which a service would attribute a name.
     #[must_use]
     pub fn is_foreign_name(&self, name: &Username) -> Option<&str> {
         if self.foreign.is_empty() {
@@ -115,7 +114,7 @@ fn begins(name: &str, prefix: &str) -> bool {
     !prefix.is_empty() && name.starts_with(prefix)
 }
 
-/// A text as the most generous collation compares it: without case, marks, blanks, and what nobody sees.
+/// A text as the most generous collation compares it: without case, marks, blanks and invisible characters.
 fn folded(text: &str) -> String {
     let upper: String = seen(text).flat_map(char::to_uppercase).collect();
     let lower: String = upper.chars().flat_map(char::to_lowercase).collect();

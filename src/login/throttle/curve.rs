@@ -1,10 +1,10 @@
-//! How failures make the next attempt wait, and how they are forgotten. Knows one count at a time.
+//! How failures make the next attempt wait, and how they decay. Knows one count at a time.
 
 use std::time::Duration;
 
 use super::UnixMillis;
 
-/// How many failures cost nothing, and what becomes of them.
+/// The number of failures without a wait, and what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Curve {
     /// Failures without a wait.
@@ -13,25 +13,25 @@ pub struct Curve {
     pub then: Then,
 }
 
-/// What follows the failures that cost nothing.
+/// How waits grow and failures decay after the failures without a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
-    /// One second, doubling with each failure. All are forgotten at once.
+    /// One second, doubling with each failure. All failures expire at once.
     Doubling {
         /// The longest wait.
         most: Duration,
         /// The longest wait after a hundred failures (NIST SP 800-63B, 3.2.2, allows no more in a row).
         most_after_hundred: Duration,
-        /// After how long without a failure all of them are forgotten.
+        /// The time without a failure after which all of them expire.
         forget: Duration,
     },
-    /// One more each time that one is forgotten, and one is forgotten after each such time. For a count that many people
-    /// share, among whom somebody mistypes all the time.
+    /// One failure expires in each period, which allows one more attempt. For a count that many users share, among whom
+    /// somebody mistypes all the time.
     OneEach(Duration),
 }
 
 impl Curve {
-    /// Of one account.
+    /// For one account.
     #[must_use]
     pub fn account(free: u32) -> Self {
         Self {
@@ -44,7 +44,7 @@ impl Curve {
         }
     }
 
-    /// Of one client address, behind which many people may be.
+    /// For one client address, which many users may share.
     #[must_use]
     pub fn address(free: u32) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Curve {
         }
     }
 
-    /// Of a /48: what ten of its addresses may, whoever of them fails.
+    /// For a /48: as many failures as ten of its addresses may have, whichever of them fails.
     #[must_use]
     pub fn network(address: u32) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl Curve {
         }
     }
 
-    /// Of all clients together whose address is not known.
+    /// For all clients together whose address is not known.
     #[must_use]
     pub fn unknown(free: u32) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Curve {
         }
     }
 
-    /// Of what shares a count because there is no room for another one.
+    /// For keys that share a count because there is no room for another one.
     #[must_use]
     pub fn overflow(address: u32) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Curve {
         }
     }
 
-    /// How many failures still count.
+    /// The number of failures that still count.
     #[must_use]
     pub fn left(&self, tally: Tally, now: UnixMillis) -> u32 {
         match self.then {
@@ -94,7 +94,7 @@ impl Curve {
         }
     }
 
-    /// How long the next attempt waits after so many failures that count, the last of them then.
+    /// The wait of the next attempt after this many counting failures, the last of them at this time.
     #[must_use]
     pub fn wait(&self, failures: u32, last: UnixMillis, now: UnixMillis) -> Duration {
         let Some(beyond) = failures.checked_sub(self.free) else {
@@ -124,11 +124,11 @@ impl Curve {
         }
     }
 
-    /// One failure more.
+    /// One more failure.
     pub fn fail(&self, tally: &mut Tally, now: UnixMillis) {
         let left = self.left(*tally, now);
         tally.last = match self.then {
-            // Part of the time until the next one is forgotten has passed.
+            // Part of the period until the next one expires has passed.
             Then::OneEach(each) if left > 0 => {
                 let passed = each.saturating_mul(times(now, tally.last, each));
                 UnixMillis(tally.last.0.saturating_add(millis(passed)))
@@ -140,22 +140,22 @@ impl Curve {
     }
 }
 
-/// What is known of one account or address.
+/// The failures of one account or address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// How often the failures were cleared; a later epoch is what is true. For a familiar address, not zero.
+    /// How often the failures were cleared; the latest epoch wins. Not zero for a familiar address.
     pub epoch: u64,
-    /// Failures since.
+    /// Failures since the last clearing.
     pub failures: u32,
-    /// The last failure.
+    /// The time of the last failure.
     pub last: UnixMillis,
 }
 
-/// What one replica knows of one account or address.
+/// The count of one account or address at one replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
     pub(super) tally: Tally,
-    /// Attempts that were taken and have neither failed nor succeeded; until they have, each counts as failed.
+    /// Admitted attempts without a result; until they have one, each counts as failed.
     pub(super) under_way: u32,
     begun: UnixMillis,
 }
@@ -173,7 +173,7 @@ impl Count {
         }
     }
 
-    /// The wait that follows from what has failed, whatever becomes of attempts that are under way.
+    /// The wait that follows from failures alone, without attempts in progress.
     pub(super) fn wait_for_failures(self, curve: Curve, now: UnixMillis) -> Duration {
         Self::settled(self.tally).wait(curve, now)
     }
@@ -195,7 +195,7 @@ impl Count {
     }
 }
 
-/// How often a time has passed since.
+/// How many whole periods have passed since a time.
 fn times(now: UnixMillis, since: UnixMillis, each: Duration) -> u32 {
     let times = millis(now.since(since)) / millis(each).max(1);
     u32::try_from(times).unwrap_or(u32::MAX)

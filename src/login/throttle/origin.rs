@@ -1,16 +1,16 @@
-//! Keys of counts: which addresses are one client, or one customer.
+//! Keys of counts: which addresses belong to one client, or to one customer.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-/// The count that an attempt falls under, as a text that shows no name.
+/// The key of a count, as a text that reveals no name.
 pub type Key = Box<str>;
 
-/// Where an attempt comes from, as keys.
+/// The origin of an attempt, as keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
-    /// One address, as far as one customer has it; nothing where it is not known.
+    /// One IPv4 address or a /64; `None` if the address is not known.
     pub(super) address: Option<Key>,
     /// The /48 around it, for IPv6.
     pub(super) network: Option<Key>,
@@ -32,13 +32,13 @@ impl Origin {
     }
 }
 
-/// The key of an address, for people who clear it.
+/// The key of an address, for the command that clears it.
 #[must_use]
 pub fn address_key(client: IpAddr) -> Option<Key> {
     Origin::of(Some(client)).address
 }
 
-/// The network that one client may have whole: one IPv4 address, or a /64 of IPv6 (RFC 6177).
+/// The network that one client may use whole: one IPv4 address, or a /64 of IPv6 (RFC 6177).
 pub(super) fn one_customer(client: IpAddr) -> Option<IpNet> {
     let client = plain(client);
     let length = match client {
@@ -48,7 +48,7 @@ pub(super) fn one_customer(client: IpAddr) -> Option<IpNet> {
     cut(client, length)
 }
 
-/// The network that one customer may have whole at the most (RFC 6177), or many customers of one provider share.
+/// The largest network that one customer may have (RFC 6177), or that many customers of one provider share.
 fn one_site(client: IpAddr) -> Option<IpNet> {
     match plain(client) {
         IpAddr::V4(_) => None,
@@ -56,7 +56,7 @@ fn one_site(client: IpAddr) -> Option<IpNet> {
     }
 }
 
-/// Whether a key is that of a /48.
+/// Whether a key belongs to a /48.
 pub(super) fn is_site(key: &str) -> bool {
     is_address(key) && key.ends_with("/48")
 }

@@ -1,5 +1,5 @@
-//! Counts by key, as many as there is room for. What makes somebody wait is kept for as long as it does; what gives way
-//! first is what has failed least, and of that what has changed longest ago. Looking at a count keeps nothing.
+//! A bounded table of counts by key. A count that makes attempts wait stays as long as it does. The counts with the fewest
+//! failures are dropped first, and of those the one that changed longest ago. Reading a count does not keep it alive.
 
 use std::{collections::hash_map::RandomState, hash::BuildHasher as _};
 
@@ -13,19 +13,19 @@ use super::{
 /// Counts of one kind.
 pub(super) struct Table {
     most: usize,
-    /// By what they are worth, each in the order of the last change: no failure; one; some that cost nothing; the rest.
+    /// Four levels, each in the order of the last change: no failure; one; several without a wait; the rest.
     levels: [LruCache<Key, Count>; LEVELS],
-    /// What is counted together where there is no room, because all the rest makes somebody wait. Nothing until then.
+    /// Shared counts, for when there is no room because every count makes attempts wait. Empty until then.
     overflow: Vec<Tally>,
     cells: RandomState,
 }
 
 const LEVELS: usize = 4;
 
-/// How many counts are looked at, of each level, to find one that can give way.
+/// How many counts of each level are checked to find one that can be dropped.
 const LOOKED_AT: usize = 32;
 
-/// How many counts what there is no room for is spread over.
+/// The number of shared counts.
 const CELLS: usize = 1024;
 
 impl Table {
@@ -42,7 +42,7 @@ impl Table {
         self.levels.iter().map(LruCache::len).sum()
     }
 
-    /// The count of a key, if it has one of its own.
+    /// The count of a key, if it has a separate one.
     pub(super) fn own(&self, key: &Key) -> Option<Count> {
         self.levels
             .iter()
@@ -50,7 +50,7 @@ impl Table {
             .copied()
     }
 
-    /// The count that a key falls under, and its curve: its own, a new one, or the one it shares.
+    /// The count of a key and its curve: its own, a new one, or a shared one.
     pub(super) fn of(&mut self, key: &Key, curves: &Curves, now: UnixMillis) -> (Count, Curve) {
         if let Some(own) = self.own(key) {
             return (own, curves.of(key));
@@ -63,7 +63,7 @@ impl Table {
         (shared, curves.overflow)
     }
 
-    /// Changes the count of a key, and makes one where there is none. Where there is no room for it, nothing is changed.
+    /// Changes the count of a key, and makes one if there is none. Changes nothing if there is no room for it.
     pub(super) fn change(
         &mut self,
         key: &Key,
@@ -80,7 +80,7 @@ impl Table {
         true
     }
 
-    /// Changes the count of a key, if it has one of its own.
+    /// Changes the count of a key, if it has a separate one.
     pub(super) fn change_own(
         &mut self,
         key: &Key,
@@ -93,7 +93,7 @@ impl Table {
         }
     }
 
-    /// A failure of something that has no count of its own.
+    /// Counts a failure of a key that has no separate count.
     pub(super) fn fail_together(&mut self, key: &Key, curves: &Curves, now: UnixMillis) {
         if self.overflow.is_empty() {
             self.overflow = vec![Tally::default(); CELLS];
@@ -105,7 +105,7 @@ impl Table {
     }
 
     fn cell(&self, key: &Key) -> usize {
-        // As many cells as fit a remainder without loss.
+        // The remainder chooses one of the shared counts.
         usize::try_from(self.cells.hash_one(key) % CELLS as u64).unwrap_or(0)
     }
 
@@ -149,8 +149,8 @@ impl Table {
         self.len() < self.most || self.gives_way(curves, now).is_some()
     }
 
-    /// The level whose last count gives way to another one. What must stay is put in front of the others of its level, so
-    /// that the next search goes on behind it.
+    /// The level whose last count can be dropped. A count that must stay moves to the front of its level, so that the next
+    /// search continues behind it.
     fn gives_way(&mut self, curves: &Curves, now: UnixMillis) -> Option<usize> {
         let is_forgotten = |level: &LruCache<Key, Count>| {
             let last = level.peek_lru();
@@ -158,7 +158,7 @@ impl Table {
                 count.under_way == 0 && curves.of(key).left(count.tally, now) == 0
             })
         };
-        // What has been forgotten since it was put where it is.
+        // Failures may have expired since the count was put into this level.
         if let Some(forgotten) = self.levels.iter().rposition(is_forgotten) {
             return Some(forgotten);
         }

@@ -135,7 +135,7 @@ impl Decisions {
     }
 
     fn label(&self, name: &Arc<str>) -> Arc<str> {
-        // Every change is whole before anything could panic.
+        // Every change is complete before anything can panic.
         let mut rules = self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
         if rules.len() >= MOST_RULES && !rules.contains(name) {
             return OTHER.into();
