@@ -1,4 +1,4 @@
-//! Where a door listens: an address with a port, or a Unix socket with its mode. Knows nothing of what is asked there.
+//! Where a door listens: an address with a port, or a Unix socket with its mode. Must not know the protocol.
 
 use std::{
     fmt, fs, io,
@@ -72,8 +72,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// Lets this process have as many open files as the system allows it, and says how many that are. Many systems begin with
-/// 1024, for programs that use `select`.
+/// Raises the limit of open files to the maximum that the system allows, and returns it. The default is often 1024, for
+/// programs that use `select`.
 #[must_use]
 pub fn raise_file_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
@@ -90,10 +90,10 @@ pub fn raise_file_limit() -> usize {
     })
 }
 
-/// A connection as it was accepted.
+/// An accepted connection.
 pub type Socket = Either<TcpStream, UnixStream>;
 
-/// A door's ear.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener(Kind);
 
@@ -104,11 +104,11 @@ enum Kind {
 }
 
 impl Listener {
-    /// Listens. A Unix socket has `mode` before anybody can connect.
+    /// Starts to listen. A Unix socket has `mode` before anybody can connect.
     ///
     /// # Errors
     ///
-    /// The address is taken or cannot be had.
+    /// The address is in use or not available.
     pub async fn bind(address: &Address, mode: u32) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Tcp(address) => Kind::Tcp(TcpListener::bind(address).await?),
@@ -119,11 +119,11 @@ impl Listener {
         }))
     }
 
-    /// Where it listens, with the port that it was given.
+    /// Where it listens, with the port that the system chose.
     ///
     /// # Errors
     ///
-    /// The system does not say.
+    /// The error of the system.
     pub fn address(&self) -> io::Result<Address> {
         Ok(match &self.0 {
             Kind::Tcp(listener) => Address::Tcp(listener.local_addr()?),
@@ -135,12 +135,12 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Those of the system, such as too many open files.
+    /// The error of the system, such as too many open files.
     pub async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Without it, small answers wait for acknowledgements; an error here ends the connection soon enough.
+                // Without this, small answers wait for acknowledgements. If it fails, the connection ends soon anyway.
                 let _ = stream.set_nodelay(true);
                 Ok((Either::Left(stream), Peer::Address(peer.ip())))
             }
@@ -152,13 +152,13 @@ impl Listener {
     }
 }
 
-/// A socket's file, which goes with whoever listens.
+/// The file of a Unix socket; dropping this removes it.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// Which file it was, by device and number.
+    /// Device and inode of the file.
     id: (u64, u64),
-    /// Held for as long as somebody listens, so that two never take a socket from each other.
+    /// Locked while the socket is in use, so that two processes never replace each other's socket.
     _lock: fs::File,
 }
 
@@ -192,7 +192,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(std::os::unix::net::UnixListener,
     Ok((socket.into(), file))
 }
 
-/// A file beside the socket, locked: it tells a socket that was left behind from one that is listened on.
+/// A locked file beside the socket. It distinguishes a leftover socket from one in use.
 fn lock(path: &Path) -> io::Result<fs::File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
@@ -208,7 +208,7 @@ fn lock(path: &Path) -> io::Result<fs::File> {
     }
 }
 
-/// Removes what a Doorward that was killed has left.
+/// Removes the socket of a Doorward that was killed.
 fn clear(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -280,13 +280,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let address = Address::Unix(path.clone());
-        // Dropping a listener of the standard library leaves its file, as a kill does.
+        // Dropping a listener of the standard library leaves its file behind, as a kill does.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let first = Listener::bind(&address, 0o600).await.unwrap();
         let fault = Listener::bind(&address, 0o600).await.unwrap_err();
         assert!(fault.to_string().contains("another Doorward"), "{fault}");
         assert!(path.exists());
-        // Somebody else's socket in its place is not taken away with it.
+        // A socket that has replaced it is not removed.
         fs::remove_file(&path).unwrap();
         let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(first);

@@ -1,4 +1,4 @@
-//! Looking after keys.
+//! Commands that manage keys.
 
 use std::{fs, time::Duration};
 
@@ -20,15 +20,15 @@ use crate::{
 };
 use doorward_rules::private;
 
-/// How long a key is published before it signs, at the least: verifiers keep the public keys for a minute, and a file is
-/// taken two seconds after it was written.
+/// The shortest time between publishing a key and signing with it: verifiers cache the public keys for a minute, and
+/// Doorward takes a file two seconds after it was written.
 const PUBLISHED: Duration = Duration::from_secs(120);
 
-/// Makes, lists and removes keys.
+/// Generates, lists and removes keys.
 ///
 /// # Errors
 ///
-/// A key that cannot be made, read or removed.
+/// A key cannot be generated, read or removed.
 pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcome> {
     let now = unix_time();
     match command {
@@ -41,7 +41,7 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
                 ),
                 false => now,
             };
-            // Beside a secret that signs, the new key must be known to every replica and verifier before it does.
+            // If a secret signs now, every replica and verifier must know the new key before it signs.
             let at = match has_secret(settings) {
                 true => after(at, PUBLISHED),
                 false => at,
@@ -133,7 +133,7 @@ fn make(
     }
     let text = Key::generate(&id, algorithm, at)?;
     private::keep(&path, &text).with_context(|| path.display().to_string())?;
-    // What cannot be read with the others must not be found out by a replica.
+    // Checks that all keys can be read together, before a replica tries to.
     if let Err(fault) = keys::load(settings) {
         fs::remove_file(&path)?;
         return Err(fault);

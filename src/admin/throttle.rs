@@ -1,4 +1,4 @@
-//! Looking at failed logins, and forgetting them.
+//! Commands that list and clear counts of failed logins.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// A name or address that cannot be, or what kept the database from answering.
+/// An invalid name or address, or the fault of the database.
 pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
     let store = open(&settings).await?;
     let keys = keys::load(&settings)?;
@@ -44,7 +44,7 @@ async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Res
             .into_iter()
             .map(|user| (user.id, user.username))
             .collect(),
-        // A query of one's own finds users by their names only.
+        // With `users.query`, users are found only by name.
         Err(_) => BTreeMap::new(),
     };
     let now = unix_millis();

@@ -1,4 +1,4 @@
-//! Looking after users.
+//! Commands that manage users.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// A name, role or password that cannot be, or what kept the database from doing it.
+/// An invalid name, role or password, or the fault of the database.
 pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
     let store = open(settings).await?;
     let now = unix_time();

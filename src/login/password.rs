@@ -31,12 +31,12 @@ pub use self::{
     scheme::Scheme,
 };
 
-/// A hash as the user table keeps it; never shown.
+/// A hash as stored in the user table; never shown.
 #[derive(Clone)]
 pub struct PasswordHash(Zeroizing<String>);
 
 impl PasswordHash {
-    /// Takes the text of a row; what it means is decided when a password is verified against it.
+    /// Takes the text of a row; it is parsed when a password is verified against it.
     #[must_use]
     pub fn new(stored: String) -> Self {
         Self(Zeroizing::new(stored))
@@ -48,7 +48,7 @@ impl PasswordHash {
         &self.0
     }
 
-    /// Whether two rows hold the same text.
+    /// Whether two rows contain the same text.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         *self.0 == *other.0
@@ -61,14 +61,14 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// What comes of holding a password against a hash.
+/// The result of verifying a password against a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The password belongs to the hash.
     Match,
     /// It does not.
     Mismatch,
-    /// The hash is in no format, or at no cost, that is verified here.
+    /// The format of the hash is unknown, or its cost is above the limits.
     Unsupported,
 }
 
@@ -78,28 +78,28 @@ pub struct Hasher {
     argon2: Argon2<'static>,
     decoy: Argon2Hash,
     memory: Memory,
-    /// KiB that one hash may take.
+    /// The most KiB of one hash.
     most_memory: u64,
     plaintext_allowed: bool,
 }
 
-/// KiB that every hash is taken to need.
+/// KiB that are assumed for every hash.
 const LEAST_MEMORY: u64 = 64;
 
-/// KiB of one hash of ours, without which nobody could log in.
+/// KiB of one hash of Doorward's own; with less, nobody could log in.
 pub const OWN_MEMORY: u64 = ours::MEMORY_KIB as u64;
 
-/// Hashing failed, which only an allocation or the system's randomness can cause.
+/// Hashing failed; only a failed allocation or missing randomness of the system can cause this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the password could not be hashed")]
 pub struct HashFault;
 
 impl Hasher {
-    /// Prepares a hasher that takes no stored text for a password as it is.
+    /// Prepares a hasher that accepts no plaintext passwords.
     ///
     /// # Errors
     ///
-    /// [`HashFault`], where the system has no randomness.
+    /// [`HashFault`], if the system has no randomness.
     pub fn new() -> Result<Self, HashFault> {
         let params = Params::new(
             ours::MEMORY_KIB,
@@ -109,7 +109,7 @@ impl Hasher {
         )
         .map_err(|_| HashFault)?;
         let (algorithm, version) = (Algorithm::Argon2id, Version::V0x13);
-        // Nobody knows a password for the decoy: its output is drawn, not computed.
+        // No password fits the decoy: its output is random, not computed.
         let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
         let (left, right) = output.split_at_mut(16);
         left.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -129,7 +129,7 @@ impl Hasher {
         })
     }
 
-    /// Says how many KiB hashes may take together; a row that needs more is not verified.
+    /// Sets how many KiB hashes may take together; a row that needs more is not verified.
     #[must_use]
     pub fn limit_memory(self, kib: u64) -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Hasher {
         }
     }
 
-    /// Says whether a stored text that is no hash is the password itself, which only a migration should allow.
+    /// Sets whether a stored text that is not a hash is the password itself; only a migration should allow this.
     #[must_use]
     pub fn allow_plaintext(self, allowed: bool) -> Self {
         Self {
@@ -160,13 +160,13 @@ impl Hasher {
             .ok_or(HashFault)
     }
 
-    /// Holds a password against a stored hash, or against a decoy where there is none to verify. The decoy costs as much as
-    /// a hash of ours; a hash of others costs what its row says, and the decoy besides where that is next to nothing.
+    /// Verifies a password against a stored hash, or against a decoy if there is none. The decoy costs as much as a hash of
+    /// Doorward's own. Another hash costs what its row says, plus the decoy if that is very cheap.
     #[must_use]
     pub fn verify(&self, password: &Password, stored: Option<&PasswordHash>) -> Verdict {
         let password = password.expose().as_bytes();
         let known = stored.and_then(|stored| self.affordable(stored));
-        // A scheme that costs next to nothing would tell by its speed that there is such a user.
+        // The speed of a very cheap scheme would show that the user exists.
         if known.as_ref().is_none_or(|known| !known.is_slow()) {
             black_box(self.decoy.matches(password, &self.memory));
         }
@@ -177,13 +177,13 @@ impl Hasher {
         }
     }
 
-    /// What a stored text is, if it is verified here.
+    /// Parses a stored text; `None` if it is not supported.
     fn affordable<'a>(&self, stored: &'a PasswordHash) -> Option<Box<dyn Stored + 'a>> {
         parse::parse(stored.expose(), self.plaintext_allowed)
             .filter(|known| known.is_affordable() && known.memory() <= self.most_memory)
     }
 
-    /// How many KiB holding a password against a stored hash takes, or against the decoy.
+    /// How many KiB it takes to verify a password against a stored hash, or against the decoy.
     #[must_use]
     pub fn memory(&self, stored: Option<&PasswordHash>) -> u64 {
         let known = stored.and_then(|stored| self.affordable(stored));
@@ -202,15 +202,15 @@ impl Hasher {
             .is_some_and(|known| known.is_affordable() && known.memory() > self.most_memory)
     }
 
-    /// Whether a login with this hash should replace it: it is of another scheme than argon2id, or costs less than ours.
+    /// Whether a login should replace this hash: it has another scheme than argon2id, or costs less than Doorward's own.
     #[must_use]
     pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
         parse::parse(stored.expose(), self.plaintext_allowed)
             .is_none_or(|stored| stored.is_outdated())
     }
 
-    /// What holding a password against a stored hash costs; nothing where it takes as long as against the decoy, which is
-    /// what a text that is not verified here comes to.
+    /// The cost of verifying a password against a stored hash; `None` if it takes as long as the decoy, as it does for a text
+    /// that is not supported.
     #[must_use]
     pub fn kind(&self, stored: Option<&PasswordHash>) -> Option<Kind> {
         let known = self.affordable(stored?)?;

@@ -1,4 +1,4 @@
-//! What a client showed: the `Authorization` header (RFC 9110, 11.6.2), read once and strictly.
+//! The credential of a client: the `Authorization` header (RFC 9110, 11.6.2), read once and strictly.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ impl<'a> Credential<'a> {
         let value = str::from_utf8(value).map_err(|_| CredentialFault::Syntax)?;
         let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
         let rest = rest.trim_start_matches(' ');
-        // Gateways join two values with a comma, which is in no value of these schemes (RFC 9110, 5.3 and 11.4).
+        // Gateways join two values with a comma, and no value of these schemes contains one (RFC 9110, 5.3 and 11.4).
         let is_joined = || rest.contains(',');
         if scheme.eq_ignore_ascii_case("bearer") {
             let fault = match is_joined() {
@@ -97,7 +97,7 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// Whether a test holds for every byte. Unlike `all` it does not stop early, and so many bytes are tested at once.
+/// Whether a test holds for every byte. Unlike `all` it does not stop early, so that many bytes are tested at once.
 fn every(bytes: &[u8], holds: impl Fn(u8) -> bool) -> bool {
     bytes
         .iter()
@@ -145,16 +145,16 @@ impl fmt::Debug for Basic<'_> {
     }
 }
 
-/// A user name and a password that somebody claims belong together.
+/// A claimed user name and password.
 #[derive(Debug)]
 pub struct Login {
-    /// Who they say they are.
+    /// The claimed user name.
     pub username: Username,
-    /// How they would prove it.
+    /// The claimed password.
     pub password: Password,
 }
 
-/// Why Basic credentials cannot be a login; a client is told no more than for a wrong password.
+/// Why Basic credentials are malformed; the client gets the same answer as for a wrong password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFault {
     /// Not the strict base64 of RFC 4648, 4.
@@ -169,7 +169,7 @@ pub enum LoginFault {
     /// No colon.
     #[error("no colon")]
     NoColon,
-    /// An empty or impossible user name.
+    /// An empty or invalid user name.
     #[error("no possible user name")]
     Username,
     /// An empty password or one with control characters.
@@ -182,7 +182,7 @@ impl Login {
     ///
     /// # Errors
     ///
-    /// What the credentials break.
+    /// What is wrong with the credentials.
     pub fn from_basic(basic: Basic<'_>) -> Result<Self, LoginFault> {
         if basic.0.len() > MAX_BASIC.div_ceil(3) * 4 {
             return Err(LoginFault::TooLong);

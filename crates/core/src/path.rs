@@ -1,7 +1,7 @@
-//! The path a request asks for, in two readings: as it was sent, and as the most generous service could read it.
+//! The path of a request, in two readings: as it was sent, and as the most generous service could read it.
 //!
-//! A [`Path`] that exists has one meaning for every service that follows RFC 3986. What services are known to read
-//! differently is refused, or, where the operator tolerates it, judged in both readings.
+//! A [`Path`] has one meaning for every service that follows RFC 3986. A spelling that services are known to read
+//! differently is refused, or judged in both readings if the operator tolerates it.
 
 mod fold;
 
@@ -50,14 +50,14 @@ impl<'a> Path<'a> {
     }
 
     /// The path as the most generous service could read it: escapes decoded, parameters and a trailing slash cut,
-    /// slashes merged, case and compatibility characters folded as Unicode does; what [`Tolerance::also`] names is cut, but
-    /// for an extension.
+    /// slashes merged, case and compatibility characters folded as Unicode does; what [`Tolerance::also`] names is cut,
+    /// except an extension.
     #[must_use]
     pub fn loose(&self) -> &str {
         &self.loose
     }
 
-    /// Whether some service reads the last segment without an extension that it has ([`Also::extension`]).
+    /// Whether some service ignores the extension of the last segment ([`Also::extension`]).
     #[must_use]
     pub fn has_extension(&self) -> bool {
         self.has_extension
@@ -70,7 +70,7 @@ impl fmt::Debug for Path<'_> {
     }
 }
 
-/// Which ambiguous spellings the operator lets through, and what else the service reads differently. Dot segments,
+/// Which ambiguous spellings the operator tolerates, and what else the service reads differently. Dot segments,
 /// backslashes, fragments, control bytes, broken escapes and two slashes at the beginning are never tolerated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tolerance {
@@ -82,11 +82,11 @@ pub struct Tolerance {
     pub semicolon: bool,
     /// `//`, but not at the beginning, where Node's `new URL` and Python's `urlsplit` read a host.
     pub double_slash: bool,
-    /// What the most generous service reads as well.
+    /// Additional readings of the service.
     pub also: Also,
 }
 
-/// What only some services cut off: more readings of a path, in which it is judged, too.
+/// What only some services cut off. Each gives one more reading in which a path is judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Also {
     /// An extension of the last segment: Rails reads `/admin.json` as `/admin`.
@@ -133,7 +133,7 @@ pub enum PathFault {
     DotSegment,
 }
 
-/// Refuses what no reading can save, and says whether the path reads the same in every reading.
+/// Refuses spellings that are never tolerated, and says whether the path is the same in every reading.
 fn scan(raw: &[u8], tolerance: Tolerance) -> Result<bool, PathFault> {
     if raw.first() != Some(&b'/') {
         return Err(PathFault::NotAbsolute);
@@ -182,7 +182,7 @@ fn hex(digit: u8) -> Option<u8> {
         .and_then(|value| u8::try_from(value).ok())
 }
 
-/// Decodes escapes, and folds what is not ASCII, until nothing changes: a full-width `%` makes an escape, too.
+/// Decodes escapes and folds non-ASCII characters until nothing changes: a full-width `%` can begin an escape, too.
 fn decode(raw: &str) -> Result<Cow<'_, str>, PathFault> {
     let mut text = Cow::Borrowed(raw.as_bytes());
     loop {
@@ -226,14 +226,14 @@ fn loosen(raw: &str, tolerance: Tolerance) -> Result<String, PathFault> {
     if text.contains("//") && !tolerance.double_slash {
         return Err(PathFault::EmptySegment);
     }
-    // What follows two slashes is a host to some; a first segment that is nothing but parameters may be cut to nothing.
+    // Some read a host after two slashes; a first segment that has only parameters may be cut to an empty one.
     if text.starts_with("//")
         || (text.starts_with("/;") && text.trim_start_matches('/').contains('/'))
     {
         return Err(PathFault::EmptySegment);
     }
     let mut loose = String::with_capacity(text.len());
-    // One service stops reading at an escaped `?` or `#`, and another one does not.
+    // Some services stop reading at an escaped `?` or `#`, others do not.
     let mut stopped = false;
     for segment in text.split('/') {
         let name = segment.split([';', '?', '#']).next().unwrap_or(segment);

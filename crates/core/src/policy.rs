@@ -1,6 +1,6 @@
-//! The rules: what a route demands. Order in the file means nothing; the most specific rule decides, by the
-//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host). A rule for `GET` is one for
-//! `HEAD` as well, unless a rule for the same path and host names `HEAD`.
+//! The rules: what a route demands. The order in the file does not matter; the most specific rule decides, by the
+//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host). A rule for `GET` also covers
+//! `HEAD`, unless a rule for the same path and host names `HEAD`.
 
 mod pattern;
 mod rule;
@@ -20,13 +20,13 @@ use super::{
 pub enum Demand {
     /// Nothing.
     Public,
-    /// Whatever an endpoint of Doorward's own takes.
+    /// What one of Doorward's own endpoints needs.
     Endpoint(Endpoint),
     /// A token.
     SignedIn,
-    /// A token of somebody with one of these roles.
+    /// A token of a user with one of these roles.
     Role(Roles),
-    /// Nobody passes.
+    /// No request passes.
     Nobody,
 }
 
@@ -35,13 +35,13 @@ pub enum Demand {
 pub enum Endpoint {
     /// A user name and a password, for a token.
     Login,
-    /// A token, to end it.
+    /// A token, to revoke it.
     Logout,
     /// A refresh token, for a new token.
     Refresh,
-    /// A name and a password that are to be.
+    /// A new name and a new password.
     Register,
-    /// A token and two passwords, to have the second in place of the first.
+    /// A token, the current password and a new one.
     Password,
 }
 
@@ -55,7 +55,7 @@ impl Endpoint {
         Self::Password,
     ];
 
-    /// The word by which rules name it; with a slash before it, its path on the HTTP port.
+    /// The word in rules; with a slash before it, the path on the HTTP port.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -142,23 +142,23 @@ pub enum Access<'p> {
     Rule(&'p Rule),
     /// The path is an endpoint's, but the method is not.
     EndpointMethod(&'p Rule),
-    /// No rule is for this request.
+    /// No rule matches this request.
     NoRule,
-    /// As sent and as the most generous service reads it, the path falls under rules with different demands.
+    /// The two readings of the path fall under rules with different demands.
     TwoReadings(&'p Rule),
-    /// There are rules for hosts, and the request names none.
+    /// Some rules name hosts, and the request has no trusted host.
     NoHost,
-    /// The method is one that rules name, in another case.
+    /// The method differs only by case from one that rules name.
     MethodCase,
 }
 
-/// Why rules cannot stand together.
+/// Why rules conflict.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Conflict {
-    /// Two rules that decide the same request with equal right.
+    /// Two rules decide the same request with equal precedence.
     #[error("two rules decide the same request: {0} and {1}; drop one, or make one more specific")]
     Tie(String, String),
-    /// A method that is not in IANA's registry, in two cases.
+    /// Two rules spell a method that is not in IANA's registry in two cases.
     #[error(
         "the methods {0:?} and {1:?} differ by case alone, and services may take them for the same; write one of them"
     )]
@@ -205,8 +205,7 @@ impl Policy {
         })
     }
 
-    /// What is in force without a rule in the settings: these endpoints at their own names, and everything else for
-    /// people who are signed in.
+    /// The rules if the settings have none: these endpoints at their own names, and everything else for signed-in users.
     #[must_use]
     pub fn built_in(endpoints: &[Endpoint]) -> Self {
         let rule = |path: &str, demand| Rule::new(path, &[], &[], demand);
@@ -234,7 +233,7 @@ impl Policy {
         &self.rules
     }
 
-    /// Where a rule stands among [`Policy::rules`]; nothing for a rule of another policy.
+    /// The index of a rule in [`Policy::rules`]; `None` for a rule of another policy.
     #[must_use]
     pub fn number_of(&self, rule: &Rule) -> Option<usize> {
         self.rules.element_offset(rule)
@@ -290,7 +289,7 @@ impl Policy {
                 }
                 continue;
             }
-            // Of two rules with equal right, one for `GET` and one that names `HEAD`, the latter decides `HEAD`.
+            // Of two rules with equal precedence, one for `GET` and one that names `HEAD`, the latter decides `HEAD`.
             let names_method = !method.is_head() || rule.names_method("HEAD");
             let rank = (!rule.methods.is_empty(), host_rank, names_method);
             if best.is_none_or(|(_, best_rank)| rank > best_rank) {

@@ -1,4 +1,4 @@
-//! What a proxy asks about.
+//! The request that a gateway asks about.
 
 mod method;
 
@@ -12,7 +12,7 @@ use super::{
     path::{Path, PathFault, Tolerance},
 };
 
-/// One request of a client, as far as it matters to who may pass.
+/// The parts of a client's request that a decision needs.
 #[derive(Debug)]
 pub struct Request<'a> {
     /// The request method.
@@ -21,11 +21,11 @@ pub struct Request<'a> {
     pub host: Host<'a>,
     /// The path, in both readings.
     pub path: Path<'a>,
-    /// What the client showed.
+    /// The credential of the client.
     pub credential: Credential<'a>,
-    /// What the client wants to do, where this is a CORS preflight (Fetch, 4.8).
+    /// The method that a CORS preflight announces (Fetch, 4.8).
     pub preflight: Option<Method<'a>>,
-    /// The body, where the gateway sent one and it is of a type that is read.
+    /// The body, if the gateway sent one with a supported content type.
     pub body: Body<'a>,
     /// Whether the query has the member `all`.
     pub all: bool,
@@ -38,9 +38,9 @@ pub struct Request<'a> {
 /// What a door can answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answerable {
-    /// Anything, a token to the client included.
+    /// Any answer, including a token for the client.
     Anything,
-    /// Whether the request may pass; what else a sub-request is answered does not reach the client.
+    /// Only whether the request may pass; the rest of the answer to a sub-request does not reach the client.
     Verdict,
 }
 
@@ -49,13 +49,13 @@ pub enum Answerable {
 pub struct RequestLine<'a> {
     /// The method.
     pub method: &'a [u8],
-    /// The authority; empty where there is none.
+    /// The authority; empty if there is none.
     pub host: &'a [u8],
     /// The path with its query.
     pub target: &'a [u8],
 }
 
-/// Without the target, whose query may hold anything.
+/// Omits the target, because its query may contain secrets.
 impl fmt::Debug for RequestLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RequestLine(..)")
@@ -83,7 +83,7 @@ impl<'a> RequestLine<'a> {
 /// Why a request cannot be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFault {
-    /// The check carries no HTTP request.
+    /// The check contains no HTTP request.
     #[error("no HTTP request")]
     NotHttp,
     /// Not a token of RFC 9110, 5.6.2.
@@ -98,13 +98,13 @@ pub enum RequestFault {
     /// A path that two services could read differently.
     #[error(transparent)]
     Path(PathFault),
-    /// Two header entries of a name that must be alone.
+    /// A header that may occur once occurs twice.
     #[error("a header that must come once came twice")]
     DoubledHeader,
     /// A header that a service could read as an identity header, under another name.
     #[error("a header's name is an alias of an identity header")]
     AliasedHeader,
-    /// The gateway did not send, or doubled, a header that its door needs.
+    /// A header that the gateway must send is missing or duplicated.
     #[error("the gateway must send {0} exactly once")]
     Dialect(&'static str),
     /// The gateway named two different requests.
@@ -112,13 +112,13 @@ pub enum RequestFault {
     TwoOriginals,
 }
 
-/// The host of an authority, without port and trailing dot; compared without case.
+/// The host of an authority, without port and trailing dot; compared case-insensitively.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Host<'a>(Option<&'a str>);
 
 impl<'a> Host<'a> {
-    /// Reads `name`, `name:port`, `[v6]` or `[v6]:port`. No bytes at all are no host, which matches only rules that
-    /// name none.
+    /// Reads `name`, `name:port`, `[v6]` or `[v6]:port`. An empty text is no host, which matches only rules without
+    /// hosts.
     #[must_use]
     pub fn parse(authority: &'a [u8]) -> Option<Self> {
         if authority.is_empty() {
@@ -148,7 +148,7 @@ impl<'a> Host<'a> {
         Some(Self(Some(host)))
     }
 
-    /// The host, where the request had one.
+    /// The host, if the request has one.
     #[must_use]
     pub fn name(&self) -> Option<&'a str> {
         self.0
@@ -163,7 +163,7 @@ impl fmt::Debug for Host<'_> {
 
 fn reg_name(name: &str) -> Option<&str> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    // Of `example.com..` some gateways cut one dot and some cut both.
+    // Of `example.com..`, some gateways cut one dot and others both.
     let well_formed = name.len() <= 253
         && name.split('.').all(|label| {
             !label.is_empty()
@@ -194,7 +194,7 @@ fn media_type(value: &[u8]) -> &[u8] {
         .trim_ascii()
 }
 
-/// How a token stands in the body of a login's answer.
+/// The form of a token in the body of the answer to a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenForm {
     /// The bare token.
@@ -204,7 +204,7 @@ pub enum TokenForm {
 }
 
 impl TokenForm {
-    /// What an `Accept` header asks for (RFC 9110, 12.5.1): JSON where it is named and not ruled out by `q=0`.
+    /// The form that an `Accept` header asks for (RFC 9110, 12.5.1): JSON if it is named without `q=0`.
     #[must_use]
     pub fn accepted(accept: &[u8]) -> Self {
         let wants_json = accept.split(|byte| *byte == b',').any(|range| {

@@ -1,6 +1,6 @@
-//! Which tokens have ended before they expire: a memory that every replica fills from the same tables.
+//! Which tokens are revoked before they expire. Every replica fills this memory from the same tables.
 //!
-//! Read on every Bearer request, without a lock. It holds only what some token that has not expired could meet.
+//! Every Bearer request reads it, without a lock. It holds only entries that can match a token that has not expired.
 
 use std::{
     collections::HashSet,
@@ -16,17 +16,17 @@ use arc_swap::ArcSwap;
 
 use super::time::UnixTime;
 
-/// What has ended.
+/// Revoked tokens, sessions and generations.
 pub struct Revocations {
-    /// Tokens by `jti` and sessions by `sid`, each with the time from which it could not be met any more.
+    /// Tokens by `jti` and sessions by `sid`, each with the time after which no valid token can match it.
     ended: papaya::HashMap<Box<str>, UnixTime>,
-    /// The least generation that a user's tokens may be of.
+    /// The lowest valid generation of each user's tokens.
     generations: papaya::HashMap<Box<str>, Least>,
-    /// Users whose tokens are refused for as long as they are in here.
+    /// Users whose tokens are refused as long as they are in this set.
     inactive: ArcSwap<HashSet<Box<str>>>,
     /// When the tables were last read.
     read_at: AtomicU64,
-    /// Beyond which age of what is known no token is accepted.
+    /// If the last read is older, no token is accepted.
     refuses_after: Option<Duration>,
 }
 
@@ -36,26 +36,26 @@ struct Least {
     expires: UnixTime,
 }
 
-/// Counts how often all of a user's tokens were ended; tokens carry the one they were issued in. Milliseconds since
-/// 1970, so that it never repeats when it is forgotten and begun again.
+/// A number that grows whenever all tokens of a user are revoked; tokens carry the one in which they were issued.
+/// Milliseconds since 1970, so that it never repeats after its row was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u64);
 
-/// What of a token can end before it expires.
+/// The parts of a token by which it can be revoked.
 #[derive(Clone, Copy)]
 pub struct Endings<'a> {
     /// `sub`.
     pub subject: &'a str,
     /// `jti`.
     pub token: &'a str,
-    /// `sid`, where the token came with a refresh token.
+    /// `sid`, if the token was issued with a refresh token.
     pub session: Option<&'a str>,
     /// `gen`.
     pub generation: Generation,
 }
 
 impl Revocations {
-    /// Knows of nothing yet. With `refuses_after`, no token is accepted while the tables were not read for longer.
+    /// Starts empty. With `refuses_after`, no token is accepted if the last read of the tables is older than that.
     #[must_use]
     pub fn new(refuses_after: Option<Duration>) -> Self {
         Self {
@@ -67,7 +67,7 @@ impl Revocations {
         }
     }
 
-    /// Whether a token has ended.
+    /// Whether a token is revoked.
     #[must_use]
     pub fn have_ended(&self, of: Endings<'_>) -> bool {
         let ended = |id: &str| self.ended.pin().contains_key(id);
@@ -80,23 +80,23 @@ impl Revocations {
             || self.inactive.load().contains(of.subject)
     }
 
-    /// Whether what is known is too old to accept a token by.
+    /// Whether the last read is too old to accept a token.
     #[must_use]
     pub fn are_stale(&self, now: UnixTime) -> bool {
         self.refuses_after.is_some_and(|limit| {
-            // A reading in the future means that the clock was set back since.
+            // A last read in the future means that the clock was set back.
             let age = now.0.abs_diff(self.read_at.load(Ordering::Relaxed));
             age > limit.as_secs()
         })
     }
 
-    /// Ends one token or session, which nobody could meet any more at `expires`.
+    /// Revokes one token or session; after `expires`, no valid token can match the entry.
     pub fn end(&self, id: &str, expires: UnixTime) {
         let later = |known: &UnixTime| expires.max(*known);
         self.ended.pin().update_or_insert(id.into(), later, expires);
     }
 
-    /// Ends all of a user's tokens that are of an earlier generation; none of them lasts beyond `expires`.
+    /// Revokes all tokens of a user with an earlier generation; all of them have expired at `expires`.
     pub fn end_before(&self, subject: &str, generation: Generation, expires: UnixTime) {
         let least = Least {
             generation,
@@ -111,24 +111,25 @@ impl Revocations {
             .update_or_insert(subject.into(), later, least);
     }
 
-    /// The least generation that a user's tokens may be of, as far as it is known here.
+    /// The lowest valid generation of a user's tokens that is known here.
     #[must_use]
     pub fn generation(&self, subject: &str) -> Generation {
         let least = self.generations.pin().get(subject).copied();
         least.map_or_else(Generation::default, |least| least.generation)
     }
 
-    /// Replaces the users whose tokens are refused for now.
+    /// Replaces the set of users whose tokens are refused.
     pub fn set_inactive(&self, ids: HashSet<Box<str>>) {
         self.inactive.store(Arc::new(ids));
     }
 
-    /// The tables have been read at `now`.
+    /// Notes that the tables were read at `now`.
     pub fn have_been_read(&self, now: UnixTime) {
         self.read_at.store(now.0, Ordering::Relaxed);
     }
 
-    /// Forgets what no token could meet any more at `now`, which is the earliest of the clocks that matter; looks at everything.
+    /// Removes entries that no valid token can match at `now`, which is the earliest of the clocks that matter. Checks every
+    /// entry.
     pub fn forget(&self, now: UnixTime) {
         self.ended.pin().retain(|_, expires| *expires > now);
         self.generations
@@ -142,13 +143,13 @@ impl Revocations {
         UnixTime(self.read_at.load(Ordering::Relaxed))
     }
 
-    /// How much is remembered: endings, generations and inactive users.
+    /// The number of entries: revocations, generations and inactive users.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ended.len() + self.generations.len() + self.inactive.load().len()
     }
 
-    /// Whether nothing is remembered.
+    /// Whether there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -200,7 +201,7 @@ mod tests {
         known.end_before("7", Generation(5), later);
         assert!(known.have_ended(token(0)) && known.have_ended(token(4)));
         assert!(!known.have_ended(token(5)) && !known.have_ended(token(6)));
-        // What is learnt late does not undo what is known.
+        // Old news does not undo newer news.
         known.end_before("7", Generation(3), later);
         assert!(known.have_ended(token(4)));
         assert_eq!(known.generation("7"), Generation(5));
@@ -223,7 +224,7 @@ mod tests {
         }
     }
 
-    /// Whichever of the writers has a clock that is behind.
+    /// Whichever of the writers has a clock that lags.
     #[test]
     fn what_is_learnt_again_is_remembered_for_longer_only() {
         for expiries in [[10, 30], [30, 10]] {

@@ -1,4 +1,4 @@
-//! Whose questions are answered, and which address a client has.
+//! Which peers may ask Doorward, and which address a client has.
 
 use std::{
     fmt,
@@ -9,17 +9,17 @@ use std::{
 
 use ipnet::{IpNet, Ipv6Net};
 
-/// Who holds the other end of a connection to Doorward.
+/// The peer of a connection to Doorward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Whoever has this address.
+    /// A peer with this address.
     Address(IpAddr),
-    /// Whoever may open the Unix socket; the mode of its file says who that is.
+    /// A peer at the Unix socket; the mode of its file decides who may open it.
     Socket,
 }
 
 impl Peer {
-    /// The address, where there is one.
+    /// The address, if there is one.
     #[must_use]
     pub fn address(self) -> Option<IpAddr> {
         match self {
@@ -56,7 +56,7 @@ impl TrustedProxies {
             .map(Self)
     }
 
-    /// This machine.
+    /// The loopback networks.
     #[must_use]
     pub fn loopback() -> Self {
         let networks = [
@@ -82,15 +82,15 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&peer))
     }
 
-    /// Whether the networks together hold half of all IPv4 addresses, or half of the IPv6 addresses that are routed
-    /// (2000::/3), or more. No gateway has so many; whoever reaches the port is one then.
+    /// Whether the networks together contain at least half of all IPv4 addresses, or at least half of the routed IPv6
+    /// addresses (2000::/3). Gateways do not have so many; everybody who reaches the port would be trusted.
     #[must_use]
     pub fn covers_the_internet(&self) -> bool {
         let (mut v4, mut v6) = (0_u64, 0_u128);
         for network in IpNet::aggregate(&self.0) {
             match network {
                 IpNet::V4(network) => v4 += 1 << (32 - network.prefix_len()),
-                // In units of a /64, so that everything is a number, too.
+                // In units of a /64, so that all of IPv6 fits a number.
                 IpNet::V6(network) => {
                     let part = if network.contains(&ROUTED) {
                         ROUTED.prefix_len()
@@ -107,7 +107,7 @@ impl TrustedProxies {
     }
 }
 
-/// 2000::/3, from which all unicast addresses of the Internet are given out (RFC 4291, 2.4).
+/// 2000::/3, which contains all unicast addresses of the Internet (RFC 4291, 2.4).
 const ROUTED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 impl fmt::Display for TrustedProxies {
@@ -117,42 +117,42 @@ impl fmt::Display for TrustedProxies {
     }
 }
 
-/// Where the address of a client is read from. Only what the operator knows his gateway to write is believed.
+/// Where the address of a client comes from. Only what the operator's gateway writes is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAddress {
-    /// Whoever is connected to the gateway, where the gateway says so, or to us.
+    /// The peer of the gateway, if the gateway says who that is, or the peer of Doorward.
     Peer,
     /// The header `x-envoy-external-address`.
     EnvoyExternalAddress,
-    /// The n-th address of `x-forwarded-for`, counted from the right: a client can write whatever it likes to the left.
+    /// The n-th address of `x-forwarded-for`, counted from the right: a client can write anything to the left of it.
     ForwardedFor(NonZeroUsize),
 }
 
 /// What a door knows about where a request came from.
 #[derive(Clone, Debug, Default)]
 pub struct Hops<'a> {
-    /// The other end of the connection.
+    /// The peer of the connection.
     pub peer: Option<IpAddr>,
     /// `x-envoy-external-address`.
     pub external_address: Option<&'a [u8]>,
-    /// The last `x-forwarded-for`; gateways append to the last one, or add one behind it.
+    /// The last `x-forwarded-for` header; gateways append to the last one, or add another one after it.
     pub forwarded_for: Option<&'a [u8]>,
-    /// Those before it, in their order.
+    /// The `x-forwarded-for` headers before it, in their order.
     pub forwarded_for_before: Vec<&'a [u8]>,
 }
 
 /// Why the address of a client is not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoAddress {
-    /// Nobody says who is connected: to Envoy, or to a Unix socket of ours.
+    /// The peer is not known: Envoy does not send it, or the request came through a Unix socket.
     Peer,
-    /// The header is not there.
+    /// The header is missing.
     Header,
     /// `x-forwarded-for` has fewer addresses than the setting counts.
     Hops,
-    /// What is there is not an address.
+    /// The value is not an address.
     Malformed,
-    /// The address is that of a gateway.
+    /// The address belongs to a gateway.
     Gateway,
 }
 
@@ -202,7 +202,7 @@ impl fmt::Display for NoAddress {
     }
 }
 
-/// Which causes have been warned of.
+/// The causes for which a warning was logged.
 #[derive(Debug, Default)]
 pub struct Warned(AtomicU8);
 
@@ -256,7 +256,7 @@ impl ClientAddress {
     }
 }
 
-/// An address as gateways write it: IPv4 or IPv6, IPv6 perhaps in brackets, and behind IPv4 or brackets perhaps a port
+/// An address as gateways write it: IPv4 or IPv6. IPv6 may be in brackets, and a port may follow IPv4 or brackets
 /// (Azure Application Gateway, ALB). Nothing else: no zone, no name, no path.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(text).ok()?;

@@ -1,4 +1,4 @@
-//! Files as they were when they were read: each is read once, and it can be seen later whether any has changed since.
+//! Files at the time when they were read. Each is read once, and a digest tells later whether any has changed.
 
 use std::{
     cell::RefCell,
@@ -11,14 +11,14 @@ use std::{
 
 use zeroize::Zeroizing;
 
-/// Larger than any list of passwords that is worth reading; beyond it, somebody has named the wrong file.
+/// Larger than any useful list of passwords; a larger file is a wrong file.
 const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// Everything that was read.
 #[derive(Default)]
 pub struct Files {
     seen: RefCell<BTreeMap<PathBuf, Seen>>,
-    /// Whether pipes and devices are refused: they can be read once, and may keep their reader waiting.
+    /// Whether pipes and devices are refused: they can be read only once, and reading them may block.
     plain: bool,
 }
 
@@ -43,7 +43,7 @@ impl From<Fault> for io::Error {
 }
 
 impl Files {
-    /// For reading again what was read before.
+    /// Files for a reload.
     #[must_use]
     pub fn plain() -> Self {
         Self {
@@ -52,7 +52,7 @@ impl Files {
         }
     }
 
-    /// What is in a file.
+    /// The contents of a file.
     ///
     /// # Errors
     ///
@@ -67,11 +67,11 @@ impl Files {
         }
     }
 
-    /// The same, as text.
+    /// The contents of a file as text.
     ///
     /// # Errors
     ///
-    /// It cannot be read, or is no text.
+    /// It cannot be read, or is not UTF-8.
     pub fn text(&self, path: &Path) -> io::Result<String> {
         let content = self.read(path)?;
         let text = str::from_utf8(&content);
@@ -79,8 +79,8 @@ impl Files {
             .map_err(|_| io::Error::new(ErrorKind::InvalidData, "is not UTF-8"))
     }
 
-    /// What is in a directory, by name, but for what begins with a dot: so Kubernetes exchanges a mount as a whole, and so
-    /// are drafts called.
+    /// The names in a directory, without those that begin with a dot: Kubernetes uses such names to replace a mount as a
+    /// whole, and drafts have such names.
     ///
     /// # Errors
     ///
@@ -95,12 +95,12 @@ impl Files {
         }
     }
 
-    /// Forgets a file, which is then read anew.
+    /// Drops a file, so that it is read again.
     pub fn forget(&self, path: &Path) {
         self.seen.borrow_mut().remove(path);
     }
 
-    /// What was seen, without the contents.
+    /// The digest of everything that was read.
     #[must_use]
     pub fn look(&self) -> Look {
         let seen = self.seen.borrow();
@@ -111,7 +111,7 @@ impl Files {
         }
     }
 
-    /// Contents, not times and inodes: a mount may be exchanged by a link, or be on a file system that tells nobody.
+    /// Digests of contents, not times and inodes: a mount may be replaced by a link, or be on a network file system.
     fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for (path, seen) in &*self.seen.borrow() {
@@ -133,27 +133,27 @@ impl fmt::Debug for Files {
     }
 }
 
-/// What was seen of files.
+/// Which files were read, and a digest of their contents.
 #[derive(Clone, Debug)]
 pub struct Look {
-    /// Each with whether it is a directory.
+    /// Each path, and whether it is a directory.
     paths: Vec<(PathBuf, bool)>,
     digest: u64,
 }
 
 impl Look {
-    /// What tells it from another look at the same files.
+    /// A digest of all contents.
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.digest
     }
 
-    /// The digest of the same files as they are now.
+    /// The digest of the same files with their present contents.
     #[must_use]
     pub fn now(&self) -> u64 {
         let files = Files::plain();
         for (path, is_dir) in &self.paths {
-            // What cannot be read is a part of the digest, too.
+            // A file that cannot be read is part of the digest, too.
             let _ = match is_dir {
                 true => files.list(path).map(drop),
                 false => files.read(path).map(drop),
@@ -164,7 +164,7 @@ impl Look {
 }
 
 fn content(path: &Path, plain: bool) -> io::Result<Zeroizing<Vec<u8>>> {
-    // Before it is opened: opening a pipe waits for somebody to write.
+    // Checked before opening, because opening a pipe blocks until somebody writes.
     let kind = fs::metadata(path)?;
     if kind.is_dir() {
         return Err(io::Error::new(ErrorKind::IsADirectory, "is a directory"));
@@ -190,7 +190,7 @@ fn names(dir: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let name = entry.file_name();
-        // A volume of its own has a directory of that name.
+        // The root of a separate file system has this directory.
         if !name.as_encoded_bytes().starts_with(b".") && name != "lost+found" {
             names.push(entry.path());
         }

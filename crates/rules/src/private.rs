@@ -1,5 +1,5 @@
-//! Files that are this user's alone: made without following links that others have planted, and directories in which others
-//! could plant them.
+//! Files that only this user may read. They are created without following links that others have planted. Also finds
+//! directories in which others could plant such links.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,17 +16,17 @@ use std::{
 
 use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags, fstat, statvfs};
 
-/// The age of a draft that nobody is writing any more.
+/// After this age, a draft is a leftover.
 const ABANDONED: Duration = Duration::from_secs(60);
 
-/// Opens a file for writing, and makes it readable by its owner alone where there is none. A link at its place is not followed.
+/// Opens a file for writing, and creates it readable only by its owner. Does not follow a link.
 ///
 /// # Errors
 ///
-/// There is a link, or the file cannot be opened.
+/// The path is a link, or the file cannot be opened.
 pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     let options = options.mode(0o600);
-    // Links there are the system's, such as /dev/stdout.
+    // Links in these directories belong to the system, such as /dev/stdout.
     if !path.starts_with("/dev") {
         options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
     }
@@ -43,18 +43,18 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
 }
 
-/// Puts a file that only its owner can read where there is none. Written whole beside it and linked into place: a second
-/// process finds all of it or nothing.
+/// Creates a file that only its owner can read, if there is none. It is written completely beside its place and linked
+/// there, so another process finds the whole file or none.
 ///
 /// # Errors
 ///
-/// The file cannot be made.
+/// The file cannot be created.
 pub fn keep(path: &Path, content: &str) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new(""));
     create_dir(dir)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let prefix = format!(".{name}.draft-");
-    // Nobody can guess it, and what a crash has left is in nobody's way.
+    // Nobody can guess this name, and a leftover of a crash has another one.
     let draft = dir.join(format!("{prefix}{}", uuid::Uuid::new_v4().simple()));
     let mut file = open(&draft, OpenOptions::new().write(true).create_new(true))?;
     let written = (file.write_all(content.as_bytes()))
@@ -68,7 +68,7 @@ pub fn keep(path: &Path, content: &str) -> io::Result<()> {
     }
 }
 
-/// Removes drafts that a crash has left.
+/// Removes drafts that a crash has left behind.
 fn remove_abandoned(dir: &Path, prefix: &str) {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
@@ -78,13 +78,13 @@ fn remove_abandoned(dir: &Path, prefix: &str) {
         let is_draft = entry.file_name().to_string_lossy().starts_with(prefix);
         let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
         if is_draft && age().is_some_and(|age| age > ABANDONED) {
-            // One that is left once more does no harm.
+            // Harmless if it fails: the next start tries again.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Makes a directory that only its owner can enter.
+/// Creates a directory that only its owner can enter.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() {
         return Ok(());
@@ -95,12 +95,12 @@ pub fn create_dir(dir: &Path) -> io::Result<()> {
         .create(dir)
 }
 
-/// Makes an empty file that only its owner can read, where there is none.
+/// Creates an empty file that only its owner can read, if there is none.
 pub fn create_file(path: &Path) -> io::Result<()> {
     create_dir(path.parent().unwrap_or(Path::new("")))?;
     match open(path, OpenOptions::new().write(true).create_new(true)) {
         Ok(_) => Ok(()),
-        // A link to a file that is there may be what the operator wants; one that leads nowhere is not followed.
+        // The operator may want a link to an existing file; a dangling link is not followed.
         Err(error) => match path.try_exists() {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(error),
@@ -108,7 +108,7 @@ pub fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Gives a socket its mode; what somebody has put in its place since is left alone.
+/// Sets the mode of a socket; does not touch a file that has replaced it.
 pub fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let socket = rustix::fs::open(path, flags, Mode::empty())?;
@@ -122,8 +122,7 @@ pub fn set_socket_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(open, fs::Permissions::from_mode(mode))
 }
 
-/// Why others can change what is in a directory, or put something else in its place; nothing where they cannot, or where
-/// there is no such directory.
+/// How others can change the contents of a directory or replace it; `None` if they cannot, or if it does not exist.
 pub fn exposed(dir: &Path) -> Option<Exposed> {
     let dir = match dir.as_os_str().is_empty() {
         true => Path::new("."),
@@ -133,11 +132,11 @@ pub fn exposed(dir: &Path) -> Option<Exposed> {
     let own = rustix::process::geteuid().as_raw();
     for (depth, dir) in dir.ancestors().enumerate() {
         let found = fs::symlink_metadata(dir).ok()?;
-        // A mount of Kubernetes has a mode of 1777, and nobody can write to it.
+        // A Kubernetes mount has the mode 1777, but is read-only.
         let is_read_only =
             || statvfs(dir).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
         let writable = match depth {
-            // Where the sticky bit is set, others cannot replace what is there, but plant what is not.
+            // With the sticky bit, others cannot replace existing files, but can create missing ones.
             0 => found.mode() & 0o022 != 0,
             _ => found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0,
         };
@@ -157,7 +156,7 @@ pub fn exposed(dir: &Path) -> Option<Exposed> {
 /// A directory that others can change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exposed {
-    /// Itself, or one that it is in.
+    /// The directory itself, or a parent.
     pub dir: PathBuf,
     pub why: &'static str,
 }
@@ -177,7 +176,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (path, victim) = (dir.path().join("secret"), dir.path().join("victim"));
         fs::write(&victim, "precious").unwrap();
-        // As drafts were called, and left by a crash.
+        // The name of a draft of an earlier version, left behind by a crash.
         let planted = dir
             .path()
             .join(format!(".secret.draft-{}", std::process::id()));
@@ -192,7 +191,7 @@ mod tests {
         assert!(found.is_file() && found.mode() & 0o777 == 0o600 && found.nlink() == 1);
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         assert!(!left.exists());
-        // Who comes second changes nothing.
+        // The second writer changes nothing.
         keep(&path, "newer").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
         fs::remove_file(&planted).unwrap();

@@ -1,4 +1,4 @@
-//! Argon2 in PHC form; ours and that of others.
+//! Argon2 in PHC form: Doorward's own hashes and those of other software.
 
 use ::argon2::{Algorithm, Argon2, Params, Version, password_hash::phc};
 use aws_lc_rs::{constant_time::verify_slices_are_equal, rand};
@@ -15,7 +15,7 @@ const MAX_MEMORY_KIB: u32 = 256 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
 
-/// The shortest salt and the shortest output that libargon2 takes. It has no longest ones.
+/// The shortest salt and the shortest output that libargon2 accepts. It has no upper limits.
 const MIN_SALT: usize = 8;
 const MIN_OUTPUT: usize = 4;
 
@@ -35,7 +35,7 @@ impl Argon2Hash {
         let next = fields.next()?;
         let (version, params) = match next.strip_prefix("v=") {
             Some(version) => (Version::try_from(decimal(version)?).ok()?, fields.next()?),
-            // A hash that does not say its version is older than the field (PHC string format, Argon2).
+            // A hash without a version is older than that field (PHC string format, Argon2).
             None => (Version::V0x10, next),
         };
         let params: phc::ParamsString = params.parse().ok()?;
@@ -68,7 +68,7 @@ impl Stored for Argon2Hash {
 
     fn cost(&self) -> [u32; 3] {
         let params = &self.params;
-        // The first version of argon2 writes its memory anew where this one mixes into it.
+        // The first version of argon2 overwrites its memory, while this one mixes into it.
         let version = u32::from(self.version) << 24;
         [params.m_cost(), params.t_cost(), params.p_cost() | version]
     }
@@ -102,7 +102,7 @@ impl Stored for Argon2Hash {
     }
 }
 
-/// A hash of ours, with a salt of its own.
+/// A new hash of Doorward's own, with a random salt.
 pub(super) fn hash(argon2: &Argon2<'_>, password: &[u8], memory: &Memory) -> Option<String> {
     let mut salt = [0; 16];
     rand::fill(&mut salt).ok()?;

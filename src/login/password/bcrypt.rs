@@ -16,7 +16,7 @@ use crate::domain::hex;
 
 const MAX_COST: u32 = 15;
 
-/// bcrypt reads no further.
+/// bcrypt ignores further bytes.
 const MAX_PASSWORD: usize = 72;
 
 pub(super) struct Bcrypt<'a> {
@@ -25,7 +25,7 @@ pub(super) struct Bcrypt<'a> {
     of: Of<'a>,
 }
 
-/// What bcrypt is computed of.
+/// The input of bcrypt.
 enum Of<'a> {
     Password,
     /// Django.
@@ -67,7 +67,7 @@ impl<'a> Bcrypt<'a> {
     }
 
     fn new(text: Cow<'a, str>, of: Of<'a>) -> Option<Self> {
-        // The crate would take a sign for a digit, and `$2x$`, which marks hashes of a defective implementation.
+        // The crate would accept a sign as a digit, and `$2x$`, which marks hashes of a defective implementation.
         let rest = ["$2a$", "$2b$", "$2y$"]
             .iter()
             .find_map(|prefix| text.strip_prefix(prefix))?;
@@ -109,7 +109,7 @@ impl Stored for Bcrypt<'_> {
             Of::Password => password,
             Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => digested.as_bytes(),
         };
-        // The crate truncates: what is too long is computed like any other, and refused afterwards.
+        // The crate truncates: a password that is too long is hashed like any other, and refused afterwards.
         let verified = ::bcrypt::verify(input, &self.text).is_ok_and(|matches| matches);
         verified & (input.len() <= MAX_PASSWORD)
     }

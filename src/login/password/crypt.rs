@@ -1,4 +1,4 @@
-//! The older schemes of `crypt(3)`, and phpass, which is written like them.
+//! The older schemes of `crypt(3)`, and phpass, which has a similar format.
 
 use ::sha_crypt::{PasswordHashRef, PasswordVerifier as _, ShaCrypt as Algorithm};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -10,7 +10,7 @@ use super::{
     text::{crypt64_digit, decimal, is_crypt64, to_crypt64},
 };
 
-/// Each round takes the password in, and a password may be long.
+/// The most rounds: each round hashes the password, which may be long.
 const MAX_SHA_ROUNDS: u32 = 1_000_000;
 const MAX_PHPASS_LOG2: u8 = 20;
 

@@ -1,4 +1,4 @@
-//! What verifying a stored hash costs in time.
+//! The time that verifying a stored hash takes.
 
 use super::Scheme;
 use crate::domain::password::Password;
@@ -8,19 +8,19 @@ use crate::domain::password::Password;
 pub struct Kind {
     /// The scheme.
     pub scheme: Scheme,
-    /// Its parameters, as far as they cost time.
+    /// The parameters that affect the time.
     pub cost: [u32; 3],
 }
 
-/// A range of lengths of passwords. Schemes that hash the password once a round take longer for a longer one.
+/// A range of password lengths. Schemes that hash the password in every round take longer for a longer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LengthClass(usize);
 
 impl LengthClass {
-    /// How many bytes the passwords of each class have at most.
+    /// The most bytes of a password in each class.
     pub const BYTES: [usize; 5] = [64, 128, 256, 512, Password::MOST_BYTES];
 
-    /// What nearly every password is.
+    /// The class of nearly every password.
     pub const SHORT: Self = Self(0);
 
     /// The last one.
@@ -31,13 +31,13 @@ impl LengthClass {
         (0..Self::BYTES.len()).map(Self)
     }
 
-    /// Which one it is.
+    /// The index of the class.
     #[must_use]
     pub fn index(self) -> usize {
         self.0
     }
 
-    /// How many bytes its passwords have at most.
+    /// The most bytes of a password in this class.
     #[must_use]
     pub fn bytes(self) -> usize {
         Self::BYTES
@@ -54,7 +54,7 @@ impl LengthClass {
         class.unwrap_or(Self::LONGEST)
     }
 
-    /// The longest password of this class, which is nobody's.
+    /// A made-up password of the greatest length of this class.
     #[must_use]
     pub fn example(self) -> Option<Password> {
         Password::parse(&"x".repeat(self.bytes()))
@@ -67,7 +67,7 @@ impl Kind {
     pub fn grows(self) -> bool {
         match self.scheme {
             Scheme::Sha512Crypt | Scheme::Sha256Crypt | Scheme::Md5Crypt | Scheme::Phpass => true,
-            // A digest of the password is taken once.
+            // The password is hashed only once.
             Scheme::Argon2id
             | Scheme::Argon2i
             | Scheme::Argon2d
@@ -81,7 +81,7 @@ impl Kind {
         }
     }
 
-    /// About how many microseconds it takes for a short password, to tell the dearest from the others.
+    /// The approximate microseconds for a short password, to find the most expensive kinds.
     #[must_use]
     pub fn estimate(self) -> u64 {
         let [first, second, third] = self.cost.map(u64::from);

@@ -1,9 +1,9 @@
 //! What a new hash costs.
 
-/// Ours, of the OWASP cheat sheet.
+/// The parameters of Doorward's own hashes, from the OWASP cheat sheet.
 pub(super) const MEMORY_KIB: u32 = 19_456;
 pub(super) const PASSES: u32 = 2;
 pub(super) const LANES: u32 = 1;
 
-/// Blocks of ours.
+/// Blocks of Doorward's own hashes.
 pub(super) const OURS: usize = MEMORY_KIB as usize;

@@ -34,7 +34,7 @@ pub(super) fn parse(text: &str, plaintext_allowed: bool) -> Option<Box<dyn Store
     }
 }
 
-/// Tells the scheme from the stored text, whether or not its cost is one that would be paid.
+/// Recognises the scheme of a stored text, whether or not its cost is within the limits.
 pub(super) fn scheme(stored: &PasswordHash, plaintext_allowed: bool) -> Scheme {
     parse(stored.expose(), plaintext_allowed).map_or(Scheme::Unknown, |stored| stored.scheme())
 }

@@ -84,7 +84,7 @@ impl Pbkdf2 {
                 .params
                 .iter()
                 .all(|(name, _)| ["i", "l"].contains(&name.as_str()));
-        // The start of an output is the output of a shorter length, so the length must be known from elsewhere.
+        // The start of an output is also the output of a shorter length, so the length must be known from elsewhere.
         let len = match hash.params.get("l") {
             Some(len) => usize::try_from(len.decimal().ok()?).ok()?,
             None => digest.len(),

@@ -1,4 +1,4 @@
-//! Passwords stored as they are, for tables on their way to something better.
+//! Plaintext passwords, for a migration.
 
 use aws_lc_rs::{
     constant_time::verify_slices_are_equal,
@@ -13,7 +13,7 @@ use super::{
 pub(super) struct Plaintext<'a>(&'a str);
 
 impl<'a> Plaintext<'a> {
-    /// Takes what cannot be a hash: whoever stole a hash must not be able to log in with it as it is.
+    /// Accepts only texts that cannot be a hash: a stolen hash must not work as a password.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         (!text.is_empty() && !looks_hashed(text)).then_some(Self(text))
     }
@@ -59,7 +59,7 @@ fn looks_hashed(text: &str) -> bool {
     let starred = text
         .strip_prefix('*')
         .is_some_and(|rest| rest.is_empty() || rest.len() == 40 && is_hex(rest));
-    // An account that is locked, or in Django has no password: nothing, 40 random characters or the old hash follows.
+    // A locked account, or in Django one without a password; nothing, 40 random characters or the old hash follows.
     let locked = text.strip_prefix('!').is_some_and(|rest| {
         let random = rest.len() == 40 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric());
         rest.is_empty() || rest == "!" || random || rest.starts_with(['$', '{'])
@@ -77,7 +77,7 @@ impl Stored for Plaintext<'_> {
     }
 
     fn matches(&self, password: &[u8], _: &Memory) -> bool {
-        // Digests are compared, so that not even the length shows.
+        // Comparing digests does not even reveal the length.
         let [given, stored] = [password, self.0.as_bytes()].map(|text| digest(&SHA256, text));
         verify_slices_are_equal(given.as_ref(), stored.as_ref()).is_ok()
     }

@@ -1,11 +1,11 @@
-//! The names of what is verified here.
+//! The names of supported schemes.
 
 use std::fmt;
 
-/// The scheme of a stored hash, as people name it.
+/// The scheme of a stored hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scheme {
-    /// Argon2id, which is what is written here.
+    /// Argon2id, the scheme of Doorward's own hashes.
     Argon2id,
     /// Argon2i.
     Argon2i,
@@ -13,7 +13,7 @@ pub enum Scheme {
     Argon2d,
     /// bcrypt of the password.
     Bcrypt,
-    /// bcrypt of a SHA-256 digest of the password, as Django and passlib have it.
+    /// bcrypt of a SHA-256 digest of the password, as in Django and passlib.
     BcryptSha256,
     /// scrypt.
     Scrypt,
@@ -29,9 +29,9 @@ pub enum Scheme {
     Phpass,
     /// `{SSHA}` and its kin.
     LdapSha,
-    /// The password itself, where that is allowed.
+    /// The password itself, if that is allowed.
     Plaintext,
-    /// Anything else, and what is malformed.
+    /// Anything else, and malformed hashes.
     Unknown,
 }
 

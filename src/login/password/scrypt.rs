@@ -39,7 +39,7 @@ impl Scrypt {
         // Of any length: passlib can be told to make short ones.
         let salt = bare(fields.next()?)?;
         let output = bare(fields.next()?)?;
-        // The start of an output is the output of a shorter length, so the length must be known from elsewhere.
+        // The start of an output is also the output of a shorter length, so the length must be known from elsewhere.
         let whole = known && fields.next().is_none() && [SHORT, LONG].contains(&output.len());
         whole.then_some(Self {
             log_n: u8::try_from(params.get_decimal("ln")?).ok()?,
@@ -109,7 +109,7 @@ impl Stored for Scrypt {
     }
 
     fn matches(&self, password: &[u8], memory: &Memory) -> bool {
-        // The crate multiplies `r` by `p` unchecked, so it must never see what is beyond the caps.
+        // The crate multiplies `r` by `p` unchecked, so it must never get values above the limits.
         let params = self
             .is_affordable()
             .then(|| Params::new(self.log_n, self.r, self.p));

@@ -6,26 +6,26 @@ use ::argon2::Block;
 
 use super::{Scheme, ours::OURS};
 
-/// A stored text that was understood.
+/// A parsed stored hash.
 pub(super) trait Stored {
     fn scheme(&self) -> Scheme;
 
-    /// Whether its cost is below the cap: a hostile row must not be able to stop a login pool.
+    /// Whether its cost is within the limits: a hostile row must not block the hashing threads.
     fn is_affordable(&self) -> bool {
         true
     }
 
-    /// Whether verifying takes a time that can be felt at all.
+    /// Whether verifying takes a noticeable time.
     fn is_slow(&self) -> bool {
         true
     }
 
-    /// Whether verifying takes as long as for what is written here.
+    /// Whether verifying takes as long as for a hash of Doorward's own.
     fn costs_as_ours(&self) -> bool {
         false
     }
 
-    /// Whether it is weaker than what is written here.
+    /// Whether it is weaker than a hash of Doorward's own.
     fn is_outdated(&self) -> bool {
         true
     }
@@ -35,7 +35,7 @@ pub(super) trait Stored {
         [0; 3]
     }
 
-    /// How many KiB verifying takes beyond what every login takes.
+    /// How many KiB verifying takes in addition to those of every login.
     fn memory(&self) -> u64 {
         0
     }
@@ -43,8 +43,8 @@ pub(super) trait Stored {
     fn matches(&self, password: &[u8], memory: &Memory) -> bool;
 }
 
-/// Memory of hashes of ours that are done, for those to come: an allocator that is asked for it time and again keeps many
-/// times as much. What is kept and what is in use stay within the limit together, as long as what is in use does.
+/// Reuses the memory of finished hashes of Doorward's own: an allocator that is asked again and again keeps many times as
+/// much. Kept memory and memory in use stay within the limit together, as long as memory in use does.
 #[derive(Default)]
 pub(super) struct Memory {
     /// KiB; 0 for no limit.
@@ -62,8 +62,8 @@ struct Pool {
 /// KiB of a block of argon2.
 const BLOCK: u64 = 1;
 
-/// Blocks that are reserved at least: glibc's allocator maps what is larger than 32 MiB by itself, and so gives it back at
-/// once when it is freed. Pages that are never written take no memory.
+/// The least number of reserved blocks: glibc's allocator maps blocks of more than 32 MiB separately, and so returns them
+/// to the system at once when they are freed. Pages that are never written take no memory.
 const MAPPED: usize = 33 * 1024;
 
 impl Memory {
@@ -74,9 +74,9 @@ impl Memory {
         }
     }
 
-    /// Hashes with at least so many blocks.
+    /// Hashes with at least this many blocks.
     pub(super) fn lend<T>(&self, blocks: usize, hash: impl FnOnce(&mut [Block]) -> T) -> T {
-        // Kept ones are all of one size, so that each fits every hash that is not dearer than ours.
+        // All kept memory has one size, so that it fits every hash that needs no more than Doorward's own.
         let wanted = blocks.max(OURS);
         let kept = match wanted > OURS {
             true => None,
@@ -93,7 +93,7 @@ impl Memory {
         hashed
     }
 
-    /// Frees kept memory until so many KiB fit the limit, and counts them until the guard is dropped.
+    /// Frees kept memory until this many KiB fit the limit, and counts them until the guard is dropped.
     pub(super) fn set_aside(&self, kib: u64) -> SetAside<'_> {
         let mut pool = self.pool();
         pool.in_use += kib;
@@ -114,7 +114,7 @@ impl Memory {
     }
 }
 
-/// KiB that are in use.
+/// KiB in use.
 pub(super) struct SetAside<'a> {
     memory: &'a Memory,
     kib: u64,

@@ -1,11 +1,11 @@
-//! How foreign hashes spell numbers and bytes. Each value has one spelling; any other is refused.
+//! How hashes of other software encode numbers and bytes. Each value has one encoding; any other is refused.
 
 use base64::{
     Engine as _,
     prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD},
 };
 
-/// The digits of `crypt(3)`, which are not those of Base64.
+/// The digits of `crypt(3)`, which differ from those of Base64.
 const CRYPT64: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 /// A number without a sign and without leading zeros.
@@ -37,7 +37,7 @@ pub(super) fn crypt64_digit(digit: u8) -> Option<u8> {
     u8::try_from(at).ok()
 }
 
-/// Whether a text has digits of `crypt(3)` only.
+/// Whether a text has only digits of `crypt(3)`.
 pub(super) fn is_crypt64(text: &str) -> bool {
     text.bytes().all(|byte| CRYPT64.contains(&byte))
 }

@@ -19,7 +19,7 @@ pub enum Denial {
     Malformed(RequestFault),
     /// Read generously, the path falls under another rule.
     TwoReadings,
-    /// There are rules for hosts, and the request names none.
+    /// Some rules name hosts, and the request has no trusted host.
     NoHost,
     /// No rule, or the rule that nobody passes.
     Nobody,

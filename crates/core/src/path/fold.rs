@@ -1,11 +1,11 @@
-//! One form for all characters that Unicode's case mappings, case foldings and compatibility decomposition make the
-//! same: what services that ignore case, or that normalise, take for one another.
+//! Folds characters that Unicode's case mappings, case foldings and compatibility decomposition make equal: services that
+//! ignore case or normalise confuse them.
 
 use icu_casemap::CaseMapper;
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use icu_properties::{CodePointSetData, props::DefaultIgnorableCodePoint};
 
-/// Folds a text that is not ASCII; nothing where it does not settle.
+/// Folds a text that is not ASCII; `None` if folding does not reach a fixed point.
 pub(super) fn fold(text: &str) -> Option<String> {
     let mut folded = once(text);
     for _ in 0..MOST_ROUNDS {
@@ -18,13 +18,13 @@ pub(super) fn fold(text: &str) -> Option<String> {
     None
 }
 
-/// Every character settles in three rounds.
+/// Every character reaches a fixed point in three rounds.
 const MOST_ROUNDS: usize = 8;
 
-/// `İ` is `i` with this to full mappings (Python), and `i` to simple ones (Go).
+/// Full mappings (Python) make `İ` an `i` with this character, simple mappings (Go) make it `i`.
 const DOT_ABOVE: char = '\u{307}';
 
-/// Upper case comes first: `ı` and `ſ` have `I` and `S` as theirs.
+/// Upper case comes first, because it maps `ı` to `I` and `ſ` to `S`.
 fn once(text: &str) -> String {
     let case = CaseMapper::new();
     let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// What services may make of a text: simple and full mappings and foldings, and the normal forms.
+    /// All forms that services may make of a text: simple and full mappings and foldings, and the normal forms.
     fn readings(text: &str) -> Vec<String> {
         let case = CaseMapper::new();
         let simple = [
@@ -75,7 +75,7 @@ mod tests {
         let all: Vec<char> = ('\u{0}'..=char::MAX).collect();
         let mut with_ascii = 0;
         for block in all.chunks(64) {
-            // Nothing is done to most blocks; a NUL between characters keeps them apart.
+            // Most blocks do not change; a NUL between characters keeps them apart.
             let text: String = block
                 .iter()
                 .flat_map(|character| [*character, '\0'])

@@ -1,4 +1,4 @@
-//! What rules match: paths in two readings, and hosts.
+//! Patterns of rules: paths, matched in two readings, and hosts.
 
 use std::fmt;
 
@@ -85,7 +85,7 @@ impl fmt::Display for PathPattern {
 pub(super) enum Reading {
     Raw,
     Loose,
-    /// As loose, with or without an extension of the last segment.
+    /// Matches the loose reading, with or without the extension of the last segment.
     Extension,
 }
 

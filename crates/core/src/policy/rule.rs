@@ -18,7 +18,7 @@ pub struct Rule {
     name: Arc<str>,
 }
 
-/// Why a rule cannot be.
+/// Why a rule is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RuleFault {
     /// A path that no unambiguous request can have.
@@ -42,17 +42,17 @@ pub enum RuleFault {
         "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\""
     )]
     Allow(String),
-    /// Roles that cannot be.
+    /// Invalid roles.
     #[error("{0}")]
     Roles(String),
 }
 
 impl Rule {
-    /// Makes a rule. No methods are all methods, but for an endpoint, where they are `POST`; no hosts are all hosts.
+    /// Makes a rule. Without methods it covers all methods, or `POST` for an endpoint; without hosts it covers all hosts.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it.
+    /// All faults of the rule.
     pub fn new(
         path: &str,
         methods: &[String],
@@ -100,20 +100,20 @@ impl Rule {
         &self.demand
     }
 
-    /// What logs and metrics call the rule: its methods, hosts and path, such as `GET,PUT api.example.com/users/*`. No two
-    /// rules of a policy have the same.
+    /// The name of the rule in logs and metrics: its methods, hosts and path, such as `GET,PUT api.example.com/users/*`. It
+    /// is unique in a policy.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The methods the rule is for; empty for all.
+    /// The methods of the rule; empty for all.
     #[must_use]
     pub fn methods(&self) -> &[String] {
         &self.methods
     }
 
-    /// The methods that the rule takes, for `Allow` (RFC 9110, 10.2.1).
+    /// The methods for the header `Allow` (RFC 9110, 10.2.1).
     #[must_use]
     pub fn allowed_methods(&self) -> Vec<String> {
         let mut allowed = self.methods.clone();
@@ -143,14 +143,14 @@ impl Rule {
         }
     }
 
-    /// Whether the rule is for this method: services answer `HEAD` with the handler of `GET`.
+    /// Whether the rule covers this method: services answer `HEAD` with the handler of `GET`.
     pub(super) fn covers_method(&self, method: Method<'_>) -> bool {
         self.methods.is_empty()
             || self.names_method(method.as_str())
             || (method.is_head() && self.names_method("GET"))
     }
 
-    /// How specific the rule is for this host, or nothing where it is for others.
+    /// How specific the rule is for this host; `None` if it does not cover it.
     pub(super) fn host_rank(&self, host: Host<'_>) -> Option<usize> {
         if self.hosts.is_empty() {
             return Some(0);
@@ -162,7 +162,7 @@ impl Rule {
             .max()
     }
 
-    /// Whether some request would be decided by both rules with equal right.
+    /// Whether both rules decide some request with equal precedence.
     pub(super) fn ties_with(&self, other: &Self) -> bool {
         let share_method =
             self.methods.is_empty() || self.methods.iter().any(|own| other.methods.contains(own));
@@ -182,7 +182,7 @@ fn name(path: &PathPattern, methods: &[String], hosts: &[HostPattern]) -> String
     format!("{}{blank}{}{path}", methods.join(","), hosts.join(","))
 }
 
-/// As the settings write it.
+/// The rule as written in the settings.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "path = \"{}\"", self.path)?;

@@ -373,7 +373,7 @@ fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
 }
 
 proptest! {
-    /// A reading more refuses more, and changes no decision.
+    /// An additional reading only refuses more; it changes no other decision.
     #[test]
     fn what_is_read_as_well_only_refuses(
         rules in prop::collection::vec(a_rule(), 0..6),
@@ -410,13 +410,13 @@ proptest! {
         let matched = new.path.matches(&path, Reading::Raw)
             && new.covers_method(Method::parse(method.as_bytes()).unwrap())
             && new.host_rank(Host::parse(host.as_bytes()).unwrap()).is_some();
-        // An endpoint answers other methods at its path as well.
+        // An endpoint also answers other methods at its path.
         if !matched && !matches!(new.demand, Demand::Endpoint(_)) {
             prop_assert_eq!(decide(&before, method, host, &path), decide(&after, method, host, &path));
         }
     }
 
-    /// Where a rule that does not name `HEAD` decides it, or none does, the same becomes of `GET`.
+    /// `HEAD` is judged as `GET`, unless a rule that names `HEAD` decides it.
     #[test]
     fn head_is_judged_as_get_unless_a_rule_names_it(
         rules in prop::collection::vec(a_rule(), 0..8),

@@ -1,4 +1,4 @@
-//! Request methods (RFC 9110, 9), and which of them services take for another one.
+//! Request methods (RFC 9110, 9), and which of them services confuse.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl<'a> Method<'a> {
     ///
     /// # Errors
     ///
-    /// [`RequestFault::Method`], or [`RequestFault::MethodCase`] where it differs from a registered method by case alone.
+    /// [`RequestFault::Method`], or [`RequestFault::MethodCase`] if it differs from a registered method only by case.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, RequestFault> {
         if bytes.is_empty() || bytes.len() > 32 || !bytes.iter().all(|byte| is_tchar(*byte)) {
             return Err(RequestFault::Method);
@@ -132,7 +132,7 @@ mod tests {
     }
 
     proptest! {
-        /// What a service makes of a method in upper case is what was judged.
+        /// A service that converts the method to upper case runs what was judged.
         #[test]
         fn no_other_case_of_a_registered_method_is_a_method(
             known in prop::sample::select(&REGISTERED[..]),
