@@ -41,12 +41,14 @@ pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
             // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
             None if !keys.iter().any(Key::can_sign) => {
                 let made = keep(path, &Secret::generate());
-                made.with_context(|| format!("the secret in {} cannot be kept", path.display()))?;
+                made.with_context(|| {
+                    format!("the secret in {} cannot be written", path.display())
+                })?;
                 files.forget(path);
                 let kept = kept(path, files)?;
                 if kept.is_none() {
                     bail!(
-                        "the secret in {} cannot be kept: there is a link that leads nowhere; remove it",
+                        "the secret in {} cannot be written: its path is a dangling link; remove it",
                         path.display()
                     );
                 }
@@ -67,7 +69,7 @@ pub fn start(settings: &Settings, files: &Files) -> anyhow::Result<Keyring> {
 pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Result<Keyring> {
     if had_dir && !has_dir(settings, files) {
         bail!(
-            "jwt.keys_dir: {} is gone; put it back, or restart to go on without its keys",
+            "jwt.keys_dir: {} is missing; restore it, or restart to run without its keys",
             settings.jwt.keys_dir.display()
         );
     }
@@ -75,7 +77,7 @@ pub fn again(settings: &Settings, files: &Files, had_dir: bool) -> anyhow::Resul
     let secret = match &settings.jwt.secret {
         SecretSource::File(path) => match kept(path, files)? {
             None if !keys.iter().any(Key::can_sign) => bail!(
-                "there is no secret in {}, no jwt.secret is set, and no key signs; put back what there was, or restart to have one made, which ends all tokens",
+                "there is no secret in {}, no jwt.secret is set, and no key signs; restore the missing file, or restart to generate a secret, which revokes all tokens",
                 path.display()
             ),
             kept => kept,
@@ -140,7 +142,7 @@ fn together(
         let previous = Key::from_secret(previous, UnixTime(0)).only_verifying();
         if keys.iter().any(|key| key.id() == previous.id()) {
             bail!(
-                "jwt.previous_secret (JWT_SECRET_PREVIOUS) is the secret that signs; take it out, or change jwt.secret"
+                "jwt.previous_secret (JWT_SECRET_PREVIOUS) is the secret that signs; remove it, or change jwt.secret"
             );
         }
         keys.push(previous);

@@ -218,7 +218,7 @@ impl Reloader {
                 return Ok(read);
             }
         }
-        bail!("files change faster than they can be read")
+        bail!("the files change while they are read")
     }
 
     fn read_from(&self, files: &Files) -> anyhow::Result<Read> {
@@ -227,7 +227,7 @@ impl Reloader {
             (Some(terms), Some(_)) => Some(terms.read(files)?),
             (None, None) => None,
             (Some(_), None) | (None, Some(_)) => {
-                bail!("listen.tls_certificate: TLS is switched on and off by a restart alone")
+                bail!("listen.tls_certificate: switching TLS on or off needs a restart")
             }
         };
         Ok(Read {

@@ -240,7 +240,7 @@ async fn until_the_end(
         ended = doors.join_next() => {
             // Doors end when they are closed, and nobody has closed them.
             ended.transpose()?;
-            bail!("a door ended unasked");
+            bail!("a door stopped unexpectedly");
         }
         asked = signals.next() => asked,
     };
@@ -337,7 +337,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
                     && settings.self_service.register_roles.iter().next().is_some() =>
             {
                 bail!(
-                    "self_service.register_roles: roles of a table of yours are given there; users.grant gives everybody roles"
+                    "self_service.register_roles: your own user table holds the roles; users.grant gives roles to every user"
                 )
             }
             Endpoint::Password if !store.users.takes_hashes() => "users.update_password",
@@ -348,7 +348,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
             | Endpoint::Password => continue,
         };
         bail!(
-            "/{} is switched on, and {missing} does not say how the table is changed",
+            "/{} is switched on, but {missing} does not say how to change the table",
             endpoint.name()
         );
     }

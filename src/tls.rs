@@ -105,7 +105,10 @@ impl Terms {
     /// A file cannot be read or is not PEM, or the key belongs to another certificate.
     pub fn read(&self, files: &Files) -> anyhow::Result<Config> {
         let chain = certificates(files, &self.certificate, "listen.tls_certificate")?;
-        let certificate = chain.first().cloned().context("a chain has a beginning")?;
+        let certificate = chain
+            .first()
+            .cloned()
+            .context("the certificate chain is empty")?;
         let key = pem(files, &self.key, "listen.tls_key")?;
         let key = PrivateKeyDer::from_pem_slice(&key)
             .with_context(|| format!("listen.tls_key: {}", self.key.display()))?;

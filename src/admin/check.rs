@@ -69,7 +69,7 @@ fn patience(text: &str) -> anyhow::Result<Duration> {
     let limit = humantime::parse_duration(text)
         .with_context(|| format!("--timeout {text:?}: write a duration such as 2s"))?;
     if limit.is_zero() {
-        bail!("--timeout {text:?}: must be longer than nothing");
+        bail!("--timeout {text:?}: must be longer than zero");
     }
     Ok(limit)
 }
@@ -79,7 +79,7 @@ fn parse(text: &str) -> anyhow::Result<Uri> {
     const WRONG: &str = "--url: is not a URL without user, password and fragment; write one such as http://127.0.0.1:9003/readyz";
     let url = url::Url::parse(text).ok().context(WRONG)?;
     if url.scheme() != "http" {
-        bail!("--url: only http:// can be asked");
+        bail!("--url: only http:// is supported");
     }
     let is_plain = url.has_host()
         && url.username().is_empty()
@@ -94,7 +94,7 @@ fn parse(text: &str) -> anyhow::Result<Uri> {
 /// The readiness URL of a Doorward that listens on `ops`. An address that means every interface includes loopback.
 fn readiness(mut ops: SocketAddr) -> anyhow::Result<Uri> {
     if ops.port() == 0 {
-        bail!("listen.ops leaves the choice of the port to the system; say where to ask: --url");
+        bail!("listen.ops lets the system choose the port; set --url");
     }
     if ops.ip().is_unspecified() {
         ops.set_ip(match ops {
@@ -104,7 +104,7 @@ fn readiness(mut ops: SocketAddr) -> anyhow::Result<Uri> {
     }
     let url = format!("http://{ops}/readyz");
     url.parse()
-        .with_context(|| format!("listen.ops: {ops} cannot be asked; say where to ask: --url"))
+        .with_context(|| format!("listen.ops: {ops} is not an address of a URL; set --url"))
 }
 
 async fn ask(url: &Uri, limit: Duration) -> Result<StatusCode, String> {

@@ -36,7 +36,7 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
             let algorithm = algorithm_of(&algorithm)?;
             let at = match keys::read(settings)?.iter().any(Key::can_sign) {
                 true => bail!(
-                    "there are keys in {} already; `doorward keys rotate` makes the next",
+                    "{} has keys already; `doorward keys rotate` makes the next one",
                     settings.jwt.keys_dir.display()
                 ),
                 false => now,
@@ -129,7 +129,7 @@ fn make(
     };
     let path = settings.jwt.keys_dir.join(format!("{}.{end}", id.as_str()));
     if path.exists() {
-        bail!("{} is there already", path.display());
+        bail!("{} exists already", path.display());
     }
     let text = Key::generate(&id, algorithm, at)?;
     private::keep(&path, &text).with_context(|| path.display().to_string())?;
@@ -141,7 +141,7 @@ fn make(
     commanded("keys-add", None, None);
     println!("Made {} ({algorithm}) in {}.", id.as_str(), path.display());
     println!(
-        "It is published at once, and signs from {} on; what signs now goes on verifying until its last token has expired.",
+        "It is published at once, and signs from {} on; the present key verifies until its last token has expired.",
         moment(at.0)
     );
     Ok(())
@@ -161,7 +161,7 @@ fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
             })
         });
     let path = path.with_context(|| {
-        format!("{id:?} is the secret of the settings; take it out there (jwt.secret, or jwt.previous_secret)")
+        format!("{id:?} is the secret of the settings; remove it there (jwt.secret or jwt.previous_secret)")
     })?;
     match ring.state(key, now) {
         KeyState::Expired | KeyState::Verifying(None) => {}
@@ -175,22 +175,22 @@ fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
                 < 2 =>
         {
             bail!(
-                "{id:?} signs, and no other key could; retire one that is staged with --now, then make the next with `doorward keys rotate --after 0s`"
+                "{id:?} signs, and no other key can; retire the staged key with --now, then make the next one with `doorward keys rotate --after 0s`"
             )
         }
         KeyState::Signing | KeyState::Verifying(_) | KeyState::Staged if at_once => {}
         KeyState::Signing => {
-            bail!("{id:?} signs; rotate first, or end all of its tokens with --now")
+            bail!("{id:?} signs; rotate first, or revoke all of its tokens with --now")
         }
-        KeyState::Staged => bail!("{id:?} is staged; --now removes it all the same"),
+        KeyState::Staged => bail!("{id:?} is staged; --now removes it anyway"),
         KeyState::Verifying(Some(until)) => bail!(
-            "tokens of {id:?} are good until {}; --now ends them",
+            "tokens of {id:?} are valid until {}; --now revokes them",
             moment(until.0)
         ),
     }
     fs::remove_file(&path).with_context(|| path.display().to_string())?;
     commanded("keys-retire", None, None);
-    println!("Removed {id}; no token of it is accepted any more, here within two seconds.");
+    println!("Removed {id}; this replica refuses its tokens within two seconds.");
     Ok(())
 }
 

@@ -83,7 +83,7 @@ async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Res
         return Ok(Outcome::Yes);
     }
     if rows.is_empty() {
-        println!("Nobody waits, and nothing has failed.");
+        println!("There are no failed logins, and nobody has to wait.");
         return Ok(Outcome::Yes);
     }
     let mut table = table(["ABOUT", "USER", "FAILURES", "LAST", "WAITS"]);
@@ -134,7 +134,7 @@ async fn clear(
         done.push(("throttle-clear-address", None));
     }
     if writes.is_empty() {
-        bail!("say whose failures to forget: a name, --address ADDRESS or --all");
+        bail!("say which failures to clear: a name, --address ADDRESS or --all");
     }
     store.ledger.connections.write(&writes).await?;
     for (command, id) in done {

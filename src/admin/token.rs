@@ -76,7 +76,7 @@ async fn inspect(
     let ledger = serve::store(&settings, 1, PATIENCE)?.ledger;
     let kept = Kept::always(settings.jwt.terms.lasts());
     if let Err(fault) = ledger.read_endings(Mark::default(), &kept, &ended).await {
-        eprintln!("warning: whether it was ended by a logout is not known: {fault}");
+        eprintln!("warning: cannot check whether it is revoked: {fault}");
     }
     let keys = keys::load(&settings)?;
     let tokens = Verifier::of(Arc::new(keys), settings.jwt.terms);

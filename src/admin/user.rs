@@ -44,7 +44,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             let names = settings.names();
             if let Some(issuer) = names.looks_foreign(&username) {
                 bail!(
-                    "{name:?} begins as the names of users of {issuer} do (its prefix), and would be taken for one"
+                    "{name:?} begins with the prefix of {issuer}, so services would take it for a user of that issuer"
                 );
             }
             if names.is_reserved(&username) {
@@ -68,7 +68,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             let hash = new_hash(settings, &account.username, weak)?;
             let changed = store.change_password(&account, &hash, expires).await;
             if matches!(changed, Err(UsersFault::Unknown)) {
-                bail!("somebody else changed the password meanwhile; nothing was done");
+                bail!("somebody else has just changed the password; nothing was changed");
             }
             changed?;
             commanded("user-passwd", Some(&account.id), None);
@@ -190,7 +190,7 @@ async fn hashes(settings: &Settings, store: &Store, format: Format) -> anyhow::R
 
 fn new_username(name: &str) -> anyhow::Result<Username> {
     if name.trim() != name {
-        bail!("{name:?} begins or ends with a blank, which nobody would see");
+        bail!("{name:?} begins or ends with a blank, which is not visible");
     }
     username(name)
 }
@@ -200,7 +200,7 @@ fn new_hash(settings: &Settings, username: &Username, weak: bool) -> anyhow::Res
     match settings.passwords.check(&password, username) {
         Ok(()) => {}
         Err(fault) if weak => eprintln!("warning: {fault}"),
-        Err(fault) => bail!("{fault}; --weak takes it all the same"),
+        Err(fault) => bail!("{fault}; --weak accepts it anyway"),
     }
     Ok(Hasher::new()?.hash(&password)?)
 }

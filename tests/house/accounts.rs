@@ -467,11 +467,11 @@ async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
         ),
         (
             but(&[("self_service.register", "true")]),
-            "/register is switched on, and users.insert",
+            "/register is switched on, but users.insert",
         ),
         (
             but(&[("self_service.password", "true")]),
-            "/password is switched on, and users.update_password",
+            "/password is switched on, but users.update_password",
         ),
     ] {
         let home = home(&database, &settings);

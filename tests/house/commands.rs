@@ -440,7 +440,7 @@ async fn health_is_asked_without_a_shell() {
             1,
             "nobody can be reached there: Connection refused",
         ),
-        ("https://127.0.0.1/".into(), 2, "only http:// can be asked"),
+        ("https://127.0.0.1/".into(), 2, "only http:// is supported"),
         ("readyz".into(), 2, "is not a URL"),
         (
             "http://u:hunter2@127.0.0.1/".into(),

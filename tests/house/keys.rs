@@ -153,7 +153,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
     home.run(&["keys", "generate", "ES256", "--id", "one"], "")
         .await
         .ok();
-    refused(&home, &["keys", "retire", "one"], "no other key could").await;
+    refused(&home, &["keys", "retire", "one"], "no other key can").await;
     refused(&home, &["keys", "retire", "one", "--now"], "no other key").await;
     refused(&home, &["keys", "retire", "two"], "there is no key \"two\"").await;
     refused(
@@ -162,12 +162,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
         "--after \"soon\"",
     )
     .await;
-    refused(
-        &home,
-        &["keys", "rotate", "--id", "one"],
-        "is there already",
-    )
-    .await;
+    refused(&home, &["keys", "rotate", "--id", "one"], "exists already").await;
 
     let rotate = ["keys", "rotate", "--id", "two"];
     let made = home.run(&rotate, "").await.ok();
@@ -210,7 +205,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
     assert_eq!(exported.matches("\"kid\"").count(), 2);
     assert!(!exported.contains("\"d\""), "{exported}");
 
-    refused(home, &["keys", "retire", "one"], "--now ends them").await;
+    refused(home, &["keys", "retire", "one"], "--now revokes them").await;
     assert_eq!(refusal(doorward.http, &old).await, None);
     home.run(&["keys", "retire", "one", "--now"], "").await.ok();
     until("the end of a key", Duration::from_secs(4), async || {

@@ -907,7 +907,7 @@ async fn broken_keys_change_nothing() {
             line["fields"]["cause"]
                 .as_str()
                 .unwrap()
-                .contains("is gone; put it back")
+                .contains("is missing; restore it")
         );
         house.is_as_before("no directory").await;
         house
