@@ -23,7 +23,7 @@ use crate::{
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
-        decision::{Decision, Denial, Unavailable},
+        decision::{self, Admission, Decision, Denial, Forwarding, Unavailable},
         judge::{Judged, Step},
         policy::{Endpoint, Rule},
         request::{Request, RequestFault},
@@ -31,8 +31,8 @@ use crate::{
     live::{Live, Rules},
     observe::{
         audit,
-        metrics::{Counted, Tally, Work},
-        request_log::{OwnedTrace, Trace, new_request_id, shown},
+        metrics::{CountedDecision, DecisionCounts, Work},
+        request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
         spans::{self, Span},
     },
     users::UsersFault,
@@ -138,21 +138,25 @@ impl Authorizer {
         trace: Trace<'_>,
     ) -> Result<Vec<u8>, Denial> {
         let begun = self.begin(&trace);
-        let claims = match credential {
+        let valid = match credential {
             // Whoever validates shows a token or nothing.
             Credential::Basic(_) | Credential::Foreign => {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
             Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
-                rules.judge.claims(credential, unix_time())
+                rules.judge.validate(credential, unix_time())
             }
         };
-        if let Err(denial) = &claims {
-            let decision = Decision::Deny(denial.clone());
-            let counts = Counts::checked(&rules.tally, None);
-            logged(decision.into(), None, trace, begun, counts);
-        }
-        claims
+        let decision = match &valid {
+            Ok(token) => Decision::Allow(Admission {
+                caller: decision::Caller::Known(Arc::clone(&token.identity)),
+                authorization: Forwarding::Keep,
+            }),
+            Err(denial) => Decision::Deny(denial.clone()),
+        };
+        let counts = Counts::checked(&rules.counts, None);
+        logged(decision.into(), None, trace, begun, counts);
+        valid.map(|token| token.claims)
     }
 
     /// Decides a request that no door could read.
@@ -166,7 +170,7 @@ impl Authorizer {
     pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
         let denied = Decision::Deny(denial).into();
         let rules = self.live().now();
-        let counts = Counts::checked(&rules.tally, None);
+        let counts = Counts::checked(&rules.counts, None);
         Decided {
             decision: logged(denied, None, trace, self.begin(&trace), counts),
             rule: None,
@@ -207,10 +211,10 @@ impl Authorizer {
     }
 
     /// Counts a decision that is not logged.
-    fn count(&self, decision: &Decision, door: &'static str) {
-        self.live().now().tally.count(Counted {
+    fn count(&self, decision: &Decision, door: Door) {
+        self.live().now().counts.count(CountedDecision {
             door,
-            decision: decision.verdict(),
+            verdict: decision.verdict(),
             reason: decision.reason(),
             rule: None,
             work: Work::Check,
@@ -241,7 +245,7 @@ impl Authorizer {
             Step::Done(decision) => {
                 let (name, counts) = (
                     rule.map(|name| &**name),
-                    Counts::checked(&rules.tally, number),
+                    Counts::checked(&rules.counts, number),
                 );
                 return logged(decision.into(), name, trace, begun, counts);
             }
@@ -249,7 +253,7 @@ impl Authorizer {
         };
         let rule = rule.cloned();
         let rules = Arc::clone(rules);
-        let tally = Arc::clone(&rules.tally);
+        let decisions = Arc::clone(&rules.counts);
         let actions = Arc::clone(&self.actions);
         let trace = Arc::new(OwnedTrace::from(trace));
         let caller = Caller {
@@ -274,8 +278,8 @@ impl Authorizer {
                 });
             }
             let counts = Counts {
-                work: Work::Errand,
-                ..Counts::checked(&tally, number)
+                work: Work::Action,
+                ..Counts::checked(&decisions, number)
             };
             logged(concluded, rule.as_deref(), trace.borrow(), begun, counts)
         });
@@ -301,16 +305,16 @@ impl From<Decision> for Concluded {
 
 /// Where a decision is counted, and as what.
 struct Counts<'a> {
-    tally: &'a Tally,
+    decisions: &'a DecisionCounts,
     /// Where the rule stands that decided.
     rule: Option<usize>,
     work: Work,
 }
 
 impl<'a> Counts<'a> {
-    fn checked(tally: &'a Tally, rule: Option<usize>) -> Self {
+    fn checked(decisions: &'a DecisionCounts, rule: Option<usize>) -> Self {
         Self {
-            tally,
+            decisions,
             rule,
             work: Work::Check,
         }
@@ -344,9 +348,9 @@ fn logged(
         }
         _ => trace,
     };
-    counts.tally.count(Counted {
+    counts.decisions.count(CountedDecision {
         door: trace.door,
-        decision: verdict,
+        verdict,
         reason,
         rule: counts.rule,
         work: counts.work,
@@ -360,13 +364,13 @@ fn logged(
         ($level:expr) => {
             tracing::event!(
                 $level,
-                door = trace.door,
+                door = trace.door.name(),
                 client = trace.client.ok().map(tracing::field::display),
                 method = %shown(trace.line.method),
                 host = %shown(trace.line.host),
                 path = %shown(trace.line.target),
                 rule,
-                reason,
+                reason = reason.name(),
                 sub = subject,
                 request_id = trace.request_id,
                 decision = id.map(tracing::field::display),

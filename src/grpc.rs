@@ -23,7 +23,7 @@ use crate::{
         trust::{Hops, NoAddress, Peer},
     },
     headers::Headers,
-    observe::request_log::{Parent, Trace},
+    observe::request_log::{self, Parent, Trace},
     wire::{
         envoy::{
             config::core::v3::{
@@ -183,7 +183,7 @@ fn trace_of(peer: Peer) -> Trace<'static> {
 }
 
 const TRACE: Trace<'static> = Trace {
-    door: "grpc",
+    door: request_log::Door::Grpc,
     request_id: "",
     client: Err(NoAddress::Peer),
     line: RequestLine {

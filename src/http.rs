@@ -34,7 +34,7 @@ use crate::{
     headers::Headers,
     layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
     live::Rules,
-    observe::request_log::{Parent, Trace},
+    observe::request_log::{self, Parent, Trace},
 };
 
 /// The doors and routes of the HTTP port.
@@ -121,7 +121,7 @@ impl Door {
         let headers = read(request.headers(), rules.identity);
         let line = dialect.line(request);
         let trace = Trace {
-            door: dialect.name(),
+            door: dialect.door(),
             request_id: headers.request_id(b""),
             client: client(rules, &headers, peer),
             line: line.unwrap_or_default(),
@@ -159,7 +159,7 @@ impl Door {
         let (parts, body) = request.into_parts();
         let headers = read(&parts.headers, rules.identity);
         let trace = Trace {
-            door: endpoint.name(),
+            door: endpoint.into(),
             request_id: headers.request_id(b""),
             client: client(rules, &headers, peer),
             line: line(&parts.method, &parts.uri, &parts.headers),
@@ -218,7 +218,7 @@ impl Door {
         }
         let headers = read(request.headers(), rules.identity);
         let trace = Trace {
-            door: "validate",
+            door: request_log::Door::Validate,
             request_id: headers.request_id(b""),
             client: client(rules, &headers, peer),
             line: line(request.method(), request.uri(), request.headers()),
@@ -276,11 +276,11 @@ enum Asked {
 }
 
 impl Asked {
-    fn door(self) -> &'static str {
+    fn door(self) -> request_log::Door {
         match self {
-            Self::Dialect(dialect) => dialect.name(),
-            Self::Endpoint(endpoint) => endpoint.name(),
-            Self::Other => "validate",
+            Self::Dialect(dialect) => dialect.door(),
+            Self::Endpoint(endpoint) => endpoint.into(),
+            Self::Other => request_log::Door::Validate,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::domain::{
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
-use crate::{login::desk::Desk, observe::metrics::Tally};
+use crate::{login::desk::Desk, observe::metrics::DecisionCounts};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub struct Rules {
     pub client_address: ClientAddress,
     /// Which causes for an unknown address have been warned of.
     pub warned: Warned,
-    /// Where decisions are counted.
-    pub tally: Arc<Tally>,
+    /// Counts decisions by these rules.
+    pub counts: Arc<DecisionCounts>,
 }
 
 /// The rules in force.

@@ -88,7 +88,7 @@ impl Lasting {
             trusted: settings.gateways.trusted.clone(),
             client_address: settings.gateways.client_address,
             warned: Warned::default(),
-            tally: self.metrics.tally(&settings.policy),
+            counts: self.metrics.decisions(&settings.policy),
         }
     }
 }

@@ -131,6 +131,7 @@ pub async fn serve(
         None => None,
         Some(terms) => Some(Tls::new(terms.read(files)?)),
     };
+    metrics.begin(&settings.endpoints);
     metrics.watch(Watched {
         live: live.clone(),
         store: store.clone(),

@@ -12,7 +12,7 @@ use crate::{
     domain::{
         account::{Identity, Roles},
         credential::{Compact, Credential},
-        decision::{Caller, Decision, Denial, Done},
+        decision::{Caller, Decision, Denial, Done, Reason},
         fields::Body,
         judge::{Judge, Step},
         keyring::Keyring,
@@ -118,10 +118,15 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
     };
     let (outcome, passes, status, reason) = match &decision {
         Decision::Allow(admission) => match admission.caller {
-            Caller::Known(_) => (Outcome::Yes, "passes, identity attached", 200, "token"),
-            Caller::Anonymous => (Outcome::Yes, "passes, anonymous", 200, "anonymous"),
+            Caller::Known(_) => (
+                Outcome::Yes,
+                "passes, identity attached",
+                200,
+                Reason::Token,
+            ),
+            Caller::Anonymous => (Outcome::Yes, "passes, anonymous", 200, Reason::Anonymous),
         },
-        Decision::Issue(_) => (Outcome::Yes, "gets a token", 200, "login"),
+        Decision::Issue(_) => (Outcome::Yes, "gets a token", 200, Reason::Login),
         Decision::Done(done) => (Outcome::Yes, "is answered by Doorward", 200, done.reason()),
         Decision::Deny(denial) => (
             Outcome::No,
@@ -135,7 +140,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
             "{}",
             serde_json::to_string_pretty(&json!({
                 "method": method, "url": url, "rule": rule, "why": why, "as": caller,
-                "passes": outcome == Outcome::Yes, "status": status, "reason": reason,
+                "passes": outcome == Outcome::Yes, "status": status, "reason": reason.name(),
             }))?
         ),
         Format::Text => {

@@ -31,10 +31,10 @@ use crate::{
         desk::{Desk, Grant},
         fair_queue::Full,
         password::{LengthClass, PasswordHash},
-        throttle::{Suspect, Throttle, Wait},
+        throttle::{CountedBy, Suspect, Throttle, Wait},
     },
     observe::{
-        metrics::{LoginResult, Metrics},
+        metrics::{LoginResult, Metrics, ThrottledBy},
         spans::{Spans, step},
     },
     replicas::Shares,
@@ -326,7 +326,12 @@ impl Run {
     }
 
     fn throttled(&self, wait: &Wait) -> Denial {
-        self.actions.metrics.throttled(wait.by);
+        self.actions.metrics.throttled(match wait.by {
+            CountedBy::Account => ThrottledBy::Account,
+            CountedBy::Address => ThrottledBy::Address,
+            CountedBy::Network => ThrottledBy::Network,
+            CountedBy::Unknown => ThrottledBy::UnknownAddress,
+        });
         Denial::Throttled(wait.duration)
     }
 

@@ -10,8 +10,8 @@ use crate::{authorizer::Decided, domain::policy::Rule};
 pub(super) fn of(decided: &Decided<'_>) -> Bytes {
     let Decided { decision, rule } = decided;
     let mut fields = Vec::with_capacity(USUAL);
-    text_field(&mut fields, "decision", decision.verdict());
-    text_field(&mut fields, "reason", decision.reason());
+    text_field(&mut fields, "decision", decision.verdict().name());
+    text_field(&mut fields, "reason", decision.reason().name());
     if let Some(rule) = rule.map(Rule::name) {
         text_field(&mut fields, "rule", rule);
     }

@@ -13,6 +13,7 @@ use crate::domain::{
     identity_headers::IdentityHeaders,
     request::{Host, RequestFault, RequestLine},
 };
+use crate::observe::request_log::Door;
 
 /// How a gateway asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,11 +41,11 @@ impl Dialect {
         }
     }
 
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn door(self) -> Door {
         match self {
-            Self::Nginx => "nginx",
-            Self::Forward => "forward",
-            Self::Envoy => "envoy-http",
+            Self::Nginx => Door::Nginx,
+            Self::Forward => Door::Forward,
+            Self::Envoy => Door::EnvoyHttp,
         }
     }
 

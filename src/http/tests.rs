@@ -160,7 +160,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let authorizer = Authorizer::new(Actions {
         live: Live::new(Rules {
-            tally: metrics.tally(&judge.policy),
+            counts: metrics.decisions(&judge.policy),
             judge,
             desk,
             realm: Realm::parse("doorward").unwrap(),

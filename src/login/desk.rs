@@ -245,7 +245,7 @@ mod tests {
             };
             match desk.settle(&attempt, account) {
                 Ok(account) => account.username.as_str().to_owned(),
-                Err(denial) => denial.reason().to_owned(),
+                Err(denial) => denial.reason().name().to_owned(),
             }
         };
         assert_eq!(settle("secret", Some(account("ada", false))), "ada");

@@ -106,14 +106,14 @@ pub struct Wait {
     /// Whether it waits only for attempts in progress, which end soon.
     pub is_short: bool,
     /// The kind of count that makes it wait.
-    pub by: Counted,
+    pub by: CountedBy,
     /// The key of an address that may be familiar: this replica does not know, but the tables may.
     pub reserve: Option<Key>,
 }
 
 /// The kinds of counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Counted {
+pub enum CountedBy {
     /// The account of the login.
     Account,
     /// The client address.
@@ -124,7 +124,7 @@ pub enum Counted {
     Unknown,
 }
 
-impl Counted {
+impl CountedBy {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Account, Self::Address, Self::Network, Self::Unknown];
 }
@@ -203,17 +203,17 @@ impl Counts {
         origin: &Origin,
         curves: &Curves,
         now: UnixMillis,
-    ) -> [Option<(Counted, Count, Curve)>; 2] {
+    ) -> [Option<(CountedBy, Count, Curve)>; 2] {
         let (by, count, curve) = match &origin.address {
-            None => (Counted::Unknown, self.unknown, curves.unknown),
+            None => (CountedBy::Unknown, self.unknown, curves.unknown),
             Some(address) => {
                 let (count, curve) = self.addresses.of(address, curves, now);
-                (Counted::Address, count, curve)
+                (CountedBy::Address, count, curve)
             }
         };
         let network = origin.network.as_ref().map(|network| {
             let (count, curve) = self.addresses.of(network, curves, now);
-            (Counted::Network, count, curve)
+            (CountedBy::Network, count, curve)
         });
         [Some((by, count, curve)), network]
     }
@@ -317,7 +317,7 @@ impl Throttle {
         let [address, network] = counts.of(&suspect.origin, &self.curves, now);
         // A user who has logged in from this /64 does not wait for neighbours.
         let network = network.filter(|_| !is_familiar);
-        let all = [Some((Counted::Account, own, curve)), address, network];
+        let all = [Some((CountedBy::Account, own, curve)), address, network];
         let wait = waits(all, now);
         let Err(mut wait) = wait else {
             return Ok(is_familiar);
@@ -496,7 +496,7 @@ impl Throttle {
 
 /// The longest of the waits, if any.
 fn waits<const N: usize>(
-    all: [Option<(Counted, Count, Curve)>; N],
+    all: [Option<(CountedBy, Count, Curve)>; N],
     now: UnixMillis,
 ) -> Result<(), Wait> {
     let mut longest: Option<Wait> = None;

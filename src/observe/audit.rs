@@ -8,6 +8,7 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use uuid::Uuid;
 
 use super::request_log::Trace;
+use crate::domain::decision::{Reason, Verdict};
 use doorward_rules::private;
 
 /// The target that separates audit events from log events.
@@ -57,19 +58,19 @@ impl Trail {
 
 /// Records a login, a refusal, a logout, a registration or a password change.
 pub(crate) fn decided(
-    verdict: &str,
-    reason: &str,
+    verdict: Verdict,
+    reason: Reason,
     subject: Option<&str>,
     trace: &Trace<'_>,
     id: Uuid,
 ) {
     tracing::info!(
         target: TARGET,
-        event = verdict,
-        reason,
+        event = verdict.name(),
+        reason = reason.name(),
         sub = subject,
         client = trace.client.ok().map(tracing::field::display),
-        door = trace.door,
+        door = trace.door.name(),
         request_id = trace.request_id,
         decision = %id,
     );
@@ -83,7 +84,7 @@ pub(crate) fn upgraded(subject: &str, trace: &Trace<'_>) {
         reason = "login",
         sub = subject,
         client = trace.client.ok().map(tracing::field::display),
-        door = trace.door,
+        door = trace.door.name(),
         request_id = trace.request_id,
         decision = %Uuid::now_v7(),
     );

@@ -5,6 +5,8 @@
 
 mod closed;
 mod decisions;
+mod expected;
+mod labels;
 mod process;
 mod timing;
 
@@ -16,30 +18,30 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text},
+    encoding::{DescriptorEncoder, EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
-pub(crate) use self::timing::encode_histogram;
-pub use self::{
-    closed::{Closed, ClosedConnections},
-    decisions::{Counted, Tally, Work},
+pub use self::decisions::DecisionCounts;
+pub(crate) use self::{
+    closed::ClosedConnections,
+    decisions::CountedDecision,
+    labels::{Closed, LoginResult, Outcome, PeerTrust, Port, ThrottledBy, Work},
+    timing::encode_histogram,
 };
-use self::{decisions::Decisions, process::Process, timing::Timing};
+use self::{closed::ClosedLabels, decisions::Decisions, process::Process, timing::Timing};
 use crate::{
     clock::unix_time,
     domain::{
         histogram::{Histogram, TO_TEN_SECONDS},
-        policy::Policy,
+        policy::{Endpoint, Policy},
         token::AGES,
         trust::NoAddress,
     },
-    login::throttle,
 };
 
-/// One label with a value that is ours.
-type One = [(&'static str, &'static str); 1];
+type Label<T> = [(&'static str, T); 1];
 
 /// All numbers of this process.
 #[derive(Clone, Debug)]
@@ -49,20 +51,26 @@ pub struct Metrics(Arc<Numbers>);
 struct Numbers {
     registry: Registry,
     decisions: Decisions,
-    logins: Family<One, Timing, fn() -> Timing>,
-    throttled: Family<One, Counter>,
-    without_address: Family<One, Counter>,
+    logins: Family<Label<LoginResult>, Timing, fn() -> Timing>,
+    throttled: Family<Label<ThrottledBy>, Counter>,
+    without_address: Family<Label<&'static str>, Counter>,
     ages: Timing,
-    reloads: Family<One, Counter>,
+    reloads: Family<Label<Outcome>, Counter>,
     reloaded_at: Gauge,
-    readings: Family<One, Counter>,
+    readings: Family<Label<Outcome>, Counter>,
     clock_difference: Gauge<f64, AtomicU64>,
     clock_limit: Gauge<f64, AtomicU64>,
-    fetches: Family<[(&'static str, Arc<str>); 2], Counter>,
-    fetched_at: Family<[(&'static str, Arc<str>); 1], Gauge>,
-    connections: Family<One, Gauge>,
-    closed: Family<[(&'static str, &'static str); 3], Counter>,
+    fetches: Family<FetchLabels, Counter>,
+    fetched_at: Family<Label<Arc<str>>, Gauge>,
+    connections: Family<Label<Port>, Gauge>,
+    closed: Family<ClosedLabels, Counter>,
     watched: Watched,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FetchLabels {
+    issuer: Arc<str>,
+    result: Outcome,
 }
 
 /// A collector that is set after the registry is built.
@@ -74,69 +82,6 @@ impl Collector for Watched {
         match self.0.get() {
             Some(collector) => collector.encode(encoder),
             None => Ok(()),
-        }
-    }
-}
-
-/// What became of something that is tried again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It succeeded.
-    Ok,
-    /// It failed.
-    Failed,
-}
-
-impl Outcome {
-    const ALL: [Self; 2] = [Self::Ok, Self::Failed];
-
-    /// Whether something failed.
-    pub fn of<T, E>(result: &Result<T, E>) -> Self {
-        match result {
-            Ok(_) => Self::Ok,
-            Err(_) => Self::Failed,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// What became of a login.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoginResult {
-    /// A token was handed out.
-    Ok,
-    /// The name or the password was wrong, or the account is disabled.
-    Refused,
-    /// There were too many failures before, or too many others at once of the account or from the address.
-    Throttled,
-    /// It could not be decided.
-    Unavailable,
-    /// Its caller hung up while it waited.
-    Abandoned,
-}
-
-impl LoginResult {
-    const ALL: [Self; 5] = [
-        Self::Ok,
-        Self::Refused,
-        Self::Throttled,
-        Self::Unavailable,
-        Self::Abandoned,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Refused => "refused",
-            Self::Throttled => "throttled",
-            Self::Unavailable => "unavailable",
-            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -176,7 +121,7 @@ impl Default for Metrics {
 
 impl Numbers {
     fn register(&self, registry: &mut Registry) {
-        let build = Family::<One, Gauge>::default();
+        let build = Family::<Label<&'static str>, Gauge>::default();
         let version = ("version", env!("CARGO_PKG_VERSION"));
         build.get_or_create(&[version]).set(1);
         registry.register("build_info", "Which Doorward this is", build);
@@ -268,28 +213,19 @@ impl Numbers {
     /// There from the start, so that a first failure is seen as an increase.
     fn begin(&self) {
         for outcome in Outcome::ALL {
-            drop(self.reloads.get_or_create(&[("result", outcome.name())]));
-            drop(self.readings.get_or_create(&[("result", outcome.name())]));
+            drop(self.reloads.get_or_create(&[("result", outcome)]));
+            drop(self.readings.get_or_create(&[("result", outcome)]));
         }
         for result in LoginResult::ALL {
-            drop(self.logins.get_or_create(&[("result", result.name())]));
+            drop(self.logins.get_or_create(&[("result", result)]));
         }
-        for by in throttle::Counted::ALL {
-            drop(self.throttled.get_or_create(&[("by", throttled_by(by))]));
+        for by in ThrottledBy::ALL {
+            drop(self.throttled.get_or_create(&[("by", by)]));
         }
         for cause in NoAddress::ALL {
             let cause = [("cause", cause.name())];
             drop(self.without_address.get_or_create(&cause));
         }
-    }
-}
-
-fn throttled_by(by: throttle::Counted) -> &'static str {
-    match by {
-        throttle::Counted::Account => "account",
-        throttle::Counted::Address => "address",
-        throttle::Counted::Network => "network",
-        throttle::Counted::Unknown => "unknown-address",
     }
 }
 
@@ -300,32 +236,36 @@ impl Metrics {
         let _ = self.0.watched.0.set(Box::new(watched));
     }
 
-    /// Where decisions by these rules are counted.
+    /// Creates the series of decisions that follow from no rule.
+    pub(crate) fn begin(&self, endpoints: &[Endpoint]) {
+        self.0.decisions.begin(endpoints);
+    }
+
+    /// Counts decisions by these rules; creates their series.
     #[must_use]
-    pub fn tally(&self, policy: &Policy) -> Arc<Tally> {
-        Arc::new(self.0.decisions.tally(policy))
+    pub(crate) fn decisions(&self, policy: &Policy) -> Arc<DecisionCounts> {
+        Arc::new(self.0.decisions.by_rules(policy))
     }
 
     /// Where ages of tokens are counted.
     #[must_use]
-    pub fn token_ages(&self) -> Arc<Histogram> {
+    pub(crate) fn token_ages(&self) -> Arc<Histogram> {
         Arc::clone(self.0.ages.histogram())
     }
 
     /// A login has taken so long.
-    pub fn login(&self, result: LoginResult, took: Duration) {
-        let timing = self.0.logins.get_or_create(&[("result", result.name())]);
+    pub(crate) fn login(&self, result: LoginResult, took: Duration) {
+        let timing = self.0.logins.get_or_create(&[("result", result)]);
         timing.histogram().observe(took);
     }
 
     /// An attempt was refused because of failures before.
-    pub fn throttled(&self, by: throttle::Counted) {
-        let counter = self.0.throttled.get_or_create(&[("by", throttled_by(by))]);
-        counter.inc();
+    pub(crate) fn throttled(&self, by: ThrottledBy) {
+        self.0.throttled.get_or_create(&[("by", by)]).inc();
     }
 
     /// Somebody wants in whose address is not known.
-    pub fn without_address(&self, cause: NoAddress) {
+    pub(crate) fn without_address(&self, cause: NoAddress) {
         let counter = (self.0.without_address).get_or_create(&[("cause", cause.name())]);
         counter.inc();
     }
@@ -336,63 +276,57 @@ impl Metrics {
     }
 
     /// A reload has succeeded, or failed and what was in force stays.
-    pub fn reloaded(&self, outcome: Outcome) {
+    pub(crate) fn reloaded(&self, outcome: Outcome) {
         let reloads = &self.0.reloads;
-        reloads.get_or_create(&[("result", outcome.name())]).inc();
+        reloads.get_or_create(&[("result", outcome)]).inc();
         if outcome == Outcome::Ok {
             self.read();
         }
     }
 
     /// It was read, or could not be read, what has ended at other replicas.
-    pub fn revocations_read(&self, outcome: Outcome) {
+    pub(crate) fn revocations_read(&self, outcome: Outcome) {
         let readings = &self.0.readings;
-        readings.get_or_create(&[("result", outcome.name())]).inc();
+        readings.get_or_create(&[("result", outcome)]).inc();
     }
 
     /// The clock of this replica was found to be ahead of the database's by so many milliseconds.
-    pub fn clock(&self, ahead: i64, limit: Duration) {
+    pub(crate) fn clock(&self, ahead: i64, limit: Duration) {
         self.0.clock_difference.set(ahead as f64 / 1000.0);
         self.0.clock_limit.set(limit.as_secs_f64());
     }
 
     /// Where it is counted how the keys of an issuer are had; its name is one of the settings.
     #[must_use]
-    pub fn fetches(&self, issuer: &str) -> Fetches {
-        let issuer = ("issuer", Arc::from(issuer));
-        let counter = |outcome: Outcome| {
-            let labels = [issuer.clone(), ("result", outcome.name().into())];
-            self.0.fetches.get_or_create_owned(&labels)
+    pub(crate) fn fetches(&self, issuer: &str) -> Fetches {
+        let issuer: Arc<str> = Arc::from(issuer);
+        let counter = |result: Outcome| {
+            let issuer = Arc::clone(&issuer);
+            (self.0.fetches).get_or_create_owned(&FetchLabels { issuer, result })
         };
         let (ok, failed) = (counter(Outcome::Ok), counter(Outcome::Failed));
         Fetches {
             ok,
             failed,
-            last: self.0.fetched_at.get_or_create_owned(&[issuer]),
+            last: self.0.fetched_at.get_or_create_owned(&[("issuer", issuer)]),
         }
     }
 
     /// How many connections of a door are open: whoever accepts adds one, and takes it off at its end.
     #[must_use]
-    pub fn connections(&self, door: &'static str) -> Gauge {
-        self.0.connections.get_or_create_owned(&[("door", door)])
+    pub(crate) fn connections(&self, port: Port) -> Gauge {
+        self.0.connections.get_or_create_owned(&[("door", port)])
     }
 
-    /// Where connections of a door are counted that are closed because of a limit.
+    /// Counts connections of a port that are closed because of a limit.
     #[must_use]
-    pub fn closed(&self, door: &'static str) -> ClosedConnections {
-        let closed = ClosedConnections {
-            family: self.0.closed.clone(),
-            door,
-        };
-        // There from the start, so that a first one is seen as an increase.
-        closed.begin();
-        closed
+    pub(crate) fn closed(&self, port: Port) -> ClosedConnections {
+        ClosedConnections::new(self.0.closed.clone(), port)
     }
 
     /// All numbers as text.
     #[must_use]
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a string does not fail.
         let _ = text::encode(&mut text, &self.0.registry);
@@ -402,7 +336,7 @@ impl Metrics {
 
 /// How the keys of one issuer are had.
 #[derive(Clone, Debug)]
-pub struct Fetches {
+pub(crate) struct Fetches {
     ok: Counter,
     failed: Counter,
     last: Gauge,
@@ -410,7 +344,7 @@ pub struct Fetches {
 
 impl Fetches {
     /// They were asked for.
-    pub fn note(&self, outcome: Outcome) {
+    pub(crate) fn note(&self, outcome: Outcome) {
         match outcome {
             Outcome::Ok => {
                 self.ok.inc();
@@ -468,10 +402,10 @@ mod tests {
     #[test]
     fn connections_come_and_go() {
         let metrics = Metrics::default();
-        let open = metrics.connections("grpc");
+        let open = metrics.connections(Port::Grpc);
         open.inc();
         open.inc();
-        metrics.connections("grpc").dec();
+        metrics.connections(Port::Grpc).dec();
         has(&metrics, "doorward_connections{door=\"grpc\"} 1");
     }
 }

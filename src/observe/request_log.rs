@@ -4,13 +4,83 @@ use std::{fmt::Display, net::IpAddr, sync::Arc};
 
 use uuid::Uuid;
 
-use crate::domain::{request::RequestLine, trust::NoAddress};
+use crate::domain::{policy::Endpoint, request::RequestLine, trust::NoAddress};
+
+/// What was asked: a protocol in which gateways ask, or a route of Doorward's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// Envoy's ext_authz over gRPC.
+    Grpc,
+    /// Envoy's ext_authz over HTTP.
+    EnvoyHttp,
+    /// `/auth/forward`, for Traefik and Caddy.
+    Forward,
+    /// `/auth/nginx`, for `auth_request`.
+    Nginx,
+    /// `/validate`.
+    Validate,
+    /// `/login`.
+    Login,
+    /// `/logout`.
+    Logout,
+    /// `/refresh`.
+    Refresh,
+    /// `/register`.
+    Register,
+    /// `/password`.
+    Password,
+}
+
+impl Door {
+    /// All doors.
+    pub const ALL: [Self; 10] = [
+        Self::Grpc,
+        Self::EnvoyHttp,
+        Self::Forward,
+        Self::Nginx,
+        Self::Validate,
+        Self::Login,
+        Self::Logout,
+        Self::Refresh,
+        Self::Register,
+        Self::Password,
+    ];
+
+    /// The word that log, metrics, spans and audit trail show.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Grpc => "grpc",
+            Self::EnvoyHttp => "envoy-http",
+            Self::Forward => "forward",
+            Self::Nginx => "nginx",
+            Self::Validate => "validate",
+            Self::Login => Endpoint::Login.name(),
+            Self::Logout => Endpoint::Logout.name(),
+            Self::Refresh => Endpoint::Refresh.name(),
+            Self::Register => Endpoint::Register.name(),
+            Self::Password => Endpoint::Password.name(),
+        }
+    }
+}
+
+impl From<Endpoint> for Door {
+    fn from(endpoint: Endpoint) -> Self {
+        match endpoint {
+            Endpoint::Login => Self::Login,
+            Endpoint::Logout => Self::Logout,
+            Endpoint::Refresh => Self::Refresh,
+            Endpoint::Register => Self::Register,
+            Endpoint::Password => Self::Password,
+        }
+    }
+}
 
 /// What the log says about a request, beside the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<'a> {
     /// The door that was asked.
-    pub door: &'static str,
+    pub door: Door,
     /// The request id of the gateway; empty if it sends none. The log then generates one.
     pub request_id: &'a str,
     /// The address of the client, or why it is unknown.
@@ -32,7 +102,7 @@ pub struct Parent<'a> {
 
 /// An owned [`Trace`], for an action that outlives the call that asked for it.
 pub(crate) struct OwnedTrace {
-    pub(crate) door: &'static str,
+    pub(crate) door: Door,
     /// Never empty.
     pub(crate) request_id: Arc<str>,
     pub(crate) client: Result<IpAddr, NoAddress>,

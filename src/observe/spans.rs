@@ -18,7 +18,7 @@ use opentelemetry_sdk::{
 };
 use tokio::task_local;
 
-use super::request_log::{Parent, Trace, shown};
+use super::request_log::{Door, Parent, Trace, shown};
 use crate::domain::{
     decision::{Decision, Denial},
     request::Host,
@@ -97,8 +97,8 @@ impl Spans {
             return Span::default();
         };
         let name = match trace.door {
-            "grpc" => "ext_authz check".into(),
-            door => format!("http {door}"),
+            Door::Grpc => "ext_authz check".into(),
+            door => format!("http {}", door.name()),
         };
         let tracer = &tracing.tracer;
         let builder = tracer.span_builder(name).with_kind(SpanKind::Server);
@@ -144,9 +144,12 @@ impl Span {
             ("server.address", host),
             ("http.route", rule.map(str::to_owned)),
             ("enduser.id", decision.subject().map(str::to_owned)),
-            ("doorward.door", Some(trace.door.to_owned())),
-            ("doorward.decision", Some(decision.verdict().to_owned())),
-            ("doorward.reason", Some(decision.reason().to_owned())),
+            ("doorward.door", Some(trace.door.name().to_owned())),
+            (
+                "doorward.decision",
+                Some(decision.verdict().name().to_owned()),
+            ),
+            ("doorward.reason", Some(decision.reason().name().to_owned())),
             ("doorward.request_id", Some(trace.request_id.to_owned())),
         ];
         span.set_attributes(
@@ -155,7 +158,7 @@ impl Span {
                 .filter(|attribute| !attribute.value.as_str().is_empty()),
         );
         if let Decision::Deny(Denial::Unavailable(_)) = decision {
-            span.set_status(Status::error(decision.reason()));
+            span.set_status(Status::error(decision.reason().name()));
         }
         span.end();
     }

@@ -30,7 +30,7 @@ use crate::{
     grpc::frames::Signs,
     listen::{Listener, Socket},
     live::Live,
-    observe::metrics::{Closed, ClosedConnections},
+    observe::metrics::{Closed, ClosedConnections, PeerTrust},
     tls::{self, Protocol, Stream, Tls},
 };
 
@@ -165,13 +165,13 @@ impl Terms {
 
     /// Counts a connection that is closed. Each kind is logged once a second at most: whoever can connect can do so again.
     fn note(&self, is_trusted: bool, why: Closed, peer: Peer) {
-        self.closed.note(is_trusted, why);
+        self.closed.note(PeerTrust::of(is_trusted), why);
         let [many, floods] = &self.logged;
         let is_due = |last: &AtomicU64| {
             let now = unix_time().0;
             last.swap(now, Ordering::Relaxed) != now
         };
-        let (door, reason) = (self.closed.door(), why.name());
+        let (door, reason) = (self.closed.port().name(), why.name());
         let peer = peer.address().map(tracing::field::display);
         match why {
             Closed::Full | Closed::AddressFull if is_due(many) => {

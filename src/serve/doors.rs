@@ -21,7 +21,7 @@ use crate::{
     layers::InFlight,
     listen::{Address, Listener},
     live::Live,
-    observe::metrics::Metrics,
+    observe::metrics::{Metrics, Port},
     tls::{Protocol, Tls},
 };
 
@@ -123,14 +123,14 @@ impl Ears {
             connection_age,
             ending,
         } = doors;
-        let terms = |name, protocol, trusted, others| Terms {
+        let terms = |port, protocol, trusted, others| Terms {
             tls: tls.clone().map(|tls| (tls, protocol)),
             live: Some(live.clone()),
             trusted,
             others,
             ending: ending.clone(),
-            open: metrics.connections(name),
-            closed: metrics.closed(name),
+            open: metrics.connections(port),
+            closed: metrics.closed(port),
             logged: Default::default(),
         };
         let gateways = |age, silence| Conduct {
@@ -156,7 +156,7 @@ impl Ears {
             silence: Some(PROBE / 2),
         };
         let grpc = terms(
-            "grpc",
+            Port::Grpc,
             Protocol::Http2,
             gateways(connection_age, Some(SILENCE)),
             probes,
@@ -176,7 +176,7 @@ impl Ears {
             grace: GRACE,
             silence: None,
         };
-        let http = terms("http", Protocol::Http1, gateways(None, None), clients);
+        let http = terms(Port::Http, Protocol::Http1, gateways(None, None), clients);
         all.spawn(connections::serve(self.http, http, {
             let ending = ending.clone();
             move |stream, client: Client| {
@@ -200,7 +200,7 @@ impl Ears {
         let ops = Terms {
             tls: None,
             live: None,
-            ..terms("ops", Protocol::Http1, operators(), operators())
+            ..terms(Port::Ops, Protocol::Http1, operators(), operators())
         };
         all.spawn(connections::serve(self.ops, ops, move |stream, _| {
             let (leaving, ending, metrics) = (ending.clone(), ending.clone(), metrics.clone());

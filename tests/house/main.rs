@@ -51,6 +51,7 @@ macro_rules! on_each_server {
 
 mod certificates;
 mod cgi;
+mod decision_series;
 mod direct;
 mod edges;
 mod front;

@@ -41,7 +41,7 @@ impl Scrape {
     }
 
     /// The sum of all series of this name that have these labels; nothing where there is none.
-    fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |sample: &&Value| {
             sample["name"] == name
                 && labels
@@ -54,13 +54,13 @@ impl Scrape {
     }
 
     #[track_caller]
-    fn is(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+    pub fn is(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let found = self.find(name, labels);
         assert_eq!(found, Some(value), "{name} {labels:?}");
     }
 
     /// Every series, without its value.
-    fn series(&self) -> BTreeSet<String> {
+    pub fn series(&self) -> BTreeSet<String> {
         let name = |sample: &Value| format!("{} {}", sample["name"], sample["labels"]);
         self.samples().map(name).collect()
     }

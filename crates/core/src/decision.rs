@@ -4,10 +4,12 @@
 //! apart; [`Denial::reason`] is what the log says.
 
 mod denial;
+mod reason;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 pub use self::denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose};
+pub use self::reason::Reason;
 use super::{account::Identity, request::TokenForm, session::RefreshToken, token::Token};
 
 /// The verdict on one request. There is no default: whoever makes one has decided.
@@ -24,24 +26,24 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The word by which the log names the verdict.
+    /// The kind of the decision.
     #[must_use]
-    pub fn verdict(&self) -> &'static str {
+    pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Allow(_) => "allow",
-            Self::Deny(_) => "deny",
-            Self::Issue(_) => "issue",
-            Self::Done(_) => "done",
+            Self::Allow(_) => Verdict::Allow,
+            Self::Deny(_) => Verdict::Deny,
+            Self::Issue(_) => Verdict::Issue,
+            Self::Done(_) => Verdict::Done,
         }
     }
 
     /// The stable code by which the log says why.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Allow(admission) => match &admission.caller {
-                Caller::Anonymous => "anonymous",
-                Caller::Known(_) => "token",
+                Caller::Anonymous => Reason::Anonymous,
+                Caller::Known(_) => Reason::Token,
             },
             Self::Deny(denial) => denial.reason(),
             Self::Issue(issued) => issued.by.reason(),
@@ -76,6 +78,38 @@ impl Decision {
     }
 }
 
+/// The kind of a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The request passes.
+    Allow,
+    /// The request does not pass.
+    Deny,
+    /// Somebody gets a token.
+    Issue,
+    /// An endpoint has done what it was asked.
+    Done,
+}
+
+impl Verdict {
+    /// The word that log, metrics and audit trail show.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Issue => "issue",
+            Self::Done => "done",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What an endpoint has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
@@ -96,15 +130,15 @@ pub enum Done {
 impl Done {
     /// The stable code by which the log names it.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::LoggedOut {
                 everywhere: false, ..
-            } => "logout",
+            } => Reason::Logout,
             Self::LoggedOut {
                 everywhere: true, ..
-            } => "logout-everywhere",
-            Self::Registered { .. } => "register",
+            } => Reason::LogoutEverywhere,
+            Self::Registered { .. } => Reason::Register,
         }
     }
 
@@ -215,11 +249,11 @@ pub enum By {
 impl By {
     /// The stable code by which the log names it.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn reason(self) -> Reason {
         match self {
-            Self::Login => "login",
-            Self::Refresh => "refresh",
-            Self::Password => "password",
+            Self::Login => Reason::Login,
+            Self::Refresh => Reason::Refresh,
+            Self::Password => Reason::Password,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::{
     request::{Answerable, Request, RequestFault, TokenForm},
     revocation::Revocations,
     session::{RefreshFault, RefreshToken},
-    token::{Presented, TokenFault, UnixTime, Verifier},
+    token::{Presented, TokenFault, UnixTime, ValidToken, Verifier},
 };
 
 /// Decides every request that needs no waiting. It verifies tokens, but holds no password rule and signs nothing.
@@ -263,7 +263,11 @@ impl Judge {
     /// # Errors
     ///
     /// Why the credential is not one.
-    pub fn claims(&self, credential: Credential<'_>, now: UnixTime) -> Result<Vec<u8>, Denial> {
+    pub fn validate(
+        &self,
+        credential: Credential<'_>,
+        now: UnixTime,
+    ) -> Result<ValidToken, Denial> {
         let compact = self.bearer(credential, now)?;
         let claims = self.verifier.claims(compact, now, &self.revoked);
         claims.map_err(Denial::InvalidToken)

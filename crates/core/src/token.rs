@@ -161,6 +161,15 @@ impl fmt::Debug for Token {
 #[error("the token could not be signed")]
 pub struct IssueFault;
 
+/// A good token, and its claims.
+#[derive(Clone, Debug)]
+pub struct ValidToken {
+    /// Who it speaks for.
+    pub identity: Arc<Identity>,
+    /// The claims as JSON.
+    pub claims: Vec<u8>,
+}
+
 /// A good token, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
@@ -345,17 +354,23 @@ impl Verifier {
         compact: Compact<'_>,
         now: UnixTime,
         ended: &Revocations,
-    ) -> Result<Vec<u8>, TokenFault> {
+    ) -> Result<ValidToken, TokenFault> {
         let claims = match self.genuine(compact, now) {
             Ok(claims) => claims,
             Err(fault) => {
                 let hashed = Hashed::of(compact.expose());
                 let vouched = self.foreign(hashed, now, ended, fault)?;
-                return Ok(vouched.judged());
+                return Ok(ValidToken {
+                    identity: Arc::clone(&vouched.identity),
+                    claims: vouched.judged(),
+                });
             }
         };
-        self.check_claims(&parse(&claims)?, now, ended)?;
-        Ok(claims)
+        let identity = self.check_claims(&parse(&claims)?, now, ended)?;
+        Ok(ValidToken {
+            identity: Arc::new(identity),
+            claims,
+        })
     }
 
     /// Whether a token says that it is one of ours, by a key or by its issuer. That is not verified, and so proves nothing;

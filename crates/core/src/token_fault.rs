@@ -1,7 +1,7 @@
 //! Why a token is refused.
 
 /// Why a token is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum TokenFault {
     /// Not three parts between two dots.
     #[error("it does not have three parts")]

@@ -307,7 +307,7 @@ fn clients_without_an_address_share_a_count() {
     let wait = throttle.admit(&nowhere(1000), START).unwrap_err();
     assert_eq!(
         (wait.duration, wait.by),
-        (Duration::from_secs(1), Counted::Unknown)
+        (Duration::from_secs(1), CountedBy::Unknown)
     );
     assert!(!wait.is_short);
     assert!(throttle.admit_from(None, START).is_err());
@@ -357,7 +357,7 @@ fn a_48_is_counted_beside_its_64s() {
     let wait = throttle.admit(&neighbour, START).unwrap_err();
     assert_eq!(
         (wait.duration, wait.by),
-        (Duration::from_secs(6), Counted::Network)
+        (Duration::from_secs(6), CountedBy::Network)
     );
     let other = suspect(&throttle, "ada", "2001:db8:8::1");
     assert!(throttle.admit(&other, START).is_ok());
@@ -403,7 +403,7 @@ fn whoever_has_logged_in_from_there_does_not_wait_for_neighbours() {
     let stranger = suspect(&throttle, "eve", "2001:db8:7:1::1");
     assert_eq!(
         throttle.admit(&stranger, START).unwrap_err().by,
-        Counted::Network
+        CountedBy::Network
     );
     assert!(throttle.admit(&owner, START).is_ok());
 }

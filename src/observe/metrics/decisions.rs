@@ -1,47 +1,44 @@
 //! Decisions by door, verdict, reason and rule, and how long they took.
 //!
-//! A pass is the most frequent of them. Its counter is found once, when the rule lets somebody pass for the first time; from
-//! then on a pass is three additions, without a lock, a hash or an allocation.
+//! Most decisions are passes. The counter of a pass is looked up once per rule and door; from then on, counting a pass is
+//! three additions, without a lock, a hash or an allocation.
 
 use std::{
     collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
+    encoding::{EncodeLabelSet, LabelSetEncoder},
     metrics::{counter::Counter, family::Family},
     registry::Metric,
 };
 
-use super::timing::Timing;
-use crate::domain::{
-    histogram::{Histogram, Resolution, Scale},
-    policy::Policy,
+use super::{
+    expected::{self, Expected},
+    labels::Work,
+    timing::Timing,
+};
+use crate::{
+    domain::{
+        decision::{Reason, Verdict},
+        histogram::{Histogram, Resolution, Scale},
+        policy::{Endpoint, Policy},
+    },
+    observe::request_log::Door,
 };
 
-/// All doors, those first at which requests pass.
-const DOORS: [&str; 10] = [
-    "grpc",
-    "envoy-http",
-    "forward",
-    "nginx",
-    "validate",
-    "login",
-    "logout",
-    "refresh",
-    "register",
-    "password",
-];
-const PASSING: usize = 4;
-
 /// The reasons for which requests pass.
-const PASSES: [&str; 2] = ["token", "anonymous"];
+const PASSES: [Reason; 2] = [Reason::Token, Reason::Anonymous];
 
 /// The most rules that have series of their own: reloads that bring ever new ones do not fill the memory.
 const MOST_RULES: usize = 1000;
+
+/// How many series of decisions exist before their first decision. Rules beyond that get each series with its first
+/// decision.
+const MOST_AT_START: usize = 5000;
 
 /// The label of decisions that follow from no rule, and of rules beyond those.
 const NONE: &str = "none";
@@ -66,27 +63,36 @@ static TIMES: Scale = Scale {
     resolution: Resolution::Nanoseconds,
 };
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Labels {
-    door: &'static str,
-    decision: &'static str,
-    reason: &'static str,
+    door: Door,
+    decision: Verdict,
+    reason: Reason,
     rule: Arc<str>,
 }
 
-/// What a decision took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// What is in memory.
-    Check,
-    /// Rows and hashes.
-    Errand,
+impl EncodeLabelSet for Labels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let Self {
+            door,
+            decision,
+            reason,
+            rule,
+        } = self;
+        let labels = [
+            ("door", door.name()),
+            ("decision", decision.name()),
+            ("reason", reason.name()),
+            ("rule", rule),
+        ];
+        EncodeLabelSet::encode(&labels, encoder)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TimeLabels {
-    door: &'static str,
-    work: &'static str,
+    door: Door,
+    work: Work,
 }
 
 /// Counts of all decisions of this process.
@@ -97,10 +103,19 @@ pub(super) struct Decisions(Arc<Counts>);
 struct Counts {
     decisions: Family<Labels, Counter>,
     times: Family<TimeLabels, Timing, fn() -> Timing>,
-    /// The same as in the family, where no lock is taken.
-    at_hand: [[OnceLock<Arc<Histogram>>; 2]; DOORS.len()],
-    rules: Mutex<HashSet<Arc<str>>>,
+    /// The histograms of the family, found without a lock.
+    at_hand: [[OnceLock<Arc<Histogram>>; Work::ALL.len()]; Door::ALL.len()],
+    series: Mutex<Series>,
     none: Arc<str>,
+}
+
+/// What limits the number of series.
+#[derive(Debug, Default)]
+struct Series {
+    /// The rules that have series of their own.
+    rules: HashSet<Arc<str>>,
+    /// How many series were created before their first decision.
+    at_start: usize,
 }
 
 impl Decisions {
@@ -109,7 +124,7 @@ impl Decisions {
             decisions: Family::default(),
             times: Family::new_with_constructor(|| Timing::new(&TIMES)),
             at_hand: Default::default(),
-            rules: Mutex::default(),
+            series: Mutex::default(),
             none: NONE.into(),
         }))
     }
@@ -122,21 +137,27 @@ impl Decisions {
         self.0.times.clone()
     }
 
-    /// Where decisions by these rules are counted.
-    pub(super) fn tally(&self, policy: &Policy) -> Tally {
-        let rules = policy.rules().iter().map(|rule| RuleTally {
-            label: self.label(rule.name()),
-            passes: Default::default(),
+    /// Creates the series of decisions that follow from no rule.
+    pub(super) fn begin(&self, endpoints: &[Endpoint]) {
+        let routes = endpoints.iter().copied().flat_map(expected::of_route);
+        self.expect(&self.0.none, expected::without_rule().chain(routes));
+    }
+
+    pub(super) fn by_rules(&self, policy: &Policy) -> DecisionCounts {
+        let rules = policy.rules().iter().map(|rule| {
+            let label = self.label(rule.name());
+            self.expect(&label, expected::of_rule(rule.demand()));
+            RuleCounts::new(label)
         });
-        Tally {
-            counts: self.clone(),
+        DecisionCounts {
             rules: rules.collect(),
+            none: RuleCounts::new(Arc::clone(&self.0.none)),
+            decisions: self.clone(),
         }
     }
 
     fn label(&self, name: &Arc<str>) -> Arc<str> {
-        // Every change is complete before anything can panic.
-        let mut rules = self.0.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = &mut self.series().rules;
         if rules.len() >= MOST_RULES && !rules.contains(name) {
             return OTHER.into();
         }
@@ -144,92 +165,116 @@ impl Decisions {
         Arc::clone(name)
     }
 
-    fn took(&self, door: usize, work: Work, time: Duration) {
-        let (place, name) = match work {
-            Work::Check => (0, "check"),
-            Work::Errand => (1, "errand"),
-        };
-        let Some((cell, door)) = (self.0.at_hand.get(door))
-            .and_then(|cells| cells.get(place))
-            .zip(DOORS.get(door))
-        else {
+    /// Creates series with 0, all or none.
+    fn expect(&self, rule: &Arc<str>, expected: impl Iterator<Item = Expected>) {
+        let labels = expected.map(|(door, decision, reason)| Labels {
+            door,
+            decision,
+            reason,
+            rule: Arc::clone(rule),
+        });
+        let decisions = &self.0.decisions;
+        let new: Vec<_> = labels
+            .filter(|labels| decisions.get(labels).is_none())
+            .collect();
+        let mut series = self.series();
+        if series.at_start + new.len() > MOST_AT_START {
+            return;
+        }
+        series.at_start += new.len();
+        for labels in &new {
+            drop(decisions.get_or_create(labels));
+        }
+    }
+
+    fn series(&self) -> MutexGuard<'_, Series> {
+        // Every change is complete before anything can panic.
+        (self.0.series.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn took(&self, door: Door, work: Work, time: Duration) {
+        let cells = self.0.at_hand.get(door as usize);
+        let Some(cell) = cells.and_then(|cells| cells.get(work as usize)) else {
             return;
         };
         let histogram = cell.get_or_init(|| {
-            let labels = TimeLabels { door, work: name };
+            let labels = TimeLabels { door, work };
             Arc::clone(self.0.times.get_or_create(&labels).histogram())
         });
         histogram.observe(time);
     }
 }
 
-/// Where decisions by some rules are counted. Rules of the same name are counted together, before a reload and after it.
-pub struct Tally {
-    counts: Decisions,
-    rules: Box<[RuleTally]>,
+/// Counts decisions by the rules of one policy. Rules of the same name are counted together, before a reload and after it.
+pub struct DecisionCounts {
+    decisions: Decisions,
+    rules: Box<[RuleCounts]>,
+    /// Of decisions that follow from no rule, such as those of `/validate`.
+    none: RuleCounts,
 }
 
-struct RuleTally {
+struct RuleCounts {
     label: Arc<str>,
-    passes: [[OnceLock<Counter>; PASSES.len()]; PASSING],
+    passes: [[OnceLock<Counter>; PASSES.len()]; Door::ALL.len()],
 }
 
-/// What is counted of a decision. No text of it comes from a client.
+impl RuleCounts {
+    fn new(label: Arc<str>) -> Self {
+        Self {
+            label,
+            passes: Default::default(),
+        }
+    }
+}
+
+/// A decision as it is counted.
 #[derive(Clone, Copy, Debug)]
-pub struct Counted {
-    /// Which door was asked.
-    pub door: &'static str,
-    /// The decision as the log names it.
-    pub decision: &'static str,
-    /// The reason as the log names it.
-    pub reason: &'static str,
-    /// Where the rule stands that decided, if one did: [`Policy::number_of`].
-    pub rule: Option<usize>,
-    /// What it took.
-    pub work: Work,
-    /// How long it took.
-    pub time: Duration,
+pub(crate) struct CountedDecision {
+    pub(crate) door: Door,
+    pub(crate) verdict: Verdict,
+    pub(crate) reason: Reason,
+    /// The number of the rule that decided, if one did: [`Policy::number_of`].
+    pub(crate) rule: Option<usize>,
+    pub(crate) work: Work,
+    pub(crate) time: Duration,
 }
 
-impl Tally {
-    /// Counts a decision.
-    pub fn count(&self, counted: Counted) {
-        let Counted {
+impl DecisionCounts {
+    pub(crate) fn count(&self, decision: CountedDecision) {
+        let CountedDecision {
             door,
-            decision,
+            verdict,
             reason,
             rule,
             work,
             time,
-        } = counted;
-        let door_number = DOORS.iter().position(|own| *own == door);
-        if let Some(number) = door_number {
-            self.counts.took(number, work, time);
-        }
+        } = decision;
+        self.decisions.took(door, work, time);
         let rule = rule.and_then(|rule| self.rules.get(rule));
+        let rule = rule.unwrap_or(&self.none);
         let counter = || {
             let labels = Labels {
                 door,
-                decision,
+                decision: verdict,
                 reason,
-                rule: Arc::clone(rule.map_or(&self.counts.0.none, |rule| &rule.label)),
+                rule: Arc::clone(&rule.label),
             };
-            self.counts.0.decisions.get_or_create(&labels).clone()
+            self.decisions.0.decisions.get_or_create_owned(&labels)
         };
-        let place = PASSES.iter().position(|own| *own == reason);
-        let at_hand = (rule.zip(door_number).zip(place))
-            .filter(|_| decision == "allow")
-            .and_then(|((rule, door), place)| rule.passes.get(door)?.get(place));
-        match at_hand {
+        let pass = PASSES.iter().position(|pass| *pass == reason);
+        let cell = pass
+            .filter(|_| verdict == Verdict::Allow)
+            .and_then(|pass| rule.passes.get(door as usize)?.get(pass));
+        match cell {
             Some(cell) => cell.get_or_init(counter).inc(),
             None => counter().inc(),
         };
     }
 }
 
-impl fmt::Debug for Tally {
+impl fmt::Debug for DecisionCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tally({} rules)", self.rules.len())
+        write!(f, "DecisionCounts({} rules)", self.rules.len())
     }
 }
 
@@ -246,11 +291,11 @@ mod tests {
         Policy::new(paths.iter().map(rule).collect()).unwrap()
     }
 
-    fn pass(rule: Option<usize>) -> Counted {
-        Counted {
-            door: "grpc",
-            decision: "allow",
-            reason: "token",
+    fn pass(rule: Option<usize>) -> CountedDecision {
+        CountedDecision {
+            door: Door::Grpc,
+            verdict: Verdict::Allow,
+            reason: Reason::Token,
             rule,
             work: Work::Check,
             time: Duration::from_micros(20),
@@ -270,13 +315,13 @@ mod tests {
             let rules = policy.rules();
             rules.iter().position(|rule| &**rule.name() == path)
         };
-        let first = metrics.tally(&before);
+        let first = metrics.decisions(&before);
         first.count(pass(number(&before, "/b")));
         first.count(pass(number(&before, "/b")));
         // The same rule stands elsewhere.
         let after = policy(&["/b"]);
         assert_ne!(number(&before, "/b"), number(&after, "/b"));
-        let second = metrics.tally(&after);
+        let second = metrics.decisions(&after);
         second.count(pass(number(&after, "/b")));
         second.count(pass(None));
         // A request that began before the reload.
@@ -303,19 +348,21 @@ mod tests {
         let metrics = Metrics::default();
         for round in 0..2 * MOST_RULES {
             let path = format!("/{round}");
-            metrics.tally(&policy(&[&path])).count(pass(Some(0)));
+            metrics.decisions(&policy(&[&path])).count(pass(Some(0)));
         }
         let text = metrics.text();
         let series = text
             .lines()
             .filter(|line| line.starts_with("doorward_decisions_total{"));
-        assert_eq!(series.count(), MOST_RULES + 1);
+        let count = series.count();
+        assert!(count > MOST_AT_START, "{count}");
+        assert!(count <= MOST_AT_START + MOST_RULES + 1, "{count}");
         has(
             &metrics,
             "doorward_decisions_total{door=\"grpc\",decision=\"allow\",reason=\"token\",rule=\"other\"} 1000",
         );
         // Those that are known stay so.
-        metrics.tally(&policy(&["/7"])).count(pass(Some(0)));
+        metrics.decisions(&policy(&["/7"])).count(pass(Some(0)));
         has(
             &metrics,
             "doorward_decisions_total{door=\"grpc\",decision=\"allow\",reason=\"token\",rule=\"/7\"} 2",
@@ -323,9 +370,27 @@ mod tests {
     }
 
     #[test]
-    fn every_endpoint_is_a_door() {
-        for endpoint in Endpoint::ALL {
-            assert!(DOORS.contains(&endpoint.name()), "{endpoint:?}");
+    fn series_exist_before_their_first_decision() {
+        let metrics = Metrics::default();
+        metrics.begin(&[Endpoint::Login]);
+        let _ = metrics.decisions(&policy(&["/x"]));
+        for (door, decision, reason, rule) in [
+            ("nginx", "allow", "token", "/x"),
+            ("grpc", "deny", "token-expired", "/x"),
+            ("grpc", "deny", "no-rule", "none"),
+            ("validate", "allow", "token", "none"),
+            ("login", "deny", "wrong-password", "none"),
+        ] {
+            has(
+                &metrics,
+                &format!(
+                    "doorward_decisions_total{{door=\"{door}\",decision=\"{decision}\",reason=\"{reason}\",rule=\"{rule}\"}} 0"
+                ),
+            );
         }
+        let text = metrics.text();
+        // Neither what the demand of the rule excludes nor endpoints that are off.
+        assert!(!text.contains("reason=\"missing-role\""));
+        assert!(!text.contains("door=\"refresh\""));
     }
 }

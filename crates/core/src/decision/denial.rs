@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{Answer, Realm, refuse};
+use super::{Answer, Realm, Reason, refuse};
 use crate::{
     account::Identity,
     credential::{CredentialFault, LoginFault},
@@ -122,70 +122,72 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 impl Denial {
     /// The stable code by which the log names the denial.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
             Self::Malformed(fault) => match fault {
-                RequestFault::NotHttp => "not-http",
-                RequestFault::Method => "malformed-method",
-                RequestFault::MethodCase => "method-case",
-                RequestFault::Host => "malformed-host",
-                RequestFault::Path(_) => "ambiguous-path",
-                RequestFault::DoubledHeader => "doubled-header",
-                RequestFault::AliasedHeader => "aliased-header",
-                RequestFault::Dialect(_) => "dialect-header",
-                RequestFault::TwoOriginals => "two-originals",
+                RequestFault::NotHttp => Reason::NotHttp,
+                RequestFault::Method => Reason::MalformedMethod,
+                RequestFault::MethodCase => Reason::MethodCase,
+                RequestFault::Host => Reason::MalformedHost,
+                RequestFault::Path(_) => Reason::AmbiguousPath,
+                RequestFault::DoubledHeader => Reason::DoubledHeader,
+                RequestFault::AliasedHeader => Reason::AliasedHeader,
+                RequestFault::Dialect(_) => Reason::DialectHeader,
+                RequestFault::TwoOriginals => Reason::TwoOriginals,
             },
-            Self::TwoReadings => "two-readings",
-            Self::NoHost => "no-host",
-            Self::Nobody => "no-rule",
-            Self::EndpointMethod(_) => "endpoint-method",
-            Self::MissingCredentials => "missing-credentials",
-            Self::MalformedCredentials(_) | Self::MalformedToken(_) => "malformed-authorization",
+            Self::TwoReadings => Reason::TwoReadings,
+            Self::NoHost => Reason::NoHost,
+            Self::Nobody => Reason::NoRule,
+            Self::EndpointMethod(_) => Reason::EndpointMethod,
+            Self::MissingCredentials => Reason::MissingCredentials,
+            Self::MalformedCredentials(_) | Self::MalformedToken(_) => {
+                Reason::MalformedAuthorization
+            }
             Self::InvalidCredentials(refusal) => match refusal {
-                Refusal::Basic(_) => "malformed-basic",
-                Refusal::UnknownUser => "unknown-user",
-                Refusal::WrongPassword(_) => "wrong-password",
-                Refusal::Disabled(_) => "disabled",
-                Refusal::UnsupportedHash(_) => "unsupported-hash",
-                Refusal::ForeignName(_) => "foreign-name",
+                Refusal::Basic(_) => Reason::MalformedBasic,
+                Refusal::UnknownUser => Reason::UnknownUser,
+                Refusal::WrongPassword(_) => Reason::WrongPassword,
+                Refusal::Disabled(_) => Reason::Disabled,
+                Refusal::UnsupportedHash(_) => Reason::UnsupportedHash,
+                Refusal::ForeignName(_) => Reason::ForeignName,
             },
-            Self::Body(BodyFault::TooSlow) => "slow-body",
-            Self::Body(_) => "malformed-body",
+            Self::Body(BodyFault::TooSlow) => Reason::SlowBody,
+            Self::Body(_) => Reason::MalformedBody,
             Self::Check(fault) => match fault {
-                CheckFault::TooLarge => "check-too-large",
-                CheckFault::TooSlow => "check-too-slow",
-                CheckFault::Malformed => "malformed-check",
+                CheckFault::TooLarge => Reason::CheckTooLarge,
+                CheckFault::TooSlow => Reason::CheckTooSlow,
+                CheckFault::Malformed => Reason::MalformedCheck,
             },
-            Self::EndpointInSubRequest => "endpoint-in-sub-request",
-            Self::Throttled(_) => "throttled",
+            Self::EndpointInSubRequest => Reason::EndpointInSubRequest,
+            Self::Throttled(_) => Reason::Throttled,
             Self::QueueFull(by) => match by {
-                Whose::Account => "account-queue-full",
-                Whose::Address => "address-queue-full",
+                Whose::Account => Reason::AccountQueueFull,
+                Whose::Address => Reason::AddressQueueFull,
             },
-            Self::CallerGone => "caller-gone",
+            Self::CallerGone => Reason::CallerGone,
             Self::InvalidRefresh(fault, _) => match fault {
-                RefreshFault::Malformed => "refresh-malformed",
-                RefreshFault::Unknown => "refresh-unknown",
-                RefreshFault::Reused => "refresh-reused",
-                RefreshFault::Account => "refresh-account",
+                RefreshFault::Malformed => Reason::RefreshMalformed,
+                RefreshFault::Unknown => Reason::RefreshUnknown,
+                RefreshFault::Reused => Reason::RefreshReused,
+                RefreshFault::Account => Reason::RefreshAccount,
             },
-            Self::NewName => "new-name",
-            Self::ForeignName => "foreign-name",
-            Self::ReservedName => "reserved-name",
-            Self::NameTaken => "name-taken",
-            Self::WeakPassword(_) => "weak-password",
-            Self::PasswordChanged(_) => "password-changed-meanwhile",
-            Self::UntrustedPeer => "untrusted-peer",
-            Self::MissingToken => "missing-token",
-            Self::InvalidToken(fault) => fault.reason(),
-            Self::MissingRole(_) => "missing-role",
+            Self::NewName => Reason::NewName,
+            Self::ForeignName => Reason::ForeignName,
+            Self::ReservedName => Reason::ReservedName,
+            Self::NameTaken => Reason::NameTaken,
+            Self::WeakPassword(_) => Reason::WeakPassword,
+            Self::PasswordChanged(_) => Reason::PasswordChangedMeanwhile,
+            Self::UntrustedPeer => Reason::UntrustedPeer,
+            Self::MissingToken => Reason::MissingToken,
+            Self::InvalidToken(fault) => Reason::InvalidToken(*fault),
+            Self::MissingRole(_) => Reason::MissingRole,
             Self::Unavailable(unavailable) => match unavailable {
-                Unavailable::Database => "database-unavailable",
-                Unavailable::DatabaseTimeout => "database-timeout",
-                Unavailable::Busy => "hashing-busy",
-                Unavailable::Stale => "revocations-stale",
-                Unavailable::Overloaded => "overloaded",
-                Unavailable::Internal => "internal",
+                Unavailable::Database => Reason::DatabaseUnavailable,
+                Unavailable::DatabaseTimeout => Reason::DatabaseTimeout,
+                Unavailable::Busy => Reason::HashingBusy,
+                Unavailable::Stale => Reason::RevocationsStale,
+                Unavailable::Overloaded => Reason::Overloaded,
+                Unavailable::Internal => Reason::Internal,
             },
         }
     }
@@ -247,7 +249,7 @@ impl Denial {
             _ => refuse(
                 403,
                 "Not authorized",
-                [("x-auth-reason", self.reason().into())],
+                [("x-auth-reason", self.reason().name().into())],
             ),
         }
     }

@@ -71,7 +71,7 @@ fn judge(rules: &Judge, method: &str, path: &str, authorization: &[&str]) -> Str
         Step::Act(_) => "attempt".into(),
         Step::Done(Decision::Done(_)) => "done".into(),
         Step::Done(Decision::Issue(_)) => "issue".into(),
-        Step::Done(Decision::Deny(denial)) => denial.reason().into(),
+        Step::Done(Decision::Deny(denial)) => denial.reason().name().into(),
         Step::Done(Decision::Allow(Admission {
             caller,
             authorization,

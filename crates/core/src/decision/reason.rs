@@ -1,0 +1,155 @@
+//! Why a request was decided as it was, as one stable word for log, metrics and audit trail.
+
+use std::fmt;
+
+use crate::token_fault::TokenFault;
+
+/// Defines the reasons once: variant, word, and the list of all.
+macro_rules! reasons {
+    ($($(#[$meta:meta])* $variant:ident => $word:literal,)+) => {
+        /// The stable code of a decision; clients must not be able to tell some of them apart.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$meta])* $variant,)+
+            /// A token that is not good.
+            InvalidToken(TokenFault),
+        }
+
+        impl Reason {
+            /// All reasons but those of [`Reason::InvalidToken`].
+            pub const WITHOUT_TOKEN_FAULTS: &[Self] = &[$(Self::$variant,)+];
+
+            /// The word that log, metrics and audit trail show.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                    Self::InvalidToken(fault) => fault.reason(),
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Allowed, and no token says who is asking.
+    Anonymous => "anonymous",
+    /// Allowed with a good token.
+    Token => "token",
+    /// A token was issued for a user name and a password.
+    Login => "login",
+    /// A token was issued for a refresh token.
+    Refresh => "refresh",
+    /// A token was issued after a change of the password.
+    Password => "password",
+    /// One token was revoked.
+    Logout => "logout",
+    /// All tokens of a user were revoked.
+    LogoutEverywhere => "logout-everywhere",
+    /// A user was added.
+    Register => "register",
+    /// See [`RequestFault`](crate::request::RequestFault).
+    NotHttp => "not-http",
+    /// The method is not a token.
+    MalformedMethod => "malformed-method",
+    /// The method differs from a known one in case only.
+    MethodCase => "method-case",
+    /// The host is not one.
+    MalformedHost => "malformed-host",
+    /// The path can be read in several ways.
+    AmbiguousPath => "ambiguous-path",
+    /// A header that counts came twice.
+    DoubledHeader => "doubled-header",
+    /// A header that a service may take for another one.
+    AliasedHeader => "aliased-header",
+    /// A header of the gateway's dialect is missing or malformed.
+    DialectHeader => "dialect-header",
+    /// Two headers name the original request.
+    TwoOriginals => "two-originals",
+    /// The two readings of the path fall under different rules.
+    TwoReadings => "two-readings",
+    /// There are rules for hosts, and the request names none.
+    NoHost => "no-host",
+    /// No rule, or a rule that nobody passes.
+    NoRule => "no-rule",
+    /// An endpoint does not take the method.
+    EndpointMethod => "endpoint-method",
+    /// A login without credentials.
+    MissingCredentials => "missing-credentials",
+    /// `Authorization` is not one credential.
+    MalformedAuthorization => "malformed-authorization",
+    /// The Basic credentials are malformed.
+    MalformedBasic => "malformed-basic",
+    /// No such account.
+    UnknownUser => "unknown-user",
+    /// The account has another password.
+    WrongPassword => "wrong-password",
+    /// The account is disabled.
+    Disabled => "disabled",
+    /// The stored hash has an unknown format.
+    UnsupportedHash => "unsupported-hash",
+    /// The name looks like one of another issuer's users.
+    ForeignName => "foreign-name",
+    /// A body did not arrive in time.
+    SlowBody => "slow-body",
+    /// A body is malformed or too long.
+    MalformedBody => "malformed-body",
+    /// A check has too many bytes.
+    CheckTooLarge => "check-too-large",
+    /// A check did not arrive in time.
+    CheckTooSlow => "check-too-slow",
+    /// A check is not the message that is expected.
+    MalformedCheck => "malformed-check",
+    /// An endpoint, asked through a door that can only allow or deny.
+    EndpointInSubRequest => "endpoint-in-sub-request",
+    /// Too many failures before.
+    Throttled => "throttled",
+    /// Too many logins of this account wait.
+    AccountQueueFull => "account-queue-full",
+    /// Too many logins from this address wait.
+    AddressQueueFull => "address-queue-full",
+    /// The caller hung up.
+    CallerGone => "caller-gone",
+    /// The refresh token is malformed.
+    RefreshMalformed => "refresh-malformed",
+    /// The refresh token has no session.
+    RefreshUnknown => "refresh-unknown",
+    /// The refresh token was used before.
+    RefreshReused => "refresh-reused",
+    /// The account of the refresh token has changed.
+    RefreshAccount => "refresh-account",
+    /// A new user name is not canonical.
+    NewName => "new-name",
+    /// A new user name is reserved.
+    ReservedName => "reserved-name",
+    /// A new user name is taken.
+    NameTaken => "name-taken",
+    /// A new password is too weak.
+    WeakPassword => "weak-password",
+    /// Somebody else changed the password at the same time.
+    PasswordChangedMeanwhile => "password-changed-meanwhile",
+    /// The peer is not a trusted gateway.
+    UntrustedPeer => "untrusted-peer",
+    /// No token where one is needed.
+    MissingToken => "missing-token",
+    /// A good token of somebody without the role.
+    MissingRole => "missing-role",
+    /// The user table cannot be asked.
+    DatabaseUnavailable => "database-unavailable",
+    /// The user table did not answer in time.
+    DatabaseTimeout => "database-timeout",
+    /// Too many logins wait for hashing.
+    HashingBusy => "hashing-busy",
+    /// Revocations of other replicas are too old.
+    RevocationsStale => "revocations-stale",
+    /// Too many requests are in flight.
+    Overloaded => "overloaded",
+    /// Doorward failed.
+    Internal => "internal",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,259 @@
+//! Which decisions can occur at which door, so that their series exist before the first one.
+
+use crate::{
+    domain::{
+        decision::{Reason, Verdict},
+        policy::{Demand, Endpoint},
+        token::TokenFault,
+    },
+    observe::request_log::Door,
+};
+
+use Reason::*;
+
+/// Doors through which requests are judged by rules.
+const JUDGING: [Door; 4] = [Door::Grpc, Door::EnvoyHttp, Door::Forward, Door::Nginx];
+
+/// Denials of requests that no rule could be found for.
+const WITHOUT_RULE: [Reason; 15] = [
+    MalformedMethod,
+    MethodCase,
+    MalformedHost,
+    AmbiguousPath,
+    DoubledHeader,
+    AliasedHeader,
+    TwoReadings,
+    NoHost,
+    NoRule,
+    UntrustedPeer,
+    NotHttp,
+    DialectHeader,
+    TwoOriginals,
+    Overloaded,
+    Internal,
+];
+
+/// Denials of checks that Envoy sent and that cannot be read.
+const OF_CHECKS: [Reason; 3] = [CheckTooLarge, CheckTooSlow, MalformedCheck];
+
+/// Denials where a token is needed.
+const OF_TOKENS: [Reason; 18] = [
+    MissingToken,
+    MalformedAuthorization,
+    RevocationsStale,
+    InvalidToken(TokenFault::Parts),
+    InvalidToken(TokenFault::Header),
+    InvalidToken(TokenFault::Algorithm),
+    InvalidToken(TokenFault::Type),
+    InvalidToken(TokenFault::KeyId),
+    InvalidToken(TokenFault::UnknownKey),
+    InvalidToken(TokenFault::Signature),
+    InvalidToken(TokenFault::Claims),
+    InvalidToken(TokenFault::Issuer),
+    InvalidToken(TokenFault::Audience),
+    InvalidToken(TokenFault::Expired),
+    InvalidToken(TokenFault::NotYet),
+    InvalidToken(TokenFault::IssuedAt),
+    InvalidToken(TokenFault::Identity),
+    InvalidToken(TokenFault::Ended),
+];
+
+/// Denials where the database is needed.
+const OF_DATABASES: [Reason; 3] = [DatabaseUnavailable, DatabaseTimeout, Internal];
+
+/// Denials where a password is hashed.
+const OF_HASHING: [Reason; 5] = [
+    HashingBusy,
+    Throttled,
+    AccountQueueFull,
+    AddressQueueFull,
+    CallerGone,
+];
+
+/// Denials where a password is verified.
+const OF_PASSWORDS: [Reason; 5] = [
+    UnknownUser,
+    WrongPassword,
+    Disabled,
+    UnsupportedHash,
+    ForeignName,
+];
+
+/// A kind of decision at a door.
+pub(super) type Expected = (Door, Verdict, Reason);
+
+/// Decisions at doors that judge, as far as they follow from no rule, and those of `/validate`.
+pub(super) fn without_rule() -> impl Iterator<Item = Expected> {
+    let judging = JUDGING.into_iter().flat_map(|door| {
+        let possible = WITHOUT_RULE.into_iter().filter(move |reason| {
+            let is_grpc = door == Door::Grpc;
+            (*reason != NotHttp || is_grpc)
+                && (*reason != DialectHeader || !is_grpc)
+                && (*reason != TwoOriginals || door == Door::Nginx)
+        });
+        possible.map(move |reason| (door, Verdict::Deny, reason))
+    });
+    let checks = OF_CHECKS.map(|reason| (Door::Grpc, Verdict::Deny, reason));
+    let tokens = OF_TOKENS.map(|reason| (Door::Validate, Verdict::Deny, reason));
+    judging.chain(checks).chain(tokens).chain([
+        (Door::Validate, Verdict::Allow, Token),
+        (Door::Validate, Verdict::Deny, Overloaded),
+        (Door::Validate, Verdict::Deny, Internal),
+    ])
+}
+
+/// Decisions at the route of an endpoint on the HTTP port.
+pub(super) fn of_route(endpoint: Endpoint) -> impl Iterator<Item = Expected> {
+    let door = Door::from(endpoint);
+    let denials = [
+        MalformedHost,
+        DoubledHeader,
+        AliasedHeader,
+        SlowBody,
+        EndpointMethod,
+        Overloaded,
+    ];
+    let denials = denials.map(|reason| (Verdict::Deny, reason));
+    (of_endpoint(endpoint).into_iter().chain(denials))
+        .map(move |(verdict, reason)| (door, verdict, reason))
+}
+
+/// Decisions that follow from a rule.
+pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> {
+    let deny = |reasons: &[Reason]| -> Vec<_> {
+        reasons
+            .iter()
+            .map(|reason| (Verdict::Deny, *reason))
+            .collect()
+    };
+    let (grpc, others) = match demand {
+        Demand::Nobody => (deny(&[NoRule]), None),
+        Demand::Public => {
+            let mut all = deny(&[MalformedAuthorization]);
+            all.extend([(Verdict::Allow, Token), (Verdict::Allow, Anonymous)]);
+            (all, None)
+        }
+        Demand::SignedIn => {
+            let mut all = deny(&OF_TOKENS);
+            all.push((Verdict::Allow, Token));
+            (all, None)
+        }
+        Demand::Role(_) => {
+            let mut all = deny(&OF_TOKENS);
+            all.extend([(Verdict::Allow, Token), (Verdict::Deny, MissingRole)]);
+            (all, None)
+        }
+        Demand::Endpoint(endpoint) => {
+            let mut all = of_endpoint(*endpoint);
+            all.push((Verdict::Deny, EndpointMethod));
+            (all, Some(deny(&[EndpointInSubRequest, EndpointMethod])))
+        }
+    };
+    JUDGING.into_iter().flat_map(move |door| {
+        let all = match &others {
+            Some(others) if door != Door::Grpc => others,
+            Some(_) | None => &grpc,
+        };
+        let all: Vec<_> = all
+            .iter()
+            .map(|(verdict, reason)| (door, *verdict, *reason))
+            .collect();
+        all
+    })
+}
+
+fn of_endpoint(endpoint: Endpoint) -> Vec<(Verdict, Reason)> {
+    let (done, denials): (&[_], &[&[Reason]]) = match endpoint {
+        Endpoint::Login => (
+            &[(Verdict::Issue, Login)],
+            &[
+                &[
+                    MissingCredentials,
+                    MalformedAuthorization,
+                    MalformedBasic,
+                    MalformedBody,
+                ],
+                &OF_PASSWORDS,
+                &OF_HASHING,
+            ],
+        ),
+        Endpoint::Logout => (
+            &[(Verdict::Done, Logout), (Verdict::Done, LogoutEverywhere)],
+            &[&OF_TOKENS],
+        ),
+        Endpoint::Refresh => (
+            &[(Verdict::Issue, Refresh)],
+            &[&[
+                MalformedBody,
+                RefreshMalformed,
+                RefreshUnknown,
+                RefreshReused,
+                RefreshAccount,
+            ]],
+        ),
+        Endpoint::Register => (
+            &[(Verdict::Done, Register)],
+            &[
+                &[
+                    MalformedBody,
+                    NewName,
+                    ForeignName,
+                    ReservedName,
+                    NameTaken,
+                    WeakPassword,
+                ],
+                &OF_HASHING,
+            ],
+        ),
+        Endpoint::Password => (
+            &[(Verdict::Issue, Password)],
+            &[
+                &[MalformedBody, WeakPassword, PasswordChangedMeanwhile],
+                &OF_TOKENS,
+                &OF_PASSWORDS,
+                &OF_HASHING,
+            ],
+        ),
+    };
+    let denials = denials.iter().copied().flatten().chain(&OF_DATABASES);
+    (done.iter().copied())
+        .chain(denials.map(|reason| (Verdict::Deny, *reason)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::domain::account::{Role, Roles};
+
+    #[test]
+    fn every_reason_is_expected_somewhere_and_none_twice() {
+        let roles = Roles::collect([Role::admin()]).unwrap();
+        let demands = [
+            Demand::Nobody,
+            Demand::Public,
+            Demand::SignedIn,
+            Demand::Role(roles),
+        ];
+        let endpoints = Endpoint::ALL.map(Demand::Endpoint);
+        let by_rule: Vec<Vec<_>> = (demands.iter().chain(&endpoints))
+            .map(|demand| of_rule(demand).collect())
+            .collect();
+        let routes = Endpoint::ALL.map(|endpoint| of_route(endpoint).collect());
+        let mut expected = HashSet::new();
+        for kind in by_rule
+            .iter()
+            .chain(&routes)
+            .chain([&without_rule().collect()])
+        {
+            let unique: HashSet<_> = kind.iter().collect();
+            assert_eq!(unique.len(), kind.len());
+            expected.extend(kind.iter().map(|(_, _, reason)| *reason));
+        }
+        for reason in Reason::WITHOUT_TOKEN_FAULTS {
+            assert!(expected.contains(reason), "{reason}");
+        }
+    }
+}
