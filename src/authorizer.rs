@@ -30,7 +30,7 @@ use crate::{
     },
     live::{Live, Rules},
     observe::{
-        audit,
+        audit, causes,
         metrics::{CountedDecision, DecisionCounts, Work},
         request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
         spans::{self, Span},
@@ -375,7 +375,7 @@ fn logged(
                 request_id = trace.request_id,
                 decision = id.map(tracing::field::display),
                 micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-                cause = cause.as_ref().map(tracing::field::display),
+                cause = cause.as_ref().map(|cause| tracing::field::display(causes(cause))),
                 "{verdict}"
             )
         };

@@ -15,11 +15,11 @@ use sqlx::{
 use tokio::time::sleep;
 
 pub(crate) use self::fault::OfDatabase;
-use self::statements::Statements;
 pub use self::{
     fault::Fault,
     place::{Database, DatabasePassword, MySql, Tls, UrlFault},
 };
+use self::{fault::FaultKind, statements::StatementStats};
 use crate::clock::random_part;
 use doorward_rules::private::create_file;
 
@@ -34,7 +34,7 @@ const READS_AND_CHANGES: u8 = 3;
 pub struct Connections {
     pub(crate) pool: Pool,
     pub(crate) timeout: Duration,
-    pub(crate) statements: Arc<Statements>,
+    pub(crate) statements: Arc<StatementStats>,
 }
 
 /// Number of connections.

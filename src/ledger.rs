@@ -14,7 +14,7 @@ use crate::{
     domain::{
         account::{Identity, Username},
         revocation::{Generation, Revocations},
-        session::{RefreshFault, RefreshToken},
+        session::RefreshToken,
         token::UnixTime,
     },
     login::throttle::{Change, Share, Tally, Throttle, UnixMillis},
@@ -119,15 +119,36 @@ pub struct Session {
     pub refresh: RefreshToken,
 }
 
-/// A count, for people.
+/// The result of an exchange of a refresh token.
+#[derive(Debug)]
+pub(crate) enum Rotation {
+    /// It was exchanged for its successor.
+    Rotated(Session),
+    /// It has no session.
+    Unknown,
+    /// It was used before; its session is revoked.
+    Reused { user_id: String },
+    /// The user name of its session is no longer valid.
+    Unusable { user_id: String },
+}
+
+/// A row of `doorward_endings` or `doorward_generations`.
+struct Changed {
+    id: String,
+    generation: Generation,
+    /// By the clock of the replica that wrote it.
+    expires: i64,
+    /// By the clock of the database.
+    changed: i64,
+}
+
+/// Failures of an account or address, for `doorward throttle list`.
 #[derive(Clone, Debug)]
-pub struct Counted {
-    /// Its key.
-    pub key: String,
-    /// What it says.
-    pub tally: Tally,
-    /// The user's id, where the account is one.
-    pub user_id: Option<String>,
+pub(crate) struct ListedFailures {
+    pub(crate) key: String,
+    pub(crate) tally: Tally,
+    /// The user's id, if the account exists.
+    pub(crate) user_id: Option<String>,
 }
 
 /// A count out of a row of either engine. How long ago the last failure was is told by the database, whose clock may differ.
@@ -285,77 +306,72 @@ impl Ledger {
         Ok(Mark(mark.0.max(ended).max(begun)))
     }
 
-    /// The statement that reads a page of rows, the first or a further one.
-    fn page(&self, table: &str, id: &str, more: &str, is_first: bool) -> AssertSqlSafe<String> {
-        let since = match is_first {
-            true => format!("changed_at >= {}", self.since()),
-            false => format!("changed_at >= ? AND (changed_at > ? OR {id} > ?)"),
-        };
-        AssertSqlSafe(format!(
-            "SELECT {id}, {more}expires_at, changed_at FROM {table} WHERE {since} ORDER BY changed_at, {id} LIMIT ?"
-        ))
-    }
-
     /// Tokens and sessions; gives the time of the last change.
     async fn read_ended(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
-        let (mut from, mut after) = (mark.0, None::<String>);
-        loop {
-            let sql = self.page("doorward_endings", "ended_id", "", after.is_none());
-            let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
-                let query = sqlx::query(sql).bind(from);
-                let query = match &after {
-                    None => query.bind(OVERLAP),
-                    Some(after) => query.bind(from).bind(&**after),
-                };
-                let rows = query.bind(PAGE).fetch_all(connection).await?;
-                let mut read = 0;
-                for row in &rows {
-                    let id: String = row.try_get("ended_id")?;
-                    from = row.try_get("changed_at")?;
-                    let until = kept.until(row.try_get("expires_at")?, from);
-                    // It stays in the table for a while.
-                    if until > kept.now {
-                        into.end(&id, until);
-                    }
-                    after = Some(id);
-                    read += 1;
-                }
-                Ok(read)
-            });
-            if rows? < PAGE {
-                return Ok(from);
+        let columns = "ended_id AS id, 0 AS generation";
+        self.read_changes("doorward_endings", "ended_id", columns, mark, |row| {
+            let until = kept.until(row.expires, row.changed);
+            // The row stays in the table for a while.
+            if until > kept.now {
+                into.end(&row.id, until);
             }
-        }
+        })
+        .await
     }
 
     /// Generations; gives the time of the last change.
     async fn read_begun(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
+        let columns = "user_id AS id, generation";
+        self.read_changes("doorward_generations", "user_id", columns, mark, |row| {
+            let until = kept.until(row.expires, row.changed);
+            into.end_before(&row.id, row.generation, until);
+        })
+        .await
+    }
+
+    /// Calls `see` with every row that has changed since the mark, page by page; gives the time of the last change.
+    async fn read_changes(
+        &self,
+        table: &str,
+        id: &str,
+        columns: &str,
+        mark: Mark,
+        mut see: impl FnMut(Changed),
+    ) -> Result<i64, Fault> {
         let (mut from, mut after) = (mark.0, None::<String>);
         loop {
-            let (table, more) = ("doorward_generations", "generation, ");
-            let sql = self.page(table, "user_id", more, after.is_none());
-            let rows: Result<i64, Fault> = ask!(&self.connections, connection => {
+            let since = match after {
+                None => format!("changed_at >= {}", self.since()),
+                Some(_) => format!("changed_at >= ? AND (changed_at > ? OR {id} > ?)"),
+            };
+            let sql = AssertSqlSafe(format!(
+                "SELECT {columns}, expires_at, changed_at FROM {table} WHERE {since} ORDER BY changed_at, {id} LIMIT ?"
+            ));
+            let page: Result<Vec<Changed>, Fault> = ask!(&self.connections, connection => {
                 let query = sqlx::query(sql).bind(from);
                 let query = match &after {
                     None => query.bind(OVERLAP),
                     Some(after) => query.bind(from).bind(&**after),
                 };
                 let rows = query.bind(PAGE).fetch_all(connection).await?;
-                let mut read = 0;
+                let mut page = Vec::with_capacity(rows.len());
                 for row in &rows {
-                    let id = text(row.try_get("user_id")?);
-                    from = row.try_get("changed_at")?;
-                    into.end_before(
-                        &id,
-                        Generation(unsigned(row.try_get("generation")?)),
-                        kept.until(row.try_get("expires_at")?, from),
-                    );
-                    after = Some(id);
-                    read += 1;
+                    page.push(Changed {
+                        id: text(row.try_get("id")?),
+                        generation: Generation(unsigned(row.try_get("generation")?)),
+                        expires: row.try_get("expires_at")?,
+                        changed: row.try_get("changed_at")?,
+                    });
                 }
-                Ok(read)
+                Ok(page)
             });
-            if rows? < PAGE {
+            let page = page?;
+            let is_last = page.len() < PAGE as usize;
+            if let Some(last) = page.last() {
+                (from, after) = (last.changed, Some(last.id.clone()));
+            }
+            page.into_iter().for_each(&mut see);
+            if is_last {
                 return Ok(from);
             }
         }
@@ -456,7 +472,7 @@ impl Ledger {
     /// # Errors
     ///
     /// What kept the database from answering.
-    pub async fn tallies(&self) -> Result<Vec<Counted>, Fault> {
+    pub(crate) async fn tallies(&self) -> Result<Vec<ListedFailures>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
             "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY failures DESC, last_failure DESC LIMIT 1000"
@@ -467,7 +483,7 @@ impl Ledger {
             .await?;
             let mut counted = Vec::with_capacity(rows.len());
             for row in &rows {
-                counted.push(Counted {
+                counted.push(ListedFailures {
                     key: row.try_get("tally_key")?,
                     tally: tally!(row),
                     user_id: row.try_get::<Option<Vec<u8>>, _>("user_id")?.map(text),
@@ -553,21 +569,21 @@ impl Ledger {
         )
     }
 
-    /// Takes a refresh token for its successor, in one statement. Shown again within the grace (in seconds), it gives the
-    /// same successor; later, its session ends.
+    /// Exchanges a refresh token for its successor, in one statement. If it is shown again within the grace (in seconds), it
+    /// gives the same successor; later, its session is revoked.
     ///
     /// # Errors
     ///
-    /// Why it is refused, with the user's id where there is a session, or what kept the database from answering.
-    pub async fn rotate(
+    /// The fault of the database.
+    pub(crate) async fn rotate(
         &self,
         refresh: &RefreshToken,
         grace: u64,
         all_expired: UnixTime,
-    ) -> Result<Result<Session, (RefreshFault, Option<String>)>, Fault> {
+    ) -> Result<Rotation, Fault> {
         let (session_id, presented) = (refresh.session_id(), refresh.hash());
         let Ok(successor) = refresh.successor() else {
-            return Ok(Err((RefreshFault::Unknown, None)));
+            return Ok(Rotation::Unknown);
         };
         let (clock, millis) = (self.clock(), self.clock_millis());
         let rotation = Write::new(
@@ -609,7 +625,7 @@ impl Ledger {
             }))
         });
         let Some(row) = row? else {
-            return Ok(Err((RefreshFault::Unknown, None)));
+            return Ok(Rotation::Unknown);
         };
         let next = match rotated {
             true => Some(successor),
@@ -632,12 +648,16 @@ impl Ledger {
                 self.ending(&session_id, all_expired),
             ];
             self.connections.write(&writes).await?;
-            return Ok(Err((RefreshFault::Reused, Some(row.user_id))));
+            return Ok(Rotation::Reused {
+                user_id: row.user_id,
+            });
         };
         let Some(username) = Username::parse(&row.username) else {
-            return Ok(Err((RefreshFault::Account, Some(row.user_id))));
+            return Ok(Rotation::Unusable {
+                user_id: row.user_id,
+            });
         };
-        Ok(Ok(Session {
+        Ok(Rotation::Rotated(Session {
             user_id: row.user_id,
             username,
             generation: row.generation,

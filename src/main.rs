@@ -15,7 +15,7 @@ use doorward::{
     cli::{Cli, Command},
     config::{self, Settings, Sources},
     files::Files,
-    observe::spans::Spans,
+    observe::{causes, spans::Spans},
     reload::Load,
     serve, telemetry,
 };
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the error that ends the process")]
             {
-                eprintln!("doorward: {error:#}");
+                eprintln!("doorward: {}", causes(error.as_ref()));
             }
             ExitCode::from(2)
         }

@@ -2,6 +2,9 @@
 //! and nothing else of the program; doors, actions and tables use it.
 
 pub mod audit;
+mod causes;
 pub mod metrics;
 pub mod request_log;
 pub mod spans;
+
+pub use self::causes::causes;

@@ -25,7 +25,10 @@ use crate::{
     keys,
     live::{Live, Rules},
     login::{desk::Desk, password::Hasher},
-    observe::metrics::{Metrics, Outcome},
+    observe::{
+        causes,
+        metrics::{Metrics, Outcome},
+    },
     tls::{self, Tls},
 };
 use doorward_rules::files::{Files, Look};
@@ -196,7 +199,7 @@ impl Reloader {
             }
             Err(fault) => {
                 self.metrics.reloaded(Outcome::Failed);
-                let cause = one_line(&format!("{fault:#}"));
+                let cause = one_line(&causes(fault.as_ref()).to_string());
                 tracing::error!(
                     by,
                     cause,

@@ -3,7 +3,7 @@
 
 mod skew;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
 
 use tokio::{
     sync::mpsc,
@@ -22,7 +22,10 @@ use crate::{
     ledger::{Kept, Mark, Swept},
     live::Live,
     login::throttle::{Share, Throttle},
-    observe::metrics::{Metrics, Outcome},
+    observe::{
+        causes,
+        metrics::{Metrics, Outcome},
+    },
     store::Store,
     users::UsersFault,
 };
@@ -254,9 +257,9 @@ impl Follower {
 struct Failing(bool);
 
 impl Failing {
-    fn note(&mut self, fault: Option<&impl std::fmt::Display>, what: &'static str) {
+    fn note<E: Error + 'static>(&mut self, fault: Option<&E>, what: &'static str) {
         match (fault, self.0) {
-            (Some(fault), false) => tracing::warn!(cause = %fault, "{what}"),
+            (Some(fault), false) => tracing::warn!(cause = %causes(fault), "{what}"),
             (None, true) => tracing::info!("no longer: {what}"),
             (Some(_), true) | (None, false) => {}
         }

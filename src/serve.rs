@@ -43,7 +43,7 @@ use crate::{
     listen::{self, Address},
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
-    observe::{metrics::Metrics, spans::Spans},
+    observe::{causes, metrics::Metrics, spans::Spans},
     reload::{Lasting, Load, Reloader, warn_of},
     replicas::{self, Follower},
     store::Store,
@@ -368,7 +368,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
             return Err(fault.into());
         }
         Err(fault) => {
-            tracing::warn!(cause = %fault, "logins will be answered 503 until this is mended");
+            tracing::warn!(cause = %causes(&fault), "logins will be answered 503 until this is mended");
         }
         Ok(()) => {}
     }

@@ -10,7 +10,10 @@ use crate::{
     },
     ledger::Ledger,
     login::{account::Account, password::PasswordHash},
-    observe::spans::{request_id, step},
+    observe::{
+        causes,
+        spans::{request_id, step},
+    },
     users::{Users, UsersFault},
 };
 
@@ -203,7 +206,7 @@ impl Store {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {
                 let request_id = request_id();
-                tracing::warn!(cause = %fault, request_id, "the generation of a user's tokens cannot be read");
+                tracing::warn!(cause = %causes(&fault), request_id, "the generation of a user's tokens cannot be read");
                 known.generation(user_id)
             }
         }

@@ -3,8 +3,6 @@
 mod cell;
 mod mapping;
 
-use std::fmt;
-
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
 
@@ -44,44 +42,32 @@ pub struct Listed {
 }
 
 /// Why an operation on the user table failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum UsersFault {
     /// The database failed.
+    #[error(transparent)]
     Database(Fault),
     /// The row is not a valid account; the text says which part.
+    #[error("the row of the user has a malformed {0}")]
     Row(&'static str),
     /// The settings do not fit the table; the text says where.
+    #[error("the settings under users do not fit the table: {0}")]
     Mapping(String),
     /// A user with that name exists already.
+    #[error("there is a user of that name already")]
     Exists,
     /// There is no user with that name.
+    #[error("there is no user of that name")]
     Unknown,
     /// The database has a table `users` that Doorward did not create.
+    #[error(
+        "the database has a table \"users\" that Doorward did not make; describe it in the settings under users, use another database, or rename the table"
+    )]
     Foreign,
     /// The table is not Doorward's own, and no setting says how to do this; the text says what.
+    #[error("the user table is yours, and Doorward does not know how to {0} in it")]
     NotOurs(&'static str),
 }
-
-impl fmt::Display for UsersFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Database(fault) => fault.fmt(f),
-            Self::Row(part) => write!(f, "the row of the user has a malformed {part}"),
-            Self::Mapping(what) => write!(f, "the settings under users do not fit the table: {what}"),
-            Self::Exists => f.write_str("there is a user of that name already"),
-            Self::Unknown => f.write_str("there is no user of that name"),
-            Self::Foreign => f.write_str(
-                "the database has a table \"users\" that Doorward did not make; describe it in the settings under users, use another database, or rename the table",
-            ),
-            Self::NotOurs(what) => write!(
-                f,
-                "the user table is yours, and Doorward does not know how to {what} in it"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for UsersFault {}
 
 impl From<Fault> for UsersFault {
     fn from(fault: Fault) -> Self {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use serde_json::json;
@@ -48,7 +48,7 @@ fn check(url: Uri, command: &cli::Check) -> anyhow::Result<Outcome> {
     let (outcome, status, why) = match &answer {
         Ok(StatusCode::OK) => (Outcome::Yes, Some(200), None),
         Ok(status) => (Outcome::No, Some(status.as_u16()), None),
-        Err(why) => (Outcome::No, None, Some(why)),
+        Err(why) => (Outcome::No, None, Some(why.to_string())),
     };
     match command.output.output {
         Format::Json => println!(
@@ -107,23 +107,31 @@ fn readiness(mut ops: SocketAddr) -> anyhow::Result<Uri> {
         .with_context(|| format!("listen.ops: {ops} is not an address of a URL; set --url"))
 }
 
-async fn ask(url: &Uri, limit: Duration) -> Result<StatusCode, String> {
+/// Why no status was received.
+#[derive(Debug, thiserror::Error)]
+enum CheckFault {
+    #[error("the request cannot be made")]
+    Request(#[source] hyper::http::Error),
+    #[error("nobody can be reached there: {}", root(.0))]
+    Unreachable(#[source] legacy::Error),
+    #[error("no answer that is HTTP: {}", root(.0))]
+    NotHttp(#[source] legacy::Error),
+    #[error("no answer within {}", humantime::format_duration(*.0))]
+    Timeout(Duration),
+}
+
+async fn ask(url: &Uri, limit: Duration) -> Result<StatusCode, CheckFault> {
     let request = Request::get(url)
         .body(Empty::<Bytes>::new())
-        .map_err(|fault| fault.to_string())?;
+        .map_err(CheckFault::Request)?;
     let client = Client::builder(TokioExecutor::new())
         .pool_max_idle_per_host(0)
         .build(HttpConnector::new());
     match timeout(limit, client.request(request)).await {
         Ok(Ok(response)) => Ok(response.status()),
-        Ok(Err(fault)) if fault.is_connect() => {
-            Err(format!("nobody can be reached there: {}", root(&fault)))
-        }
-        Ok(Err(fault)) => Err(format!("no answer that is HTTP: {}", root(&fault))),
-        Err(_) => Err(format!(
-            "no answer within {}",
-            humantime::format_duration(limit)
-        )),
+        Ok(Err(fault)) if fault.is_connect() => Err(CheckFault::Unreachable(fault)),
+        Ok(Err(fault)) => Err(CheckFault::NotHttp(fault)),
+        Err(_) => Err(CheckFault::Timeout(limit)),
     }
 }
 

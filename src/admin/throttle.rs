@@ -12,7 +12,7 @@ use crate::{
     config::Settings,
     database::Write,
     keys,
-    ledger::Counted,
+    ledger::ListedFailures,
     login::throttle::{Change, Share, Throttle, address_key},
     observe::audit::commanded,
     store::Store,
@@ -54,7 +54,7 @@ async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Res
         .await?
         .into_iter()
         .map(|counted| {
-            let Counted {
+            let ListedFailures {
                 key,
                 tally,
                 user_id,

@@ -18,6 +18,7 @@ use super::Actions;
 use crate::{
     database::Fault,
     login::password::{Kind, LengthClass, PasswordHash},
+    observe::causes,
     users::UsersFault,
 };
 
@@ -120,7 +121,7 @@ impl Actions {
                 Err(UsersFault::Database(Fault::Timeout | Fault::NoConnection)) => RETRY,
                 Err(fault) => {
                     if !self.learning.is_done() {
-                        tracing::warn!(cause = %fault, "the hashes of the user table cannot be sampled");
+                        tracing::warn!(cause = %causes(&fault), "the hashes of the user table cannot be sampled");
                     }
                     RETRY * 60
                 }

@@ -1,61 +1,49 @@
 //! Faults of a database.
 
-use std::{fmt, io};
+use std::io;
 
 use sqlx::{Error, migrate::MigrateError};
 
 /// Why a database operation failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// No answer in time.
+    #[error("the database did not answer in time")]
     Timeout,
     /// No connection in time.
+    #[error("no connection to the database could be opened in time")]
     NoConnection,
     /// The database refused, or cannot be reached.
-    Refused(Error),
+    #[error("the database cannot be asked")]
+    Refused(#[source] Error),
     /// The database asks for the password, but the connection is not encrypted.
+    #[error(
+        "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it"
+    )]
     Unprotected,
     /// A table does not exist.
-    NoTable(Error),
+    #[error(
+        "the database lacks a table; make Doorward's own with `doorward migrate`, or mend the settings under users"
+    )]
+    NoTable(#[source] Error),
     /// A row with that key exists already.
+    #[error("there is such a row already")]
     Exists,
     /// No row fits the write; nothing was written.
+    #[error("there is no such row")]
     NoRow,
     /// A column would store another value than the one written; nothing was written.
+    #[error(
+        "the database would not keep a hash as it is; make its column VARCHAR(255), so that nothing is cut off"
+    )]
     Altered,
     /// The embedded database cannot be created or opened.
-    File(io::Error),
+    #[error("the embedded database cannot be opened")]
+    File(#[source] io::Error),
     /// The tables could not be brought up to date.
-    Migrate(MigrateError),
+    #[error("the tables could not be made")]
+    Migrate(#[source] MigrateError),
 }
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout => f.write_str("the database did not answer in time"),
-            Self::NoConnection => {
-                f.write_str("no connection to the database could be opened in time")
-            }
-            Self::Refused(error) => write!(f, "the database cannot be asked: {error}"),
-            Self::Unprotected => f.write_str(
-                "the database takes the password only where nobody else can read it, and this connection has no TLS; check database.tls and that the server offers it",
-            ),
-            Self::NoTable(error) => write!(
-                f,
-                "the database lacks a table; make Doorward's own with `doorward migrate`, or mend the settings under users: {error}"
-            ),
-            Self::Exists => f.write_str("there is such a row already"),
-            Self::NoRow => f.write_str("there is no such row"),
-            Self::Altered => f.write_str(
-                "the database would not keep a hash as it is; make its column VARCHAR(255), so that nothing is cut off",
-            ),
-            Self::File(error) => write!(f, "the embedded database cannot be opened: {error}"),
-            Self::Migrate(error) => write!(f, "the tables could not be made: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
 
 impl Fault {
     /// Whether the database rolled back because another transaction was first (SQLSTATE 40001).
@@ -91,27 +79,49 @@ impl From<Error> for Fault {
     }
 }
 
-impl Fault {
-    /// The names of faults of the database itself. That a row exists or does not exist is not one of them.
-    pub const KINDS: [&'static str; 6] = [
-        "timeout",
-        "no-connection",
-        "refused",
-        "unprotected",
-        "no-table",
-        "altered",
+/// The kind of a fault of the database itself. That a row exists or does not exist is not one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    Timeout,
+    NoConnection,
+    Refused,
+    Unprotected,
+    NoTable,
+    Altered,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Timeout,
+        Self::NoConnection,
+        Self::Refused,
+        Self::Unprotected,
+        Self::NoTable,
+        Self::Altered,
     ];
 
-    /// The name of the fault, if it is one of the database itself.
-    #[must_use]
-    pub fn kind(&self) -> Option<&'static str> {
+    /// The label of the metric.
+    pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Timeout => Some("timeout"),
-            Self::NoConnection => Some("no-connection"),
-            Self::Refused(_) => Some("refused"),
-            Self::Unprotected => Some("unprotected"),
-            Self::NoTable(_) => Some("no-table"),
-            Self::Altered => Some("altered"),
+            Self::Timeout => "timeout",
+            Self::NoConnection => "no-connection",
+            Self::Refused => "refused",
+            Self::Unprotected => "unprotected",
+            Self::NoTable => "no-table",
+            Self::Altered => "altered",
+        }
+    }
+}
+
+impl Fault {
+    pub(super) fn kind(&self) -> Option<FaultKind> {
+        match self {
+            Self::Timeout => Some(FaultKind::Timeout),
+            Self::NoConnection => Some(FaultKind::NoConnection),
+            Self::Refused(_) => Some(FaultKind::Refused),
+            Self::Unprotected => Some(FaultKind::Unprotected),
+            Self::NoTable(_) => Some(FaultKind::NoTable),
+            Self::Altered => Some(FaultKind::Altered),
             Self::Exists | Self::NoRow | Self::File(_) | Self::Migrate(_) => None,
         }
     }

@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use super::{Fault, OfDatabase};
+use super::{Fault, FaultKind, OfDatabase};
 use crate::domain::histogram::{Histogram, Resolution, Scale};
 
 /// Durations and failures of all statements so far.
 #[derive(Debug)]
-pub(crate) struct Statements {
+pub(crate) struct StatementStats {
     times: Histogram,
-    errors: [AtomicU64; Fault::KINDS.len()],
+    errors: [AtomicU64; FaultKind::ALL.len()],
 }
 
 static TIMES: Scale = Scale {
@@ -34,7 +34,7 @@ static TIMES: Scale = Scale {
     resolution: Resolution::Nanoseconds,
 };
 
-impl Default for Statements {
+impl Default for StatementStats {
     fn default() -> Self {
         Self {
             times: Histogram::new(&TIMES),
@@ -43,7 +43,7 @@ impl Default for Statements {
     }
 }
 
-impl Statements {
+impl StatementStats {
     /// Records how long one statement took on its connection.
     pub(crate) fn took(&self, time: Duration) {
         self.times.observe(time);
@@ -53,23 +53,20 @@ impl Statements {
     pub(crate) fn note<T, E: OfDatabase>(&self, answer: &Result<T, E>) {
         let fault = answer.as_ref().err().and_then(OfDatabase::fault);
         let kind = fault.and_then(Fault::kind);
-        let place = kind.and_then(|kind| Fault::KINDS.iter().position(|own| *own == kind));
-        if let Some(count) = place.and_then(|place| self.errors.get(place)) {
+        if let Some(count) = kind.and_then(|kind| self.errors.get(kind as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Durations of statements.
     pub(crate) fn times(&self) -> &Histogram {
         &self.times
     }
 
-    /// Failures by [`Fault::kind`].
-    pub(crate) fn errors(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(crate) fn errors(&self) -> impl Iterator<Item = (FaultKind, u64)> {
         let counts = self
             .errors
             .iter()
             .map(|count| count.load(Ordering::Relaxed));
-        Fault::KINDS.into_iter().zip(counts)
+        FaultKind::ALL.into_iter().zip(counts)
     }
 }

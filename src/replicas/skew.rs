@@ -9,7 +9,7 @@ use crate::{
     database::Fault,
     domain::token::{TokenTerms, UnixTime},
     ledger::Ledger,
-    observe::metrics::Metrics,
+    observe::{causes, metrics::Metrics},
 };
 
 /// How often it is measured.
@@ -86,7 +86,7 @@ impl Skew {
         let expiry = terms.all_expired(UnixTime(told_again));
         self.told = Some(Instant::now());
         if let Err(fault) = ledger.note_latest_expiry(expiry).await {
-            tracing::warn!(cause = %fault, "other replicas cannot be told that this clock is ahead");
+            tracing::warn!(cause = %causes(&fault), "other replicas cannot be told that this clock is ahead");
         }
     }
 

@@ -242,7 +242,7 @@ impl Watched {
         )?;
         for (pool, connections) in &pools {
             for (kind, count) in connections.statements.errors() {
-                let labels = [("pool", *pool), ("kind", kind)];
+                let labels = [("pool", *pool), ("kind", kind.name())];
                 ConstCounter::new(count).encode(errors.encode_family(&labels)?)?;
             }
         }

@@ -10,7 +10,10 @@ use crate::{
     hashing::Turn,
     login::desk::Grant,
     login::{account::Account, password::LengthClass},
-    observe::spans::{request_id, step},
+    observe::{
+        causes,
+        spans::{request_id, step},
+    },
     users::UsersFault,
 };
 
@@ -168,7 +171,7 @@ impl Run {
             // Somebody was faster, or changed the password: theirs stands.
             Err(UsersFault::Unknown) => None,
             Err(fault) => {
-                tracing::warn!(cause = %fault, sub = account.id, request_id = request_id(), "the hash could not be replaced by a better one");
+                tracing::warn!(cause = %causes(&fault), sub = account.id, request_id = request_id(), "the hash could not be replaced by a better one");
                 None
             }
         }

@@ -11,6 +11,7 @@ use crate::{
         request::TokenForm,
         session::{RefreshFault, RefreshToken},
     },
+    ledger::Rotation,
     login::desk::Grant,
     observe::spans::step,
     users::UsersFault,
@@ -53,15 +54,16 @@ impl Run {
             .rotate(token, self.actions.grace.as_secs(), all_expired)
             .await?;
         let session = match rotated {
-            Ok(session) => session,
-            Err((fault, user_id)) => {
-                if fault == RefreshFault::Reused {
-                    self.rules
-                        .judge
-                        .revoked
-                        .end(&token.session_id(), all_expired);
-                }
-                return Err(Denial::InvalidRefresh(fault, user_id).into());
+            Rotation::Rotated(session) => session,
+            Rotation::Unknown => {
+                return Err(Denial::InvalidRefresh(RefreshFault::Unknown, None).into());
+            }
+            Rotation::Reused { user_id } => {
+                (self.rules.judge.revoked).end(&token.session_id(), all_expired);
+                return Err(Denial::InvalidRefresh(RefreshFault::Reused, Some(user_id)).into());
+            }
+            Rotation::Unusable { user_id } => {
+                return Err(Denial::InvalidRefresh(RefreshFault::Account, Some(user_id)).into());
             }
         };
         let generation = self

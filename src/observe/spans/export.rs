@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::observe::causes;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
@@ -73,7 +74,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reporting {
         if let Err(fault) = &exported
             && self.says_again()
         {
-            tracing::warn!(cause = %fault, spans, "spans cannot be told to the collector; they are lost");
+            tracing::warn!(cause = %causes(fault), spans, "spans cannot be told to the collector; they are lost");
         }
         exported
     }
