@@ -41,10 +41,10 @@ test: compiler needs tools lint ## Fetch what the tests need, lint, and run all 
 	cargo test --workspace --exclude doorward-fuzz -- --quiet
 
 test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
-	cargo test --features test-mysql --test house -- --quiet mysql::
+	cargo test --features test-mysql --test e2e -- --quiet mysql::
 
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
-	DOORWARD_SOAK_RESTARTS=100 cargo test --test house -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
+	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
 
 lint: compiler ## Check format, lints and the links of the documentation
 	cargo fmt --check

@@ -85,12 +85,12 @@ async fn main() -> ExitCode {
     let style = Style::of_terminal();
     let once = arguments.once;
     let walked = async {
-        let house = House::start(arguments).await;
-        let failed = house.walk(style).await;
-        (house, failed)
+        let demo = Demo::start(arguments).await;
+        let failed = demo.walk(style).await;
+        (demo, failed)
     };
     let stopped = "\nStopped.";
-    let (house, failed) = tokio::select! {
+    let (demo, failed) = tokio::select! {
         walked = walked => walked,
         () = &mut stop => {
             println!("{stopped}");
@@ -98,7 +98,7 @@ async fn main() -> ExitCode {
         }
     };
     if !once {
-        house.invite(style);
+        demo.invite(style);
         stop.await;
         println!("{stopped}");
     }
@@ -110,13 +110,13 @@ async fn main() -> ExitCode {
 }
 
 /// All running parts; dropping it stops them.
-struct House {
+struct Demo {
     envoy: Envoy,
     doorward: Doorward,
     _service: Service,
 }
 
-impl House {
+impl Demo {
     async fn start(arguments: Arguments) -> Self {
         let Arguments {
             doorward,

@@ -28,13 +28,11 @@ pub use self::{
 };
 use crate::{
     config::Settings,
-    database::Database,
     domain::account::{Roles, Username},
     keys,
     login::account::Account,
     serve,
-    store::Store,
-    users::UsersFault,
+    tables::{database::Database, store::Store, users::UsersFault},
 };
 
 /// The database timeout of commands.

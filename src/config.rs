@@ -20,6 +20,7 @@ mod login;
 mod memory;
 mod passwords;
 mod paths;
+mod raw;
 mod reader;
 mod refresh;
 mod revocation;
@@ -61,10 +62,10 @@ pub use self::{
 };
 use self::{
     key::Section,
-    reader::{Raw, Reader},
+    raw::{ISSUER, Raw},
+    reader::Reader,
 };
 use crate::{
-    database::Database,
     domain::{
         path::Tolerance,
         policy::{Endpoint, Policy},
@@ -74,6 +75,7 @@ use crate::{
         enrolment::{NameRules, PasswordRules},
         throttle::Free,
     },
+    tables::database::Database,
 };
 
 /// All settings, by section.
@@ -278,7 +280,7 @@ impl Settings {
     /// The settings that differ and need a restart.
     fn fixed_keys_that_differ(&self, other: &Self) -> Vec<&'static str> {
         let differs = |name| self.written.values.get(name) != other.written.values.get(name);
-        let issuers = (self.issuers != other.issuers).then_some(issuers::ISSUER.name);
+        let issuers = (self.issuers != other.issuers).then_some(ISSUER.name);
         keys()
             .filter(|key| !key.reloads && differs(key.name))
             .map(|key| key.name)

@@ -22,6 +22,7 @@ use crate::{
         token::{Signer, Verifier},
         trust::Warned,
     },
+    doors::tls::{self, Tls},
     keys,
     live::{Live, Rules},
     login::{desk::Desk, password::Hasher},
@@ -29,7 +30,6 @@ use crate::{
         causes,
         metrics::{Metrics, Outcome},
     },
-    tls::{self, Tls},
 };
 use doorward_rules::files::{Files, Look};
 

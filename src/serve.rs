@@ -27,29 +27,36 @@ use self::{
 };
 
 use crate::{
-    authorizer::{Actions, Authorizer, Learning, Pace},
+    actions::{
+        authorizer::{Actions, Authorizer, Learning, Pace},
+        hashing::{Hashing, Line},
+    },
     clock::unix_time,
     config::{SecretSource, Settings, ShutdownSettings},
-    database::{Connections, Database, Fault},
     domain::{
         identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
         trust::TrustedProxies,
     },
-    grpc::{self, connection::Calls},
-    hashing::{Hashing, Line},
-    http, issuers, keys,
-    layers::InFlight,
-    ledger::Ledger,
-    listen::{self, Address},
+    doors::{
+        grpc::{self, connection::Calls},
+        http,
+        layers::InFlight,
+        listen::{self, Address},
+        tls::Tls,
+        wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
+    },
+    issuers, keys,
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
     observe::{causes, metrics::Metrics, spans::Spans},
     reload::{Lasting, Load, Reloader, warn_of},
-    replicas::{self, Follower},
-    store::Store,
-    tls::Tls,
-    users::{Users, UsersFault},
-    wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
+    tables::{
+        database::{Connections, Database, Fault},
+        state::Ledger,
+        store::Store,
+        sync::{self, Follower},
+        users::{Users, UsersFault},
+    },
 };
 use doorward_rules::{
     files::Files,
@@ -106,7 +113,7 @@ pub async fn serve(
     );
     // Before anything is answered: what has ended stays so across a restart.
     follower.read().await;
-    let (shares, sharing) = replicas::shares(store.clone());
+    let (shares, sharing) = sync::shares(store.clone());
     let lasting = Lasting {
         ended: Arc::clone(&ended),
         hasher: Arc::new(

@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use doorward::wire::{
+use doorward::doors::wire::{
     CONTRACT, SERVICE,
     envoy::service::auth::v3::{CheckResponse, check_response::HttpResponse},
 };

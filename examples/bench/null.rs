@@ -6,7 +6,7 @@
 
 use std::{env, net::SocketAddr, process::Command};
 
-use doorward::wire::{
+use doorward::doors::wire::{
     envoy::service::auth::v3::{
         CheckRequest, CheckResponse, OkHttpResponse,
         authorization_server::{Authorization, AuthorizationServer},

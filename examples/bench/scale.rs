@@ -8,11 +8,13 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use comfy_table::{Table, presets::NOTHING};
 use doorward::{
-    database::{Connections, Database as Place, Tls},
     domain::{account::Username, revocation::Revocations},
-    ledger::{Kept, Ledger, Mark},
     login::throttle::{Free, Throttle},
-    users::Users,
+    tables::{
+        database::{Connections, Database as Place, Tls},
+        state::{Kept, Ledger, Mark},
+        users::Users,
+    },
 };
 use serde_json::{Map, Value, json};
 

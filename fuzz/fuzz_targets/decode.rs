@@ -11,10 +11,12 @@ use doorward::{
         judge::{Action, Judge, Step},
         path::{Also, Tolerance},
     },
-    grpc::{decode, encode},
-    wire::envoy::service::auth::v3::{
-        CheckRequest, CheckResponse, OkHttpResponse, attribute_context::HttpRequest,
-        check_response::HttpResponse,
+    doors::{
+        grpc::{decode, encode},
+        wire::envoy::service::auth::v3::{
+            CheckRequest, CheckResponse, OkHttpResponse, attribute_context::HttpRequest,
+            check_response::HttpResponse,
+        },
     },
 };
 use doorward_fuzz::{ADMIN, NOW, PLAIN};

@@ -10,12 +10,10 @@ use crate::{
     cli::{self, Format, Output},
     clock::unix_millis,
     config::Settings,
-    database::Write,
     keys,
-    ledger::ListedFailures,
     login::throttle::{Change, Share, Throttle, address_key},
     observe::audit::commanded,
-    store::Store,
+    tables::{database::Write, state::ListedFailures, store::Store},
 };
 
 /// Lists and clears counts of failed logins.

@@ -24,9 +24,8 @@ use crate::{
         revocation::Revocations,
         token::{Statement, Verifier},
     },
-    keys,
-    ledger::{Kept, Mark},
-    serve,
+    keys, serve,
+    tables::state::{Kept, Mark},
 };
 
 /// Decodes a token, and prints whether it is accepted.

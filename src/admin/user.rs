@@ -20,8 +20,7 @@ use crate::{
     },
     login::password::{Hasher, PasswordHash, Scheme},
     observe::audit::commanded,
-    store::Store,
-    users::UsersFault,
+    tables::{store::Store, users::UsersFault},
 };
 
 /// Adds, changes and lists users.

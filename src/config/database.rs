@@ -11,7 +11,7 @@ use super::{
     reader::Reader,
     value::{duration, file, name, number, one_of},
 };
-use crate::database::{Database, MySql, Tls};
+use crate::tables::database::{Database, MySql, Tls};
 
 /// Settings of the database of the users.
 #[derive(Debug)]

@@ -6,14 +6,13 @@ use humantime::format_duration;
 
 use super::MAKE_SECRET;
 use crate::{
-    database::UrlFault,
     domain::{
         account::RolesFault, identity_headers::NamesFault, key::KeyFault, token::SecretFault,
         trust::NetworkFault,
     },
+    doors::{listen::AddressFault, tls::ClientNameFault},
     issuers::SourceFault,
-    listen::AddressFault,
-    tls::ClientNameFault,
+    tables::database::UrlFault,
 };
 
 /// Why one value is refused. Where the value may be a secret, the text does not contain it.

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::trust::{ClientAddress, TrustedProxies},
-    listen::Address,
+    doors::listen::Address,
 };
 
 /// Settings of the gateways.

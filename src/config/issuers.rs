@@ -2,7 +2,8 @@
 
 use super::{
     fault::ValueFault,
-    reader::{Raw, RawTable, Reader, Tables},
+    raw::{Raw, RawTable},
+    reader::Reader,
     value::name,
 };
 use crate::{
@@ -12,21 +13,6 @@ use crate::{
         key::Algorithm,
     },
     issuers::{Believed, Source},
-};
-
-pub(super) static ISSUER: Tables = Tables {
-    name: "issuer",
-    members: &[
-        "issuer",
-        "audience",
-        "jwks",
-        "prefix",
-        "username",
-        "roles",
-        "accept_roles",
-        "grant",
-        "algorithms",
-    ],
 };
 
 /// The most issuers; each one has its own cache of verified tokens.

@@ -15,11 +15,11 @@ use super::{
     value::{DAY, directory, duration, name},
 };
 use crate::{
-    database::Database,
     domain::{
         key::{self, KeyFault},
         token::{Secret, TokenTerms},
     },
+    tables::database::Database,
 };
 
 /// Settings of tokens.

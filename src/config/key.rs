@@ -3,7 +3,7 @@
 
 use super::{
     fault::ValueFault,
-    reader::{Raw, text},
+    raw::{Raw, text},
 };
 
 /// The part of an entry that people read.

@@ -8,7 +8,7 @@ use super::{
     reader::Reader,
     value::{DAY, duration, each, file, number},
 };
-use crate::{
+use crate::doors::{
     listen::Address,
     tls::{ClientName, Clients, Terms},
 };

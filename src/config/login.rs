@@ -10,8 +10,8 @@ use super::{
     value::{number, one_of},
 };
 use crate::{
+    actions::hashing::HashPriority,
     domain::decision::{LoginReply, Realm},
-    hashing::HashPriority,
 };
 
 /// Settings of logins.

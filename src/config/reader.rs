@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use super::{
     File,
     fault::Fault,
-    issuers,
     key::{AnyKey, Entry, Key, Optional, PREFIX},
-    keys, rules,
+    keys,
+    raw::{ISSUER, ROUTE, Raw, RawTable, Tables, Value, text},
     unknown::{is_service_link, unknown, unknown_among},
 };
 
@@ -29,52 +29,6 @@ pub struct Sources<'a> {
     pub file: Option<(String, String)>,
     /// Reads the file that a name ending in `_FILE` names.
     pub read: &'a dyn Fn(&Path) -> io::Result<String>,
-}
-
-/// A value before it has a meaning.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) enum Raw {
-    Text(Zeroizing<String>),
-    List(Vec<String>),
-}
-
-pub(super) fn text(text: String) -> Raw {
-    Raw::Text(Zeroizing::new(text))
-}
-
-impl Raw {
-    /// Several values: a list, or one text with commas between them.
-    pub(super) fn items(&self) -> Vec<String> {
-        match self {
-            Self::Text(text) => {
-                let items = text.split(',').map(str::trim);
-                items
-                    .filter(|item| !item.is_empty())
-                    .map(str::to_owned)
-                    .collect()
-            }
-            Self::List(items) => items.clone(),
-        }
-    }
-}
-
-#[derive(Clone)]
-pub(super) struct Value {
-    pub(super) raw: Raw,
-    pub(super) place: String,
-}
-
-/// A `[[route]]` or `[[issuer]]` before it has a meaning.
-#[derive(Clone)]
-pub(super) struct RawTable {
-    pub(super) place: String,
-    pub(super) members: BTreeMap<String, Value>,
-}
-
-/// The name of a list of tables, which only a file can contain, and the members of each table.
-pub(super) struct Tables {
-    pub(super) name: &'static str,
-    pub(super) members: &'static [&'static str],
 }
 
 /// The values that are set, each from the strongest source that sets it.
@@ -225,13 +179,13 @@ impl<'a> Reader<'a> {
                 _ => format!("{prefix}.{}", member.get_ref()),
             };
             let place = format!("{}: {key}", at(file, whole, member.span().start));
-            if key == rules::ROUTE.name {
-                let routes = self.read_tables(file, whole, value, place, &rules::ROUTE);
+            if key == ROUTE.name {
+                let routes = self.read_tables(file, whole, value, place, &ROUTE);
                 self.routes.extend(routes);
                 continue;
             }
-            if key == issuers::ISSUER.name {
-                let issuers = self.read_tables(file, whole, value, place, &issuers::ISSUER);
+            if key == ISSUER.name {
+                let issuers = self.read_tables(file, whole, value, place, &ISSUER);
                 self.issuers.extend(issuers);
                 continue;
             }

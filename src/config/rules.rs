@@ -2,16 +2,12 @@
 
 use super::{
     RefreshSettings, SelfServiceSettings,
-    reader::{Raw, RawTable, Reader, Tables},
+    raw::{Raw, RawTable},
+    reader::Reader,
 };
 use crate::domain::{
     path::{Path, Tolerance},
     policy::{Demand, Endpoint, Policy, Rule},
-};
-
-pub(super) static ROUTE: Tables = Tables {
-    name: "route",
-    members: &["path", "methods", "hosts", "allow"],
 };
 
 /// The endpoints that are switched on: always login and logout.

@@ -5,7 +5,7 @@ use super::{
     key::{Key, Optional, Section},
     reader::Reader,
 };
-use crate::database::Database;
+use crate::tables::database::Database;
 
 /// Settings of the database of Doorward's own tables.
 #[derive(Debug)]

@@ -1,11 +1,14 @@
 //! Names that are not settings: the nearest setting, and names that belong to somebody else.
 
-use super::{issuers, keys, rules};
+use super::{
+    keys,
+    raw::{ISSUER, ROUTE},
+};
 
 pub(super) fn unknown(name: &str) -> String {
     let names: Vec<_> = keys()
         .map(|key| key.name)
-        .chain([rules::ROUTE.name, issuers::ISSUER.name])
+        .chain([ROUTE.name, ISSUER.name])
         .collect();
     unknown_among(name, &names)
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::account::Roles,
-    users::{Columns, Mapping, Name, Source, Statement},
+    tables::users::{Columns, Mapping, Name, Source, Statement},
 };
 
 /// Settings of the user table.

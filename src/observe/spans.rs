@@ -96,9 +96,9 @@ impl Spans {
         let Some(tracing) = &self.0 else {
             return Span::default();
         };
-        let name = match trace.door {
-            Door::Grpc => "ext_authz check".into(),
-            door => format!("http {}", door.name()),
+        let name = match trace.door == Door::Grpc {
+            true => "ext_authz check".into(),
+            false => format!("http {}", trace.door.name()),
         };
         let tracer = &tracing.tracer;
         let builder = tracer.span_builder(name).with_kind(SpanKind::Server);

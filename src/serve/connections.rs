@@ -27,11 +27,13 @@ use super::{
 use crate::{
     clock::unix_time,
     domain::trust::Peer,
-    grpc::frames::Signs,
-    listen::{Listener, Socket},
+    doors::{
+        grpc::frames::Signs,
+        listen::{Listener, Socket},
+        tls::{self, Protocol, Stream, Tls},
+    },
     live::Live,
     observe::metrics::{Closed, ClosedConnections, PeerTrust},
-    tls::{self, Protocol, Stream, Tls},
 };
 
 /// After an error of the listener, such as too many open files.

@@ -16,13 +16,15 @@ use super::{
 };
 use crate::{
     config::ListenSettings,
-    grpc::connection::Calls,
-    http,
-    layers::InFlight,
-    listen::{Address, Listener},
+    doors::{
+        grpc::connection::Calls,
+        http,
+        layers::InFlight,
+        listen::{Address, Listener},
+        tls::{Protocol, Tls},
+    },
     live::Live,
     observe::metrics::{Metrics, Port},
-    tls::{Protocol, Tls},
 };
 
 /// How long an old connection may take to end after it was asked to.

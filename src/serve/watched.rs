@@ -11,15 +11,14 @@ use prometheus_client::{
 
 use super::expiry;
 use crate::{
+    actions::hashing::{HashTimes, Line},
     clock::unix_time,
-    database::Connections,
     domain::{histogram::Histogram, keyring::KeyState, revocation::Revocations, token::UnixTime},
-    hashing::{HashTimes, Line},
+    doors::tls::Tls,
     live::Live,
     login::throttle::Throttle,
     observe::metrics::encode_histogram,
-    store::Store,
-    tls::Tls,
+    tables::{database::Connections, store::Store},
 };
 /// The parts whose metrics are read at each scrape.
 #[derive(Debug)]

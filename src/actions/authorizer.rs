@@ -1,0 +1,396 @@
+//! The gate with hands: runs actions in tasks of their own, and logs each decision once. Owns no rule.
+
+mod actions;
+mod learning;
+mod pace;
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
+use uuid::Uuid;
+
+use self::actions::{Caller, Run, Upgrade};
+pub use self::{actions::Actions, learning::Learning, pace::Pace};
+use crate::{
+    clock::unix_time,
+    domain::{
+        credential::{Credential, CredentialFault},
+        decision::{self, Admission, Decision, Denial, Forwarding, Unavailable},
+        judge::{Judged, Step},
+        policy::{Endpoint, Rule},
+        request::{Request, RequestFault},
+    },
+    live::{Live, Rules},
+    observe::{
+        audit, causes,
+        metrics::{CountedDecision, DecisionCounts, Work},
+        request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
+        spans::{self, Span},
+    },
+    tables::users::UsersFault,
+};
+
+/// Decides requests.
+#[derive(Clone, Debug)]
+pub struct Authorizer {
+    actions: Arc<Actions>,
+}
+
+/// A decision, and the rule that it follows from, where one decided.
+#[derive(Clone, Debug)]
+pub struct Decided<'r> {
+    /// What every door must say.
+    pub decision: Decision,
+    /// Whose rule that is.
+    pub rule: Option<&'r Rule>,
+}
+
+/// Why a request is denied without being looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    Untrusted,
+    Overloaded,
+}
+
+/// A request that is being decided.
+struct Begun {
+    started: Instant,
+    span: Span,
+}
+
+/// A decision, what the log alone may know of it, and what is left to do behind it.
+#[derive(Debug)]
+pub struct Concluded {
+    decision: Decision,
+    cause: Option<UsersFault>,
+    upgrade: Option<Upgrade>,
+}
+
+impl Authorizer {
+    /// Takes what actions need.
+    #[must_use]
+    pub fn new(actions: Actions) -> Self {
+        Self {
+            actions: Arc::new(actions),
+        }
+    }
+
+    /// Learns what the hashes of the user table cost, and goes on looking.
+    pub async fn learn(&self) {
+        Arc::clone(&self.actions).learn().await;
+    }
+
+    /// The rules that are in force.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.actions.live
+    }
+
+    /// Whether decisions have spans, so that those of gateways matter.
+    #[must_use]
+    pub fn has_spans(&self) -> bool {
+        self.actions.spans.is_on()
+    }
+
+    /// Decides a request by the rules it began with. Only an action is awaited.
+    pub async fn decide<'r>(
+        &self,
+        rules: &'r Arc<Rules>,
+        request: &Request<'_>,
+        trace: Trace<'_>,
+    ) -> Decided<'r> {
+        let begun = self.begin(&trace);
+        let Judged { rule, step } = rules.judge.judge(request, unix_time());
+        let decision = self.take(rules, step, rule, trace, begun).await;
+        Decided { decision, rule }
+    }
+
+    /// Takes what a request asks of an endpoint, by a door that has a route for it.
+    pub async fn ask(
+        &self,
+        rules: &Arc<Rules>,
+        endpoint: Endpoint,
+        request: &Request<'_>,
+        trace: Trace<'_>,
+    ) -> Decision {
+        let begun = self.begin(&trace);
+        let step = rules.judge.endpoint(endpoint, request, unix_time());
+        self.take(rules, step, None, trace, begun).await
+    }
+
+    /// The claims of a good token, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Why the credential is not one.
+    pub fn validate(
+        &self,
+        rules: &Rules,
+        credential: Credential<'_>,
+        trace: Trace<'_>,
+    ) -> Result<Vec<u8>, Denial> {
+        let begun = self.begin(&trace);
+        let valid = match credential {
+            // Whoever validates shows a token or nothing.
+            Credential::Basic(_) | Credential::Foreign => {
+                Err(Denial::MalformedToken(CredentialFault::Token))
+            }
+            Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
+                rules.judge.validate(credential, unix_time())
+            }
+        };
+        let decision = match &valid {
+            Ok(token) => Decision::Allow(Admission {
+                caller: decision::Caller::Known(Arc::clone(&token.identity)),
+                authorization: Forwarding::Keep,
+            }),
+            Err(denial) => Decision::Deny(denial.clone()),
+        };
+        let counts = Counts::checked(&rules.counts, None);
+        logged(decision.into(), None, trace, begun, counts);
+        valid.map(|token| token.claims)
+    }
+
+    /// Decides a request that no door could read.
+    #[must_use]
+    pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
+        self.deny(Denial::Malformed(fault), trace)
+    }
+
+    /// Denies what a door knows to be out of the question.
+    #[must_use]
+    pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
+        let denied = Decision::Deny(denial).into();
+        let rules = self.live().now();
+        let counts = Counts::checked(&rules.counts, None);
+        Decided {
+            decision: logged(denied, None, trace, self.begin(&trace), counts),
+            rule: None,
+        }
+    }
+
+    /// Denies a request that is not looked at. Every denial is counted, and one of its kind a second is logged: there can
+    /// be any number of them.
+    pub(crate) fn turn_away(&self, kind: TurnedAway, trace: Trace<'_>) -> Decision {
+        static LAST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+        let [untrusted, overloaded] = &LAST;
+        let (denial, last) = match kind {
+            TurnedAway::Untrusted => (Denial::UntrustedPeer, untrusted),
+            TurnedAway::Overloaded => (Denial::Unavailable(Unavailable::Overloaded), overloaded),
+        };
+        let now = unix_time().0;
+        if last.swap(now, Ordering::Relaxed) != now {
+            return self.deny(denial, trace).decision;
+        }
+        let decision = Decision::Deny(denial);
+        self.count(&decision, trace.door);
+        decision
+    }
+
+    /// Denies a request whose decision panicked. What panics may be the log or the audit trail, so the denial does not
+    /// depend on them.
+    pub(crate) fn deny_after_panic(&self, trace: Trace<'_>) -> Decided<'static> {
+        let denial = Denial::Unavailable(Unavailable::Internal);
+        let logged = AssertUnwindSafe(|| self.deny(denial.clone(), trace));
+        catch_unwind(logged).unwrap_or_else(|_| {
+            let decision = Decision::Deny(denial);
+            self.count(&decision, trace.door);
+            Decided {
+                decision,
+                rule: None,
+            }
+        })
+    }
+
+    /// Counts a decision that is not logged.
+    fn count(&self, decision: &Decision, door: Door) {
+        self.live().now().counts.count(CountedDecision {
+            door,
+            verdict: decision.verdict(),
+            reason: decision.reason(),
+            rule: None,
+            work: Work::Check,
+            time: Duration::ZERO,
+        });
+    }
+
+    fn begin(&self, trace: &Trace<'_>) -> Begun {
+        Begun {
+            started: Instant::now(),
+            span: self.actions.spans.begin(trace),
+        }
+    }
+
+    /// A gateway that hangs up drops the call. The action leaves the line if it still waits there; else it goes on. Either
+    /// is logged, so that hanging up hides nothing.
+    async fn take(
+        &self,
+        rules: &Arc<Rules>,
+        step: Step,
+        rule: Option<&Rule>,
+        trace: Trace<'_>,
+        begun: Begun,
+    ) -> Decision {
+        let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
+        let rule = rule.map(Rule::name);
+        let action = match step {
+            Step::Done(decision) => {
+                let (name, counts) = (
+                    rule.map(|name| &**name),
+                    Counts::checked(&rules.counts, number),
+                );
+                return logged(decision.into(), name, trace, begun, counts);
+            }
+            Step::Act(action) => action,
+        };
+        let rule = rule.cloned();
+        let rules = Arc::clone(rules);
+        let decisions = Arc::clone(&rules.counts);
+        let actions = Arc::clone(&self.actions);
+        let trace = Arc::new(OwnedTrace::from(trace));
+        let caller = Caller {
+            client: trace.client,
+            gone: CancellationToken::new(),
+        };
+        // Dropped with the call, should the gateway hang up.
+        let _waits = caller.gone.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            let run = Run::new(actions, rules);
+            let mut concluded =
+                spans::within(&trace.request_id, &begun.span, run.run(action, caller)).await;
+            if let Some(upgrade) = concluded.upgrade.take() {
+                let (trace, span) = (Arc::clone(&trace), begun.span.clone());
+                tokio::spawn(async move {
+                    let upgraded = run.upgrade(upgrade);
+                    if let Some(subject) = spans::within(&trace.request_id, &span, upgraded).await {
+                        let request_id = &*trace.request_id;
+                        tracing::info!(sub = subject, request_id, "hash upgraded");
+                        audit::upgraded(&subject, &trace.borrow());
+                    }
+                });
+            }
+            let counts = Counts {
+                work: Work::Action,
+                ..Counts::checked(&decisions, number)
+            };
+            logged(concluded, rule.as_deref(), trace.borrow(), begun, counts)
+        });
+        task.await
+            .unwrap_or_else(|fault| match fault.try_into_panic() {
+                // The door answers, logs and counts every panic alike.
+                Ok(panic) => resume_unwind(panic),
+                // The runtime is shutting down.
+                Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
+            })
+    }
+}
+
+impl From<Decision> for Concluded {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            cause: None,
+            upgrade: None,
+        }
+    }
+}
+
+/// Where a decision is counted, and as what.
+struct Counts<'a> {
+    decisions: &'a DecisionCounts,
+    /// Where the rule stands that decided.
+    rule: Option<usize>,
+    work: Work,
+}
+
+impl<'a> Counts<'a> {
+    fn checked(decisions: &'a DecisionCounts, rule: Option<usize>) -> Self {
+        Self {
+            decisions,
+            rule,
+            work: Work::Check,
+        }
+    }
+}
+
+fn logged(
+    concluded: Concluded,
+    rule: Option<&str>,
+    trace: Trace<'_>,
+    begun: Begun,
+    counts: Counts<'_>,
+) -> Decision {
+    let Concluded {
+        decision, cause, ..
+    } = concluded;
+    let Begun { started, span } = begun;
+    let (verdict, reason, subject) = (decision.verdict(), decision.reason(), decision.subject());
+    let is_told = match &decision {
+        Decision::Allow(_) => tracing::enabled!(Level::DEBUG) || span.is_some(),
+        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => true,
+    };
+    let new;
+    let trace = match trace.request_id {
+        "" if is_told => {
+            new = new_request_id();
+            Trace {
+                request_id: &new,
+                ..trace
+            }
+        }
+        _ => trace,
+    };
+    counts.decisions.count(CountedDecision {
+        door: trace.door,
+        verdict,
+        reason,
+        rule: counts.rule,
+        work: counts.work,
+        time: started.elapsed(),
+    });
+    let id = match &decision {
+        Decision::Allow(_) => None,
+        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => Some(Uuid::now_v7()),
+    };
+    macro_rules! write {
+        ($level:expr) => {
+            tracing::event!(
+                $level,
+                door = trace.door.name(),
+                client = trace.client.ok().map(tracing::field::display),
+                method = %shown(trace.line.method),
+                host = %shown(trace.line.host),
+                path = %shown(trace.line.target),
+                rule,
+                reason = reason.name(),
+                sub = subject,
+                request_id = trace.request_id,
+                decision = id.map(tracing::field::display),
+                micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+                cause = cause.as_ref().map(|cause| tracing::field::display(causes(cause))),
+                "{verdict}"
+            )
+        };
+    }
+    match &decision {
+        Decision::Allow(_) => write!(Level::DEBUG),
+        Decision::Deny(Denial::Unavailable(_)) => write!(Level::WARN),
+        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) if cause.is_some() => {
+            write!(Level::WARN);
+        }
+        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) => write!(Level::INFO),
+    }
+    if let Some(id) = id {
+        audit::decided(verdict, reason, subject, &trace, id);
+    }
+    span.end(&decision, rule, &trace);
+    decision
+}

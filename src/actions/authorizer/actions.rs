@@ -1,0 +1,405 @@
+//! What takes waiting: one flow for each action, from the first row to the last. Owns no rule. What several flows share is
+//! here; the flows are in the files beside it.
+
+mod login;
+mod people;
+mod session;
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::login::Upgrade;
+use super::{Concluded, learning::Learning, pace::Pace};
+use crate::{
+    actions::hashing::{Hashing, Line, NoTurn, Ticket, Turn},
+    clock::{unix_millis, unix_time},
+    domain::{
+        account::{Roles, Username},
+        decision::{Decision, Denial, Issued, Unavailable},
+        judge::Action,
+        token::UnixTime,
+        trust::NoAddress,
+    },
+    live::{Live, Rules},
+    login::{
+        account::Account,
+        desk::{Desk, Grant},
+        fair_queue::Full,
+        password::{LengthClass, PasswordHash},
+        throttle::{CountedBy, Suspect, Throttle, Wait},
+    },
+    observe::{
+        metrics::{LoginResult, Metrics, ThrottledBy},
+        spans::{Spans, step},
+    },
+    tables::{store::Store, sync::Shares, users::UsersFault},
+};
+
+/// What actions need.
+#[derive(Debug)]
+pub struct Actions {
+    /// The current rules. An action keeps those it begins with.
+    pub live: Live,
+    /// The tables.
+    pub store: Store,
+    /// Counts of attempts.
+    pub throttle: Arc<Throttle>,
+    /// Where failures are told to other replicas.
+    pub shares: Shares,
+    /// For how long a refresh token that was used gives the same successor again.
+    pub grace: Duration,
+    /// Roles of whoever registers.
+    pub register_roles: Roles,
+    /// Where logins wait for it.
+    pub line: Line,
+    /// Who hashes.
+    pub hashing: Hashing,
+    /// How long a refusal takes.
+    pub pace: Pace,
+    /// What is known of the user table's hashes.
+    pub learning: Learning,
+    /// Where spans go.
+    pub spans: Spans,
+    /// Where logins are counted.
+    pub metrics: Metrics,
+}
+
+/// An action that runs. It goes by one set of rules from beginning to end, whatever is reloaded meanwhile; only
+/// revocations are shared by all sets. A key that is removed meanwhile may still sign, and nobody accepts that token.
+#[derive(Clone, Debug)]
+pub(super) struct Run {
+    actions: Arc<Actions>,
+    rules: Arc<Rules>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The address of the client.
+    pub client: Result<IpAddr, NoAddress>,
+    /// Cancelled when nobody waits for the answer any more.
+    pub gone: CancellationToken,
+}
+
+/// Somebody whose failures are counted.
+struct Counted {
+    /// By this address, or else together with all whose address is not known.
+    client: Option<IpAddr>,
+    gone: CancellationToken,
+}
+
+/// An attempt that was taken, with the row it is about.
+struct Begun {
+    turn: Turn,
+    account: Option<Account>,
+    /// Why there is no row where there should be one.
+    cause: Option<UsersFault>,
+}
+
+/// A refusal, and what the log alone may know of it.
+struct Refused {
+    denial: Denial,
+    cause: Option<UsersFault>,
+}
+
+impl From<Denial> for Refused {
+    fn from(denial: Denial) -> Self {
+        Self {
+            denial,
+            cause: None,
+        }
+    }
+}
+
+impl From<UsersFault> for Refused {
+    fn from(fault: UsersFault) -> Self {
+        let unavailable = match &fault {
+            UsersFault::Database(crate::tables::database::Fault::Timeout) => {
+                Unavailable::DatabaseTimeout
+            }
+            UsersFault::Database(_)
+            | UsersFault::Row(_)
+            | UsersFault::Mapping(_)
+            | UsersFault::Exists
+            | UsersFault::Unknown
+            | UsersFault::Foreign
+            | UsersFault::NotOurs(_) => Unavailable::Database,
+        };
+        Self {
+            denial: Denial::Unavailable(unavailable),
+            cause: Some(fault),
+        }
+    }
+}
+
+impl From<crate::tables::database::Fault> for Refused {
+    fn from(fault: crate::tables::database::Fault) -> Self {
+        UsersFault::from(fault).into()
+    }
+}
+
+/// How often a row may change under a login.
+const MOST_CHANGES: usize = 4;
+
+const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
+
+impl Run {
+    pub(super) fn new(actions: Arc<Actions>, rules: Arc<Rules>) -> Self {
+        Self { actions, rules }
+    }
+
+    /// Runs one action to its end.
+    pub(super) async fn run(&self, action: Action, caller: Caller) -> Concluded {
+        let concluded = match action {
+            Action::Login(attempt) => {
+                let started = Instant::now();
+                let caller = self.counted(caller);
+                let concluded = self.login(attempt, &caller).await;
+                self.actions
+                    .metrics
+                    .login(result(&concluded), started.elapsed());
+                concluded
+            }
+            Action::Logout(logout) => self.logout(&logout).await,
+            Action::Refresh(token, form) => self.refresh(&token, form).await,
+            Action::Register(registration) => {
+                let caller = self.counted(caller);
+                self.register(registration, &caller).await
+            }
+            Action::ChangePassword(change) => {
+                let caller = self.counted(caller);
+                self.password(change, &caller).await
+            }
+        };
+        concluded.unwrap_or_else(|refused| Concluded {
+            decision: Decision::Deny(refused.denial),
+            cause: refused.cause,
+            upgrade: None,
+        })
+    }
+
+    /// The address that failures are counted by, if there is one.
+    fn counted(&self, caller: Caller) -> Counted {
+        let Caller { client, gone } = caller;
+        let client = self.counted_address(client);
+        Counted { client, gone }
+    }
+
+    fn counted_address(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
+        let rules = &*self.rules;
+        let client = match client {
+            Ok(client) if rules.trusted.contains(client) => Err(NoAddress::Gateway),
+            client => client,
+        };
+        let cause = match client {
+            Ok(client) => return Some(client),
+            Err(cause) => cause,
+        };
+        self.actions.metrics.without_address(cause);
+        if rules.warned.is_first(cause) {
+            tracing::warn!(
+                kind = cause.name(),
+                client_address = %rules.client_address,
+                cause = %cause,
+                "the address of a client is not known, so its failures are counted together with those of all such clients"
+            );
+        }
+        None
+    }
+
+    /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
+    fn refused(&self, turn: &mut Turn, refused: Refused, cause: Option<UsersFault>) -> Refused {
+        let Denial::InvalidCredentials(_) = &refused.denial else {
+            turn.taken_back();
+            return refused;
+        };
+        self.actions
+            .shares
+            .send(turn.failed(), refused.denial.subject());
+        Refused { cause, ..refused }
+    }
+
+    /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
+    /// the attempt is counted.
+    async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
+        let suspect = self.actions.throttle.suspect(username, caller.client);
+        self.look(&suspect).await?;
+        let mut ticket = self.enter(&suspect, Some(suspect.clone()))?;
+        let (account, cause) = self.users_row(username).await?;
+        if !self.actions.learning.is_done() {
+            // Measuring goes through the line, too.
+            drop(ticket);
+            self.actions.learning.wait().await;
+            ticket = self.enter(&suspect, Some(suspect.clone()))?;
+        }
+        let hash = account.as_ref().map(|account| &account.hash);
+        let turn = self.turn(ticket, hash, caller).await?;
+        Ok(Begun {
+            turn,
+            account,
+            cause,
+        })
+    }
+
+    /// Joins the line, as the account and the address that failures are counted by.
+    fn enter(&self, suspect: &Suspect, admit: Option<Suspect>) -> Result<Ticket, Denial> {
+        let (account, address) = (
+            self.actions.throttle.own(suspect),
+            suspect.address().cloned(),
+        );
+        let ticket = self.actions.line.enter(account, address, admit);
+        ticket.map_err(queue_full)
+    }
+
+    /// Waits for a turn. Whoever is gone by then gives it up; later, an attempt goes on, so that hanging up saves nobody
+    /// its cost.
+    async fn turn(
+        &self,
+        ticket: Ticket,
+        hash: Option<&PasswordHash>,
+        caller: &Counted,
+    ) -> Result<Turn, Denial> {
+        let memory = self.rules.desk.hasher.memory(hash);
+        tokio::select! {
+            biased;
+            turn = ticket.turn(memory) => turn.map_err(|why| self.no_turn(&why)),
+            () = caller.gone.cancelled() => Err(Denial::CallerGone),
+        }
+    }
+
+    fn no_turn(&self, why: &NoTurn) -> Denial {
+        match why {
+            NoTurn::Full(full) => queue_full(*full),
+            NoTurn::Throttled(wait) => self.throttled(wait),
+            NoTurn::TooLong => queue_full(Full::All),
+        }
+    }
+
+    /// Tells the throttle of a password that was right.
+    fn right(&self, turn: &mut Turn, account: &Account) {
+        self.actions
+            .shares
+            .send(turn.succeeded(), Some(&account.id));
+    }
+
+    /// Knows here what the ledger knows: all tokens of a user have ended.
+    async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
+        let generation = self.actions.store.ledger.generation(user_id).await?;
+        (self.rules.judge.revoked).end_before(user_id, generation, all_expired);
+        Ok(())
+    }
+
+    fn issue(&self, grant: Grant) -> Result<Issued, Denial> {
+        match self.rules.desk.issue(grant, unix_time()) {
+            Decision::Issue(issued) => Ok(issued),
+            Decision::Deny(denial) => Err(denial),
+            Decision::Allow(_) | Decision::Done(_) => Err(INTERNAL),
+        }
+    }
+
+    /// Refuses an attempt before anything is known of the account, if it would not be taken.
+    async fn look(&self, suspect: &Suspect) -> Result<(), Denial> {
+        let wait = match self.actions.throttle.look(suspect, unix_millis()) {
+            Err(wait) if !wait.is_short => wait,
+            Ok(()) | Err(_) => return Ok(()),
+        };
+        let Some(reserve) = &wait.reserve else {
+            return Err(self.throttled(&wait));
+        };
+        // Perhaps somebody has logged in from there before, at another replica or long ago. Looked up once.
+        let Ok(tally) = self.actions.store.ledger.tally(reserve).await else {
+            return Err(self.throttled(&wait));
+        };
+        let now = unix_millis();
+        self.actions
+            .throttle
+            .learn(reserve, tally.unwrap_or_default(), now);
+        match self.actions.throttle.look(suspect, now) {
+            Err(wait) if !wait.is_short => Err(self.throttled(&wait)),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn throttled(&self, wait: &Wait) -> Denial {
+        self.actions.metrics.throttled(match wait.by {
+            CountedBy::Account => ThrottledBy::Account,
+            CountedBy::Address => ThrottledBy::Address,
+            CountedBy::Network => ThrottledBy::Network,
+            CountedBy::Unknown => ThrottledBy::UnknownAddress,
+        });
+        Denial::Throttled(wait.duration)
+    }
+
+    /// The row of a name. A broken one is none, so that it does not show that it is there.
+    async fn users_row(
+        &self,
+        username: &Username,
+    ) -> Result<(Option<Account>, Option<UsersFault>), Refused> {
+        match step("fetch row", self.actions.store.users.find(username)).await {
+            Ok(account) => Ok((account, None)),
+            Err(fault @ UsersFault::Row(_)) => Ok((None, Some(fault))),
+            Err(fault) => Err(fault.into()),
+        }
+    }
+
+    /// Hashes, and hands the place on; the answer is held back until it takes as long for every hash.
+    async fn hash<T: Send + 'static>(
+        &self,
+        turn: &mut Turn,
+        hash: Option<&PasswordHash>,
+        class: LengthClass,
+        compute: impl FnOnce(&Desk) -> T + Send + 'static,
+    ) -> Result<T, Denial> {
+        let hasher = Arc::clone(&self.rules.desk.hasher);
+        let again = turn.again(hasher.memory(hash)).await;
+        again.map_err(|why| self.no_turn(&why))?;
+        let rules = Arc::clone(&self.rules);
+        let hashed = self.actions.hashing.run(move || {
+            let started = Instant::now();
+            (started, compute(&rules.desk))
+        });
+        let hashed = step("hash", hashed).await;
+        turn.hashed();
+        let (started, hashed) = hashed.ok_or(INTERNAL)?;
+        let kind = hasher.kind(hash);
+        if let Some(until) = self.actions.pace.until(started, kind, class) {
+            turn.hold(until);
+        }
+        if let Some(hash) = hash
+            && kind.is_some()
+            && self.actions.learning.is_done()
+            && self.actions.pace.claim(kind)
+        {
+            let (actions, hash) = (Arc::clone(&self.actions), hash.clone());
+            tokio::spawn(async move { actions.measure_kind(kind, Some(hash)).await });
+        }
+        Ok(hashed)
+    }
+}
+
+fn queue_full(full: Full) -> Denial {
+    match full {
+        Full::One(by) => Denial::QueueFull(by),
+        Full::All => Denial::Unavailable(Unavailable::Busy),
+    }
+}
+
+/// What became of a login, in the four words that operators ask for.
+fn result(login: &Result<Concluded, Refused>) -> LoginResult {
+    match login {
+        Ok(_) => LoginResult::Ok,
+        Err(refused) if matches!(refused.denial, Denial::Unavailable(_)) => {
+            LoginResult::Unavailable
+        }
+        Err(refused) if matches!(refused.denial, Denial::Throttled(_) | Denial::QueueFull(_)) => {
+            LoginResult::Throttled
+        }
+        Err(refused) if matches!(refused.denial, Denial::CallerGone) => LoginResult::Abandoned,
+        Err(_) => LoginResult::Refused,
+    }
+}

@@ -1,0 +1,178 @@
+//! A login, and what is done behind its answer.
+
+use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run};
+use crate::{
+    actions::hashing::Turn,
+    domain::{
+        decision::{By, Decision, Denial, Issued, Unavailable},
+        judge::Attempt,
+        revocation::Generation,
+    },
+    login::{account::Account, desk::Grant, password::LengthClass},
+    observe::{
+        causes,
+        spans::{request_id, step},
+    },
+    tables::users::UsersFault,
+};
+
+/// A hash that is to be replaced.
+#[derive(Debug)]
+pub(in crate::actions::authorizer) struct Upgrade {
+    attempt: Box<Attempt>,
+    account: Account,
+    turn: Turn,
+}
+
+/// A login whose password was right.
+struct Settled {
+    attempt: Box<Attempt>,
+    account: Account,
+    issued: Issued,
+}
+
+impl Run {
+    pub(super) async fn login(
+        &self,
+        attempt: Box<Attempt>,
+        caller: &Counted,
+    ) -> Result<Concluded, Refused> {
+        let begun = self.begin(&attempt.login.username, caller).await?;
+        let Begun {
+            mut turn,
+            account,
+            cause,
+        } = begun;
+        let settled = self.settle(&mut turn, attempt, account).await;
+        let settled = match settled {
+            Ok(settled) => {
+                self.right(&mut turn, &settled.account);
+                Ok(settled)
+            }
+            Err(refused) => Err(self.refused(&mut turn, refused, cause)),
+        };
+        turn.held().await;
+        let Settled {
+            attempt,
+            account,
+            issued,
+        } = settled?;
+        let upgrade = (self.rules.desk.hasher.is_outdated(&account.hash)
+            && self.actions.store.users.takes_hashes())
+        .then(|| Upgrade {
+            attempt,
+            account,
+            turn,
+        });
+        Ok(Concluded {
+            decision: Decision::Issue(issued),
+            cause: None,
+            upgrade,
+        })
+    }
+
+    /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
+    async fn settle(
+        &self,
+        turn: &mut Turn,
+        mut attempt: Box<Attempt>,
+        mut account: Option<Account>,
+    ) -> Result<Settled, Refused> {
+        for _ in 0..MOST_CHANGES {
+            let row = account.clone();
+            let hash = account.as_ref().map(|account| &account.hash);
+            let class = LengthClass::of(&attempt.login.password);
+            let hashed = self.hash(turn, hash, class, move |desk| {
+                let verified = desk.settle(&attempt, row);
+                (attempt, verified)
+            });
+            let verified;
+            (attempt, verified) = hashed.await?;
+            let seen = verified?;
+            let gone_on = self.go_on(&seen, |account, generation| {
+                Grant::start(account, generation, attempt.form, By::Login)
+            });
+            match gone_on.await? {
+                Ok(issued) => {
+                    return Ok(Settled {
+                        attempt,
+                        account: seen,
+                        issued,
+                    });
+                }
+                Err(changed) => account = changed,
+            }
+        }
+        Err(Denial::Unavailable(Unavailable::Busy).into())
+    }
+
+    /// Hands out a token for an account whose password was right a moment ago, or gives its row where that is another one
+    /// now. What ends all tokens of a user changes the row with the generation: so the row is read once more behind the
+    /// generation, and must be as it was.
+    pub(super) async fn go_on(
+        &self,
+        account: &Account,
+        grant: impl FnOnce(Account, Generation) -> Grant,
+    ) -> Result<Result<Issued, Option<Account>>, Refused> {
+        let generation = self
+            .actions
+            .store
+            .generation(&account.id, &self.rules.judge.revoked)
+            .await;
+        let again = step(
+            "fetch row",
+            self.actions.store.users.find(&account.username),
+        )
+        .await?;
+        let again = match again {
+            Some(again)
+                if again.id == account.id && again.hash.is(&account.hash) && !again.disabled =>
+            {
+                again
+            }
+            changed => return Ok(Err(changed)),
+        };
+        let issued = self.issue(grant(again, generation))?;
+        if let Some((refresh, lifetime)) = &issued.refresh {
+            let opening = (self.actions.store.ledger).opening(
+                refresh,
+                &issued.identity,
+                generation,
+                *lifetime,
+            );
+            self.actions
+                .store
+                .ledger
+                .connections
+                .write(&[opening])
+                .await?;
+        }
+        Ok(Ok(issued))
+    }
+
+    /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash
+    /// replaced at most, and others of its account see the row that comes of it.
+    pub(in crate::actions::authorizer) async fn upgrade(self, upgrade: Upgrade) -> Option<String> {
+        let Upgrade {
+            attempt,
+            account,
+            mut turn,
+        } = upgrade;
+        let hashed = self.hash(&mut turn, None, LengthClass::SHORT, move |desk| {
+            desk.rehash(&attempt)
+        });
+        let hash = hashed.await.ok()??;
+        match (self.actions.store)
+            .upgrade_hash(&account.username, &account.hash, &hash)
+            .await
+        {
+            Ok(()) => Some(account.id),
+            // Somebody was faster, or changed the password: theirs stands.
+            Err(UsersFault::Unknown) => None,
+            Err(fault) => {
+                tracing::warn!(cause = %causes(&fault), sub = account.id, request_id = request_id(), "the hash could not be replaced by a better one");
+                None
+            }
+        }
+    }
+}

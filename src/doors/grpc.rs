@@ -1,0 +1,413 @@
+//! Envoy's door: `CheckRequest` -> `Request`, `Decision` -> `CheckResponse`. Contains no rule.
+//!
+//! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
+//! `failure_mode_allow` is set. So every answer is made by `respond`, and no answer is a gRPC error.
+
+mod check;
+pub mod connection;
+pub mod frames;
+mod metadata;
+
+use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
+
+use bytes::Bytes;
+use hyper::{HeaderMap, body::Body};
+
+use crate::{
+    actions::authorizer::{Authorizer, Decided, TurnedAway},
+    domain::{
+        decision::{Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm},
+        identity_headers::IdentityHeaders,
+        path::Tolerance,
+        request::{Answerable, Request, RequestFault, RequestLine},
+        trust::{Hops, NoAddress, Peer},
+    },
+    doors::{
+        headers::Headers,
+        wire::{
+            envoy::{
+                config::core::v3::{
+                    HeaderValue, HeaderValueOption, address::Address,
+                    header_value_option::HeaderAppendAction,
+                },
+                service::auth::v3::{
+                    CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
+                    attribute_context::HttpRequest, check_response::HttpResponse,
+                },
+                r#type::v3::HttpStatus,
+            },
+            google::rpc::Status,
+        },
+    },
+    observe::request_log::{self, Parent, Trace},
+};
+
+/// The ext_authz service.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Decides.
+    pub authorizer: Authorizer,
+    /// Whether Envoy is told of each decision for its access log and its other filters.
+    pub metadata: bool,
+}
+
+impl Door {
+    /// Answers one call. Of a peer that is not trusted, nothing is read.
+    async fn call<B>(
+        &self,
+        request: hyper::Request<B>,
+        peer: Peer,
+        most: usize,
+    ) -> hyper::Response<check::Reply>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let (head, body) = request.into_parts();
+        let answer = if self.trusts(peer) {
+            // Headers of the call are the gateway's; those of the request in it are the client's, and join no trace.
+            let parent = match self.authorizer.has_spans() {
+                true => parent(&head.headers),
+                false => Parent::default(),
+            };
+            match check::read(body, most).await {
+                Ok(check) => self.answer(&check, Some(peer), parent).await,
+                Err(fault) => self.deny(Denial::Check(fault), parent),
+            }
+        } else {
+            self.turn_away(TurnedAway::Untrusted, peer)
+        };
+        check::reply(&answer)
+    }
+
+    /// Denies a call that is not looked at.
+    fn turn_away(&self, kind: TurnedAway, peer: Peer) -> CheckResponse {
+        let decision = self.authorizer.turn_away(kind, trace_of(peer));
+        let realm = &self.authorizer.live().now().realm;
+        encode(&decision, &Extra::default(), realm)
+    }
+
+    /// Denies a call whose decision panicked.
+    fn deny_after_panic(&self, peer: Peer) -> CheckResponse {
+        let decided = self.authorizer.deny_after_panic(trace_of(peer));
+        let realm = &self.authorizer.live().now().realm;
+        self.encode(&decided, &Extra::default(), realm)
+    }
+
+    fn trusts(&self, peer: Peer) -> bool {
+        self.authorizer.live().now().trusted.trusts(peer)
+    }
+
+    fn deny(&self, denial: Denial, parent: Parent<'_>) -> CheckResponse {
+        let trace = Trace { parent, ..TRACE };
+        let decided = self.authorizer.deny(denial, trace);
+        let realm = &self.authorizer.live().now().realm;
+        self.encode(&decided, &Extra::default(), realm)
+    }
+}
+
+impl Door {
+    /// Answers one check of a peer, which may have a span of its own.
+    pub async fn answer(
+        &self,
+        check: &CheckRequest,
+        peer: Option<Peer>,
+        parent: Parent<'_>,
+    ) -> CheckResponse {
+        let rules = self.authorizer.live().now();
+        let is_trusted = peer.is_some_and(|peer| rules.trusted.trusts(peer));
+        let trace = Trace {
+            parent: if is_trusted {
+                parent
+            } else {
+                Parent::default()
+            },
+            ..TRACE
+        };
+        let Some(http) = http(check) else {
+            let decided = self.authorizer.refuse(RequestFault::NotHttp, trace);
+            return self.encode(&decided, &Extra::default(), &rules.realm);
+        };
+        let (request, extra) = decode(http, rules.tolerance, rules.identity);
+        let hops = Hops {
+            peer: source(check),
+            ..extra.hops.clone()
+        };
+        let trace = Trace {
+            request_id: extra.request_id,
+            line: line(http),
+            client: rules.client_address.of(&hops),
+            ..trace
+        };
+        let decided = match request {
+            _ if !is_trusted => self.authorizer.deny(Denial::UntrustedPeer, trace),
+            Ok(request) => self.authorizer.decide(&rules, &request, trace).await,
+            Err(fault) => self.authorizer.refuse(fault, trace),
+        };
+        self.encode(&decided, &extra, &rules.realm)
+    }
+
+    fn encode(&self, decided: &Decided<'_>, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
+        let mut response = encode(&decided.decision, extra, realm);
+        if self.metadata {
+            response.dynamic_metadata = metadata::of(decided);
+        }
+        response
+    }
+}
+
+fn parent(call: &HeaderMap) -> Parent<'_> {
+    let value = |name| call.get(name).map_or(&b""[..], |value| value.as_bytes());
+    Parent {
+        traceparent: value("traceparent"),
+        tracestate: value("tracestate"),
+    }
+}
+
+/// Who is connected to Envoy, as Envoy says.
+fn source(check: &CheckRequest) -> Option<IpAddr> {
+    let address = check
+        .attributes
+        .as_ref()?
+        .source
+        .as_ref()?
+        .address
+        .as_ref()?;
+    let Address::SocketAddress(socket) = address.address.as_ref()?;
+    str::from_utf8(&socket.address).ok()?.parse().ok()
+}
+
+/// Of a call whose check was not read.
+fn trace_of(peer: Peer) -> Trace<'static> {
+    Trace {
+        client: peer.address().ok_or(NoAddress::Peer),
+        ..TRACE
+    }
+}
+
+const TRACE: Trace<'static> = Trace {
+    door: request_log::Door::Grpc,
+    request_id: "",
+    client: Err(NoAddress::Peer),
+    line: RequestLine {
+        method: b"",
+        host: b"",
+        target: b"",
+    },
+    parent: Parent {
+        traceparent: b"",
+        tracestate: b"",
+    },
+};
+
+fn line(http: &HttpRequest) -> RequestLine<'_> {
+    RequestLine {
+        method: &http.method,
+        host: &http.host,
+        target: &http.path,
+    }
+}
+
+fn http(check: &CheckRequest) -> Option<&HttpRequest> {
+    check.attributes.as_ref()?.request.as_ref()?.http.as_ref()
+}
+
+/// What the answer needs of a check beside the decision.
+#[derive(Debug, Default)]
+pub struct Extra<'a> {
+    identity: IdentityHeaders,
+    /// Whether the filter is set to send some headers only, so that there may be aliases we were not shown.
+    filtered: bool,
+    request_id: &'a str,
+    hops: Hops<'a>,
+}
+
+/// Reads a check.
+pub fn decode(
+    http: &HttpRequest,
+    tolerance: Tolerance,
+    identity: IdentityHeaders,
+) -> (Result<Request<'_>, RequestFault>, Extra<'_>) {
+    let mut headers = Headers::default();
+    // With encode_raw_headers `headers` is empty; where a caller fills both, the raw ones are the true ones.
+    match http
+        .header_map
+        .as_ref()
+        .filter(|map| !map.headers.is_empty())
+    {
+        Some(map) => {
+            for header in &map.headers {
+                let value = match header.raw_value.is_empty() {
+                    true => &header.value,
+                    false => &header.raw_value,
+                };
+                headers.see(identity, &header.key, value);
+            }
+        }
+        None => {
+            for header in &http.headers {
+                headers.see(identity, &header.key, &header.value);
+            }
+        }
+    }
+    let body = match http.raw_body.is_empty() {
+        true => &http.body,
+        false => &http.raw_body,
+    };
+    let request = headers.request(line(http), tolerance, body, Answerable::Anything);
+    let extra = Extra {
+        identity,
+        filtered: !headers.pseudo,
+        request_id: headers.request_id(&http.id),
+        hops: headers.hops(),
+    };
+    (request, extra)
+}
+
+/// Writes an answer.
+#[must_use]
+pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
+    let verdict = match decision {
+        Decision::Allow(admission) => Verdict::Allow(ok(admission, extra)),
+        Decision::Deny(denial) => Verdict::deny(denial.answer(realm)),
+        Decision::Done(done) => Verdict::deny(done.answer()),
+        Decision::Issue(issued) => match issued.reply {
+            LoginReply::Direct => Verdict::deny(issued.answer()),
+            LoginReply::Through => {
+                let admission = Admission {
+                    caller: Caller::Known(Arc::new(issued.identity.clone())),
+                    authorization: Forwarding::Strip,
+                };
+                let mut ok = ok(&admission, extra);
+                for (name, value) in issued.token_headers() {
+                    ok.response_headers_to_add
+                        .push(overwrite(name, value.into_owned().into()));
+                }
+                Verdict::Allow(ok)
+            }
+        },
+    };
+    respond(verdict)
+}
+
+/// What Envoy is told: the code that decides and the rest that fits it, never one without the other.
+enum Verdict {
+    Allow(OkHttpResponse),
+    Deny(NonZeroI32, DeniedHttpResponse),
+}
+
+impl Verdict {
+    /// Envoy sends a denied response to the client as it is, whatever its status, 200 included.
+    fn deny(answer: Answer) -> Self {
+        let Answer {
+            status,
+            headers,
+            body,
+        } = answer;
+        Self::Deny(
+            code(status),
+            DeniedHttpResponse {
+                status: Some(HttpStatus {
+                    code: status.into(),
+                }),
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| overwrite(name, value.into_owned().into()))
+                    .collect(),
+                body: match body {
+                    std::borrow::Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+                    std::borrow::Cow::Owned(text) => text.into(),
+                },
+            },
+        )
+    }
+}
+
+/// The only place that makes a [`CheckResponse`].
+fn respond(verdict: Verdict) -> CheckResponse {
+    let (code, http) = match verdict {
+        Verdict::Allow(ok) => (0, HttpResponse::OkResponse(ok)),
+        Verdict::Deny(code, denied) => (code.get(), HttpResponse::DeniedResponse(denied)),
+    };
+    CheckResponse {
+        status: Some(Status {
+            code,
+            message: Bytes::new(),
+        }),
+        http_response: Some(http),
+        dynamic_metadata: Bytes::new(),
+    }
+}
+
+/// The code of `google.rpc.Code` nearest to an HTTP status; Envoy shows it in its log alone.
+fn code(status: u16) -> NonZeroI32 {
+    const fn new(code: i32) -> NonZeroI32 {
+        match NonZeroI32::new(code) {
+            Some(code) => code,
+            None => NonZeroI32::MIN,
+        }
+    }
+    match status {
+        400 | 413 => const { new(3) },
+        401 => const { new(16) },
+        409 => const { new(6) },
+        429 => const { new(8) },
+        503 => const { new(14) },
+        405 => const { new(12) },
+        200..300 => const { new(10) },
+        _ => const { new(7) },
+    }
+}
+
+fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
+    let Admission {
+        caller,
+        authorization,
+    } = admission;
+    let named = |name: &'static str| Bytes::from_static(name.as_bytes());
+    // An alias that was shown has been refused.
+    let mut headers_to_remove: Vec<_> = match extra.filtered {
+        true => {
+            let aliases = extra.identity.common_aliases().iter();
+            aliases.copied().map(named).collect()
+        }
+        false => Vec::new(),
+    };
+    let names = extra.identity.names();
+    let headers = match caller {
+        // A header that is set and removed is gone, so the two never meet.
+        Caller::Known(identity) => names
+            .into_iter()
+            .zip(identity.header_values())
+            .map(|(name, value)| overwrite(name, value.into_owned().into()))
+            .collect(),
+        Caller::Anonymous => {
+            headers_to_remove.extend(names.map(named));
+            Vec::new()
+        }
+    };
+    if *authorization == Forwarding::Strip {
+        headers_to_remove.push(Bytes::from_static(b"authorization"));
+    }
+    OkHttpResponse {
+        headers,
+        headers_to_remove,
+        response_headers_to_add: Vec::new(),
+    }
+}
+
+/// Envoy up to 1.36 obeys `append`, later versions `append_action` where `append` is unset; with both, every version
+/// replaces what the client sent.
+fn overwrite(name: &'static str, value: Bytes) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: Bytes::from_static(name.as_bytes()),
+            value,
+            raw_value: Bytes::new(),
+        }),
+        append: Some(false),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

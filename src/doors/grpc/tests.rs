@@ -1,0 +1,523 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+use crate::{
+    domain::{
+        account::{Identity, Roles, Username},
+        credential::{Credential, CredentialFault, LoginFault},
+        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, WeakPassword},
+        fields::BodyFault,
+        identity_headers::{IdentityNames, Likeness},
+        keyring::Keyring,
+        path::PathFault,
+        request::TokenForm,
+        revocation::Generation,
+        session::RefreshFault,
+        token::{Secret, Signer, TokenFault, TokenTerms, UnixTime},
+    },
+    doors::wire::envoy::{
+        config::core::v3::HeaderMap,
+        service::auth::v3::attribute_context::http_request::HeadersEntry,
+    },
+};
+
+fn entry(key: &str, value: &[u8]) -> HeadersEntry {
+    HeadersEntry {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value),
+    }
+}
+
+fn raw(key: &str, value: &[u8]) -> HeaderValue {
+    HeaderValue {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::new(),
+        raw_value: Bytes::copy_from_slice(value),
+    }
+}
+
+fn check(headers: &[(&str, &[u8])]) -> HttpRequest {
+    HttpRequest {
+        method: "POST".into(),
+        path: "/a?b".into(),
+        host: "gateway.example:80".into(),
+        headers: headers
+            .iter()
+            .map(|(key, value)| entry(key, value))
+            .collect(),
+        ..HttpRequest::default()
+    }
+}
+
+fn request(http: &HttpRequest) -> Request<'_> {
+    decode(http, Tolerance::default(), IdentityHeaders::default())
+        .0
+        .unwrap()
+}
+
+#[test]
+fn headers_are_read_from_either_field() {
+    let plain = check(&[("authorization", b"Bearer a.b.c"), ("x-request-id", b"r1")]);
+    let mut mapped = check(&[]);
+    mapped.header_map = Some(HeaderMap {
+        headers: vec![
+            raw("Authorization", b"Bearer a.b.c"),
+            raw("x-request-id", b"r1"),
+        ],
+    });
+    for http in [&plain, &mapped] {
+        let (read, extra) = decode(http, Tolerance::default(), IdentityHeaders::default());
+        let read = read.unwrap();
+        assert!(matches!(read.credential, Credential::Bearer(token) if token.expose() == "a.b.c"));
+        assert_eq!(
+            (read.method.as_str(), read.host.name(), read.path.as_str()),
+            ("POST", Some("gateway.example"), "/a")
+        );
+        assert_eq!(extra.request_id, "r1");
+    }
+    mapped.headers = vec![entry("authorization", b"Bearer forged")];
+    assert!(
+        matches!(request(&mapped).credential, Credential::Bearer(token) if token.expose() == "a.b.c")
+    );
+}
+
+#[test]
+fn two_credentials_are_seen_in_either_field() {
+    let malformed =
+        |http: &HttpRequest| matches!(request(http).credential, Credential::Malformed(_));
+    assert!(malformed(&check(&[(
+        "authorization",
+        b"Bearer a,Bearer b"
+    )])));
+    assert!(malformed(&check(&[
+        ("authorization", b"Bearer a"),
+        ("Authorization", b"Bearer b")
+    ])));
+    let mut mapped = check(&[]);
+    mapped.header_map = Some(HeaderMap {
+        headers: vec![
+            raw("authorization", b"Bearer a"),
+            raw("authorization", b"Bearer b"),
+        ],
+    });
+    assert!(malformed(&mapped));
+}
+
+#[test]
+fn bytes_that_are_not_utf8_get_a_denial_and_not_an_error() {
+    let mut http = check(&[("authorization", b"Bearer \xff"), ("x-\u{e9}", b"\xff")]);
+    assert!(matches!(
+        request(&http).credential,
+        Credential::Malformed(_)
+    ));
+    http.path = Bytes::from_static(b"/\xff");
+    let fault = decode(&http, Tolerance::default(), IdentityHeaders::default())
+        .0
+        .unwrap_err();
+    assert_eq!(fault, RequestFault::Path(PathFault::Character));
+    let check = CheckRequest::decode(&*{
+        // attributes { request { http { path: "/\xff" } } }
+        vec![0x0a, 0x08, 0x22, 0x06, 0x12, 0x04, 0x22, 0x02, b'/', 0xff]
+    });
+    assert_eq!(
+        super::http(&check.unwrap()).unwrap().path.as_ref(),
+        b"/\xff"
+    );
+}
+
+#[test]
+fn a_body_counts_where_it_is_json_and_whole() {
+    let with = |headers: &[(&str, &[u8])], body: &'static str| {
+        let mut http = check(headers);
+        http.body = body.into();
+        format!("{:?}", request(&http).body)
+    };
+    let json: (&str, &[u8]) = ("content-type", b"application/json; charset=utf-8");
+    assert_eq!(with(&[json], "{}"), "Json(..)");
+    assert_eq!(
+        with(&[json, ("x-envoy-auth-partial-body", b"false")], "{}"),
+        "Json(..)"
+    );
+    assert_eq!(
+        with(&[json, ("x-envoy-auth-partial-body", b"true")], "{}"),
+        "Partial"
+    );
+    assert_eq!(with(&[json], ""), "Absent");
+    assert_eq!(with(&[], "{}"), "Absent");
+}
+
+#[test]
+fn a_preflight_has_all_three_marks() {
+    let with = |method: &'static str, headers: &[(&str, &[u8])]| {
+        let mut http = check(headers);
+        http.method = method.into();
+        request(&http).preflight.is_some()
+    };
+    let origin: (&str, &[u8]) = ("origin", b"https://app.example");
+    let announced: (&str, &[u8]) = ("access-control-request-method", b"PUT");
+    assert!(with("OPTIONS", &[origin, announced]));
+    assert!(!with("OPTIONS", &[origin]));
+    assert!(!with("OPTIONS", &[announced]));
+    assert!(!with("GET", &[origin, announced]));
+}
+
+#[test]
+fn a_header_that_must_be_alone_is_refused_when_doubled() {
+    for name in ["content-type", "origin", "access-control-request-method"] {
+        let http = check(&[(name, b"a"), (name, b"b")]);
+        assert_eq!(
+            decode(&http, Tolerance::default(), IdentityHeaders::default())
+                .0
+                .unwrap_err(),
+            RequestFault::DoubledHeader
+        );
+    }
+}
+
+#[test]
+fn request_ids_cannot_forge_log_lines() {
+    let http = check(&[("x-request-id", b"a\nb")]);
+    assert_eq!(
+        decode(&http, Tolerance::default(), IdentityHeaders::default())
+            .1
+            .request_id,
+        ""
+    );
+}
+
+fn identity() -> Identity {
+    Identity {
+        subject: "7".into(),
+        username: Username::parse("jos\u{e9}").unwrap(),
+        roles: Roles::parse_list("editor").unwrap(),
+    }
+}
+
+fn allow(caller: Caller, authorization: Forwarding) -> Decision {
+    Decision::Allow(Admission {
+        caller,
+        authorization,
+    })
+}
+
+fn realm() -> Realm {
+    Realm::parse("doorward").unwrap()
+}
+
+fn ok_response(response: CheckResponse) -> OkHttpResponse {
+    assert_eq!(response.status.unwrap().code, 0);
+    match response.http_response.unwrap() {
+        HttpResponse::OkResponse(ok) => ok,
+        HttpResponse::DeniedResponse(_) => panic!("denied"),
+    }
+}
+
+fn identity_headers(custom: bool) -> IdentityHeaders {
+    let names = ["remote_user", "xroles", "x-is-admin"].map(str::to_owned);
+    match custom {
+        true => IdentityHeaders::keep(IdentityNames::parse(&names).unwrap()),
+        false => IdentityHeaders::default(),
+    }
+}
+
+#[test]
+fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
+    for identity_headers in [false, true].map(identity_headers) {
+        let names = identity_headers.names();
+        let upper = names[0].to_ascii_uppercase();
+        let mut http = check(&[(&*upper, b"root"), (names[0], b"root"), (":path", b"/a")]);
+        let (request, extra) = decode(&http, Tolerance::default(), identity_headers);
+        assert!(request.is_ok());
+        let known = allow(Caller::Known(Arc::new(identity())), Forwarding::Keep);
+        let ok = ok_response(encode(&known, &extra, &realm()));
+        let set: Vec<_> = ok
+            .headers
+            .iter()
+            .map(|option| {
+                assert_eq!(option.append, Some(false));
+                assert_eq!(option.append_action, 2);
+                let header = option.header.as_ref().unwrap();
+                (
+                    str::from_utf8(&header.key).unwrap(),
+                    str::from_utf8(&header.value).unwrap(),
+                )
+            })
+            .collect();
+        let values = ["jos%C3%A9", "editor", "false"];
+        assert_eq!(set, names.into_iter().zip(values).collect::<Vec<_>>());
+        assert!(ok.headers_to_remove.is_empty());
+
+        let anonymous = allow(Caller::Anonymous, Forwarding::Strip);
+        let ok = ok_response(encode(&anonymous, &extra, &realm()));
+        assert!(ok.headers.is_empty());
+        let [user, roles, admin] = names;
+        assert_eq!(ok.headers_to_remove, [user, roles, admin, "authorization"]);
+
+        // A filter that sends some headers only may hide aliases, so the common ones are removed.
+        http.headers.pop();
+        let (_, extra) = decode(&http, Tolerance::default(), identity_headers);
+        let ok = ok_response(encode(&known, &extra, &realm()));
+        assert_eq!(ok.headers_to_remove, identity_headers.common_aliases());
+        for name in &ok.headers_to_remove {
+            assert_eq!(identity_headers.likeness(name), Likeness::Alias);
+        }
+    }
+}
+
+#[test]
+fn an_alias_of_an_identity_header_is_refused_in_either_field() {
+    for (custom, alias) in [
+        (false, "x~auth~user"),
+        (false, "X_Auth-Roles"),
+        (false, "x-auth'admin"),
+        (true, "REMOTE-USER"),
+        (true, "x-is|admin"),
+    ] {
+        let plain = check(&[("authorization", b"Bearer a.b.c"), (alias, b"root")]);
+        let mut mapped = check(&[]);
+        mapped.header_map = Some(HeaderMap {
+            headers: vec![raw(alias, b"root")],
+        });
+        for http in [&plain, &mapped] {
+            let judged = |custom| {
+                decode(http, Tolerance::default(), identity_headers(custom))
+                    .0
+                    .err()
+            };
+            assert_eq!(judged(custom), Some(RequestFault::AliasedHeader), "{alias}");
+            assert_eq!(judged(!custom), None, "{alias}");
+        }
+    }
+}
+
+fn issued(reply: LoginReply, form: TokenForm) -> Decision {
+    let terms = TokenTerms {
+        issuer: "doorward".into(),
+        audience: "doorward".into(),
+        lifetime: Duration::from_secs(3600),
+        leeway: Duration::ZERO,
+    };
+    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+    let keys = Keyring::of_secret(&secret, terms.lasts());
+    let token = Signer::new(Arc::new(keys), terms)
+        .issue(&identity(), Generation(0), None, UnixTime(1_800_000_000))
+        .unwrap();
+    Decision::Issue(Issued {
+        identity: identity(),
+        token,
+        form,
+        reply,
+        refresh: None,
+        by: By::Login,
+    })
+}
+
+#[test]
+fn a_login_is_answered_in_both_ways() {
+    let response = encode(
+        &issued(LoginReply::Direct, TokenForm::Json),
+        &Extra::default(),
+        &realm(),
+    );
+    assert_ne!(response.status.as_ref().unwrap().code, 0);
+    let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else {
+        panic!()
+    };
+    assert_eq!(denied.status.unwrap().code, 200);
+    let body: serde_json::Value = serde_json::from_slice(&denied.body).unwrap();
+    assert_eq!(
+        (&body["token_type"], &body["expires_in"]),
+        (&"Bearer".into(), &3600.into())
+    );
+    let bearer = format!("Bearer {}", body["access_token"].as_str().unwrap());
+    assert!(
+        denied
+            .headers
+            .iter()
+            .any(|option| option.header.as_ref().unwrap().value == bearer)
+    );
+
+    let ok = ok_response(encode(
+        &issued(LoginReply::Through, TokenForm::Plain),
+        &Extra::default(),
+        &realm(),
+    ));
+    assert!(
+        ok.headers_to_remove
+            .contains(&Bytes::from_static(b"authorization"))
+    );
+    let added: Vec<_> = ok
+        .response_headers_to_add
+        .iter()
+        .map(|o| o.header.as_ref().unwrap().key.clone())
+        .collect();
+    assert_eq!(added, ["authorization", "cache-control"]);
+}
+
+fn any_denial() -> impl Strategy<Value = Denial> {
+    prop_oneof![
+        prop::sample::select(vec![
+            RequestFault::NotHttp,
+            RequestFault::Method,
+            RequestFault::MethodCase,
+            RequestFault::Host,
+            RequestFault::Path(PathFault::DotSegment),
+            RequestFault::DoubledHeader,
+            RequestFault::AliasedHeader,
+            RequestFault::Dialect("x-original-method"),
+            RequestFault::TwoOriginals,
+        ])
+        .prop_map(Denial::Malformed),
+        Just(Denial::TwoReadings),
+        Just(Denial::NoHost),
+        Just(Denial::Nobody),
+        prop::collection::vec("[A-Z]{1,8}", 1..4).prop_map(Denial::EndpointMethod),
+        Just(Denial::MissingCredentials),
+        Just(Denial::MalformedCredentials(CredentialFault::Several)),
+        prop_oneof![
+            Just(Refusal::Basic(LoginFault::Utf8)),
+            Just(Refusal::UnknownUser),
+            ".*".prop_map(Refusal::WrongPassword),
+            ".*".prop_map(Refusal::Disabled),
+            ".*".prop_map(Refusal::UnsupportedHash),
+            ".*".prop_map(Refusal::ForeignName),
+        ]
+        .prop_map(Denial::InvalidCredentials),
+        prop::sample::select(vec![
+            BodyFault::NotAnObject,
+            BodyFault::TooLong,
+            BodyFault::Missing("username"),
+            BodyFault::NotText("password"),
+            BodyFault::Doubled("username"),
+            BodyFault::Impossible("password"),
+        ])
+        .prop_map(Denial::Body),
+        prop::sample::select(vec![
+            CheckFault::TooLarge,
+            CheckFault::TooSlow,
+            CheckFault::Malformed
+        ])
+        .prop_map(Denial::Check),
+        Just(Denial::EndpointInSubRequest),
+        any::<u32>().prop_map(|seconds| Denial::Throttled(Duration::from_secs(seconds.into()))),
+        prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])
+            .prop_map(|fault| Denial::InvalidRefresh(fault, None)),
+        Just(Denial::NewName),
+        Just(Denial::ForeignName),
+        Just(Denial::ReservedName),
+        Just(Denial::NameTaken),
+        prop::sample::select(vec![WeakPassword::Common, WeakPassword::Short(12)])
+            .prop_map(Denial::WeakPassword),
+        ".*".prop_map(Denial::PasswordChanged),
+        Just(Denial::UntrustedPeer),
+        Just(Denial::MissingToken),
+        Just(Denial::MalformedToken(CredentialFault::Token)),
+        prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])
+            .prop_map(Denial::InvalidToken),
+        Just(Denial::MissingRole(Arc::new(identity()))),
+        prop::sample::select(vec![
+            Unavailable::Database,
+            Unavailable::DatabaseTimeout,
+            Unavailable::Busy,
+            Unavailable::Stale,
+            Unavailable::Overloaded,
+            Unavailable::Internal,
+        ])
+        .prop_map(Denial::Unavailable),
+    ]
+}
+
+fn any_decision() -> impl Strategy<Value = Decision> {
+    let caller = prop_oneof![
+        Just(Caller::Anonymous),
+        Just(Caller::Known(Arc::new(identity())))
+    ];
+    let forwarding = prop_oneof![Just(Forwarding::Keep), Just(Forwarding::Strip)];
+    let reply = prop_oneof![Just(LoginReply::Direct), Just(LoginReply::Through)];
+    let form = prop_oneof![Just(TokenForm::Plain), Just(TokenForm::Json)];
+    prop_oneof![
+        (caller, forwarding).prop_map(|(caller, forwarding)| allow(caller, forwarding)),
+        any_denial().prop_map(Decision::Deny),
+        Just(Decision::Done(Done::Registered { subject: None })),
+        any::<bool>().prop_map(|everywhere| Decision::Done(Done::LoggedOut {
+            subject: "7".into(),
+            everywhere,
+        })),
+        (reply, form).prop_map(|(reply, form)| issued(reply, form)),
+    ]
+}
+
+proptest! {
+    /// Envoy lets a request through on code 0, which is also the code of a response that nobody filled in.
+    #[test]
+    fn code_and_response_always_fit(decision in any_decision()) {
+        let response = encode(&decision, &Extra::default(), &realm());
+        let bytes = response.encode_to_vec();
+        prop_assert!(!bytes.is_empty(), "CheckResponse::default() allows");
+        let response = CheckResponse::decode(&*bytes).unwrap();
+        let code = response.status.unwrap().code;
+        let passes = match &decision {
+            Decision::Allow(_) => true,
+            Decision::Deny(_) | Decision::Done(_) => false,
+            Decision::Issue(issued) => issued.reply == LoginReply::Through,
+        };
+        prop_assert_eq!(code == 0, passes);
+        let options = match response.http_response.unwrap() {
+            HttpResponse::OkResponse(ok) => {
+                prop_assert!(passes);
+                for option in &ok.headers {
+                    let key = &option.header.as_ref().unwrap().key;
+                    prop_assert!(!ok.headers_to_remove.contains(key));
+                }
+                [ok.headers, ok.response_headers_to_add].concat()
+            }
+            HttpResponse::DeniedResponse(denied) => {
+                prop_assert!(!passes);
+                let status = denied.status.unwrap().code;
+                prop_assert!((200..600).contains(&status));
+                let has = |name: &str| denied.headers.iter().any(|o| o.header.as_ref().unwrap().key == name);
+                prop_assert_eq!(status == 405, has("allow"));
+                prop_assert_eq!(matches!(status, 429 | 503), has("retry-after"));
+                prop_assert!(status != 401 || has("www-authenticate"));
+                prop_assert!(has("cache-control") && has("content-type") && !denied.body.is_empty());
+                denied.headers
+            }
+        };
+        for option in options {
+            prop_assert_eq!(option.append, Some(false));
+            prop_assert_eq!(option.append_action, 2);
+            let header = option.header.unwrap();
+            prop_assert!(header.key.iter().all(|b| b.is_ascii_lowercase() || *b == b'-'));
+            prop_assert!(!header.value.is_empty());
+            prop_assert!(header.value.iter().all(|b| matches!(b, b' '..=b'~')));
+        }
+    }
+
+    #[test]
+    fn decoding_is_total(bytes: Vec<u8>, method: Vec<u8>, path: Vec<u8>, host: Vec<u8>, name: Vec<u8>, value: Vec<u8>) {
+        let _ = CheckRequest::decode(&*bytes);
+        let http = HttpRequest {
+            method: method.into(),
+            path: path.into(),
+            host: host.into(),
+            headers: vec![HeadersEntry { key: name.into(), value: value.into() }],
+            ..HttpRequest::default()
+        };
+        let _ = decode(&http, Tolerance::default(), IdentityHeaders::default());
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_runbook_knows_the_status_of_every_denial(denial in any_denial()) {
+                let (reason, status) = (denial.reason().name(), denial.answer(&realm()).status.to_string());
+        let rows = include_str!("../../../docs/operations.md").lines();
+        let mut rows = rows.filter(|row| row.starts_with("| `") && row.contains(&format!("`{reason}`")));
+        let row = rows.next().unwrap_or_default();
+        let statuses = row.split(" | ").nth(1).unwrap_or_default();
+        prop_assert!(statuses.split(", ").any(|own| own == status), "{reason}: {status} is not in {row:?}");
+    }
+}

@@ -1,0 +1,465 @@
+//! The HTTP doors: one endpoint for each dialect in which a gateway asks, and the routes of our own. Contains no rule.
+//!
+//! Which dialect a request is in is told by its path alone: the headers of every other dialect come from the client.
+
+pub mod connection;
+mod dialect;
+mod unread;
+
+use std::{convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, Bytes};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Body,
+    header::{CONTENT_LENGTH, HOST, HeaderName, HeaderValue},
+};
+use tokio::time::timeout;
+use tower::{Service, ServiceBuilder};
+use zeroize::Zeroizing;
+
+use self::dialect::Dialect;
+use crate::{
+    actions::authorizer::{Authorizer, TurnedAway},
+    clock::unix_time,
+    domain::{
+        decision::{Answer, Decision, Denial},
+        fields::{self, BodyFault, MAX_BODY},
+        identity_headers::IdentityHeaders,
+        policy::Endpoint,
+        request::{Answerable, RequestLine},
+        trust::{Hops, NoAddress, Peer},
+    },
+    doors::{
+        headers::Headers,
+        layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
+    },
+    live::Rules,
+    observe::request_log::{self, Parent, Trace},
+};
+
+/// The doors and routes of the HTTP port.
+#[derive(Clone, Debug)]
+pub struct Door {
+    /// Decides.
+    pub authorizer: Authorizer,
+    /// Which endpoints there are.
+    pub endpoints: Arc<[Endpoint]>,
+    /// Where people log in, for gateways that send them there.
+    pub sign_in: Option<HeaderValue>,
+}
+
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// The most bytes of a body that is too long that are read, to be thrown away.
+const MAX_DRAINED: usize = 128 * 1024;
+
+impl Door {
+    /// The door as a service for one connection.
+    pub(crate) fn service<B>(
+        self: Arc<Self>,
+        peer: Peer,
+        peers: Peers,
+        in_flight: &'static InFlight,
+    ) -> impl Service<Request<B>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + use<B>
+    where
+        B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+            + Send
+            + Sync
+            + Unpin
+            + 'static,
+    {
+        let visit = Visit(Arc::new(Connected { door: self, peer }));
+        ServiceBuilder::new()
+            .layer(CatchPanicLayer(visit.clone()))
+            .layer(LimitLayer {
+                in_flight,
+                peers,
+                refuse: visit.clone(),
+            })
+            .service_fn(move |request| {
+                let visit = visit.clone();
+                async move {
+                    let Connected { door, peer } = &*visit.0;
+                    Ok(door.answer(request, *peer).await)
+                }
+            })
+    }
+
+    /// Answers one request of a peer, without the layers around it.
+    pub(crate) async fn answer<B>(&self, request: Request<B>, peer: Peer) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let rules = self.authorizer.live().now();
+        let path = request.uri().path();
+        if let Some(dialect) = Dialect::at(path) {
+            return self.judge(&rules, dialect, &request, peer).await;
+        }
+        match path {
+            "/validate" => return self.validate(&rules, &request, peer),
+            "/.well-known/jwks.json" => return jwks(&rules, request.method()),
+            _ => {}
+        }
+        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
+        match endpoint.filter(|endpoint| self.endpoints.contains(endpoint)) {
+            Some(endpoint) => self.ask(&rules, endpoint, request, peer).await,
+            None => plain(StatusCode::NOT_FOUND, "Not found"),
+        }
+    }
+
+    async fn judge<B>(
+        &self,
+        rules: &Arc<Rules>,
+        dialect: Dialect,
+        request: &Request<B>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>> {
+        let headers = read(request.headers(), rules.identity);
+        let line = dialect.line(request);
+        let trace = Trace {
+            door: dialect.door(),
+            request_id: headers.request_id(b""),
+            client: client(rules, &headers, peer),
+            line: line.unwrap_or_default(),
+            parent: self.parent(rules, request.headers(), peer),
+        };
+        let decided = if rules.trusted.trusts(peer) {
+            let question = line
+                .and_then(|line| headers.request(line, rules.tolerance, b"", Answerable::Verdict));
+            match question {
+                Ok(question) => self.authorizer.decide(rules, &question, trace).await,
+                Err(fault) => self.authorizer.refuse(fault, trace),
+            }
+        } else {
+            self.authorizer.deny(Denial::UntrustedPeer, trace)
+        };
+        dialect.encode(
+            &decided.decision,
+            request.headers(),
+            rules.identity,
+            &rules.realm,
+            self.sign_in.as_ref(),
+        )
+    }
+
+    async fn ask<B>(
+        &self,
+        rules: &Arc<Rules>,
+        endpoint: Endpoint,
+        request: Request<B>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (parts, body) = request.into_parts();
+        let headers = read(&parts.headers, rules.identity);
+        let trace = Trace {
+            door: endpoint.into(),
+            request_id: headers.request_id(b""),
+            client: client(rules, &headers, peer),
+            line: line(&parts.method, &parts.uri, &parts.headers),
+            parent: self.parent(rules, &parts.headers, peer),
+        };
+        if parts.method != Method::POST {
+            let denial = Denial::EndpointMethod(vec!["POST".into()]);
+            return self.deny(rules, denial, trace);
+        }
+        // Only its content type is looked at before it is read.
+        let has_body = match headers.body(b"?") {
+            fields::Body::Absent => false,
+            fields::Body::Json(_) | fields::Body::Form(_) | fields::Body::Partial => true,
+        };
+        let shows_credential = parts.headers.contains_key(hyper::header::AUTHORIZATION);
+        let expected = has_body
+            && match endpoint {
+                // Credentials in the header need no body.
+                Endpoint::Login => !shows_credential,
+                Endpoint::Logout => false,
+                Endpoint::Refresh | Endpoint::Register | Endpoint::Password => true,
+            };
+        let body = if expected {
+            match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {
+                Ok(Some(body)) => body,
+                Ok(None) => return self.deny(rules, Denial::Body(BodyFault::TooLong), trace),
+                Err(_) => return self.deny(rules, Denial::Body(BodyFault::TooSlow), trace),
+            }
+        } else {
+            Zeroizing::default()
+        };
+        match headers.request(trace.line, rules.tolerance, &body, Answerable::Anything) {
+            Ok(request) => match self.authorizer.ask(rules, endpoint, &request, trace).await {
+                // Whoever asks this port is answered by it, whatever `login.reply` says to gateways.
+                Decision::Issue(issued) => respond(issued.answer()),
+                Decision::Done(done) => respond(done.answer()),
+                Decision::Deny(denial) => respond(denial.answer(&rules.realm)),
+                // An endpoint lets nothing pass.
+                Decision::Allow(_) => respond(Denial::Nobody.answer(&rules.realm)),
+            },
+            Err(fault) => self.deny(rules, Denial::Malformed(fault), trace),
+        }
+    }
+
+    fn validate<B>(
+        &self,
+        rules: &Rules,
+        request: &Request<B>,
+        peer: Peer,
+    ) -> Response<Full<Bytes>> {
+        if !matches!(*request.method(), Method::GET | Method::POST | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+            let allow = HeaderValue::from_static("GET, POST");
+            response.headers_mut().insert(hyper::header::ALLOW, allow);
+            return response;
+        }
+        let headers = read(request.headers(), rules.identity);
+        let trace = Trace {
+            door: request_log::Door::Validate,
+            request_id: headers.request_id(b""),
+            client: client(rules, &headers, peer),
+            line: line(request.method(), request.uri(), request.headers()),
+            parent: self.parent(rules, request.headers(), peer),
+        };
+        match self.authorizer.validate(rules, headers.credential(), trace) {
+            Ok(claims) => {
+                let mut response = Response::new(Full::from(claims));
+                let own = response.headers_mut();
+                let json = HeaderValue::from_static("application/json");
+                own.insert(hyper::header::CONTENT_TYPE, json);
+                own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
+                response
+            }
+            Err(denial) => respond(denial.answer_of_validate(&rules.realm)),
+        }
+    }
+
+    /// Only a gateway of ours is believed which trace it is.
+    fn parent<'a>(&self, rules: &Rules, headers: &'a HeaderMap, peer: Peer) -> Parent<'a> {
+        if !self.authorizer.has_spans() || !rules.trusted.trusts(peer) {
+            return Parent::default();
+        }
+        let value = |name| headers.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        Parent {
+            traceparent: value("traceparent"),
+            tracestate: value("tracestate"),
+        }
+    }
+
+    fn deny(&self, rules: &Rules, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
+        let answer = denial.answer(&rules.realm);
+        // The decision is the denial that went in; it is logged on the way.
+        let _ = self.authorizer.deny(denial, trace);
+        respond(answer)
+    }
+}
+
+/// A connection of a peer.
+#[derive(Clone, Debug)]
+struct Visit(Arc<Connected>);
+
+#[derive(Debug)]
+struct Connected {
+    door: Arc<Door>,
+    peer: Peer,
+}
+
+/// Who asks, by the path of the request.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Dialect(Dialect),
+    Endpoint(Endpoint),
+    Other,
+}
+
+impl Asked {
+    fn door(self) -> request_log::Door {
+        match self {
+            Self::Dialect(dialect) => dialect.door(),
+            Self::Endpoint(endpoint) => endpoint.into(),
+            Self::Other => request_log::Door::Validate,
+        }
+    }
+}
+
+impl Visit {
+    /// Denies a request that was not decided.
+    fn deny(
+        &self,
+        asked: Asked,
+        decide: impl FnOnce(&Authorizer, Trace<'_>) -> Decision,
+    ) -> Response<Full<Bytes>> {
+        let Connected { door, peer } = &*self.0;
+        let trace = Trace {
+            door: asked.door(),
+            request_id: "",
+            client: peer.address().ok_or(NoAddress::Peer),
+            line: RequestLine::default(),
+            parent: Parent::default(),
+        };
+        let decision = decide(&door.authorizer, trace);
+        let realm = &door.authorizer.live().now().realm;
+        let answer = match decision {
+            Decision::Deny(denial) => denial.answer(realm),
+            Decision::Allow(_) | Decision::Issue(_) | Decision::Done(_) => {
+                Denial::Nobody.answer(realm)
+            }
+        };
+        match asked {
+            Asked::Dialect(dialect) => dialect.deny(answer, door.sign_in.as_ref()),
+            Asked::Endpoint(_) | Asked::Other => respond(answer),
+        }
+    }
+}
+
+impl Refuse for Visit {
+    type Form = Asked;
+    type Response = Response<Full<Bytes>>;
+
+    fn form<B>(&self, request: &Request<B>) -> Asked {
+        let path = request.uri().path();
+        if let Some(dialect) = Dialect::at(path) {
+            return Asked::Dialect(dialect);
+        }
+        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
+        endpoint.map_or(Asked::Other, Asked::Endpoint)
+    }
+
+    fn panicked(&self, asked: Asked) -> Response<Full<Bytes>> {
+        self.deny(asked, |authorizer, trace| {
+            authorizer.deny_after_panic(trace).decision
+        })
+    }
+
+    fn overloaded<B>(
+        &self,
+        request: Request<B>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+    {
+        let response = self.deny(self.form(&request), |authorizer, trace| {
+            authorizer.turn_away(TurnedAway::Overloaded, trace)
+        });
+        // What is left of the body is read after the answer.
+        std::future::ready(response)
+    }
+}
+
+/// Only a gateway of ours is believed where a client is.
+fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Result<IpAddr, NoAddress> {
+    match rules.trusted.trusts(peer) {
+        true => rules.client_address.of(&Hops {
+            peer: peer.address(),
+            ..headers.hops()
+        }),
+        false => peer.address().ok_or(NoAddress::Peer),
+    }
+}
+
+/// How long a verifier may keep the public keys: a staged key is published for longer before it signs.
+const JWKS_AGE: &str = "public, max-age=60";
+
+/// The public keys (RFC 7517, 5), for whoever verifies tokens by themselves.
+fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+        let allow = HeaderValue::from_static("GET, HEAD");
+        response.headers_mut().insert(hyper::header::ALLOW, allow);
+        return response;
+    }
+    let mut response = Response::new(Full::from(rules.judge.verifier.keys().jwks(unix_time())));
+    insert(
+        response.headers_mut(),
+        "content-type",
+        "application/jwk-set+json",
+    );
+    insert(response.headers_mut(), "cache-control", JWKS_AGE);
+    response
+}
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+fn read(headers: &HeaderMap, identity: IdentityHeaders) -> Headers<'_> {
+    let mut read = Headers::default();
+    for (name, value) in headers {
+        read.see(identity, name.as_str().as_bytes(), value.as_bytes());
+    }
+    read
+}
+
+fn line<'a>(method: &'a Method, uri: &'a hyper::Uri, headers: &'a HeaderMap) -> RequestLine<'a> {
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    RequestLine {
+        method: method.as_str().as_bytes(),
+        host: headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes),
+        target: target.as_bytes(),
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The whole body, or nothing where it is too long or breaks off.
+///
+/// What is too long is read to its end if that is near: a connection that is closed with bytes unread is reset, and
+/// then the gateway sees no answer.
+async fn whole<B>(body: B, announced: Option<usize>) -> Option<Zeroizing<Vec<u8>>>
+where
+    B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    if announced.is_some_and(|length| length > MAX_DRAINED) {
+        return None;
+    }
+    let mut body = pin!(Limited::new(body, MAX_DRAINED));
+    let mut whole = Zeroizing::new(Vec::with_capacity(MAX_BODY));
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        if let Ok(mut piece) = frame.ok()?.into_data() {
+            length += piece.remaining();
+            if length <= MAX_BODY {
+                whole.extend_from_slice(&piece.copy_to_bytes(piece.remaining()));
+            }
+        }
+    }
+    (length <= MAX_BODY).then_some(whole)
+}
+
+fn respond(answer: Answer) -> Response<Full<Bytes>> {
+    let Answer {
+        status,
+        headers,
+        body,
+    } = answer;
+    let mut response = Response::new(Full::from(body.into_owned()));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::FORBIDDEN);
+    for (name, value) in headers {
+        insert(response.headers_mut(), name, &value);
+    }
+    response
+}
+
+/// Values are visible ASCII by construction; one that is not is left out rather than sent.
+fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(HeaderName::from_static(name), value);
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    insert(headers, "content-type", "text/plain; charset=utf-8");
+    headers.insert(hyper::header::CACHE_CONTROL, NO_STORE);
+    response
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,464 @@
+//! A database: its address, its connections, and running statements with a timeout. Knows no table.
+
+mod fault;
+mod place;
+mod statements;
+
+use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, Connection as _, MySqlPool, Row as _, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::time::sleep;
+
+pub(crate) use self::fault::OfDatabase;
+pub use self::{
+    fault::Fault,
+    place::{Database, DatabasePassword, MySql, Tls, UrlFault},
+};
+use self::{fault::FaultKind, statements::StatementStats};
+use crate::clock::random_part;
+use doorward_rules::private::create_file;
+
+/// The longest pause before a rolled-back write is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The bits of `wsrep_sync_wait` for reads, and for `UPDATE` and `DELETE`.
+const READS_AND_CHANGES: u8 = 3;
+
+/// A pool of connections to one database.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    pub(crate) pool: Pool,
+    pub(crate) timeout: Duration,
+    pub(crate) statements: Arc<StatementStats>,
+}
+
+/// Number of connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Open connections, in use or idle.
+    pub(crate) all: usize,
+    /// Open connections that are not in use.
+    pub(crate) idle: usize,
+    /// The limit of open connections.
+    pub(crate) most: u32,
+}
+
+/// A pool for one kind of database.
+#[derive(Clone, Debug)]
+pub(crate) enum Pool {
+    MySql(MySqlPool),
+    Sqlite(SqlitePool),
+}
+
+/// The kind of a database, where the SQL differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    MySql,
+    Sqlite,
+}
+
+/// Runs `$body` on one connection and awaits it, within the timeout counted from here. sqlx picks the engine by the
+/// type of the connection, so the same code is compiled for both engines. The body returns a `Result` whose error can
+/// be made from [`Fault`].
+macro_rules! ask {
+    ($connections:expr, $connection:ident => $body:expr) => {{
+        let connections: &crate::tables::database::Connections = $connections;
+        let deadline = ::tokio::time::Instant::now() + connections.timeout;
+        let statements = &connections.statements;
+        let answer = match &connections.pool {
+            crate::tables::database::Pool::MySql(pool) => crate::tables::database::ask!(@on pool, statements, deadline, $connection => $body),
+            crate::tables::database::Pool::Sqlite(pool) => crate::tables::database::ask!(@on pool, statements, deadline, $connection => $body),
+        };
+        statements.note(&answer);
+        answer
+    }};
+    (@on $pool:expr, $statements:expr, $deadline:expr, $connection:ident => $body:expr) => {{
+        match ::tokio::time::timeout_at($deadline, $pool.acquire()).await {
+            Err(_) => Err(crate::tables::database::Fault::NoConnection.into()),
+            Ok(Err(error)) => Err(crate::tables::database::Fault::from(error).into()),
+            Ok(Ok(mut held)) => {
+                let begun = ::tokio::time::Instant::now();
+                let answer = {
+                    let $connection = &mut *held;
+                    ::tokio::time::timeout_at($deadline, async { $body }).await
+                };
+                $statements.took(begun.elapsed());
+                match answer {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        // The pool would ping a returned connection first, and a dead peer does not answer.
+                        held.close_on_drop();
+                        Err(crate::tables::database::Fault::Timeout.into())
+                    }
+                }
+            }
+        }
+    }};
+}
+pub(crate) use ask;
+
+/// A bound value of a statement.
+#[derive(Clone)]
+pub(crate) enum Bound {
+    Text(String),
+    Bytes(Vec<u8>),
+    Int(i64),
+    Bool(bool),
+    Null,
+}
+
+impl From<&str> for Bound {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Bound {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u8>> for Bound {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl From<i64> for Bound {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl From<u64> for Bound {
+    fn from(number: u64) -> Self {
+        Self::Int(i64::try_from(number).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<bool> for Bound {
+    fn from(bool: bool) -> Self {
+        Self::Bool(bool)
+    }
+}
+
+impl From<Option<&str>> for Bound {
+    fn from(text: Option<&str>) -> Self {
+        text.map_or(Self::Null, Self::from)
+    }
+}
+
+/// A statement that changes rows.
+#[derive(Clone)]
+pub(crate) struct Write {
+    sql: Cow<'static, str>,
+    bound: Vec<Bound>,
+    needs: Needs,
+}
+
+/// What a write needs to succeed; otherwise it is rolled back, with all writes of its transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Nothing,
+    Row,
+    Kept,
+}
+
+impl Write {
+    /// A statement, with the values for its question marks.
+    pub(crate) fn new<const N: usize>(
+        sql: impl Into<Cow<'static, str>>,
+        bound: [Bound; N],
+    ) -> Self {
+        Self {
+            sql: sql.into(),
+            bound: bound.into(),
+            needs: Needs::Nothing,
+        }
+    }
+
+    /// If the write changes no row, everything in its transaction is rolled back, and the result is [`Fault::NoRow`].
+    pub(crate) fn needs_a_row(self) -> Self {
+        Self {
+            needs: Needs::Row,
+            ..self
+        }
+    }
+
+    /// The write finds its row by the value that an earlier write of the transaction stored. If it finds none, the
+    /// database has altered that value: everything is rolled back, and the result is [`Fault::Altered`].
+    pub(crate) fn needs_to_be_kept(self) -> Self {
+        Self {
+            needs: Needs::Kept,
+            ..self
+        }
+    }
+}
+
+/// Binds values in order; a macro, because sqlx has a query type per engine.
+macro_rules! bind {
+    ($sql:expr, $bound:expr) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql));
+        for bound in $bound {
+            query = match bound {
+                Bound::Text(text) => query.bind(text),
+                Bound::Bytes(bytes) => query.bind(bytes),
+                Bound::Int(number) => query.bind(number),
+                Bound::Bool(bool) => query.bind(bool),
+                Bound::Null => query.bind(None::<String>),
+            };
+        }
+        query
+    }};
+}
+
+impl Connections {
+    /// Prepares the pool and opens no connection, so that Doorward can start while the database is down.
+    ///
+    /// # Errors
+    ///
+    /// The embedded database file cannot be created.
+    pub fn open(database: &Database, most: u32, timeout: Duration) -> Result<Self, Fault> {
+        let pool = match database {
+            Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
+            Database::Sqlite(path) => {
+                // SQLite gives the files beside it the same mode.
+                create_file(path).map_err(Fault::File)?;
+                Pool::Sqlite(sqlite_pool(path, most, timeout))
+            }
+        };
+        Ok(Self {
+            pool,
+            timeout,
+            statements: Arc::default(),
+        })
+    }
+
+    /// The current number of connections.
+    pub(crate) fn open_now(&self) -> Open {
+        let (all, idle, most) = match &self.pool {
+            Pool::MySql(pool) => (
+                pool.size(),
+                pool.num_idle(),
+                pool.options().get_max_connections(),
+            ),
+            Pool::Sqlite(pool) => (
+                pool.size(),
+                pool.num_idle(),
+                pool.options().get_max_connections(),
+            ),
+        };
+        let all = usize::try_from(all).unwrap_or(usize::MAX);
+        // The two numbers are read one after the other, and may change in between.
+        let idle = idle.min(all);
+        Open { all, idle, most }
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        match &self.pool {
+            Pool::MySql(_) => Engine::MySql,
+            Pool::Sqlite(_) => Engine::Sqlite,
+        }
+    }
+
+    /// Writes everything or nothing. If the database rolls back because others wrote the same rows at the same time
+    /// (a deadlock, or another node of a cluster was first), tries again until the timeout.
+    pub(crate) async fn write(&self, writes: &[Write]) -> Result<(), Fault> {
+        crate::observe::spans::step("write", self.write_together(writes)).await
+    }
+
+    async fn write_together(&self, writes: &[Write]) -> Result<(), Fault> {
+        // In a deferred transaction SQLite does not wait for another writer: a write after a read fails at once.
+        let begin = match self.engine() {
+            Engine::MySql => "START TRANSACTION",
+            Engine::Sqlite => "BEGIN IMMEDIATE",
+        };
+        ask!(self, connection => {
+            loop {
+                let written: Result<(), Fault> = async {
+                    let one_alone = writes.len() == 1;
+                    if let ([write], true) = (writes, one_alone) {
+                        let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                            .execute(&mut *connection)
+                            .await?
+                            .rows_affected();
+                        return return_if_none(write, rows);
+                    }
+                    let mut transaction = connection.begin_with(begin).await?;
+                    for write in writes {
+                        let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                            .execute(&mut *transaction)
+                            .await?
+                            .rows_affected();
+                        if let Err(fault) = return_if_none(write, rows) {
+                            transaction.rollback().await?;
+                            return Err(fault);
+                        }
+                    }
+                    transaction.commit().await?;
+                    Ok(())
+                }
+                .await;
+                match written {
+                    Err(fault) if fault.is_undone() => sleep(random_part(PAUSE)).await,
+                    written => return written,
+                }
+            }
+        })
+    }
+
+    /// Whether this is a node of a Galera cluster that may answer before it has applied the writes of other nodes.
+    pub(crate) async fn answers_early(&self) -> Result<bool, Fault> {
+        if self.engine() == Engine::Sqlite {
+            return Ok(false);
+        }
+        ask!(self, connection => {
+            let rows = sqlx::query("SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'wsrep_sync_wait')")
+                .fetch_all(connection)
+                .await?;
+            let (mut is_node, mut waits) = (false, 0_u8);
+            for row in &rows {
+                let value: String = row.try_get(1)?;
+                match &*row.try_get::<String, _>(0)? {
+                    "wsrep_on" => is_node = value == "ON",
+                    _ => waits = value.parse().unwrap_or(0),
+                }
+            }
+            Ok(is_node && waits & READS_AND_CHANGES != READS_AND_CHANGES)
+        })
+    }
+
+    /// Creates the tables that do not exist yet, one statement each, and records their numbers.
+    pub(crate) async fn migrate(
+        &self,
+        tables: &[(i64, &'static str, [&'static str; 2])],
+    ) -> Result<(), Fault> {
+        let migrations = tables.iter().map(|(number, name, [mysql, sqlite])| {
+            let sql = match self.engine() {
+                Engine::MySql => mysql,
+                Engine::Sqlite => sqlite,
+            };
+            let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
+            Migration::new(
+                *number,
+                Cow::Borrowed(*name),
+                MigrationType::Simple,
+                sql,
+                false,
+            )
+        });
+        let mut migrator = Migrator::with_migrations(migrations.collect());
+        migrator.dangerous_set_table_name("doorward_migrations");
+        // The user table and Doorward's own tables may be in one database or in two.
+        migrator.set_ignore_missing(true);
+        // Locks belong to sessions, and proxies in front of a database do not support them.
+        migrator.set_locking(false);
+        match &self.pool {
+            Pool::MySql(pool) => migrator.run(pool).await,
+            Pool::Sqlite(pool) => migrator.run(pool).await,
+        }
+        .map_err(Fault::Migrate)
+    }
+}
+
+fn return_if_none(write: &Write, rows: u64) -> Result<(), Fault> {
+    match (write.needs, rows) {
+        (Needs::Row, 0) => Err(Fault::NoRow),
+        (Needs::Kept, 0) => Err(Fault::Altered),
+        (Needs::Nothing | Needs::Row | Needs::Kept, _) => Ok(()),
+    }
+}
+
+/// Sends no statement when a connection opens: proxies in front of a database pin or refuse sessions that use `SET`.
+fn mysql_pool(mysql: &MySql, connections: u32, timeout: Duration) -> MySqlPool {
+    let options = MySqlConnectOptions::new()
+        .host(&mysql.host)
+        .port(mysql.port)
+        .username(&mysql.user)
+        .password(&mysql.password.0)
+        .database(&mysql.name)
+        .pipes_as_concat(false)
+        .no_engine_substitution(false)
+        .timezone(None)
+        .set_names(false)
+        .ssl_mode(match mysql.tls {
+            Tls::Disabled => MySqlSslMode::Disabled,
+            Tls::Preferred => MySqlSslMode::Preferred,
+            Tls::Required => MySqlSslMode::Required,
+            Tls::VerifyCa => MySqlSslMode::VerifyCa,
+            Tls::VerifyIdentity => MySqlSslMode::VerifyIdentity,
+        });
+    let options = match &mysql.tls_ca {
+        Some(ca) => options.ssl_ca(ca),
+        None => options,
+    };
+    MySqlPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options)
+}
+
+fn sqlite_pool(path: &Path, connections: u32, timeout: Duration) -> SqlitePool {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(timeout);
+    SqlitePoolOptions::new()
+        // Every SQLite connection needs a thread and a page cache.
+        .max_connections(connections.min(4))
+        .acquire_timeout(timeout)
+        .connect_lazy_with(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<String, UrlFault> {
+        Database::from_url(url).map(|database| database.to_string())
+    }
+
+    #[test]
+    fn urls_are_read_without_their_password_being_shown() {
+        assert_eq!(
+            read("mysql://u:p%40zq@db:33/auth").unwrap(),
+            "mysql://u@db:33/auth"
+        );
+        assert_eq!(
+            read("mariadb://u@db/auth").unwrap(),
+            "mysql://u@db:3306/auth"
+        );
+        assert_eq!(read("sqlite:./x.db").unwrap(), "./x.db");
+        assert_eq!(read("sqlite:///var/x.db").unwrap(), "/var/x.db");
+        let database = Database::from_url("mysql://u:p%40zq@db/auth").unwrap();
+        assert!(!format!("{database:?}").contains("zq"), "{database:?}");
+        let Database::MySql(mysql) = database else {
+            panic!()
+        };
+        assert_eq!(&**mysql.password.0, "p@zq");
+    }
+
+    #[test]
+    fn urls_that_cannot_be_used_say_why() {
+        assert_eq!(read("postgres://u@h/d"), Err(UrlFault::Scheme));
+        assert_eq!(read("auth"), Err(UrlFault::Syntax));
+        assert_eq!(
+            read("mysql://u@h"),
+            Err(UrlFault::Missing("name of the database"))
+        );
+        assert_eq!(read("mysql://h/d"), Err(UrlFault::Missing("user")));
+        assert_eq!(read("mysql://u@h/d?ssl-mode=x"), Err(UrlFault::Parameters));
+        assert_eq!(read("sqlite:"), Err(UrlFault::Missing("path of the file")));
+        assert_eq!(
+            read("sqlite::memory:"),
+            Err(UrlFault::Missing("path of the file"))
+        );
+    }
+}

@@ -1,0 +1,263 @@
+//! The database's clock, which all replicas share, and the removal of rows by it: no replica's own clock decides when a row
+//! goes.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Row as _};
+use tokio::time::Instant;
+
+use super::{KEPT, Ledger, unsigned};
+use crate::{
+    domain::token::UnixTime,
+    login::throttle::UnixMillis,
+    tables::database::{Engine, Fault, Write, ask},
+};
+
+/// For how much longer than needed rows are kept, in seconds: nodes of a cluster have a clock each.
+const MARGIN: u64 = 3600;
+
+/// How far the removal of rows has come.
+const SWEPT: &str = "swept";
+
+/// The last expiry of tokens that were issued by a clock that is ahead.
+const LATEST_EXPIRY: &str = "latest-expiry";
+
+/// Until when rows that say what has ended are of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept {
+    /// For how long a token is good anywhere.
+    pub lasts: Duration,
+    /// The earlier of the database's time and this replica's: what was of use until then only is not read.
+    pub now: UnixTime,
+    /// Until when there may be tokens that a replica whose clock is ahead has issued.
+    pub latest_expiry: UnixTime,
+}
+
+impl Kept {
+    /// Of tokens that last so long, whenever that was.
+    #[must_use]
+    pub fn always(lasts: Duration) -> Self {
+        Self {
+            lasts,
+            now: UnixTime(0),
+            latest_expiry: UnixTime(0),
+        }
+    }
+
+    /// Until when a row is of use: `expires` was computed by the clock of who wrote it, `written` by the database's.
+    pub(super) fn until(&self, expires: i64, written: i64) -> UnixTime {
+        let written = unsigned(written).saturating_add(self.lasts.as_secs());
+        UnixTime(unsigned(expires).max(written)).max(self.latest_expiry)
+    }
+}
+
+/// Until when rows have aged.
+#[derive(Clone, Copy, Debug)]
+pub struct Swept {
+    /// Seconds since 1970, by the database's clock.
+    until: i64,
+    /// When that was so, by the clock of this process that nobody sets.
+    since: Instant,
+}
+
+impl Ledger {
+    /// Seconds since 1970 by the database's clock. SQLite has none of its own and shows that of the process.
+    pub(super) fn clock(&self) -> &'static str {
+        match self.connections.engine() {
+            // Unsigned, it could not be less than what is taken from it.
+            Engine::MySql => "CAST(UNIX_TIMESTAMP() AS SIGNED)",
+            Engine::Sqlite => "unixepoch()",
+        }
+    }
+
+    /// When a row is written. The clock of SQLite may be behind what was noted before.
+    pub(super) fn stamp(&self) -> &'static str {
+        match self.connections.engine() {
+            Engine::MySql => self.clock(),
+            Engine::Sqlite => {
+                "MAX(unixepoch(), COALESCE((SELECT seconds FROM doorward_clocks WHERE clock_name = 'swept'), 0))"
+            }
+        }
+    }
+
+    /// Milliseconds since 1970 by the database's clock.
+    pub(super) fn clock_millis(&self) -> &'static str {
+        match self.connections.engine() {
+            // UNIX_TIMESTAMP(NOW(3)) would be an hour off while summer time ends.
+            Engine::MySql => {
+                "(CAST(UNIX_TIMESTAMP() AS SIGNED) * 1000 + MICROSECOND(NOW(6)) DIV 1000)"
+            }
+            Engine::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+        }
+    }
+
+    /// The time by the database's clock.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn time(&self) -> Result<UnixMillis, Fault> {
+        let sql = format!("SELECT {} AS now", self.clock_millis());
+        ask!(&self.connections, connection => {
+            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?;
+            Ok(UnixMillis(unsigned(row.try_get("now")?)))
+        })
+    }
+
+    /// Until when there may be tokens of a replica whose clock is ahead.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn latest_expiry(&self) -> Result<UnixTime, Fault> {
+        let seconds = self.noted(LATEST_EXPIRY).await?;
+        Ok(UnixTime(seconds.map_or(0, unsigned)))
+    }
+
+    /// Tells all replicas that there may be tokens until then.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn note_latest_expiry(&self, expiry: UnixTime) -> Result<(), Fault> {
+        let change = format!("seconds = {}(seconds, ?)", self.greatest());
+        self.note(LATEST_EXPIRY, expiry.signed(), &change).await
+    }
+
+    /// Says until when rows age, which may be long ago.
+    ///
+    /// Rows age by the database's clock, and by no more than some replica has been running: a clock that is ahead, be it the
+    /// database's, makes no row old.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn advance(&self, last: Option<Swept>) -> Result<Swept, Fault> {
+        let since = Instant::now();
+        let clock = self.clock();
+        let sql = format!("SELECT {clock} AS now, MAX(changed_at) AS newest FROM doorward_endings");
+        let times: Result<(i64, Option<i64>), Fault> = ask!(&self.connections, connection => {
+            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?;
+            Ok((row.try_get("now")?, row.try_get("newest")?))
+        });
+        let (now, newest) = times?;
+        let noted = self.noted(SWEPT).await?;
+        let until = match (noted, last) {
+            (None, _) => newest.map_or(now, |newest| newest.min(now)),
+            (Some(noted), None) => noted,
+            (Some(noted), Some(last)) => {
+                let watched = i64::try_from((since - last.since).as_secs()).unwrap_or(i64::MAX);
+                noted.max(last.until.saturating_add(watched).min(now))
+            }
+        };
+        if noted != Some(until) {
+            let change = format!("seconds = {}(seconds, ?)", self.greatest());
+            self.note(SWEPT, until, &change).await?;
+        }
+        Ok(Swept { until, since })
+    }
+
+    /// Removes what is of no use any more.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn sweep(&self, lasts: Duration, swept: Swept) -> Result<(), Fault> {
+        let now = swept.until;
+        let before = |kept: Duration| {
+            let kept = kept.as_secs().saturating_add(MARGIN);
+            now.saturating_sub(UnixTime(kept).signed())
+        };
+        let (expired, written) = (before(Duration::ZERO), before(lasts));
+        if self.latest_expiry().await?.signed() <= now {
+            let endings = Write::new(
+                "DELETE FROM doorward_endings WHERE expires_at < ? AND changed_at < ?",
+                [expired.into(), written.into()],
+            );
+            // One that is still to come would be followed by an earlier one.
+            let generations = Write::new(
+                "DELETE FROM doorward_generations WHERE expires_at < ? AND changed_at < ? AND generation < ?",
+                [
+                    expired.into(),
+                    written.into(),
+                    expired.saturating_mul(1000).into(),
+                ],
+            );
+            for write in [endings, generations] {
+                self.connections.write(&[write]).await?;
+            }
+        }
+        for write in [
+            // By key: familiar addresses, which begin with `f:` and are most of all rows, are not looked at.
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE tally_key < 'f:' AND changed_at < ?",
+                [now.saturating_sub(2 * KEPT.0).into()],
+            ),
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE tally_key > 'f;' AND changed_at < ?",
+                [now.saturating_sub(2 * KEPT.0).into()],
+            ),
+            Write::new(
+                "DELETE FROM doorward_tallies WHERE changed_at < ?",
+                [now.saturating_sub(KEPT.1).into()],
+            ),
+            Write::new(
+                "DELETE FROM doorward_sessions WHERE expires_at < ?",
+                [expired.into()],
+            ),
+        ] {
+            self.connections.write(&[write]).await?;
+        }
+        Ok(())
+    }
+
+    async fn noted(&self, name: &str) -> Result<Option<i64>, Fault> {
+        ask!(&self.connections, connection => {
+            let row = sqlx::query("SELECT seconds FROM doorward_clocks WHERE clock_name = ?")
+                .bind(name)
+                .fetch_optional(connection)
+                .await?;
+            Ok(match row {
+                None => None,
+                Some(row) => Some(row.try_get("seconds")?),
+            })
+        })
+    }
+
+    async fn note(&self, name: &str, seconds: i64, change: &str) -> Result<(), Fault> {
+        let sql = self.upsert(
+            "doorward_clocks",
+            "clock_name, seconds",
+            "?, ?",
+            "clock_name",
+            change,
+        );
+        let write = Write::new(sql, [name.into(), seconds.into(), seconds.into()]);
+        self.connections.write(&[write]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_clock_of_a_writer_shortens_the_use_of_a_row() {
+        let kept = Kept {
+            lasts: Duration::from_secs(100),
+            now: UnixTime(0),
+            latest_expiry: UnixTime(0),
+        };
+        // Behind, right, ahead.
+        for (expires, until) in [(0, 1100), (900, 1100), (1100, 1100), (5000, 5000)] {
+            assert_eq!(kept.until(expires, 1000), UnixTime(until), "{expires}");
+        }
+        let ahead = Kept {
+            latest_expiry: UnixTime(3000),
+            ..kept
+        };
+        assert_eq!(ahead.until(900, 1000), UnixTime(3000));
+        assert_eq!(ahead.until(5000, 1000), UnixTime(5000));
+        assert_eq!(kept.until(-5, i64::MAX), UnixTime(i64::MAX as u64 + 100));
+    }
+}

@@ -1,0 +1,270 @@
+//! What replicas tell each other by way of the ledger: endings and failures of others are read every second into memory,
+//! own failures are written behind the answers they belong to.
+
+mod skew;
+
+use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval_at},
+};
+
+use self::skew::Skew;
+use crate::{
+    clock::{random_part, unix_time},
+    domain::{
+        revocation::Revocations,
+        token::{TokenTerms, UnixTime},
+    },
+    live::Live,
+    login::throttle::{Share, Throttle},
+    observe::{
+        causes,
+        metrics::{Metrics, Outcome},
+    },
+    tables::{
+        database::Fault,
+        state::{Kept, Mark, Swept},
+        store::Store,
+        users::UsersFault,
+    },
+};
+
+/// The most inactive users that are remembered.
+const MOST_INACTIVE: usize = 100_000;
+
+/// How often everything is read again, whatever the mark says, and how often what is of no use is removed.
+const WHOLE: Duration = Duration::from_secs(300);
+
+/// How soon the removal of rows is tried again after a failure.
+const SWEEP_RETRY: Duration = Duration::from_secs(5);
+
+/// The most failures that wait to be written; of further ones other replicas do not hear.
+const MOST_SHARES: usize = 4096;
+
+/// The most failures that are written at once, and how long they are gathered.
+const MOST_AT_ONCE: usize = 128;
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// Where failures go that others must hear of.
+#[derive(Clone, Debug)]
+pub struct Shares(mpsc::Sender<(Share, Option<String>)>);
+
+impl Shares {
+    /// Tells others, soon.
+    pub fn send(&self, shares: Vec<Share>, user_id: Option<&str>) {
+        for share in shares {
+            // A flood from everywhere fills the line with first failures; those of who goes on guessing must be heard of.
+            if share.is_first && self.0.capacity() < MOST_SHARES / 2 {
+                continue;
+            }
+            let user_id = user_id.filter(|_| share.is_about_an_account());
+            // Where the database is away for long, each replica counts for itself.
+            let _ = self.0.try_send((share, user_id.map(str::to_owned)));
+        }
+    }
+}
+
+/// Begins to write failures; ends when the last [`Shares`] is gone and all is written.
+pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
+    let (sender, mut receiver) = mpsc::channel::<(Share, Option<String>)>(MOST_SHARES);
+    let write = async move {
+        let mut fails = Failing::default();
+        let mut waiting = Vec::new();
+        while receiver.recv_many(&mut waiting, MOST_AT_ONCE).await > 0 {
+            // In one order, so that two replicas do not wait for each other.
+            waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
+            let writes: Vec<_> = (waiting.drain(..))
+                .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref()))
+                .collect();
+            let written = store.ledger.connections.write(&writes).await;
+            fails.note(
+                written.as_ref().err(),
+                "failed logins cannot be shared with other replicas",
+            );
+            // What comes meanwhile is written together: under a flood that is most of the cost.
+            tokio::time::sleep(TOGETHER).await;
+        }
+    };
+    (Shares(sender), write)
+}
+
+/// What is read from the ledger, and how far.
+#[derive(Debug)]
+pub struct Follower {
+    store: Store,
+    ended: Arc<Revocations>,
+    throttle: Arc<Throttle>,
+    terms: TokenTerms,
+    endings: Mark,
+    tallies: Mark,
+    /// When everything is read again.
+    whole: Instant,
+    /// When rows that are of no use any more are removed, once everything has been read again.
+    sweeps: Instant,
+    /// Whether everything is still to be read.
+    reads_whole: bool,
+    /// Until when there may be tokens of a replica whose clock is ahead.
+    latest_expiry: UnixTime,
+    skew: Skew,
+    /// Until when rows have aged.
+    swept: Option<Swept>,
+    fails: Failing,
+    sweep_fails: Failing,
+    metrics: Metrics,
+}
+
+impl Follower {
+    /// Has read nothing yet.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        ended: Arc<Revocations>,
+        throttle: Arc<Throttle>,
+        terms: TokenTerms,
+        metrics: Metrics,
+    ) -> Self {
+        let whole = Instant::now() + random_part(WHOLE);
+        Self {
+            store,
+            ended,
+            throttle,
+            terms,
+            endings: Mark::default(),
+            tallies: Mark::default(),
+            whole,
+            sweeps: whole,
+            reads_whole: true,
+            latest_expiry: UnixTime(0),
+            skew: Skew::default(),
+            swept: None,
+            fails: Failing::default(),
+            sweep_fails: Failing::default(),
+            metrics,
+        }
+    }
+
+    /// Reads what others have written since the last time.
+    pub async fn read(&mut self) {
+        let read = self.read_all().await;
+        self.metrics.revocations_read(Outcome::of(&read));
+        self.fails.note(
+            read.as_ref().err(),
+            "logouts and disabled users of other replicas cannot be read",
+        );
+    }
+
+    async fn read_all(&mut self) -> Result<(), UsersFault> {
+        let ledger = &self.store.ledger;
+        if self.reads_whole {
+            self.endings = Mark::default();
+            self.tallies = Mark::default();
+            // Before `doorward migrate`, there is no such table.
+            self.latest_expiry = ledger.latest_expiry().await.unwrap_or(self.latest_expiry);
+            if self.swept.is_none() {
+                self.swept = ledger.advance(None).await.ok();
+            }
+        }
+        if self.reads_whole || self.skew.is_due() {
+            let limit = self.terms.leeway;
+            self.skew.measure(ledger, limit, &self.metrics).await?;
+            self.skew.tell(ledger, &self.terms).await;
+        }
+        let kept = self.kept();
+        let now = unix_time();
+        self.endings = ledger
+            .read_endings(self.endings, &kept, &self.ended)
+            .await?;
+        if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
+            if inactive.len() == MOST_INACTIVE {
+                tracing::warn!(
+                    "users.inactive_query finds more users than are remembered; let it find those who became inactive lately"
+                );
+            }
+            let inactive: HashSet<Box<str>> = inactive.into_iter().map(Into::into).collect();
+            self.ended.set_inactive(inactive);
+        }
+        self.ended.have_been_read(now);
+        self.tallies = ledger.read_tallies(self.tallies, &self.throttle).await?;
+        self.reads_whole = false;
+        Ok(())
+    }
+
+    /// Rows of what happened lately are of use, whatever clocks say.
+    fn kept(&self) -> Kept {
+        Kept {
+            lasts: self.terms.lasts(),
+            now: match self.reads_whole {
+                true => self.skew.earlier(),
+                false => UnixTime(0),
+            },
+            latest_expiry: self.latest_expiry,
+        }
+    }
+
+    /// Reads for ever. Replicas that started together do not ask together.
+    pub async fn follow(mut self, live: Live, every: Duration) {
+        let mut ticks = interval_at(Instant::now() + random_part(every), every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.whole <= Instant::now() {
+                self.whole = Instant::now() + WHOLE;
+                self.reads_whole = true;
+                self.terms = live.now().judge.verifier.terms().clone();
+            }
+            self.read().await;
+            // What was forgotten too early by a clock that was set since would be read too late.
+            if self.sweeps <= Instant::now() && !self.reads_whole {
+                let pause = match self.forget().await {
+                    true => WHOLE,
+                    false => SWEEP_RETRY,
+                };
+                self.sweeps = Instant::now() + pause;
+            }
+        }
+    }
+
+    /// Forgets what is of no use any more, here and in the tables; says whether the tables could be read and changed.
+    async fn forget(&mut self) -> bool {
+        let now = self.skew.earlier();
+        if self.latest_expiry <= now {
+            let ended = Arc::clone(&self.ended);
+            // A long look, which is no errand's business.
+            let _ = spawn_blocking(move || ended.forget(now)).await;
+        }
+        let ledger = &self.store.ledger;
+        let swept = async {
+            let swept = ledger.advance(self.swept).await?;
+            ledger.sweep(self.terms.lasts(), swept).await?;
+            Ok::<_, Fault>(swept)
+        };
+        let swept = swept.await;
+        self.sweep_fails
+            .note(swept.as_ref().err(), "rows of no use cannot be removed");
+        match swept {
+            Ok(swept) => {
+                self.swept = Some(swept);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+/// Says once that something fails, and once that it does no more.
+#[derive(Debug, Default)]
+struct Failing(bool);
+
+impl Failing {
+    fn note<E: Error + 'static>(&mut self, fault: Option<&E>, what: &'static str) {
+        match (fault, self.0) {
+            (Some(fault), false) => tracing::warn!(cause = %causes(fault), "{what}"),
+            (None, true) => tracing::info!("no longer: {what}"),
+            (Some(_), true) | (None, false) => {}
+        }
+        self.0 = fault.is_some();
+    }
+}

@@ -1,0 +1,101 @@
+//! How far the clock of this replica is from the database's, which all replicas share.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    clock::unix_millis,
+    domain::token::{TokenTerms, UnixTime},
+    observe::{causes, metrics::Metrics},
+    tables::{database::Fault, state::Ledger},
+};
+
+/// How often it is measured.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is said at most, and how often other replicas are told.
+const SAID_EVERY: Duration = Duration::from_secs(300);
+
+/// The smallest difference that is too large: asking takes time.
+const SMALLEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// What is known of the difference.
+#[derive(Debug, Default)]
+pub(super) struct Skew {
+    /// By how many milliseconds this replica's clock is ahead; negative where it is behind.
+    ahead: i64,
+    measured: Option<Instant>,
+    /// Whether it is more than is allowed.
+    differs: bool,
+    /// When that was last said, and whether it was since the clocks last agreed.
+    said: Option<Instant>,
+    is_said: bool,
+    /// When other replicas were last told.
+    told: Option<Instant>,
+}
+
+impl Skew {
+    /// Whether it is time to measure.
+    pub(super) fn is_due(&self) -> bool {
+        is_past(self.measured, EVERY)
+    }
+
+    /// Measures, and says where the clocks differ by more than `leeway`.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub(super) async fn measure(
+        &mut self,
+        ledger: &Ledger,
+        leeway: Duration,
+        metrics: &Metrics,
+    ) -> Result<(), Fault> {
+        let before = unix_millis().0;
+        let theirs = ledger.time().await?.0;
+        let ours = before.midpoint(unix_millis().0);
+        self.ahead = ours.cast_signed().saturating_sub(theirs.cast_signed());
+        self.measured = Some(Instant::now());
+        let limit = leeway.max(SMALLEST_LIMIT);
+        metrics.clock(self.ahead, limit);
+        self.differs = u128::from(self.ahead.unsigned_abs()) > limit.as_millis();
+        if self.differs && is_past(self.said, SAID_EVERY) {
+            self.said = Some(Instant::now());
+            self.is_said = true;
+            tracing::warn!(
+                ahead_seconds = self.ahead / 1000,
+                "this clock differs from the database's by more than jwt.leeway"
+            );
+        }
+        if !self.differs && self.is_said {
+            self.is_said = false;
+            tracing::info!("this clock agrees with the database's again");
+        }
+        Ok(())
+    }
+
+    /// Where this clock is ahead, the tokens that it issues become good at other replicas only when what ended them would
+    /// have been removed there. So other replicas are told to keep it.
+    pub(super) async fn tell(&mut self, ledger: &Ledger, terms: &TokenTerms) {
+        if !self.differs || self.ahead < 0 || !is_past(self.told, SAID_EVERY) {
+            return;
+        }
+        let told_again = (unix_millis().0 / 1000).saturating_add(2 * SAID_EVERY.as_secs());
+        let expiry = terms.all_expired(UnixTime(told_again));
+        self.told = Some(Instant::now());
+        if let Err(fault) = ledger.note_latest_expiry(expiry).await {
+            tracing::warn!(cause = %causes(&fault), "other replicas cannot be told that this clock is ahead");
+        }
+    }
+
+    /// The earlier of the database's time and that of this replica.
+    pub(super) fn earlier(&self) -> UnixTime {
+        let ahead = u64::try_from(self.ahead).unwrap_or(0);
+        UnixTime(unix_millis().0.saturating_sub(ahead) / 1000)
+    }
+}
+
+fn is_past(since: Option<Instant>, time: Duration) -> bool {
+    since.is_none_or(|since| since.elapsed() >= time)
+}

@@ -1,0 +1,571 @@
+//! The user table, Doorward's own or an existing one. Knows its SQL, and not who may log in.
+
+mod cell;
+mod mapping;
+
+use futures_util::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
+
+pub use self::mapping::{Columns, Mapping, Name, Source, Statement};
+use self::{
+    cell::{Cell, Cells as _},
+    mapping::{Statements, Update},
+};
+use crate::{
+    domain::account::{ADMIN, Role, Roles, Username},
+    login::{account::Account, password::PasswordHash},
+    tables::database::{Connections, Fault, OfDatabase, Write, ask},
+};
+
+/// The user table of one database.
+#[derive(Clone, Debug)]
+pub struct Users {
+    pub(crate) connections: Connections,
+    statements: Statements,
+    grant: Roles,
+    is_own: bool,
+}
+
+/// A row of the table, for people.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Listed {
+    /// The id, which never changes.
+    pub id: String,
+    /// The user name.
+    pub username: String,
+    /// The names of the roles.
+    pub roles: Vec<String>,
+    /// Whether logins are refused.
+    pub disabled: bool,
+    /// Seconds since 1970, if the table is Doorward's own.
+    pub created_at: Option<i64>,
+}
+
+/// Why an operation on the user table failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UsersFault {
+    /// The database failed.
+    #[error(transparent)]
+    Database(Fault),
+    /// The row is not a valid account; the text says which part.
+    #[error("the row of the user has a malformed {0}")]
+    Row(&'static str),
+    /// The settings do not fit the table; the text says where.
+    #[error("the settings under users do not fit the table: {0}")]
+    Mapping(String),
+    /// A user with that name exists already.
+    #[error("there is a user of that name already")]
+    Exists,
+    /// There is no user with that name.
+    #[error("there is no user of that name")]
+    Unknown,
+    /// The database has a table `users` that Doorward did not create.
+    #[error(
+        "the database has a table \"users\" that Doorward did not make; describe it in the settings under users, use another database, or rename the table"
+    )]
+    Foreign,
+    /// The table is not Doorward's own, and no setting says how to do this; the text says what.
+    #[error("the user table is yours, and Doorward does not know how to {0} in it")]
+    NotOurs(&'static str),
+}
+
+impl From<Fault> for UsersFault {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Exists => Self::Exists,
+            Fault::NoRow => Self::Unknown,
+            Fault::Timeout
+            | Fault::NoConnection
+            | Fault::Refused(_)
+            | Fault::NoTable(_)
+            | Fault::Unprotected
+            | Fault::Altered
+            | Fault::File(_)
+            | Fault::Migrate(_) => Self::Database(fault),
+        }
+    }
+}
+
+impl OfDatabase for UsersFault {
+    fn fault(&self) -> Option<&Fault> {
+        match self {
+            Self::Database(fault) => Some(fault),
+            Self::Row(_)
+            | Self::Mapping(_)
+            | Self::Exists
+            | Self::Unknown
+            | Self::Foreign
+            | Self::NotOurs(_) => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for UsersFault {
+    fn from(error: sqlx::Error) -> Self {
+        Fault::from(error).into()
+    }
+}
+
+/// Doorward's own table, with one statement per engine.
+const OWN_TABLE: (i64, &str, [&str; 2]) = (
+    1,
+    "users",
+    [
+        include_str!("users/mysql.sql"),
+        include_str!("users/sqlite.sql"),
+    ],
+);
+
+/// The most rows that may have the same name under the column's collation.
+const MOST_ALIKE: usize = 16;
+
+const MIGRATED: &str = "SELECT 1 FROM doorward_migrations WHERE version = 1";
+
+const ANY_USER: &str = "SELECT 1 FROM users LIMIT 1";
+
+impl Users {
+    /// Takes the connections, and the mapping of an existing table, if it is not Doorward's own.
+    #[must_use]
+    pub fn new(connections: Connections, mapping: Option<&Mapping>) -> Self {
+        Self {
+            statements: match mapping {
+                None => Statements::own(connections.engine()),
+                Some(mapping) => Statements::of(mapping, connections.engine()),
+            },
+            connections,
+            grant: mapping
+                .map(|mapping| mapping.grant.clone())
+                .unwrap_or_default(),
+            is_own: mapping.is_none(),
+        }
+    }
+
+    /// Creates the table, if it is Doorward's own.
+    ///
+    /// # Errors
+    ///
+    /// The database cannot be reached, or has a `users` table that Doorward did not create.
+    pub async fn migrate(&self) -> Result<(), UsersFault> {
+        if !self.is_own {
+            return Ok(());
+        }
+        if !self.has_row(MIGRATED).await? && self.is_there(ANY_USER).await? {
+            return Err(UsersFault::Foreign);
+        }
+        Ok(self.connections.migrate(&[OWN_TABLE]).await?)
+    }
+
+    async fn has_row(&self, sql: &'static str) -> Result<bool, UsersFault> {
+        let row: Result<bool, Fault> = ask!(&self.connections, connection => {
+            Ok(sqlx::query(sql).fetch_optional(connection).await?.is_some())
+        });
+        match row {
+            Err(Fault::NoTable(_)) => Ok(false),
+            row => Ok(row?),
+        }
+    }
+
+    async fn is_there(&self, sql: &'static str) -> Result<bool, UsersFault> {
+        let row: Result<(), Fault> = ask!(&self.connections, connection => {
+            sqlx::query(sql).fetch_optional(connection).await?;
+            Ok(())
+        });
+        match row {
+            Err(Fault::NoTable(_)) => Ok(false),
+            row => Ok(row.map(|()| true)?),
+        }
+    }
+
+    /// Checks the settings against the table: looks up a user who does not exist, and has the database prepare every
+    /// other statement.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::Mapping`] with the missing column, or the fault of the database.
+    pub async fn probe(&self) -> Result<(), UsersFault> {
+        let nobody = uuid::Uuid::new_v4().to_string();
+        let columns = self.columns(&self.statements.find).await?;
+        for needed in ["username", "password"] {
+            if !columns.iter().any(|column| column == needed) {
+                return Err(UsersFault::Mapping(format!(
+                    "the result has no column {needed:?}; it has {columns:?}; name columns with AS: id, username, password, roles, admin, active"
+                )));
+            }
+        }
+        if let Some(nobody) = Username::parse(&nobody) {
+            self.find(&nobody).await?;
+        }
+        let Statements {
+            roles,
+            inactive,
+            update_password,
+            insert,
+            ..
+        } = &self.statements;
+        let update = update_password.as_ref().map(Update::sql);
+        let others = [
+            roles.as_ref(),
+            inactive.as_ref(),
+            // A replica may only be able to read Doorward's own table.
+            update.filter(|_| !self.is_own),
+            insert.as_ref(),
+        ];
+        for sql in others.into_iter().flatten() {
+            self.columns(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// The column names of a statement's result; sqlx knows them without running the statement.
+    async fn columns(&self, sql: &str) -> Result<Vec<String>, UsersFault> {
+        let columns: Result<Vec<String>, Fault> = ask!(&self.connections, connection => {
+            let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql.to_owned()));
+            let statement = connection.prepare(sql).await?;
+            Ok(statement.columns().iter().map(|column| column.name().to_ascii_lowercase()).collect())
+        });
+        columns.map_err(|fault| {
+            if let Fault::Refused(sqlx::Error::Database(said)) = &fault {
+                return UsersFault::Mapping(said.message().to_owned());
+            }
+            fault.into()
+        })
+    }
+
+    /// Fetches the account with exactly this name, byte for byte.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the database, such as no answer within the timeout, or a row that is not a valid account.
+    pub async fn find(&self, username: &Username) -> Result<Option<Account>, UsersFault> {
+        let statements = &self.statements;
+        ask!(&self.connections, connection => {
+            let mut accounts = Vec::new();
+            {
+                let mut rows = sqlx::query(AssertSqlSafe(statements.find.clone()))
+                    .bind(username.as_str())
+                    .fetch(&mut *connection);
+                let mut seen = 0;
+                while let Some(row) = rows.try_next().await? {
+                    seen += 1;
+                    if seen > MOST_ALIKE {
+                        return Err(UsersFault::Row("name: very many users share it"));
+                    }
+                    let cells = row.cells()?;
+                    // A collation ignores case, accents, trailing blanks or zero-width characters. These are
+                    // different users.
+                    let name = cells.iter().find(|(column, _)| column == "username");
+                    if name.and_then(|(_, name)| name.text()).as_deref() == Some(username.as_str()) {
+                        accounts.push(cells);
+                    }
+                }
+            }
+            let row = match &*accounts {
+                [] => {
+                    // Run the query for an unknown user too, so that the time does not reveal that the user is
+                    // unknown.
+                    if let Some(sql) = &statements.roles {
+                        sqlx::query(AssertSqlSafe(sql.clone()))
+                            .bind(username.as_str())
+                            .fetch_all(connection)
+                            .await?;
+                    }
+                    return Ok(None);
+                }
+                [row] => row,
+                [..] => return Err(UsersFault::Row("name: several users share it")),
+            };
+            let mut account = self.account(row)?;
+            if let Some(sql) = &statements.roles {
+                let rows = sqlx::query(AssertSqlSafe(sql.clone()))
+                    .bind(account.id.clone())
+                    .fetch_all(connection)
+                    .await?;
+                let mut roles: Vec<_> = account.roles.iter().cloned().collect();
+                for row in &rows {
+                    let cells = row.cells()?;
+                    let more = cells.first().map(|(_, cell)| cell).unwrap_or(&Cell::Null);
+                    roles.extend(more.roles()?);
+                }
+                account.roles = Roles::collect(roles).map_err(|_| UsersFault::Row("list of roles"))?;
+            }
+            Ok(Some(account))
+        })
+    }
+
+    fn account(&self, cells: &[(String, Cell)]) -> Result<Account, UsersFault> {
+        let cell = |name: &str| {
+            cells
+                .iter()
+                .find(|(own, _)| own == name)
+                .map(|(_, cell)| cell)
+        };
+        let username = cell("username").and_then(Cell::text);
+        let username = username
+            .and_then(|name| Username::parse(&name))
+            .ok_or(UsersFault::Row("name"))?;
+        let id = match cell("id") {
+            None => username.as_str().to_owned(),
+            Some(id) => id
+                .id()
+                .filter(|id| (1..=255).contains(&id.len()))
+                .ok_or(UsersFault::Row("id"))?,
+        };
+        let mut roles: Vec<Role> = self.grant.iter().cloned().collect();
+        if let Some(list) = cell("roles") {
+            roles.extend(list.roles()?);
+        }
+        if let Some(admin) = cell("admin")
+            && admin.truth().ok_or(UsersFault::Row("admin flag"))?
+        {
+            roles.push(Role::admin());
+        }
+        let active = match cell("active") {
+            None => true,
+            Some(active) => active.truth().ok_or(UsersFault::Row("active flag"))?,
+        };
+        Ok(Account {
+            id,
+            username,
+            // Without a stored hash: an empty one, which no password matches.
+            hash: PasswordHash::new(cell("password").and_then(Cell::text).unwrap_or_default()),
+            roles: Roles::collect(roles).map_err(|_| UsersFault::Row("list of roles"))?,
+            disabled: !active,
+        })
+    }
+
+    /// The ids of users whose tokens are refused now, at most `most`; `None` without `users.inactive_query`.
+    ///
+    /// # Errors
+    ///
+    /// The fault of the database.
+    pub async fn inactive(&self, most: usize) -> Result<Option<Vec<String>>, UsersFault> {
+        let Some(sql) = &self.statements.inactive else {
+            return Ok(None);
+        };
+        ask!(&self.connections, connection => {
+            let mut ids = Vec::new();
+            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            while ids.len() < most && let Some(row) = rows.try_next().await? {
+                let cells = row.cells()?;
+                if let Some(id) = cells.first().and_then(|(_, cell)| cell.id()) {
+                    ids.push(id);
+                }
+            }
+            Ok(Some(ids))
+        })
+    }
+
+    /// Calls `see` with every stored hash.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
+    pub async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
+        let Some(sql) = &self.statements.hashes else {
+            return Err(UsersFault::NotOurs(
+                "read all hashes; set users.table instead of users.query, or users.hashes_query beside it",
+            ));
+        };
+        ask!(&self.connections, connection => {
+            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            while let Some(row) = rows.try_next().await? {
+                let cells = row.cells()?;
+                let hash = cells.first().and_then(|(_, cell)| cell.text());
+                see(PasswordHash::new(hash.unwrap_or_default()));
+            }
+            Ok(())
+        })
+    }
+
+    /// All users, sorted by name.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
+    pub async fn list(&self) -> Result<Vec<Listed>, UsersFault> {
+        let Some(sql) = &self.statements.list else {
+            return Err(UsersFault::NotOurs(
+                "list everybody; set users.table instead of users.query",
+            ));
+        };
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch_all(connection).await?;
+            let mut listed = Vec::with_capacity(rows.len());
+            for row in &rows {
+                let cells = row.cells()?;
+                let account = self.account(&cells)?;
+                listed.push(Listed {
+                    id: account.id,
+                    username: account.username.as_str().to_owned(),
+                    roles: account.roles.iter().map(|role| role.as_str().to_owned()).collect(),
+                    disabled: account.disabled,
+                    created_at: row.try_get("created_at").ok(),
+                });
+            }
+            Ok(listed)
+        })
+    }
+
+    /// Some stored hashes, at most so many from each end of the table.
+    ///
+    /// # Errors
+    ///
+    /// [`UsersFault::NotOurs`] where a query of one's own finds users and none gives hashes, or what kept the database from
+    /// answering; `see` may have been called before.
+    pub async fn sample(
+        &self,
+        most: usize,
+        mut see: impl FnMut(PasswordHash),
+    ) -> Result<(), UsersFault> {
+        let Some(hashes) = &self.statements.hashes else {
+            return Err(UsersFault::NotOurs("read hashes; set users.hashes_query"));
+        };
+        // The newest rows first: what is imported later is at that end.
+        for sql in self.statements.newest_hashes.iter().chain([hashes]) {
+            let answer: Result<usize, UsersFault> = ask!(&self.connections, connection => {
+                let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+                let mut seen = 0;
+                while seen < most && let Some(row) = rows.try_next().await? {
+                    let cells = row.cells()?;
+                    let hash = cells.first().and_then(|(_, cell)| cell.text());
+                    see(PasswordHash::new(hash.unwrap_or_default()));
+                    seen += 1;
+                }
+                Ok(seen)
+            });
+            // These were all there are.
+            if answer? < most {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether stored hashes can be replaced.
+    #[must_use]
+    pub fn takes_hashes(&self) -> bool {
+        self.statements.update_password.is_some()
+    }
+
+    /// Whether users can be added.
+    #[must_use]
+    pub fn takes_users(&self) -> bool {
+        self.is_own || self.statements.insert.is_some()
+    }
+
+    /// The write that adds a user.
+    pub(crate) fn adding(
+        &self,
+        username: &Username,
+        hash: &PasswordHash,
+        roles: &Roles,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        if let Some(sql) = &self.statements.insert {
+            if roles.iter().next().is_some() {
+                return Err(UsersFault::NotOurs("give roles"));
+            }
+            return Ok(Write::new(
+                sql.clone(),
+                [username.as_str().into(), hash.expose().into()],
+            ));
+        }
+        self.ours("add users; set users.insert")?;
+        Ok(Write::new(
+            "INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                uuid::Uuid::now_v7().to_string().into(),
+                username.as_str().into(),
+                hash.expose().into(),
+                roles.to_string().into(),
+                false.into(),
+                now.into(),
+                now.into(),
+            ],
+        ))
+    }
+
+    /// The writes that replace a hash if it is still the one that was read. A second run of the same statement checks
+    /// that the new hash is stored whole: without strict mode MySQL truncates a value that is too long for its
+    /// column.
+    pub(crate) fn replacing_hash(
+        &self,
+        username: &Username,
+        seen: &PasswordHash,
+        hash: &PasswordHash,
+    ) -> Result<Vec<Write>, UsersFault> {
+        let Some(update) = &self.statements.update_password else {
+            return Err(UsersFault::NotOurs(
+                "change passwords; set users.update_password",
+            ));
+        };
+        let name = || username.as_str().into();
+        let replacing = |seen: &PasswordHash| {
+            let (hash, seen) = (hash.expose().into(), seen.expose().into());
+            match update {
+                Update::Exact(sql) => Write::new(sql.clone(), [hash, name(), name(), seen]),
+                Update::Own(sql) => Write::new(sql.clone(), [hash, name(), seen]),
+            }
+        };
+        let mut writes = vec![replacing(seen).needs_a_row()];
+        // Do not run a statement from the settings twice: it may have other effects.
+        if let Update::Exact(_) = update {
+            writes.push(replacing(hash).needs_to_be_kept());
+        }
+        Ok(writes)
+    }
+
+    /// The write that replaces a user's roles.
+    pub(crate) fn setting_roles(
+        &self,
+        username: &Username,
+        roles: &Roles,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        self.ours("give or take roles; change them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "UPDATE users SET roles = ?, updated_at = ? WHERE username = ?",
+            [
+                roles.to_string().into(),
+                now.into(),
+                username.as_str().into(),
+            ],
+        )
+        .needs_a_row())
+    }
+
+    /// The write that disables or enables a user.
+    pub(crate) fn setting_disabled(
+        &self,
+        username: &Username,
+        disabled: bool,
+        now: i64,
+    ) -> Result<Write, UsersFault> {
+        self.ours("disable users; change them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "UPDATE users SET disabled = ?, updated_at = ? WHERE username = ?",
+            [disabled.into(), now.into(), username.as_str().into()],
+        )
+        .needs_a_row())
+    }
+
+    /// The write that removes a user.
+    pub(crate) fn removing(&self, username: &Username) -> Result<Write, UsersFault> {
+        self.ours("remove users; remove them there, then run `doorward user logout`")?;
+        Ok(Write::new(
+            "DELETE FROM users WHERE username = ?",
+            [username.as_str().into()],
+        )
+        .needs_a_row())
+    }
+
+    fn ours(&self, what: &'static str) -> Result<(), UsersFault> {
+        match self.is_own {
+            true => Ok(()),
+            false => Err(UsersFault::NotOurs(what)),
+        }
+    }
+}
+
+// The role that an admin flag gives must be the one that rules name.
+const _: () = assert!(matches!(ADMIN.as_bytes(), b"admin"));

@@ -1,0 +1,117 @@
+//! What the rooms must not know of each other, read from their sources.
+
+use std::{fs, path::Path, process::Command};
+
+use crate::harness::repository;
+
+fn sources(dir: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push((
+                path.display().to_string(),
+                fs::read_to_string(&path).unwrap(),
+            ));
+        }
+    }
+    found
+}
+
+/// Whether a source names a crate or module, rather than a longer name that ends the same.
+fn names(text: &str, name: &str) -> bool {
+    let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+    text[..tests].match_indices(name).any(|(at, _)| {
+        !text[..at].ends_with(|before: char| before.is_alphanumeric() || before == '_')
+    })
+}
+
+/// What a crate links, by its manifest and by what that brings.
+fn linked(package: &str) -> Vec<String> {
+    let tree = Command::new(env!("CARGO"))
+        .current_dir(repository())
+        .args(["tree", "--locked", "--offline", "--edges", "normal"])
+        .args(["--prefix", "none", "--format", "{p}", "--package", package])
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{tree:?}");
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let crates = tree.lines().filter_map(|line| line.split(' ').next());
+    crates.map(str::to_owned).collect()
+}
+
+/// Cargo keeps a crate from naming what its manifest lacks; this keeps the manifest from growing.
+#[test]
+fn the_crates_of_the_judge_link_nothing_that_waits_speaks_or_hashes_passwords() {
+    for (package, known) in [
+        ("doorward-core", "aws-lc-rs"),
+        ("doorward-rules", "arc-swap"),
+    ] {
+        let linked = linked(package);
+        assert!(linked.iter().any(|other| other == known), "{linked:?}");
+        for foreign in [
+            "argon2",
+            "axum",
+            "bcrypt",
+            "hyper",
+            "mio",
+            "prost",
+            "scrypt",
+            "sha-crypt",
+            "sqlx",
+            "tokio",
+            "tonic",
+            "zxcvbn",
+        ] {
+            assert!(
+                !linked.iter().any(|other| other == foreign),
+                "{package} links {foreign}"
+            );
+        }
+    }
+}
+
+#[test]
+fn only_the_tables_speak_sql_and_only_doors_the_wire() {
+    let src = repository().join("src");
+    for (file, text) in sources(&src) {
+        let name = file.strip_prefix(&src.display().to_string()).unwrap();
+        let speaks = ["/tables"];
+        if !speaks.iter().any(|room| name.starts_with(room)) {
+            assert!(
+                !names(&text, "sqlx::") && !names(&text, "SELECT "),
+                "{file}"
+            );
+        }
+        if !["/doors", "/serve"]
+            .iter()
+            .any(|door| name.starts_with(door))
+        {
+            assert!(
+                !names(&text, "CheckResponse") && !names(&text, "tonic::"),
+                "{file}"
+            );
+        }
+        let elsewhere = ![
+            "/main",
+            "/serve",
+            "/admin",
+            "/keys",
+            "/reload",
+            "/doors/tls",
+        ]
+        .iter()
+        .any(|shell| name.starts_with(shell));
+        assert!(!(elsewhere && names(&text, "anyhow")), "{file}");
+    }
+}
+
+#[test]
+fn one_function_makes_responses() {
+    let grpc = fs::read_to_string(repository().join("src/doors/grpc.rs")).unwrap();
+    let made = grpc.matches("CheckResponse {").count() - grpc.matches("-> CheckResponse {").count();
+    assert_eq!(made, 1, "`respond` alone makes a CheckResponse");
+    assert!(!grpc.contains("CheckResponse::default"));
+}

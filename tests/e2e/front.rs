@@ -1,0 +1,174 @@
+//! A complete setup: Doorward, a service and an Envoy in front of both, with an administrator and another user.
+
+use std::{fs, net::SocketAddr};
+
+use base64::{
+    Engine as _,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
+use doorward::doors::wire::envoy::service::auth::v3::{
+    AttributeContext, CheckRequest, CheckResponse,
+    attribute_context::{self, HttpRequest, http_request::HeadersEntry},
+    authorization_client::AuthorizationClient,
+    check_response::HttpResponse,
+};
+use serde_json::Value;
+
+use crate::harness::{Doorward, Envoy, EnvoyConfig, Reply, Service, Settings, repository, send};
+
+pub const ADA: (&str, &str) = ("ada", "countess-of-lovelace");
+pub const BOB: (&str, &str) = ("bob", "builder-of-things");
+
+pub struct Front {
+    pub doorward: Doorward,
+    pub service: Service,
+    pub envoy: Envoy,
+}
+
+impl Front {
+    /// With the example rules.
+    pub async fn open(
+        version: &str,
+        settings: impl FnOnce(&mut Settings),
+        config: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
+    ) -> Self {
+        let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
+        let home = Doorward::prepare(|chosen| {
+            chosen.toml(rules);
+            settings(chosen);
+        });
+        home.run(&["migrate"], "").await.ok();
+        home.add_user(ADA.0, ADA.1, &["--admin"]).await;
+        home.add_user(BOB.0, BOB.1, &["--role", "editor"]).await;
+        Self::before(version, home.serve().await, config).await
+    }
+
+    /// In front of a Doorward that serves.
+    pub async fn before(
+        version: &str,
+        doorward: Doorward,
+        config: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
+    ) -> Self {
+        let service = Service::start().await;
+        let config = config(EnvoyConfig::committed())
+            .free_ports()
+            .doorward(doorward.grpc)
+            .service(service.address);
+        let envoy = Envoy::start(version, &config).await;
+        Self {
+            doorward,
+            service,
+            envoy,
+        }
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Reply {
+        send(self.envoy.edge, method, path, headers, "").await
+    }
+
+    pub async fn login(&self, who: (&str, &str)) -> Reply {
+        let credentials = basic(who.0, who.1);
+        let headers = [("authorization", &*credentials)];
+        self.send("POST", "/login", &headers).await
+    }
+
+    /// The `Authorization` value of somebody who has logged in.
+    pub async fn bearer(&self, who: (&str, &str)) -> String {
+        let reply = self.login(who).await;
+        assert_eq!(reply.status, 200, "{reply:?}\n{}", self.doorward.output());
+        reply.header("authorization").unwrap().to_owned()
+    }
+
+    /// The `Authorization` value of somebody who has logged in without a gateway.
+    pub async fn login_directly(doorward: &Doorward, who: (&str, &str)) -> String {
+        let response = check(doorward.grpc, "POST", "/login", &basic(who.0, who.1)).await;
+        let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else {
+            panic!("not answered by Doorward");
+        };
+        assert_eq!(denied.status.unwrap().code, 200);
+        format!("Bearer {}", str::from_utf8(&denied.body).unwrap())
+    }
+
+    /// What arrived at the service, header by header, for a request that passed.
+    pub async fn arrived(&self, path: &str, headers: &[(&str, &str)]) -> Vec<(String, String)> {
+        let reply = self.send("GET", path, headers).await;
+        assert_eq!(reply.status, 200, "{path} {headers:?}: {reply:?}");
+        let echo = reply.json();
+        let pairs = echo["headers"].as_array().unwrap().iter();
+        pairs.map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
+    }
+}
+
+/// What the gRPC door says, without a gateway.
+pub async fn check(
+    door: SocketAddr,
+    method: &str,
+    path: &str,
+    authorization: &str,
+) -> CheckResponse {
+    let http = HttpRequest {
+        method: method.to_owned().into(),
+        path: path.to_owned().into(),
+        headers: vec![HeadersEntry {
+            key: "authorization".into(),
+            value: authorization.to_owned().into(),
+        }],
+        ..HttpRequest::default()
+    };
+    let check = CheckRequest {
+        attributes: Some(AttributeContext {
+            source: None,
+            request: Some(attribute_context::Request { http: Some(http) }),
+        }),
+    };
+    let mut client = AuthorizationClient::connect(format!("http://{door}"))
+        .await
+        .unwrap();
+    client.check(check).await.unwrap().into_inner()
+}
+
+/// The `Authorization` value of somebody who has logged in at the HTTP port.
+pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> String {
+    let credentials = basic(who.0, who.1);
+    let headers = [("authorization", &*credentials)];
+    let reply = send(http, "POST", "/login", &headers, "").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    reply.header("authorization").unwrap().to_owned()
+}
+
+/// Why a Bearer value is refused by `/validate` of the HTTP port, if it is.
+pub async fn refusal(http: SocketAddr, bearer: &str) -> Option<String> {
+    let headers = [("authorization", bearer)];
+    let reply = send(http, "GET", "/validate", &headers, "").await;
+    match reply.status {
+        200 => None,
+        _ => Some(reply.header("x-auth-reason").unwrap_or("-").to_owned()),
+    }
+}
+
+/// A member of the header of a token.
+pub fn header_of(bearer: &str, member: &str) -> String {
+    let header = bearer.strip_prefix("Bearer ").unwrap_or(bearer);
+    let (header, _) = header.split_once('.').unwrap();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+    let header: Value = serde_json::from_slice(&header).unwrap();
+    header[member].as_str().unwrap_or_default().to_owned()
+}
+
+pub fn basic(username: &str, password: &str) -> String {
+    format!(
+        "Basic {}",
+        BASE64_STANDARD.encode(format!("{username}:{password}"))
+    )
+}
+
+/// A token whose signature has been touched.
+pub fn tampered(bearer: &str) -> String {
+    let (rest, signature) = bearer.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { 'B' } else { 'A' };
+    format!("{rest}.{first}{}", &signature[1..])
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
