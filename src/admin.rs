@@ -71,7 +71,7 @@ async fn open(settings: &Settings) -> anyhow::Result<Store> {
         store.users.migrate().await?;
     }
     if let Database::Sqlite(_) = settings.state_database() {
-        store.ledger.migrate().await?;
+        store.state.migrate().await?;
     }
     Ok(store)
 }

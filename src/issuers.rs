@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    domain::foreign::{Issuer, IssuerTerms, Issuers},
+    domain::issuer::{Issuer, IssuerTerms, Issuers},
     observe::metrics::{Fetches, Metrics, Outcome},
 };
 
@@ -114,7 +114,7 @@ impl fmt::Display for Source {
 
 /// How often to fetch keys.
 #[derive(Clone, Copy)]
-struct Pace {
+struct EqualTime {
     /// How often to check whether a fetch is due.
     look: Duration,
     /// The pause between fetches when no token needs a new key.
@@ -123,13 +123,13 @@ struct Pace {
     again: Duration,
 }
 
-const FETCHED: Pace = Pace {
+const FETCHED: EqualTime = EqualTime {
     look: Duration::from_secs(1),
     regular: Duration::from_secs(300),
     again: Duration::from_secs(30),
 };
 
-const READ: Pace = Pace {
+const READ: EqualTime = EqualTime {
     look: Duration::from_secs(2),
     regular: Duration::ZERO,
     again: Duration::ZERO,
@@ -183,7 +183,7 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
 async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     issuers: Issuers,
     index: usize,
-    pace: Pace,
+    equal_time: EqualTime,
     started: oneshot::Sender<()>,
     fetches: Fetches,
     mut ask: impl FnMut() -> F,
@@ -194,12 +194,16 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     let mut started = Some(started);
     let mut failing = false;
     let mut asked: Option<Instant> = None;
-    let mut looks = interval(pace.look);
+    let mut looks = interval(equal_time.look);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let has_reason = failing || issuer.wants_keys();
-        let pause = if has_reason { pace.again } else { pace.regular };
+        let pause = if has_reason {
+            equal_time.again
+        } else {
+            equal_time.regular
+        };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             continue;
         }

@@ -13,8 +13,8 @@ use tokio::{
 use crate::{
     config::Settings,
     domain::{
-        foreign::Issuers,
         identity_headers::IdentityHeaders,
+        issuer::Issuers,
         judge::Judge,
         key::KeyId,
         keyring::Keyring,

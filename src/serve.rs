@@ -21,14 +21,14 @@ use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
 use self::{
-    doors::{Doors, Ears, Limits},
+    doors::{Doors, Limits, Listeners},
     ending::{Asked, Ending, Signals},
     watched::Watched,
 };
 
 use crate::{
     actions::{
-        authorizer::{Actions, Authorizer, Learning, Pace},
+        authorizer::{Actions, Authorizer, EqualTime, Learning},
         hashing::{Hashing, Line},
     },
     clock::unix_time,
@@ -52,7 +52,7 @@ use crate::{
     reload::{Lasting, Load, Reloader, warn_of},
     tables::{
         database::{Connections, Database, Fault},
-        state::Ledger,
+        state::State,
         store::Store,
         sync::{self, Follower},
         users::{Users, UsersFault},
@@ -159,7 +159,7 @@ pub async fn serve(
         register_roles: settings.self_service.register_roles.clone(),
         line,
         hashing,
-        pace: Pace::default(),
+        equal_time: EqualTime::default(),
         learning: Learning::default(),
         spans,
         metrics: metrics.clone(),
@@ -187,10 +187,10 @@ pub async fn serve(
         // Older clients ask for this one.
         .add_service(reflection!(build_v1alpha)?);
     let limits = Limits::new(&settings.listen, listen::raise_file_limit());
-    let ears = Ears::open(&settings.listen).await?;
-    let (grpc_at, http_at, ops_at) = ears.addresses()?;
+    let listeners = Listeners::open(&settings.listen).await?;
+    let (grpc_at, http_at, ops_at) = listeners.addresses()?;
     let in_flight = InFlight::leak(settings.listen.max_requests);
-    let doors = ears.serve(Doors {
+    let doors = listeners.serve(Doors {
         grpc: Calls::new(door, settings.listen.max_check, in_flight, routes),
         http: http_door,
         metrics: metrics.clone(),
@@ -280,13 +280,13 @@ async fn until_the_end(
 /// An embedded database file cannot be made.
 pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyhow::Result<Store> {
     let users = Connections::open(&settings.database.place, connections, patience)?;
-    let ledger = match &settings.state.place {
+    let state = match &settings.state.place {
         None => users.clone(),
         Some(state) => Connections::open(state, connections, patience)?,
     };
     Ok(Store {
         users: Users::new(users, settings.users.mapping.as_ref()),
-        ledger: Ledger::new(ledger),
+        state: State::new(state),
         together: settings.state.place.is_none(),
     })
 }
@@ -364,7 +364,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
         store.users.migrate().await?;
     }
     if let Database::Sqlite(_) = settings.state_database() {
-        store.ledger.migrate().await?;
+        store.state.migrate().await?;
     }
     // A database that is away does not keep Bearer requests from being answered.
     match store.users.probe().await {
@@ -381,7 +381,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     }
     for (connections, whose) in [
         (&store.users.connections, "of the users"),
-        (&store.ledger.connections, "of Doorward's own tables"),
+        (&store.state.connections, "of Doorward's own tables"),
     ] {
         if let Ok(true) = connections.answers_early().await {
             tracing::warn!(

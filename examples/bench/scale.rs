@@ -12,7 +12,7 @@ use doorward::{
     login::throttle::{Free, Throttle},
     tables::{
         database::{Connections, Database as Place, Tls},
-        state::{Kept, Ledger, Mark},
+        state::{Kept, Mark, State},
         users::Users,
     },
 };
@@ -115,7 +115,7 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         "INSERT INTO users SELECT CONCAT(MD5(seq), '0000'), CONCAT('user-', seq), password_hash, '', FALSE, 0, 0 FROM seq_1_to_{USERS}, (SELECT password_hash FROM users LIMIT 1) AS ada"
     ));
     rows(&mut report, &database, &Users::new(connections(8)?, None)).await?;
-    endings(&mut report, &database, &Ledger::new(connections(8)?)).await?;
+    endings(&mut report, &database, &State::new(connections(8)?)).await?;
     sizes(&mut report, &database);
     Ok(report)
 }
@@ -269,7 +269,7 @@ async fn rows(
 async fn endings(
     report: &mut Report,
     database: &Database<MariaDb>,
-    ledger: &Ledger,
+    state: &State,
 ) -> anyhow::Result<()> {
     let free = Free {
         account: 5,
@@ -293,7 +293,7 @@ async fn endings(
     let known = Revocations::new(None);
     let before = cost::resident(std::process::id())?;
     let (start, done) = (Instant::now(), Done::now(database)?);
-    let mark = ledger.read_endings(Mark::default(), &kept, &known).await?;
+    let mark = state.read_endings(Mark::default(), &kept, &known).await?;
     let took = start.elapsed().as_secs_f64();
     let now = Done::now(database)?;
     ensure!(known.len() == ENDED as usize, "{}", known.len());
@@ -327,7 +327,7 @@ async fn endings(
         "ms",
     );
 
-    let mut marks = (mark, ledger.read_tallies(Mark::default(), &throttle).await?);
+    let mut marks = (mark, state.read_tallies(Mark::default(), &throttle).await?);
     let known = Revocations::new(None);
     let mut there = 0;
     for rows in READ {
@@ -336,7 +336,7 @@ async fn endings(
             end(ENDED + 1, ENDED + rows, "UNIX_TIMESTAMP()");
             there = rows;
         }
-        marks.0 = ledger.read_endings(marks.0, &kept, &known).await?;
+        marks.0 = state.read_endings(marks.0, &kept, &known).await?;
         let (mut polls, mut took) = (0_u32, Vec::new());
         let (start, done, own) = (
             Instant::now(),
@@ -345,8 +345,8 @@ async fn endings(
         );
         while start.elapsed() < LENGTH {
             let start = Instant::now();
-            marks.0 = ledger.read_endings(marks.0, &kept, &known).await?;
-            marks.1 = ledger.read_tallies(marks.1, &throttle).await?;
+            marks.0 = state.read_endings(marks.0, &kept, &known).await?;
+            marks.1 = state.read_tallies(marks.1, &throttle).await?;
             took.push(start.elapsed().as_secs_f64() * 1e6);
             polls += 1;
         }

@@ -136,14 +136,14 @@ struct Side {
     bare: Bare,
     hot: Vec<Box<str>>,
     fresh: Vec<Box<str>>,
-    verified: Vec<Verified>,
+    verified: Vec<TokenCache>,
     seen: Vec<Round>,
     never_seen: Vec<Round>,
 }
 
 /// The cost of a verification in this process, in seconds: the median of batches, because other work disturbs only
 /// some of them.
-struct Verified {
+struct TokenCache {
     bare: f64,
     never_seen: f64,
     seen: f64,
@@ -257,7 +257,7 @@ impl Side {
         }
         let [bare, never_seen, seen] =
             [bare, never_seen, seen].map(|times| median(&sorted(times.into_iter())));
-        self.verified.push(Verified {
+        self.verified.push(TokenCache {
             bare,
             never_seen,
             seen,

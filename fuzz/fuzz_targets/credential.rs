@@ -3,8 +3,8 @@
 #![no_main]
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use doorward::domain::body::{Body, MAX_BODY};
 use doorward::domain::credential::{Credential, CredentialFault, Login, MAX_BASIC, MAX_CREDENTIAL};
-use doorward::domain::fields::{Body, MAX_BODY};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
 //! The gate with hands: runs actions in tasks of their own, and logs each decision once. Owns no rule.
 
 mod actions;
+mod equal_time;
 mod learning;
-mod pace;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -18,7 +18,7 @@ use tracing::Level;
 use uuid::Uuid;
 
 use self::actions::{Caller, Run, Upgrade};
-pub use self::{actions::Actions, learning::Learning, pace::Pace};
+pub use self::{actions::Actions, equal_time::EqualTime, learning::Learning};
 use crate::{
     clock::unix_time,
     domain::{

@@ -11,9 +11,9 @@ use crate::{
     config::Settings,
     domain::{
         account::{Identity, Roles},
+        body::Body,
         credential::{Compact, Credential},
         decision::{Caller, Decision, Denial, Done, Reason},
-        fields::Body,
         judge::{Judge, Step},
         keyring::Keyring,
         policy::Access,

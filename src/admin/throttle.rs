@@ -11,7 +11,7 @@ use crate::{
     clock::unix_millis,
     config::Settings,
     keys,
-    login::throttle::{Change, Share, Throttle, address_key},
+    login::throttle::{Change, SharedFailure, Throttle, address_key},
     observe::audit::commanded,
     tables::{database::Write, state::ListedFailures, store::Store},
 };
@@ -47,7 +47,7 @@ async fn list(store: &Store, throttle: &Throttle, output: Output) -> anyhow::Res
     };
     let now = unix_millis();
     let rows: Vec<_> = store
-        .ledger
+        .state
         .tallies()
         .await?
         .into_iter()
@@ -114,7 +114,7 @@ async fn clear(
     let mut writes: Vec<Write> = Vec::new();
     let mut done: Vec<(&str, Option<String>)> = Vec::new();
     if all {
-        writes.push(store.ledger.clearing_all());
+        writes.push(store.state.clearing_all());
         done.push(("throttle-clear-all", None));
     }
     for name in names {
@@ -123,7 +123,7 @@ async fn clear(
         let account = store.users.find(&username).await?;
         let id = account.map(|account| account.id);
         if let Some(id) = &id {
-            writes.push(store.ledger.clearing_user(id));
+            writes.push(store.state.clearing_user(id));
         }
         done.push(("throttle-clear", id));
     }
@@ -134,7 +134,7 @@ async fn clear(
     if writes.is_empty() {
         bail!("say which failures to clear: a name, --address ADDRESS or --all");
     }
-    store.ledger.connections.write(&writes).await?;
+    store.state.connections.write(&writes).await?;
     for (command, id) in done {
         commanded(command, id.as_deref(), address);
     }
@@ -143,10 +143,10 @@ async fn clear(
 }
 
 fn cleared(store: &Store, key: &str) -> Write {
-    let share = Share {
+    let share = SharedFailure {
         key: key.into(),
         change: Change::Cleared,
         is_first: false,
     };
-    store.ledger.sharing(&share, None)
+    store.state.sharing(&share, None)
 }

@@ -72,9 +72,9 @@ async fn inspect(
         );
     }
     let ended = Revocations::new(None);
-    let ledger = serve::store(&settings, 1, PATIENCE)?.ledger;
+    let state = serve::store(&settings, 1, PATIENCE)?.state;
     let kept = Kept::always(settings.jwt.terms.lasts());
-    if let Err(fault) = ledger.read_endings(Mark::default(), &kept, &ended).await {
+    if let Err(fault) = state.read_endings(Mark::default(), &kept, &ended).await {
         eprintln!("warning: cannot check whether it is revoked: {fault}");
     }
     let keys = keys::load(&settings)?;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     domain::{
         account::{Roles, Username},
-        foreign::IssuerTerms,
+        issuer::IssuerTerms,
         key::Algorithm,
     },
     issuers::{Believed, Source},

@@ -20,7 +20,7 @@ use crate::{
         identity_headers::IdentityHeaders,
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
-        trust::{Hops, NoAddress, Peer},
+        trust::{Forwarded, NoAddress, Peer},
     },
     doors::{
         headers::Headers,
@@ -128,14 +128,14 @@ impl Door {
             return self.encode(&decided, &Extra::default(), &rules.realm);
         };
         let (request, extra) = decode(http, rules.tolerance, rules.identity);
-        let hops = Hops {
+        let forwarded = Forwarded {
             peer: source(check),
-            ..extra.hops.clone()
+            ..extra.forwarded.clone()
         };
         let trace = Trace {
             request_id: extra.request_id,
             line: line(http),
-            client: rules.client_address.of(&hops),
+            client: rules.client_address.of(&forwarded),
             ..trace
         };
         let decided = match request {
@@ -218,7 +218,7 @@ pub struct Extra<'a> {
     /// Whether the filter is set to send some headers only, so that there may be aliases we were not shown.
     filtered: bool,
     request_id: &'a str,
-    hops: Hops<'a>,
+    forwarded: Forwarded<'a>,
 }
 
 /// Reads a check.
@@ -258,7 +258,7 @@ pub fn decode(
         identity,
         filtered: !headers.pseudo,
         request_id: headers.request_id(&http.id),
-        hops: headers.hops(),
+        forwarded: headers.forwarded(),
     };
     (request, extra)
 }

@@ -1,14 +1,14 @@
 //! What every door reads of a client's headers, in one pass. Knows names, and nothing of what follows from them.
 
 use crate::domain::{
+    body::Body,
     credential::Credential,
-    fields::Body,
     identity_headers::{IdentityHeaders, LONGEST_NAME, Likeness},
     path::Tolerance,
     request::{
         Answerable, Method, Request, RequestFault, RequestLine, TokenForm, is_form, is_json,
     },
-    trust::Hops,
+    trust::Forwarded,
 };
 
 /// The headers that matter.
@@ -91,8 +91,8 @@ impl<'a> Headers<'a> {
 
     /// Where the request came from, beside the peer.
     #[must_use]
-    pub fn hops(&self) -> Hops<'a> {
-        Hops {
+    pub fn forwarded(&self) -> Forwarded<'a> {
+        Forwarded {
             peer: None,
             external_address: self.external_address,
             forwarded_for: self.forwarded_for,

@@ -24,12 +24,12 @@ use crate::{
     actions::authorizer::{Authorizer, TurnedAway},
     clock::unix_time,
     domain::{
+        body::{self, BodyFault, MAX_BODY},
         decision::{Answer, Decision, Denial},
-        fields::{self, BodyFault, MAX_BODY},
         identity_headers::IdentityHeaders,
         policy::Endpoint,
         request::{Answerable, RequestLine},
-        trust::{Hops, NoAddress, Peer},
+        trust::{Forwarded, NoAddress, Peer},
     },
     doors::{
         headers::Headers,
@@ -173,8 +173,8 @@ impl Door {
         }
         // Only its content type is looked at before it is read.
         let has_body = match headers.body(b"?") {
-            fields::Body::Absent => false,
-            fields::Body::Json(_) | fields::Body::Form(_) | fields::Body::Partial => true,
+            body::Body::Absent => false,
+            body::Body::Json(_) | body::Body::Form(_) | body::Body::Partial => true,
         };
         let shows_credential = parts.headers.contains_key(hyper::header::AUTHORIZATION);
         let expected = has_body
@@ -354,9 +354,9 @@ impl Refuse for Visit {
 /// Only a gateway of ours is believed where a client is.
 fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Result<IpAddr, NoAddress> {
     match rules.trusted.trusts(peer) {
-        true => rules.client_address.of(&Hops {
+        true => rules.client_address.of(&Forwarded {
             peer: peer.address(),
-            ..headers.hops()
+            ..headers.forwarded()
         }),
         false => peer.address().ok_or(NoAddress::Peer),
     }

@@ -25,7 +25,7 @@ use self::{
     table::Table,
 };
 pub use self::{
-    curve::{Curve, Tally, Then},
+    curve::{Curve, FailureCount, Then},
     origin::{Key, address_key},
 };
 use crate::domain::{account::Username, hex};
@@ -84,7 +84,7 @@ impl Curves {
 
 /// The keys of an attempt: its account and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suspect {
+pub struct Limited {
     account: Key,
     familiar: Option<Key>,
     origin: Origin,
@@ -94,7 +94,7 @@ pub struct Suspect {
 #[derive(Clone, Debug)]
 #[must_use = "an attempt that is neither failed, succeeded nor taken back counts as failed"]
 pub struct Admitted {
-    suspect: Suspect,
+    limited: Limited,
     is_familiar: bool,
 }
 
@@ -131,7 +131,7 @@ impl CountedBy {
 
 /// A change that other replicas must get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Share {
+pub struct SharedFailure {
     /// The key of the count.
     pub key: Key,
     /// The change of the count.
@@ -140,7 +140,7 @@ pub struct Share {
     pub is_first: bool,
 }
 
-impl Share {
+impl SharedFailure {
     /// Whether it belongs to one account, and not to an address, which many users may share.
     #[must_use]
     pub fn is_about_an_account(&self) -> bool {
@@ -236,10 +236,10 @@ impl Throttle {
 
     /// The keys of an attempt; `None` as address means that the address is not known.
     #[must_use]
-    pub fn suspect(&self, username: &Username, client: Option<IpAddr>) -> Suspect {
+    pub fn limited(&self, username: &Username, client: Option<IpAddr>) -> Limited {
         let network = client.and_then(one_customer);
         let familiar = network.map(|network| self.sealed("f", username, &network.to_string()));
-        Suspect {
+        Limited {
             account: self.account(username),
             familiar,
             origin: Origin::of(client),
@@ -261,14 +261,14 @@ impl Throttle {
 
     /// The count of an attempt by its account, as far as this replica knows which count that is.
     #[must_use]
-    pub fn own(&self, suspect: &Suspect) -> Key {
+    pub fn own(&self, limited: &Limited) -> Key {
         let counts = self.counts();
         let is_familiar = |key: &&Key| {
             let count = counts.accounts.own(key);
             count.is_some_and(|count| count.tally.epoch > 0)
         };
-        let familiar = suspect.familiar.as_ref().filter(is_familiar);
-        familiar.unwrap_or(&suspect.account).clone()
+        let familiar = limited.familiar.as_ref().filter(is_familiar);
+        familiar.unwrap_or(&limited.account).clone()
     }
 
     /// Says whether an attempt would be admitted.
@@ -276,8 +276,8 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`].
-    pub fn look(&self, suspect: &Suspect, now: UnixMillis) -> Result<(), Wait> {
-        self.judge(&mut self.counts(), suspect, now).map(drop)
+    pub fn look(&self, limited: &Limited, now: UnixMillis) -> Result<(), Wait> {
+        self.judge(&mut self.counts(), limited, now).map(drop)
     }
 
     /// Admits an attempt and counts it, or says how long to wait.
@@ -285,11 +285,11 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`]; nothing was counted.
-    pub fn admit(&self, suspect: &Suspect, now: UnixMillis) -> Result<Admitted, Wait> {
+    pub fn admit(&self, limited: &Limited, now: UnixMillis) -> Result<Admitted, Wait> {
         let mut counts = self.counts();
-        let is_familiar = self.judge(&mut counts, suspect, now)?;
+        let is_familiar = self.judge(&mut counts, limited, now)?;
         let admitted = Admitted {
-            suspect: suspect.clone(),
+            limited: limited.clone(),
             is_familiar,
         };
         for key in admitted.keys() {
@@ -299,22 +299,22 @@ impl Throttle {
                 table.fail_together(key, &self.curves, now);
             }
         }
-        if admitted.suspect.origin.address.is_none() {
+        if admitted.limited.origin.address.is_none() {
             counts.unknown.begin(now);
         }
         Ok(admitted)
     }
 
-    fn judge(&self, counts: &mut Counts, suspect: &Suspect, now: UnixMillis) -> Result<bool, Wait> {
-        let familiar = suspect.familiar.as_ref();
+    fn judge(&self, counts: &mut Counts, limited: &Limited, now: UnixMillis) -> Result<bool, Wait> {
+        let familiar = limited.familiar.as_ref();
         let known = familiar.and_then(|key| counts.accounts.own(key));
         let own = known.filter(|count| count.tally.epoch > 0);
         let is_familiar = own.is_some();
         let (own, curve) = match own {
             Some(own) => (own, self.curves.account),
-            None => counts.accounts.of(&suspect.account, &self.curves, now),
+            None => counts.accounts.of(&limited.account, &self.curves, now),
         };
-        let [address, network] = counts.of(&suspect.origin, &self.curves, now);
+        let [address, network] = counts.of(&limited.origin, &self.curves, now);
         // A user who has logged in from this /64 does not wait for neighbours.
         let network = network.filter(|_| !is_familiar);
         let all = [Some((CountedBy::Account, own, curve)), address, network];
@@ -334,7 +334,11 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`]; nothing was counted.
-    pub fn admit_from(&self, client: Option<IpAddr>, now: UnixMillis) -> Result<Vec<Share>, Wait> {
+    pub fn admit_from(
+        &self,
+        client: Option<IpAddr>,
+        now: UnixMillis,
+    ) -> Result<Vec<SharedFailure>, Wait> {
         let origin = Origin::of(client);
         let mut counts = self.counts();
         waits(counts.of(&origin, &self.curves, now), now).map_err(|wait| Wait {
@@ -345,9 +349,9 @@ impl Throttle {
     }
 
     /// Counts an admitted attempt as failed.
-    pub fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
+    pub fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
         let mut counts = self.counts();
-        let origin = &admitted.suspect.origin;
+        let origin = &admitted.limited.origin;
         self.fail(&mut counts, origin, admitted.keys(), now, Count::end)
     }
 
@@ -359,7 +363,7 @@ impl Throttle {
         keys: impl Iterator<Item = &'a Key>,
         now: UnixMillis,
         also: impl Fn(&mut Count),
-    ) -> Vec<Share> {
+    ) -> Vec<SharedFailure> {
         if origin.address.is_none() {
             also(&mut counts.unknown);
             self.curves.unknown.fail(&mut counts.unknown.tally, now);
@@ -375,7 +379,7 @@ impl Throttle {
             });
             // All customers of a provider would write to one row and block each other, so each replica keeps this count on its own.
             if !is_site(key) {
-                shares.push(Share {
+                shares.push(SharedFailure {
                     key: key.clone(),
                     change: Change::Failed,
                     is_first,
@@ -387,12 +391,12 @@ impl Throttle {
 
     /// Notes that an admitted attempt has succeeded: clears its own count and makes its address familiar. Failures of the
     /// address at other accounts stay.
-    pub fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<Share> {
+    pub fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
         let mut counts = self.counts();
         self.end(&mut counts, admitted, now);
         let mut shares = Vec::new();
         let mut share = |key: &Key| {
-            shares.push(Share {
+            shares.push(SharedFailure {
                 key: key.clone(),
                 change: Change::Cleared,
                 is_first: false,
@@ -407,7 +411,7 @@ impl Throttle {
             counts.accounts.change_own(own, &self.curves, now, clear);
             share(own);
         }
-        if let (Some(familiar), false) = (&admitted.suspect.familiar, admitted.is_familiar) {
+        if let (Some(familiar), false) = (&admitted.limited.familiar, admitted.is_familiar) {
             let know = |count: &mut Count| count.tally.epoch = count.tally.epoch.max(1);
             counts.accounts.change(familiar, &self.curves, now, know);
             share(familiar);
@@ -425,13 +429,13 @@ impl Throttle {
             let table = counts.table(key);
             table.change_own(key, &self.curves, now, Count::end);
         }
-        if admitted.suspect.origin.address.is_none() {
+        if admitted.limited.origin.address.is_none() {
             counts.unknown.end();
         }
     }
 
     /// Takes a count from the tables.
-    pub fn learn(&self, key: &str, learnt: Tally, now: UnixMillis) {
+    pub fn learn(&self, key: &str, learnt: FailureCount, now: UnixMillis) {
         let mut counts = self.counts();
         let key: Key = key.into();
         let is_familiar = key.starts_with("f:") && learnt.epoch > 0;
@@ -449,7 +453,7 @@ impl Throttle {
         let after = match learnt.epoch.cmp(&before.epoch) {
             std::cmp::Ordering::Greater => learnt,
             std::cmp::Ordering::Less => before,
-            std::cmp::Ordering::Equal => Tally {
+            std::cmp::Ordering::Equal => FailureCount {
                 failures: before.failures.max(learnt.failures),
                 last: before.last.max(learnt.last),
                 ..before
@@ -483,7 +487,7 @@ impl Throttle {
 
     /// The wait of the next attempt by one count.
     #[must_use]
-    pub fn wait(&self, key: &str, tally: Tally, now: UnixMillis) -> Duration {
+    pub fn wait(&self, key: &str, tally: FailureCount, now: UnixMillis) -> Duration {
         let curve = self.curves.of(key);
         curve.wait(curve.left(tally, now), tally.last, now)
     }
@@ -524,18 +528,18 @@ fn waits<const N: usize>(
 
 impl Admitted {
     fn own(&self) -> &Key {
-        match (&self.suspect.familiar, self.is_familiar) {
+        match (&self.limited.familiar, self.is_familiar) {
             (Some(familiar), true) => familiar,
-            (Some(_) | None, _) => &self.suspect.account,
+            (Some(_) | None, _) => &self.limited.account,
         }
     }
 
     fn keys(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(self.own()).chain(self.suspect.origin.keys())
+        std::iter::once(self.own()).chain(self.limited.origin.keys())
     }
 }
 
-impl Suspect {
+impl Limited {
     /// The count of its address, if the address is known.
     #[must_use]
     pub fn address(&self) -> Option<&Key> {

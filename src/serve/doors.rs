@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     connections::{self, Client, Conduct, Terms},
     ending::Watch,
-    places::{Places, Share, WhenFull},
+    places::{Places, SharedFailure, WhenFull},
     probes,
 };
 use crate::{
@@ -43,7 +43,7 @@ const PROBE: Duration = Duration::from_secs(10);
 const AGE: Duration = Duration::from_secs(600);
 
 /// Where somebody listens, and nobody answers yet.
-pub(super) struct Ears {
+pub(super) struct Listeners {
     grpc: Listener,
     http: Listener,
     ops: Listener,
@@ -87,7 +87,7 @@ impl Limits {
     }
 }
 
-impl Ears {
+impl Listeners {
     /// Listens at all three addresses.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl Ears {
             logged: Default::default(),
         };
         let gateways = |age, silence| Conduct {
-            places: Places::new(Share {
+            places: Places::new(SharedFailure {
                 most: limits.trusted,
                 // None of them takes all.
                 per_address: limits.trusted / 2,
@@ -148,7 +148,7 @@ impl Ears {
         };
         let mut all = JoinSet::new();
         let probes = Conduct {
-            places: Places::new(Share {
+            places: Places::new(SharedFailure {
                 most: limits.probes,
                 per_address: 8,
                 when_full: WhenFull::CloseOldest,
@@ -169,7 +169,7 @@ impl Ears {
             move |stream, client| calls.serve(stream, client.peer, client.is_trusted, client.signs),
         ));
         let clients = Conduct {
-            places: Places::new(Share {
+            places: Places::new(SharedFailure {
                 most: limits.others,
                 per_address: (limits.others / 4).max(1),
                 when_full: WhenFull::CloseNewest,
@@ -190,7 +190,7 @@ impl Ears {
         }));
         // Nobody is trusted there, and nobody is kept out by those who stay: kubelet's probes are connections of a moment.
         let operators = || Conduct {
-            places: Places::new(Share {
+            places: Places::new(SharedFailure {
                 most: limits.probes,
                 per_address: 16,
                 when_full: WhenFull::CloseOldest,

@@ -12,7 +12,7 @@ use crate::{domain::trust::Peer, observe::metrics::Closed};
 
 /// How many connections some peers may have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Share {
+pub(super) struct SharedFailure {
     /// All of them together.
     pub most: usize,
     /// One address, or one /64 of IPv6.
@@ -33,7 +33,7 @@ pub(super) enum WhenFull {
 /// The places of some peers at a port.
 #[derive(Debug)]
 pub(super) struct Places {
-    share: Share,
+    share: SharedFailure,
     taken: Mutex<Taken>,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(share: Share) -> Arc<Self> {
+    pub(super) fn new(share: SharedFailure) -> Arc<Self> {
         Arc::new(Self {
             share,
             taken: Mutex::default(),
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn places(when_full: WhenFull) -> Arc<Places> {
-        Places::new(Share {
+        Places::new(SharedFailure {
             most: 5,
             per_address: 2,
             when_full,

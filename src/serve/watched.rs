@@ -264,7 +264,7 @@ impl Watched {
     /// One where one database holds both.
     fn pools(&self) -> impl Iterator<Item = (&'static str, &Connections)> {
         let users = ("users", &self.store.users.connections);
-        let state = ("state", &self.store.ledger.connections);
+        let state = ("state", &self.store.state.connections);
         [Some(users), Some(state).filter(|_| !self.store.together)]
             .into_iter()
             .flatten()

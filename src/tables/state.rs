@@ -16,13 +16,13 @@ use crate::{
         session::RefreshToken,
         token::UnixTime,
     },
-    login::throttle::{Change, Share, Tally, Throttle, UnixMillis},
+    login::throttle::{Change, FailureCount, SharedFailure, Throttle, UnixMillis},
     tables::database::{Connections, Engine, Fault, Write, ask},
 };
 
 /// Connections to Doorward's own tables.
 #[derive(Clone, Debug)]
-pub struct Ledger {
+pub struct State {
     pub(crate) connections: Connections,
 }
 
@@ -146,7 +146,7 @@ struct Changed {
 #[derive(Clone, Debug)]
 pub(crate) struct ListedFailures {
     pub(crate) key: String,
-    pub(crate) tally: Tally,
+    pub(crate) tally: FailureCount,
     /// The user's id, if the account exists.
     pub(crate) user_id: Option<String>,
 }
@@ -154,7 +154,7 @@ pub(crate) struct ListedFailures {
 /// A count out of a row of either engine. How long ago the last failure was is told by the database, whose clock may differ.
 macro_rules! tally {
     ($row:expr) => {
-        Tally {
+        FailureCount {
             epoch: unsigned($row.try_get("epoch")?),
             failures: u32::try_from($row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
             last: last_failure($row.try_get("age")?),
@@ -172,7 +172,7 @@ fn last_failure(age: i64) -> UnixMillis {
     UnixMillis(unix_millis().0.saturating_sub(unsigned(age)))
 }
 
-impl Ledger {
+impl State {
     /// Takes connections to where the tables are.
     #[must_use]
     pub fn new(connections: Connections) -> Self {
@@ -450,7 +450,7 @@ impl Ledger {
     /// # Errors
     ///
     /// What kept the database from answering.
-    pub async fn tally(&self, key: &str) -> Result<Option<Tally>, Fault> {
+    pub async fn tally(&self, key: &str) -> Result<Option<FailureCount>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
             "SELECT {columns} FROM doorward_tallies WHERE tally_key = ?"
@@ -494,7 +494,7 @@ impl Ledger {
     }
 
     /// Tells the other replicas of a count.
-    pub(crate) fn sharing(&self, share: &Share, user_id: Option<&str>) -> Write {
+    pub(crate) fn sharing(&self, share: &SharedFailure, user_id: Option<&str>) -> Write {
         let clock = self.clock_millis();
         let kept = match share.is_about_an_account() {
             true => KEPT.0,

@@ -14,7 +14,7 @@ use crate::{
     },
     tables::{
         database::{Fault, Write},
-        state::Ledger,
+        state::State,
         users::{Users, UsersFault},
     },
 };
@@ -25,7 +25,7 @@ pub struct Store {
     /// The user table.
     pub users: Users,
     /// Doorward's own tables.
-    pub ledger: Ledger,
+    pub state: State,
     /// Whether one database holds both.
     pub together: bool,
 }
@@ -38,28 +38,28 @@ impl Store {
     /// A database cannot be reached, or has a `users` table that Doorward did not create.
     pub async fn migrate(&self) -> Result<(), UsersFault> {
         self.users.migrate().await?;
-        Ok(self.ledger.migrate().await?)
+        Ok(self.state.migrate().await?)
     }
 
     /// With two databases, revokes first: if the second write fails, people only have to log in again.
     async fn write(
         &self,
         users: impl IntoIterator<Item = Write>,
-        ledger: Vec<Write>,
+        state: Vec<Write>,
     ) -> Result<(), UsersFault> {
         let users: Vec<_> = users.into_iter().collect();
         if self.together {
-            let all: Vec<_> = users.into_iter().chain(ledger).collect();
+            let all: Vec<_> = users.into_iter().chain(state).collect();
             return Ok(self.users.connections.write(&all).await?);
         }
-        self.ledger.connections.write(&ledger).await?;
+        self.state.connections.write(&state).await?;
         Ok(self.users.connections.write(&users).await?)
     }
 
     fn ending_all(&self, user_id: &str, expires: UnixTime) -> Vec<Write> {
         vec![
-            self.ledger.ending_all(user_id, expires),
-            self.ledger.closing_all(user_id),
+            self.state.ending_all(user_id, expires),
+            self.state.closing_all(user_id),
         ]
     }
 
@@ -70,7 +70,7 @@ impl Store {
     /// The fault of the database; nothing is revoked then.
     pub async fn end_all(&self, user_id: &str, expires: UnixTime) -> Result<(), Fault> {
         let writes = self.ending_all(user_id, expires);
-        self.ledger.connections.write(&writes).await
+        self.state.connections.write(&writes).await
     }
 
     /// Revokes one token, and its session.
@@ -85,12 +85,12 @@ impl Store {
         expires: UnixTime,
         all_expired: UnixTime,
     ) -> Result<(), Fault> {
-        let mut writes = vec![self.ledger.ending(token, expires)];
+        let mut writes = vec![self.state.ending(token, expires)];
         if let Some(session) = session {
-            writes.push(self.ledger.ending(session, all_expired));
-            writes.push(self.ledger.closing(session));
+            writes.push(self.state.ending(session, all_expired));
+            writes.push(self.state.closing(session));
         }
-        self.ledger.connections.write(&writes).await
+        self.state.connections.write(&writes).await
     }
 
     /// Adds a user.
@@ -204,7 +204,7 @@ impl Store {
     /// The current generation of a user's tokens: read from the database, or the last one known here if the database
     /// does not answer. A token that gets too early a generation is refused as soon as the right one is known.
     pub async fn generation(&self, user_id: &str, known: &Revocations) -> Generation {
-        match step("fetch generation", self.ledger.generation(user_id)).await {
+        match step("fetch generation", self.state.generation(user_id)).await {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {
                 let request_id = request_id();

@@ -19,7 +19,7 @@ use crate::{
         token::{TokenTerms, UnixTime},
     },
     live::Live,
-    login::throttle::{Share, Throttle},
+    login::throttle::{SharedFailure, Throttle},
     observe::{
         causes,
         metrics::{Metrics, Outcome},
@@ -50,11 +50,11 @@ const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Where failures go that others must hear of.
 #[derive(Clone, Debug)]
-pub struct Shares(mpsc::Sender<(Share, Option<String>)>);
+pub struct FailureSender(mpsc::Sender<(SharedFailure, Option<String>)>);
 
-impl Shares {
+impl FailureSender {
     /// Tells others, soon.
-    pub fn send(&self, shares: Vec<Share>, user_id: Option<&str>) {
+    pub fn send(&self, shares: Vec<SharedFailure>, user_id: Option<&str>) {
         for share in shares {
             // A flood from everywhere fills the line with first failures; those of who goes on guessing must be heard of.
             if share.is_first && self.0.capacity() < MOST_SHARES / 2 {
@@ -67,9 +67,9 @@ impl Shares {
     }
 }
 
-/// Begins to write failures; ends when the last [`Shares`] is gone and all is written.
-pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
-    let (sender, mut receiver) = mpsc::channel::<(Share, Option<String>)>(MOST_SHARES);
+/// Begins to write failures; ends when the last [`FailureSender`] is gone and all is written.
+pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
+    let (sender, mut receiver) = mpsc::channel::<(SharedFailure, Option<String>)>(MOST_SHARES);
     let write = async move {
         let mut fails = Failing::default();
         let mut waiting = Vec::new();
@@ -77,9 +77,9 @@ pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
             // In one order, so that two replicas do not wait for each other.
             waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
             let writes: Vec<_> = (waiting.drain(..))
-                .map(|(share, user_id)| store.ledger.sharing(&share, user_id.as_deref()))
+                .map(|(share, user_id)| store.state.sharing(&share, user_id.as_deref()))
                 .collect();
-            let written = store.ledger.connections.write(&writes).await;
+            let written = store.state.connections.write(&writes).await;
             fails.note(
                 written.as_ref().err(),
                 "failed logins cannot be shared with other replicas",
@@ -88,7 +88,7 @@ pub fn shares(store: Store) -> (Shares, impl Future<Output = ()>) {
             tokio::time::sleep(TOGETHER).await;
         }
     };
-    (Shares(sender), write)
+    (FailureSender(sender), write)
 }
 
 /// What is read from the ledger, and how far.
@@ -157,26 +157,24 @@ impl Follower {
     }
 
     async fn read_all(&mut self) -> Result<(), UsersFault> {
-        let ledger = &self.store.ledger;
+        let state = &self.store.state;
         if self.reads_whole {
             self.endings = Mark::default();
             self.tallies = Mark::default();
             // Before `doorward migrate`, there is no such table.
-            self.latest_expiry = ledger.latest_expiry().await.unwrap_or(self.latest_expiry);
+            self.latest_expiry = state.latest_expiry().await.unwrap_or(self.latest_expiry);
             if self.swept.is_none() {
-                self.swept = ledger.advance(None).await.ok();
+                self.swept = state.advance(None).await.ok();
             }
         }
         if self.reads_whole || self.skew.is_due() {
             let limit = self.terms.leeway;
-            self.skew.measure(ledger, limit, &self.metrics).await?;
-            self.skew.tell(ledger, &self.terms).await;
+            self.skew.measure(state, limit, &self.metrics).await?;
+            self.skew.tell(state, &self.terms).await;
         }
         let kept = self.kept();
         let now = unix_time();
-        self.endings = ledger
-            .read_endings(self.endings, &kept, &self.ended)
-            .await?;
+        self.endings = state.read_endings(self.endings, &kept, &self.ended).await?;
         if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
             if inactive.len() == MOST_INACTIVE {
                 tracing::warn!(
@@ -187,7 +185,7 @@ impl Follower {
             self.ended.set_inactive(inactive);
         }
         self.ended.have_been_read(now);
-        self.tallies = ledger.read_tallies(self.tallies, &self.throttle).await?;
+        self.tallies = state.read_tallies(self.tallies, &self.throttle).await?;
         self.reads_whole = false;
         Ok(())
     }
@@ -235,10 +233,10 @@ impl Follower {
             // A long look, which is no errand's business.
             let _ = spawn_blocking(move || ended.forget(now)).await;
         }
-        let ledger = &self.store.ledger;
+        let state = &self.store.state;
         let swept = async {
-            let swept = ledger.advance(self.swept).await?;
-            ledger.sweep(self.terms.lasts(), swept).await?;
+            let swept = state.advance(self.swept).await?;
+            state.sweep(self.terms.lasts(), swept).await?;
             Ok::<_, Fault>(swept)
         };
         let swept = swept.await;

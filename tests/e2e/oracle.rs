@@ -10,7 +10,7 @@ use std::{
 use doorward::domain::{
     account::{Identity, Roles, Username},
     credential::Compact,
-    foreign::{Issuer, IssuerTerms},
+    issuer::{Issuer, IssuerTerms},
     jws,
     key::{Algorithm, Key, KeyId},
     keyring::Keyring,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use super::{
     account::Username,
-    fields::{Body, BodyFault},
+    body::{Body, BodyFault},
     password::Password,
 };
 

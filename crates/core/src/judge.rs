@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::{
     account::{Identity, Username, canonical_name},
+    body::{Body, BodyFault},
     credential::{Compact, Credential, CredentialFault, Login},
     decision::{Admission, Caller, Decision, Denial, Forwarding, Refusal, Unavailable},
-    fields::{Body, BodyFault},
     password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
     request::{Answerable, Request, RequestFault, TokenForm},

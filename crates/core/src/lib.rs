@@ -7,13 +7,13 @@
 #![warn(missing_docs)]
 
 pub mod account;
+pub mod body;
 pub mod credential;
 pub mod decision;
-pub mod fields;
-pub mod foreign;
 pub mod hex;
 pub mod histogram;
 pub mod identity_headers;
+pub mod issuer;
 pub mod judge;
 pub mod jws;
 pub mod key;
@@ -27,6 +27,6 @@ pub mod secret;
 pub mod session;
 pub mod time;
 pub mod token;
+mod token_cache;
 pub mod token_fault;
 pub mod trust;
-mod verified;

@@ -7,8 +7,8 @@ use std::fmt;
 pub use self::method::Method;
 
 use super::{
+    body::Body,
     credential::Credential,
-    fields::Body,
     path::{Path, PathFault, Tolerance},
 };
 

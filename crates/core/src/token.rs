@@ -13,12 +13,12 @@ use self::claims::{Audience, Claims};
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
-    foreign::{self, Issuer, Issuers, Vouched},
     histogram::{Histogram, Resolution, Scale},
+    issuer::{self, Issuer, Issuers, Vouched},
     jws::{self, Parts},
     keyring::Keyring,
     revocation::{Endings, Generation, Revocations},
-    verified::{Good, Hashed, Verified},
+    token_cache::{Good, Hashed, TokenCache},
 };
 pub use super::{
     secret::{Secret, SecretFault},
@@ -58,7 +58,7 @@ impl TokenTerms {
 pub struct Verifier {
     keys: Arc<Keyring>,
     terms: TokenTerms,
-    verified: Verified,
+    verified: TokenCache,
     issuers: Issuers,
     ages: Option<Arc<Histogram>>,
 }
@@ -197,7 +197,7 @@ impl Verifier {
         Self {
             keys,
             terms,
-            verified: Verified::new(),
+            verified: TokenCache::new(),
             issuers: Arc::new([]),
             ages: None,
         }
@@ -305,7 +305,7 @@ impl Verifier {
             return Err(fault);
         }
         let own = (&*self.keys, &*self.terms.issuer);
-        let vouched = foreign::vouched(&self.issuers, hashed, own, now, self.terms.leeway);
+        let vouched = issuer::vouched(&self.issuers, hashed, own, now, self.terms.leeway);
         let vouched = vouched.unwrap_or(Err(fault))?;
         check_foreign_end(&vouched.identity, ended)?;
         Ok(vouched)

@@ -130,7 +130,7 @@ pub enum ClientAddress {
 
 /// What a door knows about where a request came from.
 #[derive(Clone, Debug, Default)]
-pub struct Hops<'a> {
+pub struct Forwarded<'a> {
     /// The peer of the connection.
     pub peer: Option<IpAddr>,
     /// `x-envoy-external-address`.
@@ -149,7 +149,7 @@ pub enum NoAddress {
     /// The header is missing.
     Header,
     /// `x-forwarded-for` has fewer addresses than the setting counts.
-    Hops,
+    Forwarded,
     /// The value is not an address.
     Malformed,
     /// The address belongs to a gateway.
@@ -161,7 +161,7 @@ impl NoAddress {
     pub const ALL: [Self; 5] = [
         Self::Peer,
         Self::Header,
-        Self::Hops,
+        Self::Forwarded,
         Self::Malformed,
         Self::Gateway,
     ];
@@ -172,7 +172,7 @@ impl NoAddress {
         match self {
             Self::Peer => "no-peer",
             Self::Header => "no-header",
-            Self::Hops => "too-few-hops",
+            Self::Forwarded => "too-few-hops",
             Self::Malformed => "malformed",
             Self::Gateway => "trusted-proxy",
         }
@@ -189,7 +189,7 @@ impl fmt::Display for NoAddress {
             Self::Header => {
                 "the request does not have the header that client_address names; let the gateway write it, or set client_address to the header that it writes"
             }
-            Self::Hops => {
+            Self::Forwarded => {
                 "x-forwarded-for has fewer addresses than client_address counts from the right; set the number of proxies that append to it"
             }
             Self::Malformed => {
@@ -233,22 +233,22 @@ impl ClientAddress {
     /// # Errors
     ///
     /// Why it is not known.
-    pub fn of(self, hops: &Hops<'_>) -> Result<IpAddr, NoAddress> {
+    pub fn of(self, forwarded: &Forwarded<'_>) -> Result<IpAddr, NoAddress> {
         let address = match self {
-            Self::Peer => hops.peer.ok_or(NoAddress::Peer)?,
+            Self::Peer => forwarded.peer.ok_or(NoAddress::Peer)?,
             Self::EnvoyExternalAddress => {
-                let text = hops.external_address.ok_or(NoAddress::Header)?;
+                let text = forwarded.external_address.ok_or(NoAddress::Header)?;
                 address(text).ok_or(NoAddress::Malformed)?
             }
             Self::ForwardedFor(number) => {
-                let last = hops.forwarded_for.ok_or(NoAddress::Header)?;
+                let last = forwarded.forwarded_for.ok_or(NoAddress::Header)?;
                 // Several headers of one name are one list (RFC 9110, 5.3).
-                let before = hops.forwarded_for_before.iter().rev().copied();
+                let before = forwarded.forwarded_for_before.iter().rev().copied();
                 let text = std::iter::once(last)
                     .chain(before)
                     .flat_map(|list| list.rsplit(|byte| *byte == b','))
                     .nth(number.get() - 1)
-                    .ok_or(NoAddress::Hops)?;
+                    .ok_or(NoAddress::Forwarded)?;
                 address(text).ok_or(NoAddress::Malformed)?
             }
         };
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_client_is_where_the_setting_says() {
-        let hops = Hops {
+        let forwarded = Forwarded {
             peer: "10.0.0.1".parse().ok(),
             external_address: Some(b"203.0.113.9"),
             forwarded_for: Some(b"198.51.100.2 ,::ffff:10.0.0.3"),
@@ -341,12 +341,12 @@ mod tests {
             ("x-forwarded-for:3", Ok("1.1.1.1")),
             ("x-forwarded-for:4", Ok("8.8.8.8")),
             ("x-forwarded-for:5", Ok("9.9.9.9")),
-            ("x-forwarded-for:6", Err(NoAddress::Hops)),
+            ("x-forwarded-for:6", Err(NoAddress::Forwarded)),
         ] {
             let client = ClientAddress::parse(setting).unwrap();
             assert_eq!(client.to_string(), setting);
             let expected = expected.map(|text| text.parse::<IpAddr>().unwrap());
-            assert_eq!(client.of(&hops), expected, "{setting}");
+            assert_eq!(client.of(&forwarded), expected, "{setting}");
         }
         for bad in [
             "",
@@ -357,7 +357,7 @@ mod tests {
         ] {
             assert_eq!(ClientAddress::parse(bad), None, "{bad}");
         }
-        let nothing = Hops::default();
+        let nothing = Forwarded::default();
         for (setting, why) in [
             (ClientAddress::Peer, NoAddress::Peer),
             (ClientAddress::EnvoyExternalAddress, NoAddress::Header),
@@ -413,12 +413,12 @@ mod tests {
             assert_eq!(address(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(address(b"203.0.113.6\xff"), None);
-        let hops = Hops {
+        let forwarded = Forwarded {
             forwarded_for: Some(b"203.0.113.6, "),
-            ..Hops::default()
+            ..Forwarded::default()
         };
         let last = ClientAddress::ForwardedFor(NonZeroUsize::MIN);
-        assert_eq!(last.of(&hops), Err(NoAddress::Malformed));
+        assert_eq!(last.of(&forwarded), Err(NoAddress::Malformed));
     }
 
     fn text_of(address: &str) -> Option<IpAddr> {

@@ -14,7 +14,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::login::Upgrade;
-use super::{Concluded, learning::Learning, pace::Pace};
+use super::{Concluded, equal_time::EqualTime, learning::Learning};
 use crate::{
     actions::hashing::{Hashing, Line, NoTurn, Ticket, Turn},
     clock::{unix_millis, unix_time},
@@ -31,13 +31,13 @@ use crate::{
         desk::{Desk, Grant},
         fair_queue::Full,
         password::{LengthClass, PasswordHash},
-        throttle::{CountedBy, Suspect, Throttle, Wait},
+        throttle::{CountedBy, Limited, Throttle, Wait},
     },
     observe::{
         metrics::{LoginResult, Metrics, ThrottledBy},
         spans::{Spans, step},
     },
-    tables::{store::Store, sync::Shares, users::UsersFault},
+    tables::{store::Store, sync::FailureSender, users::UsersFault},
 };
 
 /// What actions need.
@@ -50,7 +50,7 @@ pub struct Actions {
     /// Counts of attempts.
     pub throttle: Arc<Throttle>,
     /// Where failures are told to other replicas.
-    pub shares: Shares,
+    pub shares: FailureSender,
     /// For how long a refresh token that was used gives the same successor again.
     pub grace: Duration,
     /// Roles of whoever registers.
@@ -60,7 +60,7 @@ pub struct Actions {
     /// Who hashes.
     pub hashing: Hashing,
     /// How long a refusal takes.
-    pub pace: Pace,
+    pub equal_time: EqualTime,
     /// What is known of the user table's hashes.
     pub learning: Learning,
     /// Where spans go.
@@ -227,15 +227,15 @@ impl Run {
     /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
     /// the attempt is counted.
     async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
-        let suspect = self.actions.throttle.suspect(username, caller.client);
-        self.look(&suspect).await?;
-        let mut ticket = self.enter(&suspect, Some(suspect.clone()))?;
+        let limited = self.actions.throttle.limited(username, caller.client);
+        self.look(&limited).await?;
+        let mut ticket = self.enter(&limited, Some(limited.clone()))?;
         let (account, cause) = self.users_row(username).await?;
         if !self.actions.learning.is_done() {
             // Measuring goes through the line, too.
             drop(ticket);
             self.actions.learning.wait().await;
-            ticket = self.enter(&suspect, Some(suspect.clone()))?;
+            ticket = self.enter(&limited, Some(limited.clone()))?;
         }
         let hash = account.as_ref().map(|account| &account.hash);
         let turn = self.turn(ticket, hash, caller).await?;
@@ -247,10 +247,10 @@ impl Run {
     }
 
     /// Joins the line, as the account and the address that failures are counted by.
-    fn enter(&self, suspect: &Suspect, admit: Option<Suspect>) -> Result<Ticket, Denial> {
+    fn enter(&self, limited: &Limited, admit: Option<Limited>) -> Result<Ticket, Denial> {
         let (account, address) = (
-            self.actions.throttle.own(suspect),
-            suspect.address().cloned(),
+            self.actions.throttle.own(limited),
+            limited.address().cloned(),
         );
         let ticket = self.actions.line.enter(account, address, admit);
         ticket.map_err(queue_full)
@@ -289,7 +289,7 @@ impl Run {
 
     /// Knows here what the ledger knows: all tokens of a user have ended.
     async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
-        let generation = self.actions.store.ledger.generation(user_id).await?;
+        let generation = self.actions.store.state.generation(user_id).await?;
         (self.rules.judge.revoked).end_before(user_id, generation, all_expired);
         Ok(())
     }
@@ -303,8 +303,8 @@ impl Run {
     }
 
     /// Refuses an attempt before anything is known of the account, if it would not be taken.
-    async fn look(&self, suspect: &Suspect) -> Result<(), Denial> {
-        let wait = match self.actions.throttle.look(suspect, unix_millis()) {
+    async fn look(&self, limited: &Limited) -> Result<(), Denial> {
+        let wait = match self.actions.throttle.look(limited, unix_millis()) {
             Err(wait) if !wait.is_short => wait,
             Ok(()) | Err(_) => return Ok(()),
         };
@@ -312,14 +312,14 @@ impl Run {
             return Err(self.throttled(&wait));
         };
         // Perhaps somebody has logged in from there before, at another replica or long ago. Looked up once.
-        let Ok(tally) = self.actions.store.ledger.tally(reserve).await else {
+        let Ok(tally) = self.actions.store.state.tally(reserve).await else {
             return Err(self.throttled(&wait));
         };
         let now = unix_millis();
         self.actions
             .throttle
             .learn(reserve, tally.unwrap_or_default(), now);
-        match self.actions.throttle.look(suspect, now) {
+        match self.actions.throttle.look(limited, now) {
             Err(wait) if !wait.is_short => Err(self.throttled(&wait)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -367,13 +367,13 @@ impl Run {
         turn.hashed();
         let (started, hashed) = hashed.ok_or(INTERNAL)?;
         let kind = hasher.kind(hash);
-        if let Some(until) = self.actions.pace.until(started, kind, class) {
+        if let Some(until) = self.actions.equal_time.until(started, kind, class) {
             turn.hold(until);
         }
         if let Some(hash) = hash
             && kind.is_some()
             && self.actions.learning.is_done()
-            && self.actions.pace.claim(kind)
+            && self.actions.equal_time.claim(kind)
         {
             let (actions, hash) = (Arc::clone(&self.actions), hash.clone());
             tokio::spawn(async move { actions.measure_kind(kind, Some(hash)).await });

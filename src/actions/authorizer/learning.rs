@@ -175,7 +175,7 @@ impl Actions {
             if at > FIRST && !self.learning.is_done() {
                 self.learning.done();
             }
-            if self.pace.claim(kind) {
+            if self.equal_time.claim(kind) {
                 self.measure_kind(kind, hash).await;
                 measured += 1;
             }
@@ -185,7 +185,7 @@ impl Actions {
                 rows = seen,
                 kinds = all,
                 longest = %humantime::format_duration(Duration::from_millis(
-                    u64::try_from(self.pace.longest().as_millis()).unwrap_or(u64::MAX)
+                    u64::try_from(self.equal_time.longest().as_millis()).unwrap_or(u64::MAX)
                 )),
                 "sampled the user table"
             );
@@ -201,7 +201,7 @@ impl Actions {
             false => Some(short),
             true => self.took(hash, LengthClass::LONGEST).await,
         };
-        self.pace.learn(kind, short, longest.unwrap_or(short));
+        self.equal_time.learn(kind, short, longest.unwrap_or(short));
     }
 
     async fn took(&self, hash: Option<PasswordHash>, class: LengthClass) -> Option<Duration> {

@@ -15,7 +15,7 @@ use crate::{
     clock::unix_millis,
     login::{
         fair_queue::{Admit, FairQueue, Full, Limits, Number},
-        throttle::{Admitted, Key, Share, Suspect, Throttle, Wait},
+        throttle::{Admitted, Key, Limited, SharedFailure, Throttle, Wait},
     },
 };
 
@@ -40,7 +40,7 @@ struct State {
 /// A waiting login.
 #[derive(Debug)]
 struct Waiter {
-    suspect: Option<Suspect>,
+    limited: Option<Limited>,
     /// Since when it could hash.
     ready: Instant,
     tell: oneshot::Sender<Told>,
@@ -128,11 +128,11 @@ impl Line {
         &self,
         account: Key,
         address: Option<Key>,
-        suspect: Option<Suspect>,
+        limited: Option<Limited>,
     ) -> Result<Ticket, Full> {
         let mut state = self.state();
         let entered = state.queue.enter(account, address)?;
-        let (waiter, ticket) = self.waiter(entered.number, suspect);
+        let (waiter, ticket) = self.waiter(entered.number, limited);
         state.waiters.insert(entered.number, waiter);
         if let Some((displaced, by)) = entered.displaced
             && let Some(waiter) = state.waiters.remove(&displaced)
@@ -154,10 +154,10 @@ impl Line {
         ticket
     }
 
-    fn waiter(&self, number: Number, suspect: Option<Suspect>) -> (Waiter, Ticket) {
+    fn waiter(&self, number: Number, limited: Option<Limited>) -> (Waiter, Ticket) {
         let (tell, told) = oneshot::channel();
         let waiter = Waiter {
-            suspect,
+            limited,
             ready: Instant::now(),
             tell,
         };
@@ -184,10 +184,10 @@ impl Line {
                 let Some(waiter) = waiters.get(&number) else {
                     return Admit::No;
                 };
-                let Some(suspect) = &waiter.suspect else {
+                let Some(limited) = &waiter.limited else {
                     return Admit::Yes;
                 };
-                match self.0.throttle.admit(suspect, unix_millis()) {
+                match self.0.throttle.admit(limited, unix_millis()) {
                     Ok(counted) => {
                         admitted = Some(counted);
                         Admit::Yes
@@ -277,7 +277,7 @@ impl Turn {
         }
         let (tell, told) = oneshot::channel();
         let waiter = Waiter {
-            suspect: None,
+            limited: None,
             ready: Instant::now(),
             tell,
         };
@@ -310,7 +310,7 @@ impl Turn {
     }
 
     /// The attempt has failed.
-    pub fn failed(&mut self) -> Vec<Share> {
+    pub fn failed(&mut self) -> Vec<SharedFailure> {
         let throttle = &self.ticket.line.0.throttle;
         let admitted = self.admitted.take();
         admitted.map_or_else(Vec::new, |admitted| {
@@ -319,7 +319,7 @@ impl Turn {
     }
 
     /// The attempt has succeeded.
-    pub fn succeeded(&mut self) -> Vec<Share> {
+    pub fn succeeded(&mut self) -> Vec<SharedFailure> {
         let throttle = &self.ticket.line.0.throttle;
         let admitted = self.admitted.take();
         admitted.map_or_else(Vec::new, |admitted| {

@@ -7,9 +7,9 @@ use super::*;
 use crate::{
     domain::{
         account::{Identity, Roles, Username},
+        body::BodyFault,
         credential::{Credential, CredentialFault, LoginFault},
         decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, WeakPassword},
-        fields::BodyFault,
         identity_headers::{IdentityNames, Likeness},
         keyring::Keyring,
         path::PathFault,

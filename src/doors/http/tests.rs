@@ -10,7 +10,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     actions::{
-        authorizer::{Actions, Learning, Pace},
+        authorizer::{Actions, EqualTime, Learning},
         hashing::{HashPriority, Hashing, Line},
     },
     domain::{
@@ -45,7 +45,7 @@ use crate::{
     observe::{metrics::Metrics, request_log::Parent, spans::Spans},
     tables::{
         database::{Connections, Database},
-        state::Ledger,
+        state::State,
         store::Store,
         sync,
         users::Users,
@@ -142,7 +142,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     let connections = Connections::open(&database, 1, Duration::from_millis(10)).unwrap();
     let store = Store {
         users: Users::new(connections.clone(), None),
-        ledger: Ledger::new(connections),
+        state: State::new(connections),
         together: true,
     };
     let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
@@ -183,7 +183,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         register_roles: Roles::default(),
         line: Line::new(limits, throttle, Arc::clone(hashing.times())),
         hashing,
-        pace: Pace::default(),
+        equal_time: EqualTime::default(),
         learning: Learning::default(),
         spans: Spans::default(),
         metrics,

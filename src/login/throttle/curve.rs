@@ -86,7 +86,7 @@ impl Curve {
 
     /// The number of failures that still count.
     #[must_use]
-    pub fn left(&self, tally: Tally, now: UnixMillis) -> u32 {
+    pub fn left(&self, tally: FailureCount, now: UnixMillis) -> u32 {
         match self.then {
             Then::Doubling { forget, .. } if now.since(tally.last) > forget => 0,
             Then::Doubling { .. } => tally.failures,
@@ -125,7 +125,7 @@ impl Curve {
     }
 
     /// One more failure.
-    pub fn fail(&self, tally: &mut Tally, now: UnixMillis) {
+    pub fn fail(&self, tally: &mut FailureCount, now: UnixMillis) {
         let left = self.left(*tally, now);
         tally.last = match self.then {
             // Part of the period until the next one expires has passed.
@@ -142,7 +142,7 @@ impl Curve {
 
 /// The failures of one account or address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct FailureCount {
     /// How often the failures were cleared; the latest epoch wins. Not zero for a familiar address.
     pub epoch: u64,
     /// Failures since the last clearing.
@@ -154,7 +154,7 @@ pub struct Tally {
 /// The count of one account or address at one replica.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Count {
-    pub(super) tally: Tally,
+    pub(super) tally: FailureCount,
     /// Admitted attempts without a result; until they have one, each counts as failed.
     pub(super) under_way: u32,
     begun: UnixMillis,
@@ -178,7 +178,7 @@ impl Count {
         Self::settled(self.tally).wait(curve, now)
     }
 
-    pub(super) fn settled(tally: Tally) -> Self {
+    pub(super) fn settled(tally: FailureCount) -> Self {
         Self {
             tally,
             ..Self::default()

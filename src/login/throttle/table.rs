@@ -7,7 +7,7 @@ use lru::LruCache;
 
 use super::{
     Curves, Key, UnixMillis,
-    curve::{Count, Curve, Tally},
+    curve::{Count, Curve, FailureCount},
 };
 
 /// Counts of one kind.
@@ -16,7 +16,7 @@ pub(super) struct Table {
     /// Four levels, each in the order of the last change: no failure; one; several without a wait; the rest.
     levels: [LruCache<Key, Count>; LEVELS],
     /// Shared counts, for when there is no room because every count makes attempts wait. Empty until then.
-    overflow: Vec<Tally>,
+    overflow: Vec<FailureCount>,
     cells: RandomState,
 }
 
@@ -96,7 +96,7 @@ impl Table {
     /// Counts a failure of a key that has no separate count.
     pub(super) fn fail_together(&mut self, key: &Key, curves: &Curves, now: UnixMillis) {
         if self.overflow.is_empty() {
-            self.overflow = vec![Tally::default(); CELLS];
+            self.overflow = vec![FailureCount::default(); CELLS];
         }
         let cell = self.cell(key);
         if let Some(tally) = self.overflow.get_mut(cell) {

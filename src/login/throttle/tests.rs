@@ -26,8 +26,8 @@ fn small(room: usize) -> Throttle {
     Throttle::bounded(seal(), FREE, room, room)
 }
 
-fn suspect(throttle: &Throttle, name: &str, client: &str) -> Suspect {
-    throttle.suspect(&Username::parse(name).unwrap(), client.parse().ok())
+fn limited(throttle: &Throttle, name: &str, client: &str) -> Limited {
+    throttle.limited(&Username::parse(name).unwrap(), client.parse().ok())
 }
 
 fn after(seconds: u64) -> UnixMillis {
@@ -35,15 +35,15 @@ fn after(seconds: u64) -> UnixMillis {
 }
 
 /// Fails as often as attempts are taken within some time, asking every second.
-fn failures(throttle: &Throttle, suspect: &Suspect, from: u64, seconds: u64) -> usize {
+fn failures(throttle: &Throttle, limited: &Limited, from: u64, seconds: u64) -> usize {
     (from..from + seconds)
-        .filter(|second| fail(throttle, suspect, *second).is_ok())
+        .filter(|second| fail(throttle, limited, *second).is_ok())
         .count()
 }
 
 /// One failed attempt, if it is taken.
-fn fail(throttle: &Throttle, suspect: &Suspect, second: u64) -> Result<(), Wait> {
-    let admitted = throttle.admit(suspect, after(second))?;
+fn fail(throttle: &Throttle, limited: &Limited, second: u64) -> Result<(), Wait> {
+    let admitted = throttle.admit(limited, after(second))?;
     assert!(!throttle.failed(&admitted, after(second)).is_empty());
     Ok(())
 }
@@ -60,7 +60,7 @@ fn the_wait_grows_and_is_bounded() {
 #[test]
 fn guessing_gets_slower_and_slower() {
     let throttle = throttle();
-    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let ada = limited(&throttle, "ada", "198.51.100.7");
     for _ in 0..5 {
         fail(&throttle, &ada, 0).unwrap();
     }
@@ -76,7 +76,7 @@ fn guessing_gets_slower_and_slower() {
 #[test]
 fn attempts_at_the_same_time_are_counted_before_any_fails() {
     let throttle = throttle();
-    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let ada = limited(&throttle, "ada", "198.51.100.7");
     let taken: Vec<_> = (0..100)
         .filter_map(|_| throttle.admit(&ada, START).ok())
         .collect();
@@ -100,12 +100,12 @@ fn attempts_at_the_same_time_are_counted_before_any_fails() {
 fn names_that_do_not_exist_are_counted_like_others_and_apart_from_each_other() {
     let throttle = throttle();
     for name in ["nobody", "Nobody", "nobody "] {
-        let suspect = suspect(&throttle, name, "");
-        assert_eq!(failures(&throttle, &suspect, 0, 1), 1);
+        let limited = limited(&throttle, name, "");
+        assert_eq!(failures(&throttle, &limited, 0, 1), 1);
         for _ in 0..4 {
-            fail(&throttle, &suspect, 0).unwrap();
+            fail(&throttle, &limited, 0).unwrap();
         }
-        assert!(throttle.admit(&suspect, START).is_err(), "{name:?}");
+        assert!(throttle.admit(&limited, START).is_err(), "{name:?}");
     }
 }
 
@@ -116,14 +116,14 @@ fn one_address_cannot_try_many_names() {
         .filter(|number| {
             let name = format!("user{number}");
             throttle
-                .admit(&suspect(&throttle, &name, "2001:db8::1"), START)
+                .admit(&limited(&throttle, &name, "2001:db8::1"), START)
                 .is_ok()
         })
         .count();
     assert_eq!(taken, 100);
-    let neighbour = suspect(&throttle, "ada", "2001:db8::ffff");
+    let neighbour = limited(&throttle, "ada", "2001:db8::ffff");
     assert!(throttle.admit(&neighbour, START).is_err(), "the same /64");
-    let other = suspect(&throttle, "ada", "2001:db8:0:1::1");
+    let other = limited(&throttle, "ada", "2001:db8:0:1::1");
     assert!(throttle.admit(&other, START).is_ok());
 }
 
@@ -131,7 +131,7 @@ fn one_address_cannot_try_many_names() {
 fn a_stranger_does_not_make_the_owner_wait() {
     let throttle = throttle();
     let (home, away) = ("203.0.113.5", "198.51.100.7");
-    let owner = suspect(&throttle, "ada", home);
+    let owner = limited(&throttle, "ada", home);
     let admitted = throttle.admit(&owner, START).unwrap();
     let shares = throttle.succeeded(&admitted, START);
     assert!(
@@ -139,7 +139,7 @@ fn a_stranger_does_not_make_the_owner_wait() {
         "{shares:?}"
     );
 
-    let stranger = suspect(&throttle, "ada", away);
+    let stranger = limited(&throttle, "ada", away);
     failures(&throttle, &stranger, 0, 600);
     assert!(throttle.admit(&stranger, after(600)).is_err());
     let admitted = throttle.admit(&owner, after(600)).unwrap();
@@ -153,10 +153,10 @@ fn a_stranger_does_not_make_the_owner_wait() {
 #[test]
 fn another_replica_learns_of_it() {
     let (here, there) = (throttle(), throttle());
-    let at_home = suspect(&here, "ada", "203.0.113.5");
+    let at_home = limited(&here, "ada", "203.0.113.5");
     let key = at_home.keys().next().unwrap();
-    assert!(suspect(&there, "ada", "203.0.113.5") == at_home);
-    let tally = |epoch, failures| Tally {
+    assert!(limited(&there, "ada", "203.0.113.5") == at_home);
+    let tally = |epoch, failures| FailureCount {
         epoch,
         failures,
         last: START,
@@ -178,7 +178,7 @@ fn another_replica_learns_of_it() {
         there.admit(&at_home, START).unwrap_err().reserve,
         Some(reserve.clone())
     );
-    there.learn(&reserve, Tally::default(), START);
+    there.learn(&reserve, FailureCount::default(), START);
     assert_eq!(there.admit(&at_home, START).unwrap_err().reserve, None);
     there.learn(&reserve, tally(1, 0), START);
     assert!(there.admit(&at_home, START).is_ok());
@@ -187,7 +187,7 @@ fn another_replica_learns_of_it() {
 #[test]
 fn keys_show_no_name() {
     let throttle = throttle();
-    for key in suspect(&throttle, "hunter2-typed-into-the-name", "203.0.113.5").keys() {
+    for key in limited(&throttle, "hunter2-typed-into-the-name", "203.0.113.5").keys() {
         assert!(!key.contains("hunter2") && key.len() <= 80, "{key}");
     }
 }
@@ -195,10 +195,10 @@ fn keys_show_no_name() {
 #[test]
 fn memory_is_bounded() {
     let throttle = throttle();
-    let failed = Tally {
+    let failed = FailureCount {
         failures: 1,
         last: START,
-        ..Tally::default()
+        ..FailureCount::default()
     };
     for number in 0..(Throttle::MOST + 10) {
         throttle.learn(&format!("n:{number}"), failed, START);
@@ -210,7 +210,7 @@ fn memory_is_bounded() {
 #[test]
 fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
     let throttle = small(50);
-    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let ada = limited(&throttle, "ada", "198.51.100.7");
     for _ in 0..3 {
         fail(&throttle, &ada, 0).unwrap();
     }
@@ -218,7 +218,7 @@ fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
         for number in from..from + 1000 {
             let [a, b, c, d] = number.to_be_bytes();
             let name = format!("user{number}");
-            let other = suspect(&throttle, &name, &format!("{a}.{b}.{c}.{d}"));
+            let other = limited(&throttle, &name, &format!("{a}.{b}.{c}.{d}"));
             fail(&throttle, &other, 1).unwrap();
         }
     };
@@ -227,7 +227,7 @@ fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
         fail(&throttle, &ada, 1).unwrap();
     }
     // Five failures: the sixth attempt waits.
-    let elsewhere = suspect(&throttle, "ada", "203.0.113.5");
+    let elsewhere = limited(&throttle, "ada", "203.0.113.5");
     assert!(throttle.admit(&elsewhere, after(1)).is_err());
     flood(1000);
     assert!(throttle.admit(&elsewhere, after(1)).is_err());
@@ -238,17 +238,17 @@ fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
 #[test]
 fn refused_attempts_need_no_room() {
     let throttle = throttle();
-    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let ada = limited(&throttle, "ada", "198.51.100.7");
     for _ in 0..5 {
         fail(&throttle, &ada, 0).unwrap();
     }
     let before = throttle.len();
     for number in 0..20_000_u32 {
         let [a, b, c, d] = number.to_be_bytes();
-        let other = suspect(&throttle, "ada", &format!("{a}.{b}.{c}.{d}"));
+        let other = limited(&throttle, "ada", &format!("{a}.{b}.{c}.{d}"));
         let wait = throttle.admit(&other, START).unwrap_err();
         // As the tables say that nobody has logged in from there.
-        throttle.learn(&wait.reserve.unwrap(), Tally::default(), START);
+        throttle.learn(&wait.reserve.unwrap(), FailureCount::default(), START);
     }
     assert_eq!(throttle.len(), before);
     let client = "192.0.2.1".parse().ok();
@@ -264,16 +264,16 @@ fn refused_attempts_need_no_room() {
 #[test]
 fn where_there_is_no_room_failures_are_counted_together() {
     let throttle = small(100);
-    let waits = Tally {
+    let waits = FailureCount {
         failures: 200,
         last: START,
-        ..Tally::default()
+        ..FailureCount::default()
     };
     for number in 0..100 {
         throttle.learn(&format!("n:{number}"), waits, START);
         throttle.learn(&format!("a:192.0.2.{number}/32"), waits, START);
     }
-    let ada = suspect(&throttle, "ada", "198.51.100.7");
+    let ada = limited(&throttle, "ada", "198.51.100.7");
     let guesses = failures(&throttle, &ada, 0, 55);
     assert!((1..=56).contains(&guesses), "{guesses}");
     let guesses = (0..2000).filter(|_| fail(&throttle, &ada, 55).is_ok());
@@ -281,7 +281,7 @@ fn where_there_is_no_room_failures_are_counted_together() {
     assert!(fail(&throttle, &ada, 55).is_err());
     // Others are not locked out by it, but for those who share the count.
     let locked = (0..100).filter(|number| {
-        let bob = suspect(
+        let bob = limited(
             &throttle,
             &format!("bob{number}"),
             &format!("203.0.113.{number}"),
@@ -290,7 +290,7 @@ fn where_there_is_no_room_failures_are_counted_together() {
     });
     assert!(locked.count() <= 3);
     // When the rest has waited, there is room again.
-    let later = suspect(&throttle, "eve", "198.51.100.9");
+    let later = limited(&throttle, "eve", "198.51.100.9");
     for _ in 0..5 {
         fail(&throttle, &later, 4000).unwrap();
     }
@@ -300,7 +300,7 @@ fn where_there_is_no_room_failures_are_counted_together() {
 #[test]
 fn clients_without_an_address_share_a_count() {
     let throttle = throttle();
-    let nowhere = |number: u32| suspect(&throttle, &format!("user{number}"), "");
+    let nowhere = |number: u32| limited(&throttle, &format!("user{number}"), "");
     for number in 0..1000 {
         fail(&throttle, &nowhere(number), 0).unwrap();
     }
@@ -324,19 +324,19 @@ fn clients_without_an_address_share_a_count() {
     // Who has an address does not notice.
     assert!(
         throttle
-            .admit(&suspect(&throttle, "ada", "198.51.100.7"), after(600))
+            .admit(&limited(&throttle, "ada", "198.51.100.7"), after(600))
             .is_ok()
     );
     // And those who mistype now and then never get there.
     let calm = super::tests::throttle();
     for second in 0..10_000_u32 {
-        let user = calm.suspect(&Username::parse(&format!("u{second}")).unwrap(), None);
+        let user = calm.limited(&Username::parse(&format!("u{second}")).unwrap(), None);
         let at = after(u64::from(second) * 2);
         let admitted = calm.admit(&user, at).unwrap();
         assert!(
             calm.failed(&admitted, at)
                 .iter()
-                .all(Share::is_about_an_account)
+                .all(SharedFailure::is_about_an_account)
         );
     }
 }
@@ -349,24 +349,24 @@ fn a_48_is_counted_beside_its_64s() {
     let taken = (0..5000_u32)
         .filter(|number| {
             let name = format!("user{number}");
-            fail(&throttle, &suspect(&throttle, &name, &client(*number)), 0).is_ok()
+            fail(&throttle, &limited(&throttle, &name, &client(*number)), 0).is_ok()
         })
         .count();
     assert_eq!(taken, 1000);
-    let neighbour = suspect(&throttle, "ada", "2001:db8:7:ffff::1");
+    let neighbour = limited(&throttle, "ada", "2001:db8:7:ffff::1");
     let wait = throttle.admit(&neighbour, START).unwrap_err();
     assert_eq!(
         (wait.duration, wait.by),
         (Duration::from_secs(6), CountedBy::Network)
     );
-    let other = suspect(&throttle, "ada", "2001:db8:8::1");
+    let other = limited(&throttle, "ada", "2001:db8:8::1");
     assert!(throttle.admit(&other, START).is_ok());
     // One more every six seconds.
     let later = (1..=600).filter(|second| {
         let name = format!("later{second}");
         fail(
             &throttle,
-            &suspect(&throttle, &name, &client(6000)),
+            &limited(&throttle, &name, &client(6000)),
             *second,
         )
         .is_ok()
@@ -376,12 +376,12 @@ fn a_48_is_counted_beside_its_64s() {
     let alone = super::tests::throttle();
     let taken = (0..5000).filter(|number| {
         let name = format!("user{number}");
-        fail(&alone, &suspect(&alone, &name, &client(1)), 0).is_ok()
+        fail(&alone, &limited(&alone, &name, &client(1)), 0).is_ok()
     });
     assert_eq!(taken.count(), 100);
     assert!(
         alone
-            .admit(&suspect(&alone, "ada", &client(2)), START)
+            .admit(&limited(&alone, "ada", &client(2)), START)
             .is_ok()
     );
 }
@@ -389,18 +389,18 @@ fn a_48_is_counted_beside_its_64s() {
 #[test]
 fn whoever_has_logged_in_from_there_does_not_wait_for_neighbours() {
     let throttle = throttle();
-    let owner = suspect(&throttle, "ada", "2001:db8:7:1::1");
+    let owner = limited(&throttle, "ada", "2001:db8:7:1::1");
     let admitted = throttle.admit(&owner, START).unwrap();
     let _ = throttle.succeeded(&admitted, START);
     for number in 0..2000_u32 {
         let client = format!("2001:db8:7:{:x}::1", number + 2);
         let _ = fail(
             &throttle,
-            &suspect(&throttle, &format!("user{number}"), &client),
+            &limited(&throttle, &format!("user{number}"), &client),
             0,
         );
     }
-    let stranger = suspect(&throttle, "eve", "2001:db8:7:1::1");
+    let stranger = limited(&throttle, "eve", "2001:db8:7:1::1");
     assert_eq!(
         throttle.admit(&stranger, START).unwrap_err().by,
         CountedBy::Network
@@ -468,7 +468,7 @@ proptest! {
         events in prop::collection::vec(event(), 1..40),
     ) {
         let throttle = small(room);
-        let ada = suspect(&throttle, "ada", "198.51.100.7");
+        let ada = limited(&throttle, "ada", "198.51.100.7");
         let (mut now, mut failed) = (0, 0);
         while failed < guesses {
             match fail(&throttle, &ada, now) {
@@ -490,7 +490,7 @@ proptest! {
                         let from = client(clients.wrapping_mul(31).wrapping_add(number));
                         // Ada among them, from everywhere.
                         let name = if number % 7 == 0 { "ada" } else { &name };
-                        if let Ok(admitted) = throttle.admit(&suspect(&throttle, name, &from), after(now)) {
+                        if let Ok(admitted) = throttle.admit(&limited(&throttle, name, &from), after(now)) {
                             prop_assert!(name != "ada" || now >= over);
                             match end % 4 {
                                 0 => drop(throttle.succeeded(&admitted, after(now))),
@@ -504,13 +504,13 @@ proptest! {
                     for number in 0..u16::from(count) {
                         let number = from.wrapping_add(number);
                         let kind = ["n", "f", "a"][usize::from(number % 3)];
-                        let tally = Tally { epoch: epoch.into(), failures: failures.into(), last: after(now) };
+                        let tally = FailureCount { epoch: epoch.into(), failures: failures.into(), last: after(now) };
                         throttle.learn(&format!("{kind}:{number:032x}"), tally, after(now));
                     }
                 }
                 Event::Guess(name) => {
                     let from = client(name.wrapping_mul(7));
-                    let other = suspect(&throttle, &format!("user{}", name % 997), &from);
+                    let other = limited(&throttle, &format!("user{}", name % 997), &from);
                     while fail(&throttle, &other, now).is_ok() {}
                 }
                 Event::Registrations(clients) => {
@@ -525,7 +525,7 @@ proptest! {
             if now >= over {
                 break;
             }
-            let stranger = suspect(&throttle, "ada", "203.0.113.99");
+            let stranger = limited(&throttle, "ada", "203.0.113.99");
             let wait = throttle.look(&stranger, after(now));
             let wait = wait.map_err(|wait| wait.duration.as_secs());
             prop_assert!(wait.is_err_and(|wait| wait >= over - now), "{wait:?}, {}", over - now);
@@ -539,7 +539,7 @@ proptest! {
         for (pause, count) in events {
             now += u64::from(pause % 120);
             for number in 0..count {
-                let other = suspect(&throttle, &format!("user{number}"), "");
+                let other = limited(&throttle, &format!("user{number}"), "");
                 guesses += u64::from(fail(&throttle, &other, now).is_ok());
             }
         }
@@ -550,7 +550,7 @@ proptest! {
     #[test]
     fn no_order_of_events_gives_more_guesses(events: Vec<(u8, u16)>) {
         let throttle = throttle();
-        let (owner, stranger) = (suspect(&throttle, "ada", "203.0.113.5"), suspect(&throttle, "ada", "198.51.100.7"));
+        let (owner, stranger) = (limited(&throttle, "ada", "203.0.113.5"), limited(&throttle, "ada", "198.51.100.7"));
         let first = throttle.admit(&owner, START).unwrap();
         let _ = throttle.succeeded(&first, START);
         let (mut second, mut guesses) = (0, 0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::time::Instant;
 
-use super::{KEPT, Ledger, unsigned};
+use super::{KEPT, State, unsigned};
 use crate::{
     domain::token::UnixTime,
     login::throttle::UnixMillis,
@@ -60,7 +60,7 @@ pub struct Swept {
     since: Instant,
 }
 
-impl Ledger {
+impl State {
     /// Seconds since 1970 by the database's clock. SQLite has none of its own and shows that of the process.
     pub(super) fn clock(&self) -> &'static str {
         match self.connections.engine() {

@@ -8,7 +8,7 @@ use crate::{
     clock::unix_millis,
     domain::token::{TokenTerms, UnixTime},
     observe::{causes, metrics::Metrics},
-    tables::{database::Fault, state::Ledger},
+    tables::{database::Fault, state::State},
 };
 
 /// How often it is measured.
@@ -48,12 +48,12 @@ impl Skew {
     /// What kept the database from answering.
     pub(super) async fn measure(
         &mut self,
-        ledger: &Ledger,
+        state: &State,
         leeway: Duration,
         metrics: &Metrics,
     ) -> Result<(), Fault> {
         let before = unix_millis().0;
-        let theirs = ledger.time().await?.0;
+        let theirs = state.time().await?.0;
         let ours = before.midpoint(unix_millis().0);
         self.ahead = ours.cast_signed().saturating_sub(theirs.cast_signed());
         self.measured = Some(Instant::now());
@@ -77,14 +77,14 @@ impl Skew {
 
     /// Where this clock is ahead, the tokens that it issues become good at other replicas only when what ended them would
     /// have been removed there. So other replicas are told to keep it.
-    pub(super) async fn tell(&mut self, ledger: &Ledger, terms: &TokenTerms) {
+    pub(super) async fn tell(&mut self, state: &State, terms: &TokenTerms) {
         if !self.differs || self.ahead < 0 || !is_past(self.told, SAID_EVERY) {
             return;
         }
         let told_again = (unix_millis().0 / 1000).saturating_add(2 * SAID_EVERY.as_secs());
         let expiry = terms.all_expired(UnixTime(told_again));
         self.told = Some(Instant::now());
-        if let Err(fault) = ledger.note_latest_expiry(expiry).await {
+        if let Err(fault) = state.note_latest_expiry(expiry).await {
             tracing::warn!(cause = %causes(&fault), "other replicas cannot be told that this clock is ahead");
         }
     }

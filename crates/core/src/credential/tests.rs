@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::fields::MAX_BODY;
+use crate::body::MAX_BODY;
 
 fn one(value: &str) -> Credential<'_> {
     Credential::parse([value.as_bytes()])

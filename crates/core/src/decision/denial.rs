@@ -5,8 +5,8 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use super::{Answer, Realm, Reason, refuse};
 use crate::{
     account::Identity,
+    body::BodyFault,
     credential::{CredentialFault, LoginFault},
-    fields::BodyFault,
     request::RequestFault,
     session::RefreshFault,
     token_fault::TokenFault,

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     account::{Identity, Roles, Username},
-    foreign::{Issuer, IssuerTerms},
+    issuer::{Issuer, IssuerTerms},
     jws,
     key::{Algorithm, Key, KeyId},
     path::{Path, Tolerance},

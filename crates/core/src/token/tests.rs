@@ -408,7 +408,7 @@ proptest! {
 
     #[test]
     fn the_memory_of_tokens_is_bounded_and_sound(names in prop::collection::vec("[a-z]{1,3}", 1..200)) {
-        let verified = Verified::new();
+        let verified = TokenCache::new();
         for name in &names {
             let of = Hashed::of(name).fingerprint;
             let good = Good {

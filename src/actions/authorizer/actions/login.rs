@@ -134,7 +134,7 @@ impl Run {
         };
         let issued = self.issue(grant(again, generation))?;
         if let Some((refresh, lifetime)) = &issued.refresh {
-            let opening = (self.actions.store.ledger).opening(
+            let opening = (self.actions.store.state).opening(
                 refresh,
                 &issued.identity,
                 generation,
@@ -142,7 +142,7 @@ impl Run {
             );
             self.actions
                 .store
-                .ledger
+                .state
                 .connections
                 .write(&[opening])
                 .await?;

@@ -23,11 +23,11 @@ impl Run {
         caller: &Counted,
     ) -> Result<Concluded, Refused> {
         self.rules.desk.check_name(&registration.username)?;
-        let suspect = self
+        let limited = self
             .actions
             .throttle
-            .suspect(&registration.username, caller.client);
-        let ticket = self.enter(&suspect, None)?;
+            .limited(&registration.username, caller.client);
+        let ticket = self.enter(&limited, None)?;
         let shares = self
             .actions
             .throttle

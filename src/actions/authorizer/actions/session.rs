@@ -49,7 +49,7 @@ impl Run {
         form: TokenForm,
     ) -> Result<Concluded, Refused> {
         let all_expired = self.rules.judge.verifier.terms().all_expired(unix_time());
-        let rotated = (self.actions.store.ledger)
+        let rotated = (self.actions.store.state)
             .rotate(token, self.actions.grace.as_secs(), all_expired)
             .await?;
         let session = match rotated {
@@ -86,10 +86,10 @@ impl Run {
                 && self.rules.desk.names.is_foreign(account).is_none()
         });
         let Some(account) = account else {
-            let closing = self.actions.store.ledger.closing(&token.session_id());
+            let closing = self.actions.store.state.closing(&token.session_id());
             self.actions
                 .store
-                .ledger
+                .state
                 .connections
                 .write(&[closing])
                 .await?;

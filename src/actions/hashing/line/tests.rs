@@ -39,11 +39,11 @@ fn line(places: usize, entries: usize) -> Line {
 impl Line {
     fn join(&self, name: &str) -> Result<Ticket, Full> {
         let client = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
-        let suspect = self
+        let limited = self
             .0
             .throttle
-            .suspect(&Username::parse(name).unwrap(), client);
-        self.enter(self.0.throttle.own(&suspect), None, Some(suspect))
+            .limited(&Username::parse(name).unwrap(), client);
+        self.enter(self.0.throttle.own(&limited), None, Some(limited))
     }
 }
 

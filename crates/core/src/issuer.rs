@@ -25,8 +25,8 @@ use super::{
     keyring::Keyring,
     revocation::Generation,
     time::UnixTime,
+    token_cache::{Fingerprint, Good, Hashed, TokenCache},
     token_fault::TokenFault,
-    verified::{Fingerprint, Good, Hashed, Verified},
 };
 
 /// What is asked of an issuer's tokens, and what is taken from them.
@@ -77,7 +77,7 @@ pub type Issuers = Arc<[Issuer]>;
 /// Keys, and the tokens that were verified with them: both go at once.
 struct Known {
     keys: Vec<Published>,
-    verified: Verified,
+    verified: TokenCache,
 }
 
 struct Published {
@@ -371,7 +371,7 @@ impl Known {
     fn of(keys: Vec<Published>) -> Self {
         Self {
             keys,
-            verified: Verified::new(),
+            verified: TokenCache::new(),
         }
     }
 }

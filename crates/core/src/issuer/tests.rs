@@ -11,7 +11,7 @@ use crate::{
     key::KeyId,
     revocation::Revocations,
     token::{Secret, TokenTerms, Verifier},
-    verified::HASHED,
+    token_cache::HASHED,
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);

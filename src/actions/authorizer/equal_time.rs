@@ -12,7 +12,7 @@ use crate::login::password::{Kind, LengthClass, Scheme};
 /// What each kind of hash takes. Where a table holds kinds that cost otherwise than ours, their times would tell who is in
 /// it: then all answers take as long as the slowest kind does, for a password of the length that was typed.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct EqualTime {
     /// By kind; none for what costs as ours does, and for the decoy.
     kinds: Mutex<HashMap<Option<Kind>, Times>>,
 }
@@ -39,7 +39,7 @@ const OTHERS: Kind = Kind {
     cost: [0; 3],
 };
 
-impl Pace {
+impl EqualTime {
     /// Until when an answer is held back whose hashing has just ended.
     pub(super) fn until(
         &self,
@@ -161,33 +161,33 @@ mod tests {
     }
 
     /// How long the answer to somebody unknown takes.
-    fn paced(pace: &Pace, class: LengthClass) -> Option<u128> {
+    fn paced(equal_time: &EqualTime, class: LengthClass) -> Option<u128> {
         let started = ago(30);
-        let until = pace.until(started, None, class)?;
+        let until = equal_time.until(started, None, class)?;
         Some(until.duration_since(started).as_millis())
     }
 
     #[test]
     fn nothing_is_held_back_where_all_hashes_cost_the_same() {
-        let pace = Pace::default();
-        assert!((0..100).all(|_| paced(&pace, SHORT).is_none()));
-        pace.learn(None, Duration::from_millis(30), Duration::ZERO);
-        assert_eq!(paced(&pace, SHORT), None);
+        let equal_time = EqualTime::default();
+        assert!((0..100).all(|_| paced(&equal_time, SHORT).is_none()));
+        equal_time.learn(None, Duration::from_millis(30), Duration::ZERO);
+        assert_eq!(paced(&equal_time, SHORT), None);
     }
 
     #[test]
     fn an_answer_takes_as_long_as_the_slowest_and_as_ours() {
-        let pace = Pace::default();
-        pace.until(ago(250), BCRYPT, SHORT);
-        assert!(paced(&pace, SHORT) > Some(250));
+        let equal_time = EqualTime::default();
+        equal_time.until(ago(250), BCRYPT, SHORT);
+        assert!(paced(&equal_time, SHORT) > Some(250));
         // However many attempts there are meanwhile that nothing is known of, or at others that cost less.
         for _ in 0..1000 {
-            paced(&pace, SHORT);
-            pace.until(ago(1), PHPASS, SHORT);
+            paced(&equal_time, SHORT);
+            equal_time.until(ago(1), PHPASS, SHORT);
         }
-        assert!(paced(&pace, SHORT) > Some(250));
+        assert!(paced(&equal_time, SHORT) > Some(250));
 
-        let cheap = Pace::default();
+        let cheap = EqualTime::default();
         paced(&cheap, SHORT);
         let started = ago(1);
         let until = cheap.until(started, PHPASS, SHORT).unwrap();
@@ -196,55 +196,55 @@ mod tests {
 
     #[test]
     fn what_was_measured_holds_from_the_first_login_on_and_for_every_length() {
-        let pace = Pace::default();
+        let equal_time = EqualTime::default();
         let millis = Duration::from_millis;
-        pace.learn(BCRYPT, millis(100), Duration::ZERO);
-        pace.learn(PHPASS, millis(40), millis(1000));
-        assert!(paced(&pace, SHORT) > Some(100));
+        equal_time.learn(BCRYPT, millis(100), Duration::ZERO);
+        equal_time.learn(PHPASS, millis(40), millis(1000));
+        assert!(paced(&equal_time, SHORT) > Some(100));
         let mut before = 100;
         for class in LengthClass::all().skip(2) {
-            let paced = paced(&pace, class).unwrap();
+            let paced = paced(&equal_time, class).unwrap();
             assert!(paced > before, "{class:?}: {paced}");
             before = paced;
         }
         assert!(before > 1000);
         // Short guesses at one kind bare neither its long ones nor another kind.
         for _ in 0..1000 {
-            pace.until(ago(1), PHPASS, SHORT);
+            equal_time.until(ago(1), PHPASS, SHORT);
         }
-        assert!(paced(&pace, LONGEST) > Some(1000));
-        assert!(paced(&pace, SHORT) > Some(100));
+        assert!(paced(&equal_time, LONGEST) > Some(1000));
+        assert!(paced(&equal_time, SHORT) > Some(100));
         // What was measured may be longer than what is seen by chance.
-        pace.learn(BCRYPT, millis(4000), Duration::ZERO);
-        assert!(paced(&pace, SHORT) > Some(4000));
-        pace.until(ago(4100), BCRYPT, SHORT);
-        assert!(paced(&pace, SHORT) > Some(4000));
+        equal_time.learn(BCRYPT, millis(4000), Duration::ZERO);
+        assert!(paced(&equal_time, SHORT) > Some(4000));
+        equal_time.until(ago(4100), BCRYPT, SHORT);
+        assert!(paced(&equal_time, SHORT) > Some(4000));
     }
 
     #[test]
     fn very_many_kinds_share_one() {
-        let pace = Pace::default();
+        let equal_time = EqualTime::default();
         for cost in 0..1000 {
             let kind = Kind {
                 scheme: Scheme::Pbkdf2,
                 cost: [cost, 0, 0],
             };
-            pace.until(ago(50), Some(kind), SHORT);
+            equal_time.until(ago(50), Some(kind), SHORT);
         }
-        assert!(pace.kinds().len() <= MOST_KINDS + 1);
-        assert!(paced(&pace, SHORT) > Some(50));
+        assert!(equal_time.kinds().len() <= MOST_KINDS + 1);
+        assert!(paced(&equal_time, SHORT) > Some(50));
     }
 
     #[test]
     fn a_machine_that_stood_still_is_forgotten() {
-        let pace = Pace::default();
-        pace.until(ago(600_000), BCRYPT, SHORT);
-        assert!(paced(&pace, SHORT) <= Some(2_250));
+        let equal_time = EqualTime::default();
+        equal_time.until(ago(600_000), BCRYPT, SHORT);
+        assert!(paced(&equal_time, SHORT) <= Some(2_250));
         for _ in 0..300 {
-            pace.until(ago(50), BCRYPT, SHORT);
+            equal_time.until(ago(50), BCRYPT, SHORT);
         }
-        assert!(paced(&pace, SHORT) < Some(100));
-        pace.until(ago(600_000), BCRYPT, SHORT);
-        assert!(paced(&pace, SHORT) < Some(200));
+        assert!(paced(&equal_time, SHORT) < Some(100));
+        equal_time.until(ago(600_000), BCRYPT, SHORT);
+        assert!(paced(&equal_time, SHORT) < Some(200));
     }
 }

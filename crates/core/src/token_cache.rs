@@ -86,7 +86,7 @@ thread_local! {
 }
 
 /// The token cache: a few hundred bytes per token, and at most [`SETS`] times [`WAYS`] tokens.
-pub(super) struct Verified {
+pub(super) struct TokenCache {
     sets: Box<[Set]>,
 }
 
@@ -100,7 +100,7 @@ struct Set {
 const SETS: usize = 4096;
 const WAYS: usize = 8;
 
-impl Verified {
+impl TokenCache {
     pub(super) fn new() -> Self {
         Self {
             sets: (0..SETS).map(|_| Set::default()).collect(),
@@ -148,7 +148,7 @@ impl Verified {
     }
 }
 
-impl fmt::Debug for Verified {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Verified(..)")
     }
