@@ -206,7 +206,9 @@ pub async fn serve(
         (settings.listen.tls.as_ref()).is_some_and(|tls| tls.clients.is_some()),
     );
 
-    tokio::spawn(follower.follow(live.clone(), settings.revocation.poll));
+    let rules = live.clone();
+    let terms = move || rules.now().judge.verifier.terms().clone();
+    tokio::spawn(follower.follow(terms, settings.revocation.poll));
     let (database, trusted) = (
         settings.database.place.clone(),
         settings.gateways.trusted.clone(),

@@ -18,7 +18,6 @@ use crate::{
         revocation::Revocations,
         token::{TokenTerms, UnixTime},
     },
-    live::Live,
     login::throttle::{SharedFailure, Throttle},
     observe::{
         causes,
@@ -203,7 +202,7 @@ impl Follower {
     }
 
     /// Reads for ever. Replicas that started together do not ask together.
-    pub async fn follow(mut self, live: Live, every: Duration) {
+    pub async fn follow(mut self, terms: impl Fn() -> TokenTerms, every: Duration) {
         let mut ticks = interval_at(Instant::now() + random_part(every), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -211,7 +210,7 @@ impl Follower {
             if self.whole <= Instant::now() {
                 self.whole = Instant::now() + WHOLE;
                 self.reads_whole = true;
-                self.terms = live.now().judge.verifier.terms().clone();
+                self.terms = terms();
             }
             self.read().await;
             // What was forgotten too early by a clock that was set since would be read too late.

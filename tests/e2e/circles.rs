@@ -201,7 +201,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
     (
         "login",
         &[
-            "serve", "admin", "config", "tables", "actions", "doors", "observe",
+            "serve", "admin", "config", "live", "tables", "actions", "doors", "observe",
         ],
     ),
     (
