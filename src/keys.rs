@@ -200,9 +200,9 @@ fn kept(path: &Path, files: &Files) -> anyhow::Result<Option<Secret>> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         kept => {
             let secret = Secret::parse(&kept.with_context(place)?);
-            secret.map(Some).map_err(|fault| {
-                anyhow!("{}: {fault}; make a good one with: {MAKE_SECRET}", place())
-            })
+            secret
+                .map(Some)
+                .map_err(|fault| anyhow!("{}: {fault}; make one with: {MAKE_SECRET}", place()))
         }
     }
 }

@@ -138,7 +138,7 @@ async fn clear(
     for (command, id) in done {
         commanded(command, id.as_deref(), address);
     }
-    println!("Forgotten; every replica knows within revocation.poll.");
+    println!("Cleared; every replica knows within revocation.poll.");
     Ok(Outcome::Yes)
 }
 

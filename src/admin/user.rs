@@ -71,7 +71,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             }
             changed?;
             commanded("user-passwd", Some(&account.id), None);
-            println!("Changed the password of {name}; all tokens of {name} have ended.");
+            println!("Changed the password of {name}; all tokens of {name} are revoked.");
         }
         cli::User::Role {
             name,
@@ -90,7 +90,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
                 commanded("user-role", Some(&account.id), None);
             }
             let tokens = if changes {
-                "; tokens with other roles have ended"
+                "; tokens with other roles are revoked"
             } else {
                 ""
             };
@@ -100,7 +100,7 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             let account = known(&store, &name).await?;
             store.disable(&account, now, expires).await?;
             commanded("user-disable", Some(&account.id), None);
-            println!("{name} cannot log in any more, and all tokens of {name} have ended.");
+            println!("{name} cannot log in any more, and all tokens of {name} are revoked.");
         }
         cli::User::Enable { name } => {
             let account = known(&store, &name).await?;
@@ -112,13 +112,13 @@ pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Out
             let account = known(&store, &name).await?;
             store.end_all(&account.id, expires).await?;
             commanded("user-logout", Some(&account.id), None);
-            println!("All tokens of {name} have ended.");
+            println!("All tokens of {name} are revoked.");
         }
         cli::User::Remove { name } => {
             let account = known(&store, &name).await?;
             store.remove(&account, expires).await?;
             commanded("user-remove", Some(&account.id), None);
-            println!("Removed {name}; all tokens of {name} have ended.");
+            println!("Removed {name}; all tokens of {name} are revoked.");
         }
         cli::User::List(output) => list(settings, &store, output.output).await?,
         cli::User::Hashes(output) => hashes(settings, &store, output.output).await?,

@@ -70,7 +70,7 @@ pub(super) enum ValueFault {
     Roles(#[from] RolesFault),
     #[error("{0:?} cannot be a name")]
     Username(String),
-    #[error("{0}; make a good one with: {MAKE_SECRET}")]
+    #[error("{0}; make one with: {MAKE_SECRET}")]
     Secret(SecretFault),
     #[error("{0}; remove it, which ends the tokens that it signed")]
     PreviousSecret(SecretFault),

@@ -115,7 +115,7 @@ metods = ['GET']
         "doorward.toml:2: listen.grcp: is not a setting; did you mean listen.grpc?",
         "doorward.toml:3: listen.ops: \"here\" is not an address",
         "doorward.toml:6: jwt.lifetime: \"1s\" is not a duration",
-        "doorward.toml:7: jwt.secret: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make a good one with: openssl rand -hex 32",
+        "doorward.toml:7: jwt.secret: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make one with: openssl rand -hex 32",
         "doorward.toml:9: route[0]: path \"/a/\" cannot be matched",
         "doorward.toml:11: route[0].allow: \"admin\" is not a demand",
         "doorward.toml:13: route[1]: \"path\" is missing",

@@ -124,87 +124,87 @@ impl Numbers {
         let build = Family::<Label<&'static str>, Gauge>::default();
         let version = ("version", env!("CARGO_PKG_VERSION"));
         build.get_or_create(&[version]).set(1);
-        registry.register("build_info", "Which Doorward this is", build);
+        registry.register("build_info", "Version of this Doorward", build);
         registry.register(
             "decisions",
-            "Decisions, by the door that was asked, what was decided, why, and the rule that it follows from",
+            "Decisions, by door, decision, reason and rule",
             self.decisions.counts(),
         );
         registry.register_with_unit(
             "decision_duration",
-            "From a request to its decision: `check` in memory alone, `errand` with rows and hashes",
+            "Time from a request to its decision: `check` uses memory alone, `errand` database rows and password hashes",
             Unit::Seconds,
             self.decisions.times(),
         );
         registry.register_with_unit(
             "login_duration",
-            "How long logins took, by what became of them",
+            "Duration of logins, by result",
             Unit::Seconds,
             self.logins.clone(),
         );
         registry.register(
             "throttled",
-            "Attempts that were refused because of failures before, by whose they were",
+            "Attempts refused because of earlier failures, by what the failures are counted for",
             self.throttled.clone(),
         );
         registry.register(
             "attempts_without_address",
-            "Logins, registrations and changes of passwords by clients whose address is not known, by why it is not",
+            "Logins, registrations and password changes of clients whose address is unknown, by cause",
             self.without_address.clone(),
         );
         registry.register_with_unit(
             "token_age",
-            "How old tokens of ours were when they were first shown here; a token is seen once, and again after a reload",
+            "Age of Doorward's own tokens when this replica first verifies them; a reload starts anew",
             Unit::Seconds,
             self.ages.clone(),
         );
         registry.register(
             "reloads",
-            "How often rules, keys and certificates were read again, by what became of it",
+            "Reloads of rules, keys and certificates, by result",
             self.reloads.clone(),
         );
         registry.register_with_unit(
             "last_good_reload_timestamp",
-            "When what is in force was read, since 1970",
+            "Unix time when the rules, keys and certificates in force were read",
             Unit::Seconds,
             self.reloaded_at.clone(),
         );
         registry.register(
             "revocation_reads",
-            "How often it was read what has ended at other replicas, by what became of it",
+            "Reads of other replicas' revocations, by result",
             self.readings.clone(),
         );
         registry.register_with_unit(
             "clock_difference",
-            "By how much the clock of this replica is ahead of the database's; negative where it is behind",
+            "How far the clock of this replica is ahead of the clock of the database; negative if it is behind",
             Unit::Seconds,
             self.clock_difference.clone(),
         );
         registry.register_with_unit(
             "clock_difference_limit",
-            "Beyond which difference clocks are a fault: jwt.leeway, at least one second",
+            "Largest allowed difference of the clocks: jwt.leeway, at least one second",
             Unit::Seconds,
             self.clock_limit.clone(),
         );
         registry.register(
             "issuer_fetches",
-            "How often the keys of another issuer were asked for, by what became of it",
+            "Fetches of another issuer's keys, by result",
             self.fetches.clone(),
         );
         registry.register_with_unit(
             "issuer_last_good_fetch_timestamp",
-            "When the keys of another issuer were last had, since 1970",
+            "Unix time of the last successful fetch of another issuer's keys",
             Unit::Seconds,
             self.fetched_at.clone(),
         );
         registry.register(
             "connections",
-            "Connections that are open, by door",
+            "Open connections, by port",
             self.connections.clone(),
         );
         registry.register(
             "connections_closed",
-            "Connections that were closed because of a limit, by door, peer and reason",
+            "Connections closed because of a limit, by port, peer and reason",
             self.closed.clone(),
         );
         registry.register_collector(Box::new(self.watched.clone()));

@@ -87,35 +87,35 @@ impl Watched {
     fn logins(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
         sheet.histogram(
             "hash_duration",
-            "How long hashing a password took on its thread.",
+            "Duration of hashing a password on its thread.",
             &self.hashing.hashing,
         )?;
         sheet.histogram(
             "hash_wait",
-            "How long logins waited in line until they could hash.",
+            "Time that logins waited in the queue for a hashing thread.",
             &self.hashing.waiting,
         )?;
         sheet.gauge(
             "hash_queue",
-            "Logins that hash or wait in line.",
+            "Logins that are hashing or waiting in the queue.",
             None,
             self.line.len() as f64,
         )?;
         sheet.gauge(
             "hash_queue_limit",
-            "The most logins that may hash or wait in line; further ones are answered 503.",
+            "Largest number of logins that may hash or wait; further logins get 503.",
             None,
             self.line.limits().entries as f64,
         )?;
         sheet.gauge(
             "throttle_entries",
-            "Accounts and addresses whose failures are remembered.",
+            "Accounts and addresses whose failures are counted.",
             None,
             self.throttle.len() as f64,
         )?;
         sheet.gauge(
             "throttle_entries_limit",
-            "The most accounts and addresses that are remembered; beyond, those with the fewest failures are forgotten first, and none that makes somebody wait.",
+            "Largest number of accounts and addresses that are counted; beyond it, entries with the fewest failures are dropped first, and never one that delays a login.",
             None,
             Throttle::MOST as f64,
         )
@@ -143,7 +143,7 @@ impl Watched {
         });
         sheet.gauges(
             "key_begin_timestamp",
-            "Since when a key signs, since 1970; 0 where nobody has said so.",
+            "Unix time from which a key signs; 0 if none is set.",
             SECONDS,
             begin,
         )?;
@@ -161,7 +161,7 @@ impl Watched {
         if !end.is_empty() {
             sheet.gauges(
                 "key_end_timestamp",
-                "When the last token has expired that a key signed which signs no more, since 1970.",
+                "Unix time of expiry of the last token signed by a retired key.",
                 SECONDS,
                 end,
             )?;
@@ -170,7 +170,7 @@ impl Watched {
         match expires {
             Some(expires) => sheet.gauge(
                 "tls_certificate_expiry_timestamp",
-                "When the certificate that the doors show expires, since 1970.",
+                "Unix time of expiry of the certificate that Doorward shows.",
                 SECONDS,
                 expires.0 as f64,
             ),
@@ -182,26 +182,26 @@ impl Watched {
         let read_at = self.ended.read_at();
         sheet.gauge(
             "revocation_last_read_timestamp",
-            "When it was last read what has ended at other replicas, since 1970; 0 for never.",
+            "Unix time of the last read of other replicas' revocations; 0 for never.",
             SECONDS,
             read_at.0 as f64,
         )?;
         let lag = unix_time().0.saturating_sub(read_at.max(self.since).0);
         sheet.gauge(
             "revocation_lag",
-            "How long ago it was read what has ended at other replicas; before the first time, how long this process has run.",
+            "Time since the last read of other replicas' revocations; before the first read, time since the start.",
             SECONDS,
             lag as f64,
         )?;
         sheet.gauge(
             "revocation_poll",
-            "How often it is to be read (revocation.poll).",
+            "Interval of these reads (revocation.poll).",
             SECONDS,
             self.poll.as_secs_f64(),
         )?;
         sheet.gauge(
             "revocations",
-            "Tokens, sessions, generations and inactive users that are remembered as ended.",
+            "Revoked tokens, sessions and generations, and inactive users, in memory.",
             None,
             self.ended.len() as f64,
         )
@@ -219,7 +219,7 @@ impl Watched {
         });
         sheet.gauges(
             "database_connections",
-            "Connections to a database, in use or not.",
+            "Open connections to a database, in use or idle.",
             None,
             open,
         )?;
@@ -229,13 +229,13 @@ impl Watched {
         });
         sheet.gauges(
             "database_connections_limit",
-            "The most connections to a database.",
+            "Largest number of connections to a database.",
             None,
             limits,
         )?;
         let mut errors = sheet.0.encode_descriptor(
             "database_errors",
-            "Statements that failed, by what was wrong with the database.",
+            "Failed statements, by kind of fault.",
             None,
             MetricType::Counter,
         )?;
@@ -247,7 +247,7 @@ impl Watched {
         }
         let mut times = sheet.0.encode_descriptor(
             "database_statement_duration",
-            "How long statements, or several as one, took on their connection.",
+            "Duration of a statement or transaction on its connection.",
             SECONDS,
             MetricType::Histogram,
         )?;

@@ -1,4 +1,4 @@
-//! What replicas tell each other by way of the ledger: endings and failures of others are read every second into memory,
+//! What replicas tell each other through the state tables: revocations and failures of other replicas are read into memory every second,
 //! own failures are written behind the answers they belong to.
 
 mod skew;
@@ -90,7 +90,7 @@ pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
     (FailureSender(sender), write)
 }
 
-/// What is read from the ledger, and how far.
+/// What is read from the state tables, and how far.
 #[derive(Debug)]
 pub struct Follower {
     store: Store,
@@ -229,7 +229,7 @@ impl Follower {
         let now = self.skew.earlier();
         if self.latest_expiry <= now {
             let ended = Arc::clone(&self.ended);
-            // A long look, which is no errand's business.
+            // This takes long; never on a runtime thread.
             let _ = spawn_blocking(move || ended.forget(now)).await;
         }
         let state = &self.store.state;

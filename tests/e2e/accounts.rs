@@ -1010,7 +1010,7 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
         };
         doorward.logged("the refused update", refused).await;
         let out = doorward.run(&["user", "logout", "ada"], "").await.ok();
-        assert!(out.stdout.contains("have ended"), "{out:?}");
+        assert!(out.stdout.contains("are revoked"), "{out:?}");
         let bearer = second.header("authorization").unwrap();
         ends_soon(&doorward, bearer).await;
         for command in [
@@ -1120,7 +1120,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
         (
             new("erin.smith", "Erin.Smith"),
             400,
-            "too like the user name",
+            "too similar to the user name",
         ),
         (new("erin", ""), 400, "password: empty"),
         (json!({"username": "erin"}), 400, "password: missing"),

@@ -59,7 +59,7 @@ async fn users_are_added_changed_and_listed() {
         .stdout;
     assert_eq!(
         changed,
-        "bob is with the roles admin,editor; tokens with other roles have ended.\n"
+        "bob is with the roles admin,editor; tokens with other roles are revoked.\n"
     );
 
     for (arguments, stdin, why) in [
@@ -218,7 +218,7 @@ async fn settings_are_checked_all_at_once() {
             "doorward.toml:4: jwt.lifetime: \"long\" is not a duration",
             "route[0]: path \"x\" cannot be matched",
             "route[0].allow: \"y\" is not a demand",
-            "environment: JWT_SECRET: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make a good one with: openssl rand -hex 32",
+            "environment: JWT_SECRET: has 5 bytes; HS256 needs at least 32 (RFC 7518, 3.2); make one with: openssl rand -hex 32",
             "environment: DOORWARD_LOGN__REALM: is not a setting; did you mean DOORWARD_LOGIN__REALM?",
         ] {
             assert!(

@@ -456,12 +456,12 @@ async fn every_block_of_commands_does_what_it_says() {
         } else if block.contains("doorward users hashes") {
             let said = run(&block, &dir, &variables, &ports);
             assert!(
-                said.contains("All tokens of grace have ended") && said.contains("argon2id"),
+                said.contains("All tokens of grace are revoked") && said.contains("argon2id"),
                 "{said}"
             );
         } else if block.contains("doorward throttle") {
             let said = run(&block, &dir, &variables, &ports);
-            assert!(said.contains("Forgotten"), "{said}");
+            assert!(said.contains("Cleared"), "{said}");
         } else if block.contains("doorward user add") {
             let said = run(&block, &dir, &variables, &ports);
             assert!(

@@ -180,6 +180,6 @@ async fn policy_check_says_that_head_is_judged_as_get() {
     );
     assert!(head.contains("401, missing-token"), "{head}");
     let post = check("post").await.stdout;
-    assert!(post.contains("by case alone"), "{post}");
+    assert!(post.contains("only by case"), "{post}");
     assert!(post.contains("400, method-case"), "{post}");
 }

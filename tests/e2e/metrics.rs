@@ -277,7 +277,7 @@ const OTHER_ROWS: [(&str, &str, &str, &str); 1] = [(
     "doorward_connections",
     "gauge",
     "`door`",
-    "Connections that are open, by door",
+    "Open connections, by port",
 )];
 
 /// The table in docs/metrics.md, held against two Doorwards that show all there is.

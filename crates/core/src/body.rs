@@ -54,7 +54,7 @@ pub enum BodyFault {
     #[error("{0}: missing")]
     Missing(&'static str),
     /// A form field occurs twice.
-    #[error("{0}: there twice")]
+    #[error("{0}: occurs twice")]
     Doubled(&'static str),
     /// A member is not a string.
     #[error("{0}: must be a string")]

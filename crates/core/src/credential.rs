@@ -170,10 +170,10 @@ pub enum LoginFault {
     #[error("no colon")]
     NoColon,
     /// An empty or invalid user name.
-    #[error("no possible user name")]
+    #[error("an invalid user name")]
     Username,
     /// An empty password or one with control characters.
-    #[error("no possible password")]
+    #[error("an invalid password")]
     Password,
 }
 

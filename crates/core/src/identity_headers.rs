@@ -147,7 +147,7 @@ pub enum NamesFault {
     #[error("{0:?} is, or can be read as, a header with a meaning of its own; choose another name")]
     Reserved(String),
     /// Two names that a service could read as one.
-    #[error("{0:?} and {1:?} are one name to a service behind CGI; choose another one")]
+    #[error("{0:?} and {1:?} are the same name to a service behind CGI; choose another one")]
     Same(String, String),
 }
 

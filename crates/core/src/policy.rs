@@ -160,7 +160,7 @@ pub enum Conflict {
     Tie(String, String),
     /// Two rules spell a method that is not in IANA's registry in two cases.
     #[error(
-        "the methods {0:?} and {1:?} differ by case alone, and services may take them for the same; write one of them"
+        "the methods {0:?} and {1:?} differ only by case, and services may read them as the same; write one of them"
     )]
     MethodCase(String, String),
 }

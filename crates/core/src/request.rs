@@ -90,7 +90,7 @@ pub enum RequestFault {
     #[error("the method is missing or malformed")]
     Method,
     /// A registered method, or one that rules name, in another case.
-    #[error("the method differs from a known one by case alone")]
+    #[error("the method differs from a known one only by case")]
     MethodCase,
     /// Not a host with an optional port.
     #[error("the host is malformed")]
@@ -99,7 +99,7 @@ pub enum RequestFault {
     #[error(transparent)]
     Path(PathFault),
     /// A header that may occur once occurs twice.
-    #[error("a header that must come once came twice")]
+    #[error("a header that may occur once occurs twice")]
     DoubledHeader,
     /// A header that a service could read as an identity header, under another name.
     #[error("a header's name is an alias of an identity header")]

@@ -127,16 +127,16 @@ impl fmt::Debug for RefreshToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RefreshFault {
     /// Not a refresh token of Doorward.
-    #[error("it is not a refresh token of ours")]
+    #[error("it is not a refresh token of Doorward")]
     Malformed,
     /// The session does not exist, has expired, or is revoked.
-    #[error("there is no such session any more")]
+    #[error("its session has ended")]
     Unknown,
     /// The token was used before, so somebody else may have it: the session is revoked.
     #[error("it was used before")]
     Reused,
     /// The account is removed, disabled or another one, or all of its sessions are revoked.
-    #[error("the account may not go on")]
+    #[error("its account is disabled, removed or changed")]
     Account,
 }
 

@@ -287,7 +287,7 @@ impl Run {
             .send(turn.succeeded(), Some(&account.id));
     }
 
-    /// Knows here what the ledger knows: all tokens of a user have ended.
+    /// Remembers here what the tables say: all tokens of a user are revoked.
     async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
         let generation = self.actions.store.state.generation(user_id).await?;
         (self.rules.judge.revoked).end_before(user_id, generation, all_expired);

@@ -28,7 +28,7 @@ impl Collector for Process {
         let bytes = |key| Some(kibibytes("/proc/self/status", key)? * 1024.0);
         gauge(
             "process_start_time_seconds",
-            "When the process began, since 1970.",
+            "Unix time when the process started.",
             stat.as_ref().and_then(Stat::started),
         )?;
         gauge(
@@ -48,7 +48,7 @@ impl Collector for Process {
         )?;
         gauge(
             "process_max_fds",
-            "The most file descriptors that may be open.",
+            "Largest number of open file descriptors.",
             most_open_files(),
         )?;
         gauge(

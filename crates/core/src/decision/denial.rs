@@ -329,7 +329,7 @@ pub enum WeakPassword {
     #[error("password: too common or too easy to guess")]
     Common,
     /// The name, or little more.
-    #[error("password: too like the user name")]
+    #[error("password: too similar to the user name")]
     LikeName,
 }
 
