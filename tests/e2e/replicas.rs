@@ -396,7 +396,7 @@ async fn strangers_do_not_make_owners_wait<E: Engine>() {
             database.sql("SELECT failures FROM doorward_tallies WHERE tally_key LIKE 'n:%'");
         (failures.trim() == "5").then_some(())
     };
-    until("the failures are written", SOON, written).await;
+    until("the failures are written", 3 * SOON, written).await;
     database.sql("UPDATE doorward_tallies SET failures = 12 WHERE tally_key LIKE 'n:%'");
     let both = again(both).await;
     for replica in &both {
