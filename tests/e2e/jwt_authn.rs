@@ -16,7 +16,7 @@ const ALGORITHMS: [&str; 7] = [
 ];
 
 /// Two seconds until Doorward looks at its files, one until Envoy fetches again, and one that is cut off a whole second;
-/// the fifth is for a busy machine.
+/// the rest is for a busy machine.
 const AFTER: &str = "12s";
 
 async fn serving(algorithm: &str) -> Doorward {
