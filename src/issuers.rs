@@ -24,8 +24,11 @@ use tokio::{
 };
 
 use crate::{
-    domain::issuer::{Issuer, IssuerTerms, Issuers},
-    observe::metrics::{Fetches, Metrics, Outcome},
+    domain::issuer::{DocumentFault, Issuer, IssuerTerms, Issuers},
+    observe::{
+        causes,
+        metrics::{Fetches, Metrics, Outcome},
+    },
 };
 
 /// Settings of one issuer.
@@ -114,7 +117,7 @@ impl fmt::Display for Source {
 
 /// How often to fetch keys.
 #[derive(Clone, Copy)]
-struct EqualTime {
+struct Schedule {
     /// How often to check whether a fetch is due.
     look: Duration,
     /// The pause between fetches when no token needs a new key.
@@ -123,13 +126,13 @@ struct EqualTime {
     again: Duration,
 }
 
-const FETCHED: EqualTime = EqualTime {
+const FETCHED: Schedule = Schedule {
     look: Duration::from_secs(1),
     regular: Duration::from_secs(300),
     again: Duration::from_secs(30),
 };
 
-const READ: EqualTime = EqualTime {
+const READ: Schedule = Schedule {
     look: Duration::from_secs(2),
     regular: Duration::ZERO,
     again: Duration::ZERO,
@@ -180,10 +183,10 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
 }
 
 /// Fetches the keys of one issuer, for ever.
-async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
+async fn keep<F: Future<Output = Result<Vec<u8>, FetchFault>>>(
     issuers: Issuers,
     index: usize,
-    equal_time: EqualTime,
+    schedule: Schedule,
     started: oneshot::Sender<()>,
     fetches: Fetches,
     mut ask: impl FnMut() -> F,
@@ -194,15 +197,15 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     let mut started = Some(started);
     let mut failing = false;
     let mut asked: Option<Instant> = None;
-    let mut looks = interval(equal_time.look);
+    let mut looks = interval(schedule.look);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
         let has_reason = failing || issuer.wants_keys();
         let pause = if has_reason {
-            equal_time.again
+            schedule.again
         } else {
-            equal_time.regular
+            schedule.regular
         };
         if asked.is_some_and(|asked| asked.elapsed() < pause) {
             continue;
@@ -214,7 +217,7 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
         let answer = ask().await;
         let taken = answer.and_then(|document| {
             let taken = issuer.take(&document);
-            taken.map_err(|fault| format!("the document {fault}"))
+            taken.map_err(|fault| FetchFault::Document(Box::new(fault)))
         });
         fetches.note(Outcome::of(&taken));
         let name = &*issuer.terms().issuer;
@@ -232,7 +235,7 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
             Err(cause) if !failing => {
                 tracing::warn!(
                     issuer = name,
-                    cause,
+                    cause = %causes(cause),
                     "the keys of an issuer cannot be had; those of before stay"
                 );
             }
@@ -246,11 +249,11 @@ async fn keep<F: Future<Output = Result<Vec<u8>, String>>>(
     }
 }
 
-async fn read(path: PathBuf) -> Result<Vec<u8>, String> {
+async fn read(path: PathBuf) -> Result<Vec<u8>, FetchFault> {
     let text = path.display().to_string();
     let read = spawn_blocking(move || read_bounded(&path)).await;
     let read = read.map_err(io::Error::other).and_then(|read| read);
-    read.map_err(|fault| format!("{text}: {fault}"))
+    read.map_err(|fault| FetchFault::File(text, fault))
 }
 
 /// Reads one byte more than the limit, so that the parser sees a document that is too long.
@@ -277,38 +280,49 @@ fn client() -> Fetcher {
         .build(connector)
 }
 
-async fn fetch(client: Fetcher, url: Uri) -> Result<Vec<u8>, String> {
+async fn fetch(client: Fetcher, url: Uri) -> Result<Vec<u8>, FetchFault> {
     let whole = async {
         let request = Request::get(&url)
             .header(ACCEPT, "application/jwk-set+json, application/json")
-            .body(Empty::new())
-            .map_err(|fault| fault.to_string())?;
-        let response = client
-            .request(request)
-            .await
-            .map_err(|fault| chain(&fault))?;
+            .body(Empty::new())?;
+        let response = client.request(request).await?;
         if response.status() != StatusCode::OK {
-            return Err(format!("it was answered {}", response.status()));
+            return Err(RequestFault::Status(response.status()));
         }
         let body = Limited::new(response.into_body(), Issuer::LONGEST)
             .collect()
             .await;
-        let body = body.map_err(|fault| chain(&*fault))?;
-        Ok(body.to_bytes().to_vec())
+        Ok(body.map_err(RequestFault::Body)?.to_bytes().to_vec())
     };
     let answer = timeout(PATIENCE, whole).await;
-    let answer = answer.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")));
-    answer.map_err(|fault| format!("{url}: {fault}"))
+    let answer = answer.unwrap_or(Err(RequestFault::Timeout));
+    answer.map_err(|fault| FetchFault::Request(url.to_string(), fault))
 }
 
-fn chain(fault: &dyn std::error::Error) -> String {
-    let mut text = fault.to_string();
-    let mut source = fault.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+/// Why the keys of an issuer are not known.
+#[derive(Debug, thiserror::Error)]
+enum FetchFault {
+    #[error("{0}")]
+    File(String, #[source] io::Error),
+    #[error("{0}")]
+    Request(String, #[source] RequestFault),
+    #[error("the document {0}")]
+    Document(#[source] Box<DocumentFault>),
+}
+
+/// Why a request for keys has no good answer.
+#[derive(Debug, thiserror::Error)]
+enum RequestFault {
+    #[error("the request cannot be made")]
+    Request(#[from] hyper::http::Error),
+    #[error(transparent)]
+    Connection(#[from] hyper_util::client::legacy::Error),
+    #[error(transparent)]
+    Body(Box<dyn std::error::Error + Send + Sync>),
+    #[error("it was answered {0}")]
+    Status(StatusCode),
+    #[error("no answer within {PATIENCE:?}")]
+    Timeout,
 }
 
 #[cfg(test)]

@@ -60,11 +60,16 @@ fn fetches() -> Fetches {
 async fn keys_are_asked_for_in_time_and_not_too_often() {
     let issuers = issuers();
     let asked = Cell::new(0);
-    let answer = RefCell::new(Ok(document("a")));
+    let answer = RefCell::new(Some(document("a")));
     let (started, start) = oneshot::channel();
     let ask = || {
         asked.set(asked.get() + 1);
-        std::future::ready(answer.borrow().clone())
+        std::future::ready(
+            answer
+                .borrow()
+                .clone()
+                .ok_or(FetchFault::Request(String::new(), RequestFault::Timeout)),
+        )
     };
     let kept = keep(Arc::clone(&issuers), 0, FETCHED, started, fetches(), ask);
     let wait = |seconds: u64| sleep(Duration::from_secs(seconds));
@@ -77,7 +82,7 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         assert_eq!(asked.get(), 2);
 
         // A hundred tokens of unknown keys within a minute.
-        *answer.borrow_mut() = Ok(document("b"));
+        *answer.borrow_mut() = Some(document("b"));
         for _ in 0..100 {
             show_unknown(&issuers);
             sleep(Duration::from_millis(600)).await;
@@ -88,14 +93,14 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         // It goes away: the keys stay, and it is asked a little more often until it is back.
         wait(60).await;
         let before = asked.get();
-        *answer.borrow_mut() = Err("away".into());
+        *answer.borrow_mut() = None;
         wait(400).await;
         assert_eq!(issuers[0].key_names(), ["b"]);
         assert!((before + 3..=before + 8).contains(&asked.get()));
-        *answer.borrow_mut() = Ok(b"{\"keys\":[]}".to_vec());
+        *answer.borrow_mut() = Some(b"{\"keys\":[]}".to_vec());
         wait(40).await;
         assert_eq!(issuers[0].key_names(), ["b"]);
-        *answer.borrow_mut() = Ok(document("c"));
+        *answer.borrow_mut() = Some(document("c"));
         wait(40).await;
         assert_eq!(issuers[0].key_names(), ["c"]);
         let before = asked.get();
@@ -122,7 +127,11 @@ async fn a_file_is_looked_at_every_two_seconds() {
         READ,
         started,
         fetches(),
-        move || std::future::ready(read_bounded(&file).map_err(|fault| fault.to_string())),
+        move || {
+            std::future::ready(
+                read_bounded(&file).map_err(|fault| FetchFault::File("the file".into(), fault)),
+            )
+        },
     );
     let story = async {
         start.await.unwrap();
@@ -176,6 +185,7 @@ fn a_source_is_a_url_or_a_path() {
 async fn a_client_for_https_can_be_made_and_says_what_failed() {
     let url = "https://127.0.0.1:1/jwks.json".parse().unwrap();
     let fault = fetch(client(), url).await.unwrap_err();
+    let fault = causes(&fault).to_string();
     assert!(
         fault.starts_with("https://127.0.0.1:1/jwks.json: "),
         "{fault}"
@@ -222,9 +232,9 @@ async fn what_is_no_document_is_not_taken() {
         };
         let (fetched, ()) = tokio::join!(fetch(client(), url.parse().unwrap()), served);
         match expected {
-            None => assert_eq!(fetched, Ok(b"{}".to_vec())),
+            None => assert_eq!(fetched.unwrap(), b"{}"),
             Some(expected) => {
-                let fault = fetched.unwrap_err();
+                let fault = causes(&fetched.unwrap_err()).to_string();
                 assert!(fault.contains(expected), "{expected}: {fault}");
             }
         }

@@ -178,7 +178,6 @@ fn open(config: EnvoyConfig) -> EnvoyConfig {
     );
     // A timeout lets requests pass as well, by what Envoy is told; a machine that is busy must not be taken for that.
     let patient = config.replace("timeout: 3s", "timeout: 30s");
-    assert_ne!(patient, config);
     traced(free_address())(patient)
 }
 

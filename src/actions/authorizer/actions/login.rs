@@ -31,6 +31,13 @@ struct Settled {
     issued: Issued,
 }
 
+/// What comes of an account whose password was right.
+pub(super) enum Continued {
+    Issued(Issued),
+    /// The row is another one now, or there is none.
+    Changed(Option<Account>),
+}
+
 impl Run {
     pub(super) async fn login(
         &self,
@@ -93,14 +100,14 @@ impl Run {
                 Grant::start(account, generation, attempt.form, By::Login)
             });
             match gone_on.await? {
-                Ok(issued) => {
+                Continued::Issued(issued) => {
                     return Ok(Settled {
                         attempt,
                         account: seen,
                         issued,
                     });
                 }
-                Err(changed) => account = changed,
+                Continued::Changed(changed) => account = changed,
             }
         }
         Err(Denial::Unavailable(Unavailable::Busy).into())
@@ -113,7 +120,7 @@ impl Run {
         &self,
         account: &Account,
         grant: impl FnOnce(Account, Generation) -> Grant,
-    ) -> Result<Result<Issued, Option<Account>>, Refused> {
+    ) -> Result<Continued, Refused> {
         let generation = self
             .actions
             .store
@@ -130,7 +137,7 @@ impl Run {
             {
                 again
             }
-            changed => return Ok(Err(changed)),
+            changed => return Ok(Continued::Changed(changed)),
         };
         let issued = self.issue(grant(again, generation))?;
         if let Some((refresh, lifetime)) = &issued.refresh {
@@ -147,7 +154,7 @@ impl Run {
                 .write(&[opening])
                 .await?;
         }
-        Ok(Ok(issued))
+        Ok(Continued::Issued(issued))
     }
 
     /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash

@@ -1,6 +1,6 @@
 //! What people do for themselves: register, and change their password.
 
-use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run};
+use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run, login::Continued};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
@@ -139,9 +139,9 @@ impl Run {
             Grant::start(account, generation, change.form, By::Password)
         });
         match gone_on.await? {
-            Ok(issued) => Ok(Decision::Issue(issued).into()),
+            Continued::Issued(issued) => Ok(Decision::Issue(issued).into()),
             // The password is changed; whoever changed the row once more decides what comes now.
-            Err(_) => Err(Denial::PasswordChanged(account.id).into()),
+            Continued::Changed(_) => Err(Denial::PasswordChanged(account.id).into()),
         }
     }
 }
