@@ -2,17 +2,16 @@
 //!
 //! The way of a request:
 //!
-//! 1. A door turns a wire message into a [`domain::request::Request`], or into a denial where it cannot be read:
-//!    [`grpc::decode`].
-//! 2. [`domain::judge::Judge::judge`] decides it from the rules and the keys in memory. Public and Bearer requests are
-//!    done here; nothing was awaited.
-//! 3. A login needs one row ([`users::Users::find`]) and one slow hash ([`login::desk::Desk::settle`], on a bounded
-//!    pool); [`authorizer::Authorizer`] waits for both.
-//! 4. The [`domain::decision::Decision`] is logged once and turned into a wire message by the door: [`grpc::encode`].
+//! 1. A door turns a wire message into a [`domain::request::Request`], or into a denial if it cannot be read:
+//!    [`doors::grpc::decode`].
+//! 2. [`domain::judge::Judge::judge`] decides it from the rules and the keys in memory. Public and Bearer requests end
+//!    here; nothing was awaited.
+//! 3. A login needs one row ([`tables::users::Users::find`]) and one slow hash ([`login::desk::Desk::settle`], on a bounded
+//!    pool); [`actions::authorizer::Authorizer`] waits for both.
+//! 4. The [`domain::decision::Decision`] is logged once, and the door turns it into a wire message:
+//!    [`doors::grpc::encode`].
 //!
-//! Which room a line belongs to: does it wait? The shell ([`authorizer`], [`serve`], [`admin`]). Does it know a wire
-//! format? A door ([`grpc`]). Does it know SQL? [`users`]. Does it hash passwords? [`login`]. Otherwise [`domain`], which
-//! names none of them.
+//! ARCHITECTURE.md says which room a line belongs to.
 
 pub use doorward_core as domain;
 pub use doorward_rules::files;

@@ -13,7 +13,7 @@ pub struct Entry {
     pub name: &'static str,
     /// Names in the environment, besides the one derived from the path.
     pub also: &'static [&'static str],
-    /// The default; in an [`Optional`] entry, a description of what applies instead.
+    /// The default; in an `Optional` entry, a description of what applies instead.
     pub default: &'static str,
     /// What it means, with its unit and limits.
     pub meaning: &'static str,
