@@ -150,7 +150,7 @@ fn names_of_identity_headers_are_a_list_or_a_text_with_commas() {
         ("['x-user', 'x-roles']", "must be three names"),
         (
             "['x-user', 'x-roles', 'X_User']",
-            "\"x-user\" and \"x_user\" are one name",
+            "\"x-user\" and \"x_user\" are the same name",
         ),
         (
             "['x-user', 'x-roles', 'host']",
