@@ -280,8 +280,9 @@ proptest! {
             }
             others += 1;
         }
-        // When a round begins, all its entries are there but one that may still come.
-        prop_assert!(others <= (ENTRIES + 1) * rounds && rounds <= ENTRIES, "{others}, {rounds}");
+        // When a round begins, all its entries are there but one that may still come. Each entry may wait in a round of
+        // its own, and so may the one that makes room for this one.
+        prop_assert!(others <= (ENTRIES + 1) * rounds && rounds <= ENTRIES + 1, "{others}, {rounds}");
     }
 
     /// Who is alone with its account and its address is refused only where everybody is.
