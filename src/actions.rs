@@ -3,4 +3,6 @@
 //! Must not know: wire formats, SQL, settings.
 
 pub mod authorizer;
+pub mod equal_time;
 pub mod hashing;
+pub mod run;

@@ -152,7 +152,7 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let mut starts = Vec::new();
     for (index, Believed { terms, jwks }) in believed.iter().enumerate() {
         if jwks.is_open() {
-            tracing::warn!(issuer = terms.issuer, %jwks, "keys come by http: whoever is on the way can put in others");
+            tracing::warn!(issuer = terms.issuer, %jwks, "keys come over plain http: anybody on the network path can replace them");
         }
         let (started, start) = oneshot::channel();
         starts.push((terms.issuer.clone(), start));
@@ -175,7 +175,7 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
         if timeout_at(end, start).await.is_err() {
             tracing::warn!(
                 issuer,
-                "its keys have not come yet; its tokens are refused until they do"
+                "the keys of an issuer have not arrived yet; its tokens are refused until they do"
             );
         }
     }
@@ -226,17 +226,17 @@ async fn keep<F: Future<Output = Result<Vec<u8>, FetchFault>>>(
                 tracing::info!(
                     issuer = name,
                     keys = issuer.key_names().join(","),
-                    "took the keys of an issuer"
+                    "new keys of an issuer are in force"
                 );
             }
             Ok(false) if failing => {
-                tracing::info!(issuer = name, "the keys of an issuer can be had again");
+                tracing::info!(issuer = name, "the keys of an issuer can be fetched again");
             }
             Err(cause) if !failing => {
                 tracing::warn!(
                     issuer = name,
                     cause = %causes(cause),
-                    "the keys of an issuer cannot be had; those of before stay"
+                    "the keys of an issuer cannot be fetched; the previous keys stay in force"
                 );
             }
             Ok(false) | Err(_) => {}

@@ -70,7 +70,7 @@ impl Lasting {
         Rules {
             judge: Judge {
                 policy: settings.policy.clone(),
-                verifier: Verifier::of(Arc::clone(&keys), settings.jwt.terms.clone())
+                verifier: Verifier::of(&keys, settings.jwt.terms.clone())
                     .believing(Arc::clone(&self.issuers))
                     .counting(self.metrics.token_ages()),
                 revoked: Arc::clone(&self.ended),
@@ -247,7 +247,7 @@ pub fn warn_of(settings: &Settings) {
     if settings.gateways.trusted.covers_the_internet() {
         tracing::warn!(
             trusted_proxies = %settings.gateways.trusted,
-            "trusted_proxies holds half of the Internet or more: whoever reaches the port asks as a gateway does, and no client's address can be believed; name the networks of your gateways"
+            "trusted_proxies contains half of the Internet or more: anybody who reaches the port counts as a gateway, and no client address can be believed; name the networks of your gateways"
         );
     }
 }

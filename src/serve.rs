@@ -28,8 +28,10 @@ use self::{
 
 use crate::{
     actions::{
-        authorizer::{Actions, Authorizer, EqualTime, Learning},
+        authorizer::Authorizer,
+        equal_time::EqualTime,
         hashing::{Hashing, Line},
+        run::{Actions, Learning},
     },
     clock::unix_time,
     config::{SecretSource, Settings, ShutdownSettings},
@@ -377,7 +379,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
             return Err(fault.into());
         }
         Err(fault) => {
-            tracing::warn!(cause = %causes(&fault), "logins will be answered 503 until this is mended");
+            tracing::warn!(cause = %causes(&fault), "logins get 503 until this is fixed");
         }
         Ok(()) => {}
     }

@@ -194,7 +194,7 @@ impl Side {
 
     /// An empty token cache.
     fn tokens(&self) -> Verifier {
-        Verifier::of(Arc::clone(&self.keys), terms())
+        Verifier::of(&self.keys, terms())
     }
 
     /// Valid tokens for these users, created on all cores; all have the same length.

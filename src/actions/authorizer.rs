@@ -1,8 +1,5 @@
-//! The gate with hands: runs actions in tasks of their own, and logs each decision once. Owns no rule.
-
-mod actions;
-mod equal_time;
-mod learning;
+//! Decides requests: takes what the judge says, runs actions in tasks of their own, and logs each decision once. Owns no
+//! rule.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -17,9 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 use uuid::Uuid;
 
-use self::actions::{Caller, Run, Upgrade};
-pub use self::{actions::Actions, equal_time::EqualTime, learning::Learning};
 use crate::{
+    actions::run::{Actions, Caller, Concluded, Run},
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
@@ -35,7 +31,6 @@ use crate::{
         request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
         spans::{self, Span},
     },
-    tables::users::UsersFault,
 };
 
 /// Decides requests.
@@ -61,17 +56,9 @@ pub(crate) enum TurnedAway {
 }
 
 /// A request that is being decided.
-struct Begun {
+struct Started {
     started: Instant,
     span: Span,
-}
-
-/// A decision, what the log alone may know of it, and what is left to do behind it.
-#[derive(Debug)]
-pub struct Concluded {
-    decision: Decision,
-    cause: Option<UsersFault>,
-    upgrade: Option<Upgrade>,
 }
 
 impl Authorizer {
@@ -222,22 +209,22 @@ impl Authorizer {
         });
     }
 
-    fn begin(&self, trace: &Trace<'_>) -> Begun {
-        Begun {
+    fn begin(&self, trace: &Trace<'_>) -> Started {
+        Started {
             started: Instant::now(),
             span: self.actions.spans.begin(trace),
         }
     }
 
-    /// A gateway that hangs up drops the call. The action leaves the line if it still waits there; else it goes on. Either
-    /// is logged, so that hanging up hides nothing.
+    /// A gateway that hangs up drops the call. An action that still waits in the queue leaves it; one that has its turn
+    /// runs to its end. Both are logged, so that hanging up hides nothing.
     async fn take(
         &self,
         rules: &Arc<Rules>,
         step: Step,
         rule: Option<&Rule>,
         trace: Trace<'_>,
-        begun: Begun,
+        begun: Started,
     ) -> Decision {
         let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
         let rule = rule.map(Rule::name);
@@ -260,7 +247,7 @@ impl Authorizer {
             client: trace.client,
             gone: CancellationToken::new(),
         };
-        // Dropped with the call, should the gateway hang up.
+        // Dropped with the call if the gateway hangs up.
         let _waits = caller.gone.clone().drop_guard();
         let task = tokio::spawn(async move {
             let run = Run::new(actions, rules);
@@ -293,16 +280,6 @@ impl Authorizer {
     }
 }
 
-impl From<Decision> for Concluded {
-    fn from(decision: Decision) -> Self {
-        Self {
-            decision,
-            cause: None,
-            upgrade: None,
-        }
-    }
-}
-
 /// Where a decision is counted, and as what.
 struct Counts<'a> {
     decisions: &'a DecisionCounts,
@@ -325,13 +302,13 @@ fn logged(
     concluded: Concluded,
     rule: Option<&str>,
     trace: Trace<'_>,
-    begun: Begun,
+    begun: Started,
     counts: Counts<'_>,
 ) -> Decision {
     let Concluded {
         decision, cause, ..
     } = concluded;
-    let Begun { started, span } = begun;
+    let Started { started, span } = begun;
     let (verdict, reason, subject) = (decision.verdict(), decision.reason(), decision.subject());
     let is_told = match &decision {
         Decision::Allow(_) => tracing::enabled!(Level::DEBUG) || span.is_some(),

@@ -112,9 +112,9 @@ fn readiness(mut ops: SocketAddr) -> anyhow::Result<Uri> {
 enum CheckFault {
     #[error("the request cannot be made")]
     Request(#[source] hyper::http::Error),
-    #[error("nobody can be reached there: {}", root(.0))]
+    #[error("nothing can be reached there: {}", root(.0))]
     Unreachable(#[source] legacy::Error),
-    #[error("no answer that is HTTP: {}", root(.0))]
+    #[error("the answer is not HTTP: {}", root(.0))]
     NotHttp(#[source] legacy::Error),
     #[error("no answer within {}", humantime::format_duration(*.0))]
     Timeout(Duration),

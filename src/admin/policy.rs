@@ -61,7 +61,7 @@ pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::R
     let signer = Signer::new(Arc::clone(&keys), settings.jwt.terms.clone());
     let judge = Judge {
         policy: settings.policy,
-        verifier: Verifier::of(keys, settings.jwt.terms),
+        verifier: Verifier::of(&keys, settings.jwt.terms),
         revoked: Arc::new(Revocations::new(None)),
         forwards_bearer: settings.identity.forward_bearer,
         allows_preflight: false,

@@ -4,7 +4,6 @@ use std::{
     fs,
     io::{self, Read as _},
     path::Path,
-    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -78,7 +77,7 @@ async fn inspect(
         eprintln!("warning: cannot check whether it is revoked: {fault}");
     }
     let keys = keys::load(&settings)?;
-    let tokens = Verifier::of(Arc::new(keys), settings.jwt.terms);
+    let tokens = Verifier::of(&keys, settings.jwt.terms);
     let text = match token {
         Some(token) => Zeroizing::new(token),
         None => {

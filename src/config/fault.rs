@@ -42,7 +42,7 @@ pub(super) enum ValueFault {
     Name,
     #[error("{0:?} is not a size; write one such as 128MiB, 1GiB or 134217728")]
     Size(String),
-    #[error("{0:?} is less than one hash takes that Doorward makes, 19 MiB")]
+    #[error("{0:?} is less than the 19 MiB that one hash of Doorward needs")]
     Memory(String),
     #[error(transparent)]
     Address(#[from] AddressFault),

@@ -43,7 +43,7 @@ fn show_unknown(issuers: &Issuers) {
         leeway: Duration::ZERO,
     };
     let keys = Keyring::of_secret(&secret, terms.lasts());
-    let tokens = Verifier::of(Arc::new(keys), terms).believing(Arc::clone(issuers));
+    let tokens = Verifier::of(&keys, terms).believing(Arc::clone(issuers));
     // {"alg":"EdDSA","kid":"no"} and {"iss":"them"}
     let token = "eyJhbGciOiJFZERTQSIsImtpZCI6Im5vIn0.eyJpc3MiOiJ0aGVtIn0.AAAA";
     let compact = Compact::parse(token).unwrap();

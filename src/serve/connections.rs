@@ -191,7 +191,7 @@ impl Terms {
                     peer,
                     is_trusted,
                     reason,
-                    "a connection was closed: it sent frames without end"
+                    "a connection was closed: it sent a flood of HTTP/2 frames"
                 );
             }
             Closed::Full

@@ -177,7 +177,7 @@ impl Follower {
         if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
             if inactive.len() == MOST_INACTIVE {
                 tracing::warn!(
-                    "users.inactive_query finds more users than are remembered; let it find those who became inactive lately"
+                    "users.inactive_query returns more users than Doorward keeps in memory; let it return only those who became inactive lately"
                 );
             }
             let inactive: HashSet<Box<str>> = inactive.into_iter().map(Into::into).collect();

@@ -54,7 +54,7 @@ pub enum UsersFault {
     #[error("the settings under users do not fit the table: {0}")]
     Mapping(String),
     /// A user with that name exists already.
-    #[error("there is a user of that name already")]
+    #[error("a user of that name exists already")]
     Exists,
     /// There is no user with that name.
     #[error("there is no user of that name")]

@@ -934,7 +934,7 @@ async fn new_users_and_passwords_go_into_a_table_of_others_where_that_is_said<E:
         bearer(&doorward, "Dave", "another-password").await;
         let twice = run(&["user", "add", "Dave"]).await;
         assert!(
-            twice.stderr.contains("there is a user of that name"),
+            twice.stderr.contains("a user of that name exists"),
             "{twice:?}"
         );
         let roles = run(&["user", "add", "erin", "--admin"]).await;

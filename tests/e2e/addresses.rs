@@ -340,7 +340,7 @@ async fn to_trust_the_internet_is_warned_of() {
         let lines = doorward.log().into_iter();
         let lines = lines.filter(|line| {
             let message = line["fields"]["message"].as_str().unwrap_or_default();
-            message.starts_with("trusted_proxies holds half of the Internet")
+            message.starts_with("trusted_proxies contains half of the Internet")
                 && line["level"] == "WARN"
         });
         lines.count()

@@ -66,7 +66,7 @@ async fn users_are_added_changed_and_listed() {
         (
             &["user", "add", "bob"][..],
             "a-long-password\n",
-            "there is a user of that name already",
+            "a user of that name exists already",
         ),
         (
             &["user", "add", "a:b"],
@@ -282,7 +282,7 @@ async fn a_token_is_decoded_and_judged() {
         (&said["accepted"], &said["why"], &said["claims"]["username"]),
         (
             &json!(false),
-            &json!("its signature does not fit the key"),
+            &json!("its signature does not match the key"),
             &json!("bob")
         )
     );
@@ -300,9 +300,7 @@ async fn a_token_is_decoded_and_judged() {
         )
         .await;
     assert!(
-        elsewhere
-            .stdout
-            .contains("refused: its audience is another one"),
+        elsewhere.stdout.contains("refused: its audience differs"),
         "{elsewhere:?}"
     );
     let nothing = home.run(&["token", "inspect"], "").await;
@@ -433,12 +431,12 @@ async fn health_is_asked_without_a_shell() {
             "503 Service Unavailable",
         ),
         (format!("http://{moved}/readyz"), 1, "302 Found"),
-        (format!("http://{other}/"), 1, "no answer that is HTTP"),
+        (format!("http://{other}/"), 1, "the answer is not HTTP"),
         (format!("http://{slow}/"), 1, "no answer within 300ms"),
         (
             format!("http://{nobody}/"),
             1,
-            "nobody can be reached there: Connection refused",
+            "nothing can be reached there: Connection refused",
         ),
         ("https://127.0.0.1/".into(), 2, "only http:// is supported"),
         ("readyz".into(), 2, "is not a URL"),
@@ -496,5 +494,5 @@ async fn health_is_asked_without_a_shell() {
     let (home, _) = doorward.stop().await;
     let ran = home.run(&["--set", &listen, "check"], "").await;
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
-    assert!(ran.stdout.contains("nobody can be reached"), "{ran:?}");
+    assert!(ran.stdout.contains("nothing can be reached"), "{ran:?}");
 }

@@ -60,9 +60,7 @@ async fn users_are_kept_and_log_in<E: Engine>() {
         .run(&["user", "add", "jose"], "a-fourth-password\n")
         .await;
     assert!(
-        twice
-            .stderr
-            .contains("there is a user of that name already"),
+        twice.stderr.contains("a user of that name exists already"),
         "{twice:?}"
     );
     let listed = home

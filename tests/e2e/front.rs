@@ -99,13 +99,8 @@ impl Front {
     }
 }
 
-/// What the gRPC door says, without a gateway.
-pub async fn check(
-    door: SocketAddr,
-    method: &str,
-    path: &str,
-    authorization: &str,
-) -> CheckResponse {
+/// A check of a request with this `Authorization` value.
+pub fn question(method: &str, path: &str, authorization: &str) -> CheckRequest {
     let http = HttpRequest {
         method: method.to_owned().into(),
         path: path.to_owned().into(),
@@ -115,12 +110,22 @@ pub async fn check(
         }],
         ..HttpRequest::default()
     };
-    let check = CheckRequest {
+    CheckRequest {
         attributes: Some(AttributeContext {
             source: None,
             request: Some(attribute_context::Request { http: Some(http) }),
         }),
-    };
+    }
+}
+
+/// What the gRPC door says, without a gateway.
+pub async fn check(
+    door: SocketAddr,
+    method: &str,
+    path: &str,
+    authorization: &str,
+) -> CheckResponse {
+    let check = question(method, path, authorization);
     let mut client = AuthorizationClient::connect(format!("http://{door}"))
         .await
         .unwrap();

@@ -179,8 +179,8 @@ fn manifests_have_room_for_what_is_set_where_nothing_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_size_or_less_than_one_hash_is_a_fault() {
     for (value, what) in [
-        ("64", "less than one hash"),
-        ("18MiB", "less than one hash"),
+        ("64", "less than the 19 MiB"),
+        ("18MiB", "less than the 19 MiB"),
         ("-1MiB", "is not a size"),
     ] {
         let home = Doorward::prepare(|settings| {

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    front::{ADA, BOB, basic, tampered},
+    front::{ADA, BOB, basic, log_in, tampered},
     harness::{Doorward, Reply, send, send_bytes},
 };
 
@@ -130,16 +130,7 @@ async fn a_login_by_basic_json_or_form() {
 #[tokio::test(flavor = "multi_thread")]
 async fn validate_answers_as_the_service_it_replaces() {
     let doorward = house().await;
-    let credentials = basic(ADA.0, ADA.1);
-    let login = send(
-        doorward.http,
-        "POST",
-        "/login",
-        &[("authorization", &credentials)],
-        "",
-    )
-    .await;
-    let bearer = login.header("authorization").unwrap();
+    let bearer = &*log_in(doorward.http, ADA).await;
     for method in ["GET", "POST"] {
         let ask = async |headers: &[(&str, &str)]| {
             send(doorward.http, method, "/validate", headers, "").await
@@ -168,7 +159,7 @@ async fn validate_answers_as_the_service_it_replaces() {
             ("Bearer", "malformed-authorization"),
             ("Bearer a b", "malformed-authorization"),
             ("token-without-scheme", "malformed-authorization"),
-            (&*credentials, "malformed-authorization"),
+            (&*basic(ADA.0, ADA.1), "malformed-authorization"),
             ("", "malformed-authorization"),
         ] {
             let refused = ask(&[("authorization", value)]).await;

@@ -378,13 +378,14 @@ async fn it_starts_while_the_issuer_is_away_or_slow_and_catches_up() {
     );
     doorward
         .logged("the failure", |line| {
-            line["fields"]["message"] == "the keys of an issuer cannot be had; those of before stay"
+            line["fields"]["message"]
+                == "the keys of an issuer cannot be fetched; the previous keys stay in force"
         })
         .await;
     patient
         .logged("the wait", |line| {
             line["fields"]["message"]
-                == "its keys have not come yet; its tokens are refused until they do"
+                == "the keys of an issuer have not arrived yet; its tokens are refused until they do"
         })
         .await;
     let own = bearer(&doorward, BOB).await;
@@ -406,7 +407,7 @@ async fn it_starts_while_the_issuer_is_away_or_slow_and_catches_up() {
         .filter(|line| {
             line["fields"]["message"]
                 .as_str()
-                .is_some_and(|text| text.contains("cannot be had"))
+                .is_some_and(|text| text.contains("cannot be fetched"))
         })
         .count();
     assert_eq!(failures, 1);

@@ -324,7 +324,7 @@ async fn keys_that_are_refused_say_why() {
         ),
         (
             format!("alg: none\n{}", curve("P-256")),
-            "names no algorithm",
+            "does not name an algorithm",
         ),
         (
             format!("not-before: tomorrow\n{}", curve("P-256")),

@@ -74,7 +74,7 @@ fn claims() -> Value {
 /// The name of whoever the token speaks for, by this key.
 fn speaks_for(token: &str, key: Key) -> Option<String> {
     let compact = Compact::parse(token).unwrap();
-    let verifier = Verifier::of(ring(key), terms());
+    let verifier = Verifier::of(&ring(key), terms());
     let identity = verifier.verify(compact, now(), &Revocations::new(None));
     identity
         .ok()
@@ -235,7 +235,7 @@ fn issuers_are_believed_by_the_keys_that_they_publish() {
         &Secret::parse(Secret::generate().as_bytes()).unwrap(),
         UnixTime(0),
     );
-    let verifier = Verifier::of(ring(own), terms()).believing(Arc::new([issuer]));
+    let verifier = Verifier::of(&ring(own), terms()).believing(Arc::new([issuer]));
     for name in names {
         let token = made[name]["token"].as_str().unwrap();
         let verify = |token: &str| {

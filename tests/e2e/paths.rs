@@ -6,6 +6,20 @@ use crate::{
     harness::{Envoy, EnvoyConfig, Reply, send_bytes},
 };
 
+/// Everything is public, but a host and those below it, which are for administrators.
+pub const HOST_RULES: &str = "
+    [[route]]
+    path = '/login'
+    allow = 'login'
+    [[route]]
+    path = '/*'
+    allow = 'public'
+    [[route]]
+    path = '/*'
+    hosts = ['internal.example', '*.internal.example']
+    allow = 'role:admin'
+";
+
 pub const TRICKS: [&str; 23] = [
     "//admin/users",
     "/%61dmin/users",
@@ -134,22 +148,10 @@ async fn what_is_tolerated_is_judged_in_both_readings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hosts_are_part_of_the_rules() {
-    let rules = "
-        [[route]]
-        path = '/login'
-        allow = 'login'
-        [[route]]
-        path = '/*'
-        allow = 'public'
-        [[route]]
-        path = '/*'
-        hosts = ['internal.example', '*.internal.example']
-        allow = 'role:admin'
-    ";
     let front = Front::open(
         Envoy::NEWEST,
         |settings| {
-            settings.toml(rules);
+            settings.toml(HOST_RULES);
         },
         EnvoyConfig::untouched,
     )

@@ -4,9 +4,7 @@ use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration
 
 use bytes::Bytes;
 use doorward::doors::wire::envoy::service::auth::v3::{
-    AttributeContext, CheckRequest, CheckResponse,
-    attribute_context::{self, HttpRequest, http_request::HeadersEntry},
-    check_response::HttpResponse,
+    CheckResponse, check_response::HttpResponse,
 };
 use hyper::Request;
 use prost::Message as _;
@@ -20,7 +18,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    front::{BOB, basic},
+    front::{BOB, basic, question},
     harness::{Doorward, Settings, send, until},
     http2::{
         self, CHECK, DATA, END_STREAM, Ended, HEALTH, PING, RST_STREAM, SETTINGS, call, frame,
@@ -151,24 +149,9 @@ async fn calls_that_are_half_sent_hold_no_memory() {
     connection.abort();
 }
 
-/// A check of a request with this `Authorization` value.
-fn question(method: &str, path: &str, authorization: &str) -> Vec<u8> {
-    let http = HttpRequest {
-        method: method.to_owned().into(),
-        path: path.to_owned().into(),
-        headers: vec![HeadersEntry {
-            key: "authorization".into(),
-            value: authorization.to_owned().into(),
-        }],
-        ..HttpRequest::default()
-    };
-    let check = CheckRequest {
-        attributes: Some(AttributeContext {
-            source: None,
-            request: Some(attribute_context::Request { http: Some(http) }),
-        }),
-    };
-    message(&check.encode_to_vec())
+/// A check of a request with this `Authorization` value, as a gRPC message.
+fn sent(method: &str, path: &str, authorization: &str) -> Vec<u8> {
+    message(&question(method, path, authorization).encode_to_vec())
 }
 
 /// The answer to a check, which must come soon.
@@ -186,14 +169,14 @@ async fn checked(stream: &mut TcpStream, id: u32, question: &[u8]) -> CheckRespo
 async fn gateway_works(doorward: &Doorward) {
     let mut stream = from(TRUSTED, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
-    let login = question("POST", "/login", &basic(BOB.0, BOB.1));
+    let login = sent("POST", "/login", &basic(BOB.0, BOB.1));
     let login = checked(&mut stream, 1, &login).await;
     let Some(HttpResponse::DeniedResponse(answer)) = login.http_response else {
         panic!("not answered");
     };
     assert_eq!(answer.status.unwrap().code, 200);
     let bearer = format!("Bearer {}", str::from_utf8(&answer.body).unwrap());
-    let pass = checked(&mut stream, 3, &question("GET", "/x", &bearer)).await;
+    let pass = checked(&mut stream, 3, &sent("GET", "/x", &bearer)).await;
     assert_eq!(pass.status.unwrap().code, 0);
 
     let forward = "GET /auth/forward HTTP/1.1\r\nhost: x\r\nx-forwarded-method: GET\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\nx-forwarded-uri: /x\r\nconnection: close\r\n";
@@ -364,7 +347,7 @@ async fn trust_that_changes_holds_for_connections_that_are_open() {
     let doorward = home.serve().await;
     let mut stream = from(TRUSTED, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
-    let asked = question("GET", "/x", "Bearer x");
+    let asked = sent("GET", "/x", "Bearer x");
     let status = |answer: CheckResponse| match answer.http_response {
         Some(HttpResponse::DeniedResponse(denied)) => denied.status.unwrap().code,
         Some(HttpResponse::OkResponse(_)) | None => 200,
@@ -494,7 +477,7 @@ async fn floods_of_frames_end_their_connection_alone() {
     assert!(closes(&mut stream, Duration::from_secs(3)).await);
     doorward
         .logged("a flood", |line| {
-            line["fields"]["message"] == "a connection was closed: it sent frames without end"
+            line["fields"]["message"] == "a connection was closed: it sent a flood of HTTP/2 frames"
         })
         .await;
     gateway_works(&doorward).await;
@@ -506,7 +489,7 @@ async fn a_busy_connection_stays() {
     let doorward = doorward(|_| {}).await;
     let mut stream = from(TRUSTED, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
-    let question = question("GET", "/x", "");
+    let question = sent("GET", "/x", "");
     for number in 0..3000 {
         let id = 2 * number + 1;
         let besides = [

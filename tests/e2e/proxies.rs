@@ -530,19 +530,7 @@ async fn hosts_are(
     change: impl Fn(String) -> String,
     (open, closed): (u16, u16),
 ) {
-    let rules = "
-        [[route]]
-        path = '/login'
-        allow = 'login'
-        [[route]]
-        path = '/*'
-        allow = 'public'
-        [[route]]
-        path = '/*'
-        hosts = ['internal.example', '*.internal.example']
-        allow = 'role:admin'
-    ";
-    let house = House::with(gateway, rules.into(), change).await;
+    let house = House::with(gateway, crate::paths::HOST_RULES.into(), change).await;
     for forged in ["", "www.example", "internal.example"] {
         for (host, expected) in [
             ("www.example", open),

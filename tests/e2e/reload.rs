@@ -837,7 +837,7 @@ async fn broken_keys_change_nothing() {
         ),
         (
             key(first, good.replace("ES256", "none")),
-            "names no algorithm",
+            "does not name an algorithm",
         ),
         (
             key(first, good.replace("2026-01-01T00", "yesterday")),

@@ -474,7 +474,7 @@ async fn a_collector_that_is_away_delays_nothing_and_is_told_of_once() {
         assert!(slowest < Duration::from_secs(1), "{what}: {slowest:?}");
         let is = |line: &&serde_json::Value| {
             let message = line["fields"]["message"].as_str().unwrap_or_default();
-            message.starts_with("spans cannot be told")
+            message.starts_with("spans cannot be exported")
         };
         let lines = doorward.log().iter().filter(is).count();
         assert_eq!(lines, 1, "{what}: {}", doorward.output());

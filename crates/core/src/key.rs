@@ -158,10 +158,12 @@ pub enum KeyFault {
     #[error("is neither a JWK (RFC 7517) nor a key in PEM (PKCS #8)")]
     Syntax,
     /// A name that no key can have.
-    #[error("has no possible name; a kid is 1 to 64 letters, digits, \".\", \"_\" and \"-\"")]
+    #[error("has no valid name; a kid is 1 to 64 letters, digits, \".\", \"_\" and \"-\"")]
     Id,
     /// No algorithm, or one that is not known here.
-    #[error("names no algorithm of: HS256, RS256, RS384, RS512, PS256, ES256, ES384, EdDSA")]
+    #[error(
+        "does not name an algorithm of: HS256, RS256, RS384, RS512, PS256, ES256, ES384, EdDSA"
+    )]
     Algorithm,
     /// The key and its algorithm are of different kinds.
     #[error("is no key for {0}")]
@@ -179,9 +181,7 @@ pub enum KeyFault {
     #[error("{0}; make another with `doorward keys generate HS256`")]
     Secret(#[from] SecretFault),
     /// A point in time that cannot be read.
-    #[error(
-        "says since when it signs in no form that is known; write not-before: 2026-01-31T00:00:00Z"
-    )]
+    #[error("has a not-before that cannot be read; write not-before: 2026-01-31T00:00:00Z")]
     NotBefore,
 }
 
@@ -190,6 +190,8 @@ pub struct Key {
     id: KeyId,
     algorithm: Algorithm,
     verifier: SharedVerifier,
+    /// Whether it signs at its time, even if this copy has no private half.
+    signs: bool,
     signing: Option<EncodingKey>,
     not_before: UnixTime,
     /// The first part of every token signed with it.
@@ -256,8 +258,25 @@ impl Key {
     #[must_use]
     pub fn only_verifying(self) -> Self {
         Self {
+            signs: false,
             signing: None,
             ..self
+        }
+    }
+
+    /// A copy without the private half. Its state at a time is that of the key.
+    #[must_use]
+    pub(super) fn public_half(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            algorithm: self.algorithm,
+            verifier: self.verifier.clone(),
+            signs: self.signs,
+            signing: None,
+            not_before: self.not_before,
+            header: self.header.clone(),
+            public: self.public.clone(),
+            seal: None,
         }
     }
 
@@ -277,6 +296,7 @@ impl Key {
             id,
             algorithm,
             verifier: halves.verifier,
+            signs: halves.signing.is_some(),
             signing: halves.signing,
             not_before,
             public,
@@ -343,7 +363,7 @@ impl Key {
     /// Whether it can sign.
     #[must_use]
     pub fn can_sign(&self) -> bool {
-        self.signing.is_some()
+        self.signs
     }
 
     /// The JWK of its public half, where it has one.

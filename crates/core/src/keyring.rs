@@ -47,7 +47,7 @@ pub enum KeyringFault {
     TwoOfAName(String),
     /// Two keys start to sign at the same time.
     #[error(
-        "{0:?} and {1:?} begin to sign at the same time; say since when in one of them (not-before, or nbf)"
+        "{0:?} and {1:?} begin to sign at the same time; set another time in one of them (not-before, or nbf)"
     )]
     Tie(String, String),
     /// No key can sign now.
@@ -87,6 +87,16 @@ impl Keyring {
         Self {
             keys: vec![Key::from_secret(secret, UnixTime(0))],
             lasts,
+        }
+    }
+
+    /// The same keys without their private halves: all that verifying needs. A secret of HS256 verifies as it signs, and
+    /// stays.
+    #[must_use]
+    pub fn public_halves(&self) -> Self {
+        Self {
+            keys: self.keys.iter().map(Key::public_half).collect(),
+            lasts: self.lasts,
         }
     }
 

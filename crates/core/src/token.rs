@@ -188,14 +188,14 @@ impl Verifier {
     #[must_use]
     pub fn new(secret: &Secret, terms: TokenTerms) -> Self {
         let keys = Keyring::of_secret(secret, terms.lasts());
-        Self::of(Arc::new(keys), terms)
+        Self::of(&keys, terms)
     }
 
-    /// Takes keys and the terms.
+    /// Takes keys, of which it keeps no private half, and the terms.
     #[must_use]
-    pub fn of(keys: Arc<Keyring>, terms: TokenTerms) -> Self {
+    pub fn of(keys: &Keyring, terms: TokenTerms) -> Self {
         Self {
-            keys,
+            keys: Arc::new(keys.public_halves()),
             terms,
             verified: TokenCache::new(),
             issuers: Arc::new([]),

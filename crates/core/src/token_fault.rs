@@ -12,7 +12,7 @@ pub enum TokenFault {
     )]
     Header,
     /// The algorithm is unknown, or not that of the key.
-    #[error("its algorithm is none that is known, or not that of its key")]
+    #[error("its algorithm is unknown, or is not that of its key")]
     Algorithm,
     /// `typ` is missing or has another value.
     #[error("its type is not JWT")]
@@ -21,19 +21,19 @@ pub enum TokenFault {
     #[error("its key id is malformed")]
     KeyId,
     /// A `kid` that belongs to no key, or to an expired one.
-    #[error("its key id is that of no key here, or of one whose time is over")]
+    #[error("its key id names no key, or a key that has expired")]
     UnknownKey,
     /// The signature is not one of the key.
-    #[error("its signature does not fit the key")]
+    #[error("its signature does not match the key")]
     Signature,
     /// The claims are not base64url JSON, or one is missing, doubled or of a wrong type.
     #[error("its claims are malformed, or a required one is missing, doubled or of a wrong type")]
     Claims,
     /// `iss` differs.
-    #[error("its issuer is another one")]
+    #[error("its issuer differs")]
     Issuer,
     /// `aud` differs.
-    #[error("its audience is another one")]
+    #[error("its audience differs")]
     Audience,
     /// `exp` has passed.
     #[error("it has expired")]
@@ -42,13 +42,13 @@ pub enum TokenFault {
     #[error("it is not valid yet")]
     NotYet,
     /// `iat` is in the future, or not before `exp`.
-    #[error("its time of issue cannot be")]
+    #[error("its time of issue is impossible")]
     IssuedAt,
     /// A user name or roles that are not allowed.
-    #[error("its user name or roles cannot be")]
+    #[error("its user name or roles are not valid")]
     Identity,
     /// Revoked: by a logout, or by a change that revokes all tokens of a user.
-    #[error("it was ended by a logout, or by a change of the account")]
+    #[error("it was revoked by a logout or by a change of the account")]
     Ended,
 }
 

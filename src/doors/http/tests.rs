@@ -10,8 +10,9 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::{
     actions::{
-        authorizer::{Actions, EqualTime, Learning},
+        equal_time::EqualTime,
         hashing::{HashPriority, Hashing, Line},
+        run::{Actions, Learning},
     },
     domain::{
         account::{Identity, Roles, Username},
@@ -79,15 +80,16 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         )
         .unwrap()
     };
-    let tokens = Verifier::new(
-        &Secret::parse(Secret::generate().as_bytes()).unwrap(),
-        TokenTerms {
-            issuer: "doorward".into(),
-            audience: "doorward".into(),
-            lifetime: Duration::from_secs(3600),
-            leeway: Duration::from_secs(30),
-        },
-    );
+    let terms = TokenTerms {
+        issuer: "doorward".into(),
+        audience: "doorward".into(),
+        lifetime: Duration::from_secs(3600),
+        leeway: Duration::from_secs(30),
+    };
+    let secret = Secret::parse(Secret::generate().as_bytes()).unwrap();
+    let keys = Keyring::of_secret(&secret, terms.lasts());
+    let verifier = Verifier::of(&keys, terms.clone());
+    let signer = Signer::new(Arc::new(keys), terms);
     let token = |roles: &str| {
         let identity = Identity {
             subject: "7".into(),
@@ -97,7 +99,6 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap();
-        let signer = Signer::new(Arc::clone(tokens.keys()), tokens.terms().clone());
         let token = signer
             .issue(
                 &identity,
@@ -120,7 +121,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             rule("/closed", &[], &[], "nobody"),
         ])
         .unwrap(),
-        verifier: tokens,
+        verifier,
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: true,
@@ -131,10 +132,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         names: NameRules::default(),
         sessions: None,
         reply: LoginReply::Direct,
-        signer: Signer::new(
-            Arc::clone(judge.verifier.keys()),
-            judge.verifier.terms().clone(),
-        ),
+        signer,
     };
     let dir = tempfile::tempdir().unwrap().keep();
     let entered = runtime.enter();

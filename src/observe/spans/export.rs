@@ -74,7 +74,7 @@ impl opentelemetry_sdk::trace::SpanExporter for Reporting {
         if let Err(fault) = &exported
             && self.says_again()
         {
-            tracing::warn!(cause = %causes(fault), spans, "spans cannot be told to the collector; they are lost");
+            tracing::warn!(cause = %causes(fault), spans, "spans cannot be exported to the collector; they are lost");
         }
         exported
     }

@@ -27,7 +27,7 @@ pub enum Fault {
     )]
     NoTable(#[source] Error),
     /// A row with that key exists already.
-    #[error("there is such a row already")]
+    #[error("such a row exists already")]
     Exists,
     /// No row fits the write; nothing was written.
     #[error("there is no such row")]

@@ -71,7 +71,7 @@ pub enum UrlFault {
     #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
     Syntax,
     /// A database that is not supported.
-    #[error("names another database than mysql, mariadb and sqlite")]
+    #[error("names a database other than mysql, mariadb and sqlite")]
     Scheme,
     /// A part is missing.
     #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]

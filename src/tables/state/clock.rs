@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::time::Instant;
 
-use super::{KEPT, State, unsigned};
+use super::{State, failures::KEPT, unsigned};
 use crate::{
     domain::token::UnixTime,
     login::throttle::UnixMillis,

@@ -45,6 +45,15 @@ fn document(keys: &[&Key]) -> Vec<u8> {
     json!({"keys": keys}).to_string().into_bytes()
 }
 
+static OWN_KEY: LazyLock<String> = LazyLock::new(|| {
+    let file = Key::generate(KEYS[1].id(), Algorithm::Es256, UnixTime(0)).unwrap();
+    file.to_string()
+});
+
+fn own_key() -> Key {
+    Key::read("k", OWN_KEY.as_bytes()).unwrap()
+}
+
 fn house(terms: IssuerTerms) -> Verifier {
     let issuer = Issuer::new(terms);
     issuer.take(&document(&[&KEYS[0]])).unwrap();
@@ -54,13 +63,12 @@ fn house(terms: IssuerTerms) -> Verifier {
         lifetime: Duration::from_secs(3600),
         leeway: Duration::from_secs(30),
     };
-    let file = Key::generate(KEYS[1].id(), Algorithm::Es256, UnixTime(0)).unwrap();
     let keys = vec![
-        Key::read("k", file.as_bytes()).unwrap(),
+        own_key(),
         Key::from_secret(&Secret::parse(SECRET).unwrap(), UnixTime(0)).only_verifying(),
     ];
     let ring = Keyring::new(keys, own.lasts()).unwrap();
-    Verifier::of(Arc::new(ring), own).believing(Arc::new([issuer]))
+    Verifier::of(&ring, own).believing(Arc::new([issuer]))
 }
 
 fn claims() -> Value {
@@ -220,7 +228,7 @@ fn signatures_are_those_of_the_key_that_is_named() {
 #[test]
 fn ours_and_theirs_are_never_mixed_up() {
     let tokens = house(terms());
-    let own = tokens.keys().signer(NOW).unwrap();
+    let own = &own_key();
     let ours = json!({
         "sub": "42", "username": "ada", "admin": false, "roles": [], "iss": "doorward",
         "aud": "doorward", "iat": NOW.0, "exp": NOW.0 + 60, "jti": "x",
@@ -256,7 +264,7 @@ fn ours_and_theirs_are_never_mixed_up() {
         lifetime: Duration::from_secs(3600),
         leeway: Duration::from_secs(30),
     };
-    let tokens = Verifier::of(Arc::clone(issuer.keys()), own_terms).believing(Arc::new([taken]));
+    let tokens = Verifier::of(issuer.keys(), own_terms).believing(Arc::new([taken]));
     let mut renamed = claims();
     renamed["iss"] = "doorward".into();
     for (header, key) in [

@@ -8,6 +8,7 @@ use crate::{
     issuer::{Issuer, IssuerTerms},
     jws,
     key::{Algorithm, Key, KeyId},
+    keyring::Keyring,
     path::{Path, Tolerance},
     policy::Rule,
     request::{Host, Method},
@@ -16,6 +17,20 @@ use crate::{
 };
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
+
+fn terms() -> TokenTerms {
+    TokenTerms {
+        issuer: "doorward".into(),
+        audience: "doorward".into(),
+        lifetime: Duration::from_secs(3600),
+        leeway: Duration::from_secs(30),
+    }
+}
+
+fn keys() -> Keyring {
+    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+    Keyring::of_secret(&secret, terms().lasts())
+}
 
 fn example() -> Judge {
     let rule = |path, allow| Rule::new(path, &[], &[], Demand::parse(allow).unwrap()).unwrap();
@@ -28,29 +43,20 @@ fn example() -> Judge {
             rule("/closed", "nobody"),
         ])
         .unwrap(),
-        verifier: Verifier::new(
-            &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap(),
-            TokenTerms {
-                issuer: "doorward".into(),
-                audience: "doorward".into(),
-                lifetime: Duration::from_secs(3600),
-                leeway: Duration::from_secs(30),
-            },
-        ),
+        verifier: Verifier::of(&keys(), terms()),
         revoked: Arc::new(Revocations::new(None)),
         forwards_bearer: true,
         allows_preflight: false,
     }
 }
 
-fn token(rules: &Judge, roles: &str) -> String {
+fn token(roles: &str) -> String {
     let identity = Identity {
         subject: "7".into(),
         username: Username::parse("ada").unwrap(),
         roles: Roles::parse_list(roles).unwrap(),
     };
-    let verifier = &rules.verifier;
-    let signer = Signer::new(Arc::clone(verifier.keys()), verifier.terms().clone());
+    let signer = Signer::new(Arc::new(keys()), terms());
     let token = signer.issue(&identity, Generation(0), None, NOW).unwrap();
     format!("Bearer {}", token.expose())
 }
@@ -93,7 +99,7 @@ fn judge(rules: &Judge, method: &str, path: &str, authorization: &[&str]) -> Str
 #[test]
 fn the_core_table() {
     let rules = example();
-    let (plain, admin) = (token(&rules, ""), token(&rules, "admin"));
+    let (plain, admin) = (token(""), token("admin"));
     let bad = format!("{plain}x");
     let basic = "Basic YWRhOnNlY3JldA==";
     let credentials: [&[&str]; 7] = [
@@ -177,7 +183,7 @@ fn the_core_table() {
 fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
     let mut rules = example();
     rules.forwards_bearer = false;
-    let plain = token(&rules, "");
+    let plain = token("");
     assert_eq!(judge(&rules, "GET", "/me", &[&plain]), "known strip");
     assert_eq!(judge(&rules, "GET", "/public/x", &[]), "anonymous keep");
 }
@@ -185,7 +191,7 @@ fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
 #[test]
 fn no_token_that_cannot_be_judged_reaches_the_service() {
     let mut rules = example();
-    let plain = token(&rules, "");
+    let plain = token("");
     // Nothing has been read of what ended.
     rules.revoked = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
     assert_eq!(

@@ -1,6 +1,6 @@
 //! One test a rule, each against tokens that are right but for that rule: what is signed is signed with a key of the ring.
 
-use std::{collections::HashMap, sync::Arc, sync::LazyLock, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ static HOUSE: LazyLock<Verifier> = LazyLock::new(|| {
     let mut keys: Vec<_> = Algorithm::ALL.into_iter().map(own).collect();
     keys.push(same_rsa_for_pss());
     let keys = Keyring::new(keys, terms.lasts()).unwrap();
-    Verifier::of(Arc::new(keys), terms)
+    Verifier::of(&keys, terms)
 });
 
 const CURVES: [Algorithm; 2] = [Algorithm::Es256, Algorithm::Es384];

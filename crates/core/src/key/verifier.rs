@@ -3,6 +3,8 @@
 //! jsonwebtoken's own verifiers are neither `Send` nor `Sync`, so threads cannot share one, and those of RSA, ECDSA and
 //! Ed25519 parse the key for every signature. These implement the same trait with aws-lc, which jsonwebtoken uses too.
 
+use std::sync::Arc;
+
 use aws_lc_rs::{
     hmac,
     rsa::PublicKeyComponents,
@@ -17,7 +19,7 @@ use jsonwebtoken::{
 
 use super::{Algorithm, KeyFault, Secret, check_length, rsa};
 
-pub(super) type SharedVerifier = Box<dyn JwtVerifier + Send + Sync>;
+pub(super) type SharedVerifier = Arc<dyn JwtVerifier + Send + Sync>;
 
 impl Algorithm {
     fn rsa_parameters(self) -> Option<&'static RsaParameters> {
@@ -87,7 +89,7 @@ pub(super) fn check(
 
 /// The verifier of an HS256 secret.
 pub(super) fn of_secret(secret: &Secret) -> SharedVerifier {
-    Box::new(Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.expose())))
+    Arc::new(Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.expose())))
 }
 
 /// The verifier of a public key, which is parsed for all signatures to come.
@@ -106,7 +108,7 @@ pub(super) fn of_public(
         }
     };
     let key = key.map_err(|_| KeyFault::Parts)?;
-    Ok(Box::new(Public { algorithm, key }))
+    Ok(Arc::new(Public { algorithm, key }))
 }
 
 struct Hmac(hmac::Key);

@@ -3,7 +3,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::key::Key;
+use crate::{
+    key::{Algorithm, Key},
+    keyring::KeyState,
+};
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
@@ -20,8 +23,13 @@ fn tokens() -> Verifier {
     )
 }
 
-fn signer(verifier: &Verifier) -> Signer {
-    Signer::new(Arc::clone(verifier.keys()), verifier.terms().clone())
+fn signer_of(secret: &Secret) -> Signer {
+    let terms = tokens().terms;
+    Signer::new(Arc::new(Keyring::of_secret(secret, terms.lasts())), terms)
+}
+
+fn signer() -> Signer {
+    signer_of(&Secret::parse(SECRET).unwrap())
 }
 
 fn ada() -> Identity {
@@ -66,9 +74,7 @@ const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 #[test]
 fn an_issued_token_speaks_for_who_logged_in() {
     let tokens = tokens();
-    let token = signer(&tokens)
-        .issue(&ada(), Generation(0), None, NOW)
-        .unwrap();
+    let token = signer().issue(&ada(), Generation(0), None, NOW).unwrap();
     let compact = Compact::parse(token.expose()).unwrap();
     assert_eq!(
         tokens.verify(compact, NOW, &Revocations::new(None)),
@@ -258,11 +264,42 @@ fn only_three_whole_parts_are_a_token() {
 #[test]
 fn another_secret_is_another_house() {
     let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
-    let other = Verifier::new(&other, tokens().terms);
-    let token = signer(&other)
+    let token = signer_of(&other)
         .issue(&ada(), Generation(0), None, NOW)
         .unwrap();
     assert_eq!(verify(token.expose()), Err(TokenFault::UnknownKey));
+}
+
+#[test]
+fn a_verifier_has_no_private_half() {
+    for algorithm in [
+        Algorithm::Hs256,
+        Algorithm::Rs256,
+        Algorithm::Es256,
+        Algorithm::EdDsa,
+    ] {
+        let id = crate::key::KeyId::parse("k").unwrap();
+        let file = Key::generate(&id, algorithm, UnixTime(0)).unwrap();
+        let key = Key::read("k", file.as_bytes()).unwrap();
+        let terms = tokens().terms;
+        let keys = Arc::new(Keyring::new(vec![key], terms.lasts()).unwrap());
+        let verifier = Verifier::of(&keys, terms.clone());
+        let issue = |keys: &Arc<Keyring>| {
+            let signer = Signer::new(Arc::clone(keys), terms.clone());
+            signer.issue(&ada(), Generation(0), None, NOW)
+        };
+        let token = issue(&keys).unwrap();
+        let compact = Compact::parse(token.expose()).unwrap();
+        let verified = verifier.verify(compact, NOW, &Revocations::new(None));
+        assert_eq!(verified, Ok(Arc::new(ada())), "{algorithm}");
+        assert!(issue(verifier.keys()).is_err(), "{algorithm}");
+        assert!(verifier.keys().seal().is_none(), "{algorithm}");
+        assert_eq!(verifier.keys().jwks(NOW), keys.jwks(NOW));
+        assert_eq!(
+            verifier.keys().state(&verifier.keys().keys()[0], NOW),
+            KeyState::Signing
+        );
+    }
 }
 
 #[test]
@@ -291,9 +328,7 @@ fn weak_secrets_are_refused() {
 #[test]
 fn debug_shows_no_secret() {
     let tokens = tokens();
-    let token = signer(&tokens)
-        .issue(&ada(), Generation(0), None, NOW)
-        .unwrap();
+    let token = signer().issue(&ada(), Generation(0), None, NOW).unwrap();
     let shown = format!("{tokens:?} {token:?} {:?}", Secret::parse(SECRET));
     assert!(!shown.contains("f3b1") && !shown.contains("eyJ"), "{shown}");
 }
@@ -301,7 +336,7 @@ fn debug_shows_no_secret() {
 proptest! {
     #[test]
     fn one_changed_character_never_verifies(position: prop::sample::Index, replacement in "[A-Za-z0-9_.=~-]") {
-        let token = signer(&tokens()).issue(&ada(), Generation(0), None, NOW).unwrap();
+        let token = signer().issue(&ada(), Generation(0), None, NOW).unwrap();
         let mut changed: Vec<char> = token.expose().chars().collect();
         let position = position.index(changed.len());
         let replacement = replacement.chars().next().unwrap();
@@ -364,17 +399,18 @@ proptest! {
             let keys = files.iter().zip(alive).filter(|(_, alive)| **alive);
             let keys = keys.map(|(file, _)| Key::read("k.pem", file.as_bytes()).unwrap());
             // Each key signs for long, so that retiring one is what ends its tokens.
-            Verifier::of(Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap()), terms.clone())
+            let keys = Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap());
+            (Verifier::of(&keys, terms.clone()), Signer::new(keys, terms.clone()))
         };
         let mut alive = [true; 3];
-        let mut tokens = with(&alive);
+        let (mut tokens, mut signer) = with(&alive);
         let ended = Revocations::new(None);
         let (mut now, mut issued, mut generation) = (NOW, Vec::new(), 0);
         for event in events {
             match event {
                 Event::Issue(user) => {
                     let identity = Identity { subject: user.to_string(), ..ada() };
-                    if let Ok(token) = signer(&tokens).issue(&identity, ended.generation(&identity.subject), None, now) {
+                    if let Ok(token) = signer.issue(&identity, ended.generation(&identity.subject), None, now) {
                         issued.push(token);
                     }
                 }
@@ -382,7 +418,7 @@ proptest! {
                     let Some(token) = issued.get(which) else { continue };
                     let compact = Compact::parse(token.expose()).unwrap();
                     let seen = tokens.verify(compact, now, &ended);
-                    prop_assert_eq!(seen, with(&alive).verify(compact, now, &ended));
+                    prop_assert_eq!(seen, with(&alive).0.verify(compact, now, &ended));
                 }
                 Event::Logout(which) => {
                     if let Some(token) = issued.get(which) {
@@ -400,7 +436,7 @@ proptest! {
                 Event::Wait(seconds) => now.0 += u64::from(seconds) / 16,
                 Event::Retire(which) => {
                     alive[which] = !alive[which];
-                    tokens = with(&alive);
+                    (tokens, signer) = with(&alive);
                 }
             }
         }

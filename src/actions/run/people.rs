@@ -1,6 +1,6 @@
 //! What people do for themselves: register, and change their password.
 
-use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run, login::Continued};
+use super::{Admitted, Concluded, CountedCaller, MOST_CHANGES, Refused, Run, login::Continued};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
@@ -20,7 +20,7 @@ impl Run {
     pub(super) async fn register(
         &self,
         registration: Box<Registration>,
-        caller: &Counted,
+        caller: &CountedCaller,
     ) -> Result<Concluded, Refused> {
         self.rules.desk.check_name(&registration.username)?;
         let limited = self
@@ -67,10 +67,10 @@ impl Run {
     pub(super) async fn password(
         &self,
         mut change: Box<PasswordChange>,
-        caller: &Counted,
+        caller: &CountedCaller,
     ) -> Result<Concluded, Refused> {
         let username = change.identity.username.clone();
-        let Begun {
+        let Admitted {
             mut turn,
             mut account,
             cause,

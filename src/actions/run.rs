@@ -1,6 +1,7 @@
-//! What takes waiting: one flow for each action, from the first row to the last. Owns no rule. What several flows share is
-//! here; the flows are in the files beside it.
+//! Runs an action, from the first row to the last. Owns no rule. What several actions share is here; each action is in a
+//! file below.
 
+mod learning;
 mod login;
 mod people;
 mod session;
@@ -13,10 +14,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-pub(super) use self::login::Upgrade;
-use super::{Concluded, equal_time::EqualTime, learning::Learning};
+pub use self::learning::Learning;
+use self::login::Upgrade;
 use crate::{
-    actions::hashing::{Hashing, Line, NoTurn, Ticket, Turn},
+    actions::{
+        equal_time::EqualTime,
+        hashing::{Hashing, Line, NoTurn, Ticket, Turn},
+    },
     clock::{unix_millis, unix_time},
     domain::{
         account::{Roles, Username},
@@ -86,15 +90,33 @@ pub(super) struct Caller {
     pub gone: CancellationToken,
 }
 
-/// Somebody whose failures are counted.
-struct Counted {
-    /// By this address, or else together with all whose address is not known.
+/// A decision, its cause for the log alone, and the upgrade of a hash that follows the answer.
+#[derive(Debug)]
+pub(super) struct Concluded {
+    pub(super) decision: Decision,
+    pub(super) cause: Option<UsersFault>,
+    pub(super) upgrade: Option<Upgrade>,
+}
+
+impl From<Decision> for Concluded {
+    fn from(decision: Decision) -> Self {
+        Self {
+            decision,
+            cause: None,
+            upgrade: None,
+        }
+    }
+}
+
+/// A caller whose failures are counted.
+struct CountedCaller {
+    /// The address that they are counted for; without one, they count on the shared count of unknown addresses.
     client: Option<IpAddr>,
     gone: CancellationToken,
 }
 
-/// An attempt that was taken, with the row it is about.
-struct Begun {
+/// An attempt whose turn has come, with the row that it is about.
+struct Admitted {
     turn: Turn,
     account: Option<Account>,
     /// Why there is no row where there should be one.
@@ -184,10 +206,10 @@ impl Run {
     }
 
     /// The address that failures are counted by, if there is one.
-    fn counted(&self, caller: Caller) -> Counted {
+    fn counted(&self, caller: Caller) -> CountedCaller {
         let Caller { client, gone } = caller;
         let client = self.counted_address(client);
-        Counted { client, gone }
+        CountedCaller { client, gone }
     }
 
     fn counted_address(&self, client: Result<IpAddr, NoAddress>) -> Option<IpAddr> {
@@ -226,7 +248,11 @@ impl Run {
 
     /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
     /// the attempt is counted.
-    async fn begin(&self, username: &Username, caller: &Counted) -> Result<Begun, Refused> {
+    async fn begin(
+        &self,
+        username: &Username,
+        caller: &CountedCaller,
+    ) -> Result<Admitted, Refused> {
         let limited = self.actions.throttle.limited(username, caller.client);
         self.look(&limited).await?;
         let mut ticket = self.enter(&limited, Some(limited.clone()))?;
@@ -239,7 +265,7 @@ impl Run {
         }
         let hash = account.as_ref().map(|account| &account.hash);
         let turn = self.turn(ticket, hash, caller).await?;
-        Ok(Begun {
+        Ok(Admitted {
             turn,
             account,
             cause,
@@ -262,7 +288,7 @@ impl Run {
         &self,
         ticket: Ticket,
         hash: Option<&PasswordHash>,
-        caller: &Counted,
+        caller: &CountedCaller,
     ) -> Result<Turn, Denial> {
         let memory = self.rules.desk.hasher.memory(hash);
         tokio::select! {

@@ -1,6 +1,6 @@
 //! A login, and what is done behind its answer.
 
-use super::{Begun, Concluded, Counted, MOST_CHANGES, Refused, Run};
+use super::{Admitted, Concluded, CountedCaller, MOST_CHANGES, Refused, Run};
 use crate::{
     actions::hashing::Turn,
     domain::{
@@ -18,7 +18,7 @@ use crate::{
 
 /// A hash that is to be replaced.
 #[derive(Debug)]
-pub(in crate::actions::authorizer) struct Upgrade {
+pub(in crate::actions) struct Upgrade {
     attempt: Box<Attempt>,
     account: Account,
     turn: Turn,
@@ -42,10 +42,10 @@ impl Run {
     pub(super) async fn login(
         &self,
         attempt: Box<Attempt>,
-        caller: &Counted,
+        caller: &CountedCaller,
     ) -> Result<Concluded, Refused> {
         let begun = self.begin(&attempt.login.username, caller).await?;
-        let Begun {
+        let Admitted {
             mut turn,
             account,
             cause,
@@ -159,7 +159,7 @@ impl Run {
 
     /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash
     /// replaced at most, and others of its account see the row that comes of it.
-    pub(in crate::actions::authorizer) async fn upgrade(self, upgrade: Upgrade) -> Option<String> {
+    pub(in crate::actions) async fn upgrade(self, upgrade: Upgrade) -> Option<String> {
         let Upgrade {
             attempt,
             account,

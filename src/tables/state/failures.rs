@@ -1,0 +1,229 @@
+//! Counts of failed attempts: shared between replicas, read by the throttle.
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{Mark, OVERLAP, State, text, unsigned};
+use crate::{
+    clock::unix_millis,
+    login::throttle::{Change, FailureCount, SharedFailure, Throttle, UnixMillis},
+    tables::database::{Fault, Write, ask},
+};
+
+/// After how many seconds without a failure a count is of no use any more, and after how many a familiar address is one
+/// no longer.
+pub(super) const KEPT: (i64, i64) = (24 * 3600, 90 * 24 * 3600);
+
+/// The most counts that are read at once.
+const MOST_TALLIES: i64 = 50_000;
+
+/// From how many failures on a count is read whole, however many others there are: a flood leaves one each.
+const SOME_FAILURES: i64 = 2;
+
+/// After how many seconds without a failure those of an address are of no use any more.
+const KEPT_OF_ADDRESS: i64 = 3600;
+
+/// Failures of an account or address, for `doorward throttle list`.
+#[derive(Clone, Debug)]
+pub(crate) struct ListedFailures {
+    pub(crate) key: String,
+    pub(crate) tally: FailureCount,
+    /// The user's id, if the account exists.
+    pub(crate) user_id: Option<String>,
+}
+
+/// A count out of a row of either engine. How long ago the last failure was is told by the database, whose clock may differ.
+macro_rules! tally {
+    ($row:expr) => {
+        FailureCount {
+            epoch: unsigned($row.try_get("epoch")?),
+            failures: u32::try_from($row.try_get::<i64, _>("failures")?).unwrap_or(u32::MAX),
+            last: last_failure($row.try_get("age")?),
+        }
+    };
+}
+
+/// By this replica's clock, what was so many milliseconds ago by the database's. One that is still to come was written while
+/// a clock was wrong, and says nothing of the time.
+fn last_failure(age: i64) -> UnixMillis {
+    let age = match age {
+        ..-60_000 => i64::MAX,
+        age => age.max(0),
+    };
+    UnixMillis(unix_millis().0.saturating_sub(unsigned(age)))
+}
+
+impl State {
+    /// The columns of a count.
+    fn tally_columns(&self) -> String {
+        let clock = self.clock_millis();
+        format!("tally_key, epoch, failures, {clock} - last_failure AS age")
+    }
+
+    /// Reads counts that have changed since the mark, and moves the mark. The first time, who has failed most comes first.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering; the mark is where it was.
+    pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
+        // The first time, only what may still make somebody wait: familiar addresses are looked up when they matter.
+        let (from, overlap) = match mark.0 {
+            0 => (i64::MAX, KEPT.0),
+            newest => (newest, OVERLAP),
+        };
+        let (columns, since) = (self.tally_columns(), self.since());
+        if mark.0 == 0 {
+            // Accounts and addresses apart, so that a flood of one does not hide the other.
+            for (above, below) in [("b", "o"), ("a", "b")] {
+                self.read_failures((from, overlap), (above, below), into)
+                    .await?;
+            }
+        }
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns}, changed_at FROM doorward_tallies WHERE changed_at >= {since} ORDER BY changed_at DESC LIMIT ?"
+        ));
+        ask!(&self.connections, connection => {
+            let mut newest = mark.0;
+            let rows = sqlx::query(sql)
+            .bind(from)
+            .bind(overlap)
+            .bind(MOST_TALLIES)
+            .fetch_all(connection)
+            .await?;
+            let now = unix_millis();
+            for row in &rows {
+                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
+                newest = newest.max(row.try_get("changed_at")?);
+            }
+            Ok(Mark(newest))
+        })
+    }
+
+    /// The counts between two keys that have most failures.
+    async fn read_failures(
+        &self,
+        (from, overlap): (i64, i64),
+        (above, below): (&str, &str),
+        into: &Throttle,
+    ) -> Result<(), Fault> {
+        let (columns, since) = (self.tally_columns(), self.since());
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns} FROM doorward_tallies WHERE failures >= ? AND changed_at >= {since} AND tally_key > ? AND tally_key < ? ORDER BY failures DESC LIMIT ?"
+        ));
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(sql)
+                .bind(SOME_FAILURES)
+                .bind(from)
+                .bind(overlap)
+                .bind(above)
+                .bind(below)
+                .bind(MOST_TALLIES)
+                .fetch_all(connection)
+                .await?;
+            let now = unix_millis();
+            for row in &rows {
+                into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
+            }
+            Ok(())
+        })
+    }
+
+    /// One count.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub async fn tally(&self, key: &str) -> Result<Option<FailureCount>, Fault> {
+        let columns = self.tally_columns();
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns} FROM doorward_tallies WHERE tally_key = ?"
+        ));
+        ask!(&self.connections, connection => {
+            let row = sqlx::query(sql)
+                .bind(key)
+                .fetch_optional(connection)
+                .await?;
+            Ok(match row {
+                None => None,
+                Some(row) => Some(tally!(row)),
+            })
+        })
+    }
+
+    /// The counts that have failures, those with most first.
+    ///
+    /// # Errors
+    ///
+    /// What kept the database from answering.
+    pub(crate) async fn tallies(&self) -> Result<Vec<ListedFailures>, Fault> {
+        let columns = self.tally_columns();
+        let sql = AssertSqlSafe(format!(
+            "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY failures DESC, last_failure DESC LIMIT 1000"
+        ));
+        ask!(&self.connections, connection => {
+            let rows = sqlx::query(sql)
+            .fetch_all(connection)
+            .await?;
+            let mut counted = Vec::with_capacity(rows.len());
+            for row in &rows {
+                counted.push(ListedFailures {
+                    key: row.try_get("tally_key")?,
+                    tally: tally!(row),
+                    user_id: row.try_get::<Option<Vec<u8>>, _>("user_id")?.map(text),
+                });
+            }
+            Ok(counted)
+        })
+    }
+
+    /// Tells the other replicas of a count.
+    pub(crate) fn sharing(&self, share: &SharedFailure, user_id: Option<&str>) -> Write {
+        let clock = self.clock_millis();
+        let kept = match share.is_about_an_account() {
+            true => KEPT.0,
+            false => KEPT_OF_ADDRESS,
+        };
+        let forgotten = unsigned(kept).saturating_mul(1000);
+        let (first, change) = match share.change {
+            Change::Failed => (
+                format!("?, 0, 1, {clock}, ?"),
+                format!(
+                    "failures = CASE WHEN last_failure < {clock} - {forgotten} THEN 1 ELSE failures + 1 END, last_failure = {clock}, user_id = ?"
+                ),
+            ),
+            Change::Cleared => (
+                "?, 1, 0, 0, ?".to_owned(),
+                "epoch = epoch + 1, failures = 0, user_id = ?".to_owned(),
+            ),
+        };
+        let sql = self.upsert(
+            "doorward_tallies",
+            "tally_key, epoch, failures, last_failure, user_id",
+            &first,
+            "tally_key",
+            &change,
+        );
+        Write::new(sql, [(&*share.key).into(), user_id.into(), user_id.into()])
+    }
+
+    /// Clears every count that has failures.
+    pub(crate) fn clearing_all(&self) -> Write {
+        let stamp = self.stamp();
+        Write::new(
+            format!(
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {stamp} WHERE failures > 0"
+            ),
+            [],
+        )
+    }
+
+    /// Clears every count of a user that has failures, whatever address they came from.
+    pub(crate) fn clearing_user(&self, user_id: &str) -> Write {
+        let stamp = self.stamp();
+        Write::new(
+            format!(
+                "UPDATE doorward_tallies SET epoch = epoch + 1, failures = 0, changed_at = {stamp} WHERE failures > 0 AND user_id = ?"
+            ),
+            [user_id.into()],
+        )
+    }
+}
