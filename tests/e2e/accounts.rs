@@ -1149,7 +1149,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
         (
             &["user", "add", "carol"],
             "a-long-password",
-            "there is a user",
+            "a user of that name exists",
         ),
     ] {
         let ran = doorward.run(arguments, format!("{password}\n")).await;
