@@ -31,7 +31,7 @@ struct Times {
 /// login of the day wait. What was measured may be longer.
 const LONGEST_PACE: Duration = Duration::from_secs(2);
 
-/// The most kinds that are told apart; those that come later share one.
+/// The most kinds with times of their own; later ones share one.
 const MOST_KINDS: usize = 64;
 
 const OTHERS: Kind = Kind {
@@ -40,7 +40,7 @@ const OTHERS: Kind = Kind {
 };
 
 impl EqualTime {
-    /// Until when an answer is held back whose hashing has just ended.
+    /// The time until which an answer is held back after hashing.
     pub(super) fn until(
         &self,
         started: Instant,
@@ -60,7 +60,7 @@ impl EqualTime {
         started.checked_add(Duration::from_micros(until))
     }
 
-    /// Whether it is for the caller to measure this kind: nobody has, and nobody does.
+    /// Whether the caller shall measure this kind, because nobody else has or does.
     pub(super) fn claim(&self, kind: Option<Kind>) -> bool {
         let mut kinds = self.kinds();
         let room = kinds.len() < MOST_KINDS;
@@ -74,7 +74,7 @@ impl EqualTime {
         }
     }
 
-    /// A kind takes so long for a short password and for the longest; what is between lies between.
+    /// Records the times of a kind for a short password and for the longest; those between are interpolated.
     pub(super) fn learn(&self, kind: Option<Kind>, short: Duration, longest: Duration) {
         let (short, longest) = (micros(short), micros(longest.max(short)));
         let mut kinds = self.kinds();
@@ -110,23 +110,23 @@ impl Times {
         let Some(time) = self.now.get_mut(class.index()) else {
             return;
         };
-        // A kind forgets by its own attempts alone, or many attempts at one would bare another.
+        // Each kind decays separately; otherwise a flood of one would reveal the other.
         *time = match *time {
             0 => took + took / 8,
-            // What stands out once is of the machine, what does again is of the hash.
+            // A single slow run is the machine's; a repeated one is the hash's.
             before if took > before => (took + took / 8).min(before * 2),
             before => before - before / 64,
         };
     }
 
-    /// What is known of this length, or else of a shorter one.
+    /// The longest known time of this length or a shorter one.
     fn of(&self, class: LengthClass) -> u64 {
         let known = self.now.get(..=class.index()).unwrap_or_default();
         known.iter().copied().max().unwrap_or_default()
     }
 }
 
-/// Where a kind's time for a class stands: of most kinds, the length does not matter.
+/// The class that a time is recorded for: for most kinds, the length does not matter.
 fn at(kind: Option<Kind>, class: LengthClass) -> LengthClass {
     match kind.is_some_and(Kind::grows) {
         true => class,
@@ -160,7 +160,7 @@ mod tests {
             .unwrap()
     }
 
-    /// How long the answer to somebody unknown takes.
+    /// How long the answer for an unknown user takes.
     fn paced(equal_time: &EqualTime, class: LengthClass) -> Option<u128> {
         let started = ago(30);
         let until = equal_time.until(started, None, class)?;
@@ -180,7 +180,7 @@ mod tests {
         let equal_time = EqualTime::default();
         equal_time.until(ago(250), BCRYPT, SHORT);
         assert!(paced(&equal_time, SHORT) > Some(250));
-        // However many attempts there are meanwhile that nothing is known of, or at others that cost less.
+        // Also after many attempts at unknown users and at cheaper kinds.
         for _ in 0..1000 {
             paced(&equal_time, SHORT);
             equal_time.until(ago(1), PHPASS, SHORT);
@@ -208,13 +208,13 @@ mod tests {
             before = paced;
         }
         assert!(before > 1000);
-        // Short guesses at one kind bare neither its long ones nor another kind.
+        // Short guesses at one kind reveal neither its long ones nor another kind.
         for _ in 0..1000 {
             equal_time.until(ago(1), PHPASS, SHORT);
         }
         assert!(paced(&equal_time, LONGEST) > Some(1000));
         assert!(paced(&equal_time, SHORT) > Some(100));
-        // What was measured may be longer than what is seen by chance.
+        // A measured time may be longer than the limit for times that are only seen.
         equal_time.learn(BCRYPT, millis(4000), Duration::ZERO);
         assert!(paced(&equal_time, SHORT) > Some(4000));
         equal_time.until(ago(4100), BCRYPT, SHORT);

@@ -44,7 +44,7 @@ use crate::{
     tables::{store::Store, sync::FailureSender, users::UsersFault},
 };
 
-/// What actions need.
+/// Everything that actions use.
 #[derive(Debug)]
 pub struct Actions {
     /// The current rules. An action keeps those it begins with.
@@ -53,19 +53,19 @@ pub struct Actions {
     pub store: Store,
     /// Counts of attempts.
     pub throttle: Arc<Throttle>,
-    /// Where failures are told to other replicas.
+    /// Sends failures to other replicas.
     pub shares: FailureSender,
-    /// For how long a refresh token that was used gives the same successor again.
+    /// How long a used refresh token gives the same successor again.
     pub grace: Duration,
-    /// Roles of whoever registers.
+    /// The roles of people who register.
     pub register_roles: Roles,
-    /// Where logins wait for it.
+    /// The queue for hashing.
     pub line: Line,
-    /// Who hashes.
+    /// The hashing threads.
     pub hashing: Hashing,
-    /// How long a refusal takes.
+    /// How long an answer is held back.
     pub equal_time: EqualTime,
-    /// What is known of the user table's hashes.
+    /// The measurement of the user table's hashes.
     pub learning: Learning,
     /// Where spans go.
     pub spans: Spans,
@@ -86,7 +86,7 @@ pub(super) struct Run {
 pub(super) struct Caller {
     /// The address of the client.
     pub client: Result<IpAddr, NoAddress>,
-    /// Cancelled when nobody waits for the answer any more.
+    /// Cancelled when the gateway hangs up.
     pub gone: CancellationToken,
 }
 
@@ -119,11 +119,11 @@ struct CountedCaller {
 struct Admitted {
     turn: Turn,
     account: Option<Account>,
-    /// Why there is no row where there should be one.
+    /// Why the row could not be read as an account.
     cause: Option<UsersFault>,
 }
 
-/// A refusal, and what the log alone may know of it.
+/// A refusal, and its cause for the log alone.
 struct Refused {
     denial: Denial,
     cause: Option<UsersFault>,
@@ -165,7 +165,7 @@ impl From<crate::tables::database::Fault> for Refused {
     }
 }
 
-/// How often a row may change under a login.
+/// How many times a row may change during one login.
 const MOST_CHANGES: usize = 4;
 
 const INTERNAL: Denial = Denial::Unavailable(Unavailable::Internal);
@@ -205,7 +205,7 @@ impl Run {
         })
     }
 
-    /// The address that failures are counted by, if there is one.
+    /// The address that failures are counted for, if it is known.
     fn counted(&self, caller: Caller) -> CountedCaller {
         let Caller { client, gone } = caller;
         let client = self.counted_address(client);
@@ -234,7 +234,7 @@ impl Run {
         None
     }
 
-    /// Tells the throttle of a refusal: only where a password was looked at has anybody failed.
+    /// Reports a refusal to the throttle. It counts as a failure only if a password was verified.
     fn refused(&self, turn: &mut Turn, refused: Refused, cause: Option<UsersFault>) -> Refused {
         let Denial::InvalidCredentials(_) = &refused.denial else {
             turn.taken_back();
@@ -246,8 +246,8 @@ impl Run {
         Refused { cause, ..refused }
     }
 
-    /// What stands before every password that is looked at: the counts, a bounded line, the row, and its turn, at which
-    /// the attempt is counted.
+    /// Everything before a password is verified: the counts, the bounded queue, the row, and the turn, at which the
+    /// attempt is counted.
     async fn begin(
         &self,
         username: &Username,
@@ -258,7 +258,7 @@ impl Run {
         let mut ticket = self.enter(&limited, Some(limited.clone()))?;
         let (account, cause) = self.users_row(username).await?;
         if !self.actions.learning.is_done() {
-            // Measuring goes through the line, too.
+            // Measuring uses the queue too.
             drop(ticket);
             self.actions.learning.wait().await;
             ticket = self.enter(&limited, Some(limited.clone()))?;
@@ -272,7 +272,7 @@ impl Run {
         })
     }
 
-    /// Joins the line, as the account and the address that failures are counted by.
+    /// Joins the queue, under the account and the address that failures are counted for.
     fn enter(&self, limited: &Limited, admit: Option<Limited>) -> Result<Ticket, Denial> {
         let (account, address) = (
             self.actions.throttle.own(limited),
@@ -282,8 +282,8 @@ impl Run {
         ticket.map_err(queue_full)
     }
 
-    /// Waits for a turn. Whoever is gone by then gives it up; later, an attempt goes on, so that hanging up saves nobody
-    /// its cost.
+    /// Waits for a turn. A caller that hangs up before gives it up; after that, the attempt runs on, so hanging up saves
+    /// nobody its cost.
     async fn turn(
         &self,
         ticket: Ticket,
@@ -306,14 +306,14 @@ impl Run {
         }
     }
 
-    /// Tells the throttle of a password that was right.
+    /// Reports a right password to the throttle.
     fn right(&self, turn: &mut Turn, account: &Account) {
         self.actions
             .shares
             .send(turn.succeeded(), Some(&account.id));
     }
 
-    /// Remembers here what the tables say: all tokens of a user are revoked.
+    /// Revokes all tokens of a user in memory, as the tables already do.
     async fn all_ended(&self, user_id: &str, all_expired: UnixTime) -> Result<(), Refused> {
         let generation = self.actions.store.state.generation(user_id).await?;
         (self.rules.judge.revoked).end_before(user_id, generation, all_expired);
@@ -328,7 +328,7 @@ impl Run {
         }
     }
 
-    /// Refuses an attempt before anything is known of the account, if it would not be taken.
+    /// Refuses an attempt that the throttle would not admit, before anything is known about the account.
     async fn look(&self, limited: &Limited) -> Result<(), Denial> {
         let wait = match self.actions.throttle.look(limited, unix_millis()) {
             Err(wait) if !wait.is_short => wait,
@@ -337,7 +337,7 @@ impl Run {
         let Some(reserve) = &wait.reserve else {
             return Err(self.throttled(&wait));
         };
-        // Perhaps somebody has logged in from there before, at another replica or long ago. Looked up once.
+        // Somebody may have logged in from this address before, at another replica or long ago. Looked up once.
         let Ok(tally) = self.actions.store.state.tally(reserve).await else {
             return Err(self.throttled(&wait));
         };
@@ -361,7 +361,7 @@ impl Run {
         Denial::Throttled(wait.duration)
     }
 
-    /// The row of a name. A broken one is none, so that it does not show that it is there.
+    /// The row of a name. A broken row counts as none, so that the answer does not reveal that it exists.
     async fn users_row(
         &self,
         username: &Username,
@@ -373,7 +373,7 @@ impl Run {
         }
     }
 
-    /// Hashes, and hands the place on; the answer is held back until it takes as long for every hash.
+    /// Hashes, then frees the place. The answer is held back until the time that every kind of hash takes.
     async fn hash<T: Send + 'static>(
         &self,
         turn: &mut Turn,
@@ -415,7 +415,7 @@ fn queue_full(full: Full) -> Denial {
     }
 }
 
-/// What became of a login, in the four words that operators ask for.
+/// The result of a login, as metrics name it.
 fn result(login: &Result<Concluded, Refused>) -> LoginResult {
     match login {
         Ok(_) => LoginResult::Ok,

@@ -72,8 +72,8 @@ const GENERATIONS_BY_EXPIRY: &str =
 const TALLIES_BY_FAILURES: &str =
     "CREATE INDEX doorward_tallies_failures ON doorward_tallies (failures, changed_at)";
 
-/// How far back a reading looks beyond the last change it saw, in seconds of the database's clock: a change is seen only
-/// once it is committed, and others may have been committed before it.
+/// How many seconds before its mark a read starts, by the database's clock: a row becomes visible when it is committed, which
+/// may be after later rows.
 const OVERLAP: i64 = 10;
 
 /// How far the tables have been read.
@@ -81,13 +81,13 @@ const OVERLAP: i64 = 10;
 pub struct Mark(i64);
 
 impl State {
-    /// Takes connections to where the tables are.
+    /// Takes connections to the database of these tables.
     #[must_use]
     pub fn new(connections: Connections) -> Self {
         Self { connections }
     }
 
-    /// Makes the tables, or brings them up to date.
+    /// Creates or updates the tables.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl State {
     }
 }
 
-/// MySQL's VARBINARY compares byte for byte, and is bytes for sqlx too.
+/// MySQL's VARBINARY compares byte for byte; sqlx reads it as bytes.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,5 +1,5 @@
-//! What replicas tell each other through the state tables: revocations and failures of other replicas are read into memory every second,
-//! own failures are written behind the answers they belong to.
+//! What replicas tell each other through the state tables. Revocations and failures of other replicas are read into memory
+//! every second; own failures are written after the answer.
 
 mod skew;
 
@@ -31,49 +31,49 @@ use crate::{
     },
 };
 
-/// The most inactive users that are remembered.
+/// The most inactive users in memory.
 const MOST_INACTIVE: usize = 100_000;
 
-/// How often everything is read again, whatever the mark says, and how often what is of no use is removed.
+/// The interval of full reads, which ignore the mark, and of the removal of expired rows.
 const WHOLE: Duration = Duration::from_secs(300);
 
 /// How soon the removal of rows is tried again after a failure.
 const SWEEP_RETRY: Duration = Duration::from_secs(5);
 
-/// The most failures that wait to be written; of further ones other replicas do not hear.
+/// The most failures that wait to be written. Further ones are not shared with other replicas.
 const MOST_SHARES: usize = 4096;
 
-/// The most failures that are written at once, and how long they are gathered.
+/// The most failures of one write, and how long they are collected.
 const MOST_AT_ONCE: usize = 128;
 const TOGETHER: Duration = Duration::from_millis(100);
 
-/// Where failures go that others must hear of.
+/// Sends failures to other replicas.
 #[derive(Clone, Debug)]
 pub struct FailureSender(mpsc::Sender<(SharedFailure, Option<String>)>);
 
 impl FailureSender {
-    /// Tells others, soon.
+    /// Sends failures; they are written soon after.
     pub fn send(&self, shares: Vec<SharedFailure>, user_id: Option<&str>) {
         for share in shares {
-            // A flood from everywhere fills the line with first failures; those of who goes on guessing must be heard of.
+            // A flood from many addresses fills the queue with first failures; repeated failures must still be shared.
             if share.is_first && self.0.capacity() < MOST_SHARES / 2 {
                 continue;
             }
             let user_id = user_id.filter(|_| share.is_about_an_account());
-            // Where the database is away for long, each replica counts for itself.
+            // If the database is down for long, each replica counts alone.
             let _ = self.0.try_send((share, user_id.map(str::to_owned)));
         }
     }
 }
 
-/// Begins to write failures; ends when the last [`FailureSender`] is gone and all is written.
+/// Writes failures, until the last [`FailureSender`] is dropped and everything is written.
 pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
     let (sender, mut receiver) = mpsc::channel::<(SharedFailure, Option<String>)>(MOST_SHARES);
     let write = async move {
         let mut fails = Failing::default();
         let mut waiting = Vec::new();
         while receiver.recv_many(&mut waiting, MOST_AT_ONCE).await > 0 {
-            // In one order, so that two replicas do not wait for each other.
+            // In a fixed order, so that two replicas do not deadlock.
             waiting.sort_by(|(left, _), (right, _)| left.key.cmp(&right.key));
             let writes: Vec<_> = (waiting.drain(..))
                 .map(|(share, user_id)| store.state.sharing(&share, user_id.as_deref()))
@@ -83,14 +83,14 @@ pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
                 written.as_ref().err(),
                 "failed logins cannot be shared with other replicas",
             );
-            // What comes meanwhile is written together: under a flood that is most of the cost.
+            // Failures that arrive meanwhile are written together, which under a flood saves most of the cost.
             tokio::time::sleep(TOGETHER).await;
         }
     };
     (FailureSender(sender), write)
 }
 
-/// What is read from the state tables, and how far.
+/// Reads the state tables, and remembers how far it has read.
 #[derive(Debug)]
 pub struct Follower {
     store: Store,
@@ -99,16 +99,16 @@ pub struct Follower {
     terms: TokenTerms,
     endings: Mark,
     tallies: Mark,
-    /// When everything is read again.
+    /// The time of the next full read.
     whole: Instant,
-    /// When rows that are of no use any more are removed, once everything has been read again.
+    /// When expired rows are removed, after the next full read.
     sweeps: Instant,
-    /// Whether everything is still to be read.
+    /// Whether the next read is a full one.
     reads_whole: bool,
-    /// Until when there may be tokens of a replica whose clock is ahead.
+    /// The last expiry of tokens of a replica whose clock is ahead.
     latest_expiry: UnixTime,
     skew: Skew,
-    /// Until when rows have aged.
+    /// How far rows have aged.
     swept: Option<Swept>,
     fails: Failing,
     sweep_fails: Failing,
@@ -116,7 +116,7 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Has read nothing yet.
+    /// Makes a follower that has read nothing yet.
     #[must_use]
     pub fn new(
         store: Store,
@@ -145,7 +145,7 @@ impl Follower {
         }
     }
 
-    /// Reads what others have written since the last time.
+    /// Reads what other replicas have written since the last read.
     pub async fn read(&mut self) {
         let read = self.read_all().await;
         self.metrics.revocations_read(Outcome::of(&read));
@@ -189,7 +189,7 @@ impl Follower {
         Ok(())
     }
 
-    /// Rows of what happened lately are of use, whatever clocks say.
+    /// Which rows are still needed; recent ones always are, even if a clock is wrong.
     fn kept(&self) -> Kept {
         Kept {
             lasts: self.terms.lasts(),
@@ -201,7 +201,7 @@ impl Follower {
         }
     }
 
-    /// Reads for ever. Replicas that started together do not ask together.
+    /// Reads for ever. Reads are jittered so that replicas do not synchronise.
     pub async fn follow(mut self, terms: impl Fn() -> TokenTerms, every: Duration) {
         let mut ticks = interval_at(Instant::now() + random_part(every), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -213,7 +213,7 @@ impl Follower {
                 self.terms = terms();
             }
             self.read().await;
-            // What was forgotten too early by a clock that was set since would be read too late.
+            // Remove only after a full read: if a wrong clock removed entries too early, the read restores them first.
             if self.sweeps <= Instant::now() && !self.reads_whole {
                 let pause = match self.forget().await {
                     true => WHOLE,
@@ -224,7 +224,7 @@ impl Follower {
         }
     }
 
-    /// Forgets what is of no use any more, here and in the tables; says whether the tables could be read and changed.
+    /// Removes expired entries from memory and rows from the tables; says whether the tables could be changed.
     async fn forget(&mut self) -> bool {
         let now = self.skew.earlier();
         if self.latest_expiry <= now {
@@ -251,7 +251,7 @@ impl Follower {
     }
 }
 
-/// Says once that something fails, and once that it does no more.
+/// Logs once that something fails, and once that it works again.
 #[derive(Debug, Default)]
 struct Failing(bool);
 

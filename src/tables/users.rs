@@ -410,8 +410,8 @@ impl Users {
     ///
     /// # Errors
     ///
-    /// [`UsersFault::NotOurs`] where a query of one's own finds users and none gives hashes, or what kept the database from
-    /// answering; `see` may have been called before.
+    /// [`UsersFault::NotOurs`] with `users.query` and no query for hashes, or the fault of the database; `see` may have been
+    /// called before.
     pub async fn sample(
         &self,
         most: usize,
@@ -420,7 +420,7 @@ impl Users {
         let Some(hashes) = &self.statements.hashes else {
             return Err(UsersFault::NotOurs("read hashes; set users.hashes_query"));
         };
-        // The newest rows first: what is imported later is at that end.
+        // The newest rows first: later imports are at that end.
         for sql in self.statements.newest_hashes.iter().chain([hashes]) {
             let answer: Result<usize, UsersFault> = ask!(&self.connections, connection => {
                 let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
@@ -433,7 +433,7 @@ impl Users {
                 }
                 Ok(seen)
             });
-            // These were all there are.
+            // The sample has all rows.
             if answer? < most {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Learns at the start what the hashes of the user table cost, so that the first refusal takes as long as every other one.
+//! Measures at the start how long the hashes of the user table take, so that the first refusal takes as long as all others.
 
 use std::{
     collections::BTreeMap,
@@ -21,17 +21,17 @@ use crate::{
     tables::{database::Fault, users::UsersFault},
 };
 
-/// How far it has come.
+/// The progress of the measurement.
 #[derive(Debug)]
 pub struct Learning {
     is_done: AtomicBool,
-    /// Somebody waits for the next attempt.
+    /// Notified when a login waits for the next attempt.
     wanted: Notify,
-    /// How often it was tried.
+    /// The number of attempts.
     attempts: watch::Sender<u64>,
 }
 
-/// A stored hash of each kind, and what else there is to say of a sample.
+/// A stored hash of each kind, and the size of the sample.
 #[derive(Debug, Default)]
 struct Sample {
     kinds: BTreeMap<Kind, PasswordHash>,
@@ -39,28 +39,28 @@ struct Sample {
     too_large: usize,
 }
 
-/// The most rows that are looked at, from each end of the table.
+/// The most rows that are sampled from each end of the table.
 const MOST_ROWS: usize = 2000;
 
-/// The most kinds that are measured, the dearest first.
+/// The most kinds that are measured, the most expensive first.
 const MOST_MEASURED: usize = 16;
 
-/// How many of them a login waits for: by then the slowest is among them, though their order is an estimate.
+/// How many measured kinds a login waits for. The slowest is among them, although their order is an estimate.
 const FIRST: usize = 3;
 
-/// How often it is tried while the database is away.
+/// The interval of attempts while the database is down.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// How often rows that came since are looked at.
+/// The interval of later samples.
 const AGAIN: Duration = Duration::from_secs(3600);
 
-/// How long a login waits for it at most.
+/// The longest time that a login waits for the measurement.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// As which account it waits in line.
+/// The name under which measuring waits in the queue.
 const MEASURING: &str = "measuring";
 
-/// What takes longer than this is measured once.
+/// Kinds that take longer than this are measured once.
 const SLOW: Duration = Duration::from_millis(200);
 
 impl Default for Learning {
@@ -74,12 +74,12 @@ impl Default for Learning {
 }
 
 impl Learning {
-    /// Whether everything is known that a login waits for.
+    /// Whether logins need not wait any more.
     pub(super) fn is_done(&self) -> bool {
         self.is_done.load(Ordering::Acquire)
     }
 
-    /// Waits for the next attempt. Whoever asks has just read a row, so the database is there.
+    /// Waits for the next attempt. The caller has just read a row, so the database is up.
     pub(super) async fn wait(&self) {
         let mut attempts = self.attempts.subscribe();
         attempts.mark_unchanged();
@@ -101,7 +101,7 @@ impl Learning {
 }
 
 impl Actions {
-    /// Learns, and looks again later; while the database is away, tries again and again.
+    /// Measures now and again later; while the database is down, tries again.
     pub async fn learn(self: Arc<Self>) {
         loop {
             let pause = match self.sample().await {
@@ -144,7 +144,7 @@ impl Actions {
             }
         });
         match sampled.await {
-            // What was read by then is better than nothing.
+            // An incomplete sample is better than none.
             Err(UsersFault::Database(Fault::Timeout)) if sample.seen > 0 => Ok(sample),
             sampled => sampled.map(|()| sample),
         }
@@ -192,7 +192,7 @@ impl Actions {
         }
     }
 
-    /// Verifies passwords of nobody against a hash of this kind.
+    /// Verifies passwords that belong to no user against a hash of this kind.
     pub(super) async fn measure_kind(&self, kind: Option<Kind>, hash: Option<PasswordHash>) {
         let Some(short) = self.took(hash.clone(), LengthClass::SHORT).await else {
             return;

@@ -1,4 +1,4 @@
-//! A login, and what is done behind its answer.
+//! A login, and the upgrade of its hash after the answer.
 
 use super::{Admitted, Concluded, CountedCaller, MOST_CHANGES, Refused, Run};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     tables::users::UsersFault,
 };
 
-/// A hash that is to be replaced.
+/// A hash to be replaced after the answer.
 #[derive(Debug)]
 pub(in crate::actions) struct Upgrade {
     attempt: Box<Attempt>,
@@ -31,10 +31,10 @@ struct Settled {
     issued: Issued,
 }
 
-/// What comes of an account whose password was right.
+/// The result for an account whose password was right.
 pub(super) enum Continued {
     Issued(Issued),
-    /// The row is another one now, or there is none.
+    /// The row has changed, or is gone.
     Changed(Option<Account>),
 }
 
@@ -78,7 +78,7 @@ impl Run {
         })
     }
 
-    /// Verifies until the row is as it was: meanwhile another login may have replaced the hash by a better one.
+    /// Verifies again if the row changed meanwhile: another login may have upgraded the hash.
     async fn settle(
         &self,
         turn: &mut Turn,
@@ -113,9 +113,9 @@ impl Run {
         Err(Denial::Unavailable(Unavailable::Busy).into())
     }
 
-    /// Hands out a token for an account whose password was right a moment ago, or gives its row where that is another one
-    /// now. What ends all tokens of a user changes the row with the generation: so the row is read once more behind the
-    /// generation, and must be as it was.
+    /// Issues a token for an account whose password was right, or returns its row if that has changed. Revoking all tokens
+    /// of a user changes the generation and the row together: so the row is read once more after the generation, and must
+    /// be unchanged.
     pub(super) async fn go_on(
         &self,
         account: &Account,
@@ -157,8 +157,8 @@ impl Run {
         Ok(Continued::Issued(issued))
     }
 
-    /// Replaces the hash of a login that succeeded, behind its answer and within its turn: so each login has one hash
-    /// replaced at most, and others of its account see the row that comes of it.
+    /// Replaces the hash of a successful login, after its answer and within its turn: so each login replaces at most one
+    /// hash, and later logins of the account see the new row.
     pub(in crate::actions) async fn upgrade(self, upgrade: Upgrade) -> Option<String> {
         let Upgrade {
             attempt,
@@ -174,7 +174,7 @@ impl Run {
             .await
         {
             Ok(()) => Some(account.id),
-            // Somebody was faster, or changed the password: theirs stands.
+            // The row changed meanwhile: keep it.
             Err(UsersFault::Unknown) => None,
             Err(fault) => {
                 tracing::warn!(cause = %causes(&fault), sub = account.id, request_id = request_id(), "the hash could not be replaced by a better one");

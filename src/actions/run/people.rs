@@ -54,7 +54,7 @@ impl Run {
             .await;
         match added {
             Ok(()) => {
-                // For the log alone: who registered can log in, whether or not the id is known by now.
+                // For the log alone: the account is usable even if the id cannot be read now.
                 let added = self.actions.store.users.find(&registration.username).await;
                 let subject = added.ok().flatten().map(|added| added.id);
                 Ok(Decision::Done(Done::Registered { subject }).into())
@@ -111,7 +111,7 @@ impl Run {
                 .await
             {
                 Ok(()) => return self.changed(&change, seen, new, all_expired).await,
-                // A login has had the hash replaced, or somebody has changed the password.
+                // A login has upgraded the hash, or somebody has changed the password.
                 Err(UsersFault::Unknown) => {
                     account = self.users_row(&username).await?.0;
                     was_right = Some(seen.id);
@@ -122,7 +122,7 @@ impl Run {
         Err(Denial::PasswordChanged(change.identity.subject).into())
     }
 
-    /// Hands out the only token that is good behind a change.
+    /// Issues the only token that is valid after the change.
     async fn changed(
         &self,
         change: &PasswordChange,
@@ -140,7 +140,7 @@ impl Run {
         });
         match gone_on.await? {
             Continued::Issued(issued) => Ok(Decision::Issue(issued).into()),
-            // The password is changed; whoever changed the row once more decides what comes now.
+            // The password is changed, but the row has changed again since: issue no token.
             Continued::Changed(_) => Err(Denial::PasswordChanged(account.id).into()),
         }
     }

@@ -1,4 +1,4 @@
-//! Sessions that go on, and tokens that end.
+//! Refreshing a session, and logging out.
 
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ use crate::{
     tables::database::{Engine, Fault, Write, ask},
 };
 
-/// For how much longer than needed rows are kept, in seconds: nodes of a cluster have a clock each.
+/// How many seconds longer than needed rows are kept: each node of a cluster has its own clock.
 const MARGIN: u64 = 3600;
 
 /// How far the removal of rows has come.
@@ -22,19 +22,19 @@ const SWEPT: &str = "swept";
 /// The last expiry of tokens that were issued by a clock that is ahead.
 const LATEST_EXPIRY: &str = "latest-expiry";
 
-/// Until when rows that say what has ended are of use.
+/// Which revocations are still needed.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept {
-    /// For how long a token is good anywhere.
+    /// The longest time that a token is valid anywhere.
     pub lasts: Duration,
-    /// The earlier of the database's time and this replica's: what was of use until then only is not read.
+    /// The earlier of the database's time and this replica's; rows that were needed only until then are skipped.
     pub now: UnixTime,
-    /// Until when there may be tokens that a replica whose clock is ahead has issued.
+    /// The last expiry of tokens of a replica whose clock is ahead.
     pub latest_expiry: UnixTime,
 }
 
 impl Kept {
-    /// Of tokens that last so long, whenever that was.
+    /// Keeps every revocation of tokens that last this long.
     #[must_use]
     pub fn always(lasts: Duration) -> Self {
         Self {
@@ -44,33 +44,33 @@ impl Kept {
         }
     }
 
-    /// Until when a row is of use: `expires` was computed by the clock of who wrote it, `written` by the database's.
+    /// Until when a row is needed. `expires` is by the clock of the replica that wrote it, `written` by the database's.
     pub(super) fn until(&self, expires: i64, written: i64) -> UnixTime {
         let written = unsigned(written).saturating_add(self.lasts.as_secs());
         UnixTime(unsigned(expires).max(written)).max(self.latest_expiry)
     }
 }
 
-/// Until when rows have aged.
+/// How far rows have aged.
 #[derive(Clone, Copy, Debug)]
 pub struct Swept {
     /// Seconds since 1970, by the database's clock.
     until: i64,
-    /// When that was so, by the clock of this process that nobody sets.
+    /// The time of this, by the monotonic clock of the process.
     since: Instant,
 }
 
 impl State {
-    /// Seconds since 1970 by the database's clock. SQLite has none of its own and shows that of the process.
+    /// SQL for Unix time by the database's clock. SQLite has no clock of its own and uses that of the process.
     pub(super) fn clock(&self) -> &'static str {
         match self.connections.engine() {
-            // Unsigned, it could not be less than what is taken from it.
+            // An unsigned number cannot become negative in a subtraction.
             Engine::MySql => "CAST(UNIX_TIMESTAMP() AS SIGNED)",
             Engine::Sqlite => "unixepoch()",
         }
     }
 
-    /// When a row is written. The clock of SQLite may be behind what was noted before.
+    /// SQL for the time of a write. SQLite's clock may be behind an earlier note.
     pub(super) fn stamp(&self) -> &'static str {
         match self.connections.engine() {
             Engine::MySql => self.clock(),
@@ -95,7 +95,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn time(&self) -> Result<UnixMillis, Fault> {
         let sql = format!("SELECT {} AS now", self.clock_millis());
         ask!(&self.connections, connection => {
@@ -104,34 +104,34 @@ impl State {
         })
     }
 
-    /// Until when there may be tokens of a replica whose clock is ahead.
+    /// The last expiry of tokens of a replica whose clock is ahead.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn latest_expiry(&self) -> Result<UnixTime, Fault> {
         let seconds = self.noted(LATEST_EXPIRY).await?;
         Ok(UnixTime(seconds.map_or(0, unsigned)))
     }
 
-    /// Tells all replicas that there may be tokens until then.
+    /// Tells all replicas that tokens may be valid until then.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn note_latest_expiry(&self, expiry: UnixTime) -> Result<(), Fault> {
         let change = format!("seconds = {}(seconds, ?)", self.greatest());
         self.note(LATEST_EXPIRY, expiry.signed(), &change).await
     }
 
-    /// Says until when rows age, which may be long ago.
+    /// Advances how far rows have aged, which may be long ago.
     ///
-    /// Rows age by the database's clock, and by no more than some replica has been running: a clock that is ahead, be it the
+    /// Rows age by the database's clock, and by no more than a replica has been running: a clock that is ahead, even the
     /// database's, makes no row old.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn advance(&self, last: Option<Swept>) -> Result<Swept, Fault> {
         let since = Instant::now();
         let clock = self.clock();
@@ -157,11 +157,11 @@ impl State {
         Ok(Swept { until, since })
     }
 
-    /// Removes what is of no use any more.
+    /// Removes rows that are not needed any more.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn sweep(&self, lasts: Duration, swept: Swept) -> Result<(), Fault> {
         let now = swept.until;
         let before = |kept: Duration| {
@@ -174,7 +174,7 @@ impl State {
                 "DELETE FROM doorward_endings WHERE expires_at < ? AND changed_at < ?",
                 [expired.into(), written.into()],
             );
-            // One that is still to come would be followed by an earlier one.
+            // Keep generations in the future: the next one must not be earlier.
             let generations = Write::new(
                 "DELETE FROM doorward_generations WHERE expires_at < ? AND changed_at < ? AND generation < ?",
                 [
@@ -188,7 +188,7 @@ impl State {
             }
         }
         for write in [
-            // By key: familiar addresses, which begin with `f:` and are most of all rows, are not looked at.
+            // By key, which skips familiar addresses: they begin with `f:` and are most of the rows.
             Write::new(
                 "DELETE FROM doorward_tallies WHERE tally_key < 'f:' AND changed_at < ?",
                 [now.saturating_sub(2 * KEPT.0).into()],

@@ -9,17 +9,16 @@ use crate::{
     tables::database::{Fault, Write, ask},
 };
 
-/// After how many seconds without a failure a count is of no use any more, and after how many a familiar address is one
-/// no longer.
+/// Seconds without a failure after which a count is removed, and seconds after which a familiar address is forgotten.
 pub(super) const KEPT: (i64, i64) = (24 * 3600, 90 * 24 * 3600);
 
 /// The most counts that are read at once.
 const MOST_TALLIES: i64 = 50_000;
 
-/// From how many failures on a count is read whole, however many others there are: a flood leaves one each.
+/// Counts with at least this many failures are read first: a flood leaves one failure each.
 const SOME_FAILURES: i64 = 2;
 
-/// After how many seconds without a failure those of an address are of no use any more.
+/// Seconds without a failure after which the count of an address starts again.
 const KEPT_OF_ADDRESS: i64 = 3600;
 
 /// Failures of an account or address, for `doorward throttle list`.
@@ -31,7 +30,7 @@ pub(crate) struct ListedFailures {
     pub(crate) user_id: Option<String>,
 }
 
-/// A count out of a row of either engine. How long ago the last failure was is told by the database, whose clock may differ.
+/// A count from a row of either engine. The database says how long ago the last failure was, because its clock may differ.
 macro_rules! tally {
     ($row:expr) => {
         FailureCount {
@@ -42,8 +41,8 @@ macro_rules! tally {
     };
 }
 
-/// By this replica's clock, what was so many milliseconds ago by the database's. One that is still to come was written while
-/// a clock was wrong, and says nothing of the time.
+/// The time by this replica's clock of a failure that is this many milliseconds old by the database's. A failure in the
+/// future was written with a wrong clock, and counts as long ago.
 fn last_failure(age: i64) -> UnixMillis {
     let age = match age {
         ..-60_000 => i64::MAX,
@@ -59,20 +58,20 @@ impl State {
         format!("tally_key, epoch, failures, {clock} - last_failure AS age")
     }
 
-    /// Reads counts that have changed since the mark, and moves the mark. The first time, who has failed most comes first.
+    /// Reads counts that have changed since the mark, and returns the new mark. The first read starts with the most failures.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering; the mark is where it was.
+    /// The fault of the database.
     pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
-        // The first time, only what may still make somebody wait: familiar addresses are looked up when they matter.
+        // The first read skips counts that delay nobody; familiar addresses are looked up when they matter.
         let (from, overlap) = match mark.0 {
             0 => (i64::MAX, KEPT.0),
             newest => (newest, OVERLAP),
         };
         let (columns, since) = (self.tally_columns(), self.since());
         if mark.0 == 0 {
-            // Accounts and addresses apart, so that a flood of one does not hide the other.
+            // Accounts and addresses separately, so that a flood of one does not hide the other.
             for (above, below) in [("b", "o"), ("a", "b")] {
                 self.read_failures((from, overlap), (above, below), into)
                     .await?;
@@ -98,7 +97,7 @@ impl State {
         })
     }
 
-    /// The counts between two keys that have most failures.
+    /// Reads the counts with the most failures between two keys.
     async fn read_failures(
         &self,
         (from, overlap): (i64, i64),
@@ -131,7 +130,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn tally(&self, key: &str) -> Result<Option<FailureCount>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
@@ -153,7 +152,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub(crate) async fn tallies(&self) -> Result<Vec<ListedFailures>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
@@ -175,7 +174,7 @@ impl State {
         })
     }
 
-    /// Tells the other replicas of a count.
+    /// The write that shares a failure with other replicas.
     pub(crate) fn sharing(&self, share: &SharedFailure, user_id: Option<&str>) -> Write {
         let clock = self.clock_millis();
         let kept = match share.is_about_an_account() {

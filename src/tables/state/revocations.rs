@@ -11,7 +11,7 @@ use crate::{
     tables::database::{Fault, Write, ask},
 };
 
-/// The most endings that are read at once: what all replicas have ended in a day can be more than is read in one time.
+/// Rows per page: all revocations of a day may take longer than one timeout.
 const PAGE: i64 = 5_000;
 
 /// A row of `doorward_endings` or `doorward_generations`.
@@ -25,7 +25,7 @@ struct Changed {
 }
 
 impl State {
-    /// Ends a token or a session.
+    /// The write that revokes a token or a session.
     pub(crate) fn ending(&self, id: &str, expires: UnixTime) -> Write {
         let sql = self.upsert(
             "doorward_endings",
@@ -37,7 +37,7 @@ impl State {
         Write::new(sql, [id.into(), expires.0.into(), expires.0.into()])
     }
 
-    /// Ends all of a user's tokens by beginning a new generation.
+    /// The write that revokes all tokens of a user by starting a new generation.
     pub(crate) fn ending_all(&self, user_id: &str, expires: UnixTime) -> Write {
         let (greatest, clock) = (self.greatest(), self.clock_millis());
         let change = format!(
@@ -58,7 +58,7 @@ impl State {
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The fault of the database.
     pub async fn generation(&self, user_id: &str) -> Result<Generation, Fault> {
         ask!(&self.connections, connection => {
             let row = sqlx::query("SELECT generation FROM doorward_generations WHERE user_id = ?")
@@ -72,12 +72,12 @@ impl State {
         })
     }
 
-    /// Reads what has ended since the mark and is still of use, and moves the mark. However much that is, each page of it is
-    /// in time.
+    /// Reads revocations that have changed since the mark and are still needed, page by page, each within the timeout, and
+    /// returns the new mark.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering; the mark is where it was.
+    /// The fault of the database.
     pub async fn read_endings(
         &self,
         mark: Mark,
@@ -89,12 +89,12 @@ impl State {
         Ok(Mark(mark.0.max(ended).max(begun)))
     }
 
-    /// Tokens and sessions; gives the time of the last change.
+    /// Reads tokens and sessions; returns the time of the last change.
     async fn read_ended(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
         let columns = "ended_id AS id, 0 AS generation";
         self.read_changes("doorward_endings", "ended_id", columns, mark, |row| {
             let until = kept.until(row.expires, row.changed);
-            // The row stays in the table for a while.
+            // An expired row stays in the table for a while.
             if until > kept.now {
                 into.end(&row.id, until);
             }
@@ -102,7 +102,7 @@ impl State {
         .await
     }
 
-    /// Generations; gives the time of the last change.
+    /// Reads generations; returns the time of the last change.
     async fn read_begun(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
         let columns = "user_id AS id, generation";
         self.read_changes("doorward_generations", "user_id", columns, mark, |row| {
@@ -112,7 +112,7 @@ impl State {
         .await
     }
 
-    /// Calls `see` with every row that has changed since the mark, page by page; gives the time of the last change.
+    /// Calls `see` with every row that has changed since the mark, page by page; returns the time of the last change.
     async fn read_changes(
         &self,
         table: &str,

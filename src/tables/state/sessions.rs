@@ -15,16 +15,16 @@ use crate::{
     tables::database::{Fault, Write, ask},
 };
 
-/// A session that goes on.
+/// A session after its refresh token was exchanged.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// Whose, as an id.
+    /// The id of its user.
     pub(crate) user_id: String,
-    /// Whose, as the name of the login.
+    /// The name of its user at the login.
     pub(crate) username: Username,
     /// The generation of the login.
     pub(crate) generation: Generation,
-    /// The refresh token for the next time.
+    /// The new refresh token.
     pub(crate) refresh: RefreshToken,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Rotation {
 }
 
 impl State {
-    /// Ends all sessions of a user; that of refresh tokens, whose generation is looked at only when they are used.
+    /// The write that closes all sessions of a user.
     pub(crate) fn closing_all(&self, user_id: &str) -> Write {
         Write::new(
             "DELETE FROM doorward_sessions WHERE user_id = ?",
@@ -50,7 +50,7 @@ impl State {
         )
     }
 
-    /// Ends one session.
+    /// The write that closes one session.
     pub(crate) fn closing(&self, session_id: &str) -> Write {
         Write::new(
             "DELETE FROM doorward_sessions WHERE session_id = ?",
@@ -58,7 +58,7 @@ impl State {
         )
     }
 
-    /// Begins a session.
+    /// The write that opens a session.
     pub(crate) fn opening(
         &self,
         refresh: &RefreshToken,
@@ -143,7 +143,7 @@ impl State {
         let next = match rotated {
             true => Some(successor),
             false => {
-                // Nodes of a cluster have clocks that differ, but not by more than the grace.
+                // The clocks of a cluster's nodes differ, but by less than the grace.
                 let is_young = row.age.unsigned_abs() < grace.saturating_mul(1000);
                 let is_previous = row.previous.as_deref() == Some(&*presented);
                 let sealed = row
