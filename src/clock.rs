@@ -1,10 +1,10 @@
-//! The clock of the shell; the domain is told what time it is.
+//! The clock of the program; the core gets the time as an argument.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{domain::token::UnixTime, login::throttle::UnixMillis};
 
-/// Seconds since 1970. A clock before 1970 makes every token one from the future, and so refuses it.
+/// Unix time. A clock before 1970 refuses every token, as one from the future.
 pub(crate) fn unix_time() -> UnixTime {
     UnixTime(since().as_secs())
 }
@@ -19,7 +19,7 @@ fn since() -> Duration {
     since.unwrap_or_default()
 }
 
-/// Some part of a time, by chance, so that what many replicas do they do not do in step.
+/// A random part of a duration: jitter, so that replicas do not synchronise.
 pub(crate) fn random_part(of: Duration) -> Duration {
     let [first, second, ..] = *uuid::Uuid::new_v4().as_bytes();
     of * u32::from(u16::from_be_bytes([first, second])) / (1 << 16)

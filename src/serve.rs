@@ -1,4 +1,4 @@
-//! The only wiring: files, pool, gate, doors, health, drain.
+//! The only wiring: files, tables, judge, doors, health, draining.
 
 mod connections;
 mod doors;
@@ -65,10 +65,10 @@ use doorward_rules::{
     private::{Exposed, exposed},
 };
 
-/// How long failed logins may take to be told to other replicas after the last answer.
+/// How long failed logins may still be written for other replicas after the last answer.
 const LAST_SHARES: Duration = Duration::from_secs(1);
 
-/// The most bytes of a question about health or the contract.
+/// The most bytes of a request for health or reflection.
 const MAX_QUESTION: usize = 4 * 1024;
 
 macro_rules! reflection {
@@ -86,7 +86,7 @@ macro_rules! reflection {
 ///
 /// # Errors
 ///
-/// What keeps Doorward from starting: an address that is taken, a file that cannot be made.
+/// Why Doorward cannot start, such as an address in use or a file that cannot be created.
 pub async fn serve(
     settings: Settings,
     files: &Files,
@@ -113,7 +113,7 @@ pub async fn serve(
         settings.jwt.terms.clone(),
         metrics.clone(),
     );
-    // Before anything is answered: what has ended stays so across a restart.
+    // Before the first answer: revocations hold across a restart.
     follower.read().await;
     let (shares, sharing) = sync::shares(store.clone());
     let lasting = Lasting {
@@ -166,7 +166,7 @@ pub async fn serve(
         spans,
         metrics: metrics.clone(),
     });
-    // Logins wait for it, nothing else does.
+    // Only logins wait for it.
     let learner = authorizer.clone();
     tokio::spawn(async move { learner.learn().await });
     let door = grpc::Door {
@@ -216,7 +216,7 @@ pub async fn serve(
         settings.gateways.trusted.clone(),
     );
     let (shutdown, signals) = (settings.shutdown, Signals::new()?);
-    // Before it is said that Doorward serves: until then, SIGHUP ends it.
+    // Before Doorward says that it serves: until then, SIGHUP ends the process.
     tokio::spawn(Reloader::new(settings, files, load, live, lasting, tls, metrics)?.follow());
     let sharing = tokio::spawn(sharing);
 
@@ -234,13 +234,13 @@ pub async fn serve(
     say_what_is_next([&grpc_at, &http_at, &ops_at], &database, &trusted);
 
     until_the_end(doors, signals, &end, &health_reporter, shutdown).await?;
-    // Failures that wait to be written are not worth more than this.
+    // Failures that are not written by then are lost.
     let _ = timeout(LAST_SHARES, sharing).await;
     Ok(())
 }
 
-/// Waits until Doorward is asked to end, and ends: first it says so, then it serves on for the delay, then doors are closed,
-/// and what is under way has until the deadline.
+/// Waits for a signal, then shuts down: reports not ready, serves on for the delay, closes the doors, and gives open requests
+/// until the deadline.
 async fn until_the_end(
     mut doors: JoinSet<()>,
     mut signals: Signals,
@@ -250,7 +250,7 @@ async fn until_the_end(
 ) -> anyhow::Result<()> {
     let asked = tokio::select! {
         ended = doors.join_next() => {
-            // Doors end when they are closed, and nobody has closed them.
+            // Doors end only when they are closed, and none was.
             ended.transpose()?;
             bail!("a door stopped unexpectedly");
         }
@@ -281,7 +281,7 @@ async fn until_the_end(
 ///
 /// # Errors
 ///
-/// An embedded database file cannot be made.
+/// An embedded database file cannot be created.
 pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyhow::Result<Store> {
     let users = Connections::open(&settings.database.place, connections, patience)?;
     let state = match &settings.state.place {
@@ -295,7 +295,7 @@ pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyho
     })
 }
 
-/// Directories whose files decide who gets in, as far as they are there.
+/// Existing directories of files that decide who gets in.
 fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
     let secret = match &settings.jwt.secret {
         SecretSource::File(path) => Some(&**path),
@@ -370,7 +370,7 @@ async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
     if let Database::Sqlite(_) = settings.state_database() {
         store.state.migrate().await?;
     }
-    // A database that is away does not keep Bearer requests from being answered.
+    // Bearer requests work without the database.
     match store.users.probe().await {
         Err(fault @ UsersFault::Mapping(_)) => return Err(fault.into()),
         Err(fault @ UsersFault::Database(Fault::NoTable(_)))

@@ -47,12 +47,12 @@ use crate::{
 pub struct Door {
     /// Decides.
     pub authorizer: Authorizer,
-    /// Whether Envoy is told of each decision for its access log and its other filters.
+    /// Whether each decision is sent to Envoy as dynamic metadata.
     pub metadata: bool,
 }
 
 impl Door {
-    /// Answers one call. Of a peer that is not trusted, nothing is read.
+    /// Answers one call. Reads nothing from an untrusted peer.
     async fn call<B>(
         &self,
         request: hyper::Request<B>,
@@ -64,7 +64,7 @@ impl Door {
     {
         let (head, body) = request.into_parts();
         let answer = if self.trusts(peer) {
-            // Headers of the call are the gateway's; those of the request in it are the client's, and join no trace.
+            // Only headers of the call are the gateway's and may name a trace; those of the checked request are the client's.
             let parent = match self.authorizer.has_spans() {
                 true => parent(&head.headers),
                 false => Parent::default(),
@@ -79,7 +79,7 @@ impl Door {
         check::reply(&answer)
     }
 
-    /// Denies a call that is not looked at.
+    /// Denies a call without reading it.
     fn turn_away(&self, kind: TurnedAway, peer: Peer) -> CheckResponse {
         let decision = self.authorizer.turn_away(kind, trace_of(peer));
         let realm = &self.authorizer.live().now().realm;
@@ -163,7 +163,7 @@ fn parent(call: &HeaderMap) -> Parent<'_> {
     }
 }
 
-/// Who is connected to Envoy, as Envoy says.
+/// The peer of Envoy, as Envoy reports it.
 fn source(check: &CheckRequest) -> Option<IpAddr> {
     let address = check
         .attributes
@@ -176,7 +176,7 @@ fn source(check: &CheckRequest) -> Option<IpAddr> {
     str::from_utf8(&socket.address).ok()?.parse().ok()
 }
 
-/// Of a call whose check was not read.
+/// The trace of a call whose check was not read.
 fn trace_of(peer: Peer) -> Trace<'static> {
     Trace {
         client: peer.address().ok_or(NoAddress::Peer),
@@ -211,11 +211,11 @@ fn http(check: &CheckRequest) -> Option<&HttpRequest> {
     check.attributes.as_ref()?.request.as_ref()?.http.as_ref()
 }
 
-/// What the answer needs of a check beside the decision.
+/// What the answer needs from a check besides the decision.
 #[derive(Debug, Default)]
 pub struct Extra<'a> {
     identity: IdentityHeaders,
-    /// Whether the filter is set to send some headers only, so that there may be aliases we were not shown.
+    /// Whether the filter sends only some headers, so that aliases may be hidden.
     filtered: bool,
     request_id: &'a str,
     forwarded: Forwarded<'a>,
@@ -228,7 +228,7 @@ pub fn decode(
     identity: IdentityHeaders,
 ) -> (Result<Request<'_>, RequestFault>, Extra<'_>) {
     let mut headers = Headers::default();
-    // With encode_raw_headers `headers` is empty; where a caller fills both, the raw ones are the true ones.
+    // With encode_raw_headers `headers` is empty; if a caller fills both, the raw ones count.
     match http
         .header_map
         .as_ref()
@@ -289,14 +289,14 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckRes
     respond(verdict)
 }
 
-/// What Envoy is told: the code that decides and the rest that fits it, never one without the other.
+/// The answer to Envoy: the code that decides, and the response that matches it.
 enum Verdict {
     Allow(OkHttpResponse),
     Deny(NonZeroI32, DeniedHttpResponse),
 }
 
 impl Verdict {
-    /// Envoy sends a denied response to the client as it is, whatever its status, 200 included.
+    /// Envoy sends a denied response to the client unchanged, also one with status 200.
     fn deny(answer: Answer) -> Self {
         let Answer {
             status,
@@ -364,7 +364,7 @@ fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
         authorization,
     } = admission;
     let named = |name: &'static str| Bytes::from_static(name.as_bytes());
-    // An alias that was shown has been refused.
+    // A visible alias was refused before.
     let mut headers_to_remove: Vec<_> = match extra.filtered {
         true => {
             let aliases = extra.identity.common_aliases().iter();

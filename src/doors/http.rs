@@ -1,6 +1,6 @@
-//! The HTTP doors: one endpoint for each dialect in which a gateway asks, and the routes of our own. Contains no rule.
+//! The HTTP port: one endpoint for each dialect of gateways, and the routes of Doorward itself. Contains no rule.
 //!
-//! Which dialect a request is in is told by its path alone: the headers of every other dialect come from the client.
+//! The path alone says which dialect a request is in: headers of all other dialects come from the client.
 
 pub mod connection;
 mod dialect;
@@ -44,16 +44,16 @@ use crate::{
 pub struct Door {
     /// Decides.
     pub authorizer: Authorizer,
-    /// Which endpoints there are.
+    /// The endpoints that are switched on.
     pub endpoints: Arc<[Endpoint]>,
-    /// Where people log in, for gateways that send them there.
+    /// The sign-in page that gateways redirect to.
     pub sign_in: Option<HeaderValue>,
 }
 
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// The most bytes of a body that is too long that are read, to be thrown away.
+/// The most bytes of a too long body that are read and discarded.
 const MAX_DRAINED: usize = 128 * 1024;
 
 impl Door {
@@ -171,7 +171,7 @@ impl Door {
             let denial = Denial::EndpointMethod(vec!["POST".into()]);
             return self.deny(rules, denial, trace);
         }
-        // Only its content type is looked at before it is read.
+        // Before it is read, only its content type counts.
         let has_body = match headers.body(b"?") {
             body::Body::Absent => false,
             body::Body::Json(_) | body::Body::Form(_) | body::Body::Partial => true,
@@ -195,11 +195,11 @@ impl Door {
         };
         match headers.request(trace.line, rules.tolerance, &body, Answerable::Anything) {
             Ok(request) => match self.authorizer.ask(rules, endpoint, &request, trace).await {
-                // Whoever asks this port is answered by it, whatever `login.reply` says to gateways.
+                // This port answers its clients itself, whatever `login.reply` says.
                 Decision::Issue(issued) => respond(issued.answer()),
                 Decision::Done(done) => respond(done.answer()),
                 Decision::Deny(denial) => respond(denial.answer(&rules.realm)),
-                // An endpoint lets nothing pass.
+                // An endpoint never lets a request pass.
                 Decision::Allow(_) => respond(Denial::Nobody.answer(&rules.realm)),
             },
             Err(fault) => self.deny(rules, Denial::Malformed(fault), trace),
@@ -239,7 +239,7 @@ impl Door {
         }
     }
 
-    /// Only a gateway of ours is believed which trace it is.
+    /// Only a trusted gateway may name the trace.
     fn parent<'a>(&self, rules: &Rules, headers: &'a HeaderMap, peer: Peer) -> Parent<'a> {
         if !self.authorizer.has_spans() || !rules.trusted.trusts(peer) {
             return Parent::default();
@@ -253,7 +253,7 @@ impl Door {
 
     fn deny(&self, rules: &Rules, denial: Denial, trace: Trace<'_>) -> Response<Full<Bytes>> {
         let answer = denial.answer(&rules.realm);
-        // The decision is the denial that went in; it is logged on the way.
+        // Returns the same denial, and logs it.
         let _ = self.authorizer.deny(denial, trace);
         respond(answer)
     }
@@ -269,7 +269,7 @@ struct Connected {
     peer: Peer,
 }
 
-/// Who asks, by the path of the request.
+/// The door, by the path of the request.
 #[derive(Clone, Copy, Debug)]
 enum Asked {
     Dialect(Dialect),
@@ -346,12 +346,12 @@ impl Refuse for Visit {
         let response = self.deny(self.form(&request), |authorizer, trace| {
             authorizer.turn_away(TurnedAway::Overloaded, trace)
         });
-        // What is left of the body is read after the answer.
+        // The rest of the body is read after the answer.
         std::future::ready(response)
     }
 }
 
-/// Only a gateway of ours is believed where a client is.
+/// Only a trusted gateway may say where the client is.
 fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Result<IpAddr, NoAddress> {
     match rules.trusted.trusts(peer) {
         true => rules.client_address.of(&Forwarded {
@@ -365,7 +365,7 @@ fn client(rules: &Rules, headers: &Headers<'_>, peer: Peer) -> Result<IpAddr, No
 /// How long a verifier may keep the public keys: a staged key is published for longer before it signs.
 const JWKS_AGE: &str = "public, max-age=60";
 
-/// The public keys (RFC 7517, 5), for whoever verifies tokens by themselves.
+/// The public keys (RFC 7517, 5), for services that verify tokens themselves.
 fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
@@ -406,10 +406,10 @@ fn announced(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The whole body, or nothing where it is too long or breaks off.
+/// The whole body, or `None` if it is too long or breaks off.
 ///
-/// What is too long is read to its end if that is near: a connection that is closed with bytes unread is reset, and
-/// then the gateway sees no answer.
+/// A body that is a little too long is read to its end: closing a connection with unread bytes resets it, and then the
+/// gateway sees no answer.
 async fn whole<B>(body: B, announced: Option<usize>) -> Option<Zeroizing<Vec<u8>>>
 where
     B: Body<Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -445,7 +445,7 @@ fn respond(answer: Answer) -> Response<Full<Bytes>> {
     response
 }
 
-/// Values are visible ASCII by construction; one that is not is left out rather than sent.
+/// Values are visible ASCII by construction; any other is not sent.
 fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(HeaderName::from_static(name), value);

@@ -1,4 +1,4 @@
-//! What operators see in numbers, in the text format of Prometheus. No label holds what a client has sent.
+//! Metrics in the text format of Prometheus. No label contains text from a client.
 //!
 //! What happens is counted where it happens, without a lock where requests pass. What is so at this moment (connections,
 //! places in line, keys, ages) is looked up when somebody asks.

@@ -1,5 +1,5 @@
-//! Connections of a door, from the first byte to the last. Each is asked to end when it is old, so that load spreads, and
-//! when Doorward ends; what is under way on it is answered first.
+//! Connections of a door, from accepting to closing. Each is asked to end when it is old, so that load spreads, and when
+//! Doorward shuts down; open requests are answered first.
 
 use std::{
     future::pending,
@@ -36,45 +36,45 @@ use crate::{
     observe::metrics::{Closed, ClosedConnections, PeerTrust},
 };
 
-/// After an error of the listener, such as too many open files.
+/// The pause after an error of the listener, such as too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A connection is not asked to end before it had this long to begin: HTTP/2 drops one that is.
+/// A connection is not asked to end before this age: HTTP/2 drops one that is.
 const BEGINNING: Duration = Duration::from_millis(250);
 
-/// How long a connection on which nothing was asked may take to end after it was asked to.
+/// How long an idle connection may take to end after it was asked to.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What the connections of a door have in common.
+/// Shared by all connections of a door.
 pub(super) struct Terms {
-    /// How they are secured, where they are.
+    /// TLS, if it is on.
     pub tls: Option<(Arc<Tls>, Protocol)>,
-    /// Says which peers are trusted; where nothing does, none is.
+    /// Says which peers are trusted; without it, none is.
     pub live: Option<Live>,
-    /// What trusted peers may do.
+    /// The limits of trusted peers.
     pub trusted: Conduct,
-    /// What all others may do.
+    /// The limits of all other peers.
     pub others: Conduct,
-    /// When Doorward ends.
+    /// The state of the shutdown.
     pub ending: Watch,
-    /// How many there are.
+    /// The count of open connections.
     pub open: Gauge,
-    /// How many were closed because of a limit.
+    /// The count of connections closed because of a limit.
     pub closed: ClosedConnections,
-    /// When each kind of closing was logged last.
+    /// When each reason for closing was logged last.
     pub logged: [AtomicU64; 2],
 }
 
-/// What some peers may do at a door.
+/// The limits of some peers at a door.
 #[derive(Debug)]
 pub(super) struct Conduct {
-    /// How many connections they may have.
+    /// Their limit of connections.
     pub places: Arc<Places>,
-    /// After how long a connection is asked to end, give or take a tenth.
+    /// The age at which a connection is asked to end, with a jitter of a tenth.
     pub age: Option<Duration>,
     /// How long a connection may take to end after that.
     pub grace: Duration,
-    /// After how long a connection is closed on which nothing was asked; HTTP/1.1 sees to that itself.
+    /// After how long an idle connection is closed; HTTP/1.1 has its own limit.
     pub silence: Option<Duration>,
 }
 
@@ -86,8 +86,8 @@ struct Accepted {
     place: Place,
 }
 
-/// Accepts connections and serves them until Doorward closes its doors; then every connection is asked to end, and this is
-/// done when the last one has. If dropped early, drops the remaining connections.
+/// Accepts and serves connections until Doorward closes its doors; then asks every connection to end, and returns when the
+/// last one has ended. If dropped early, drops the remaining connections.
 pub(super) async fn serve<C>(
     listener: Listener,
     terms: Terms,
@@ -107,13 +107,13 @@ pub(super) async fn serve<C>(
                 if let Some(accepted) = terms.admit(socket, peer) {
                     connections.spawn(follow(accepted));
                 }
-                // Under a flood there is always one more to accept.
+                // Yield: in a flood there is always one more to accept.
                 while connections.try_join_next().is_some() {}
             }
             _ = connections.join_next(), if !connections.is_empty() => {}
         }
     }
-    // Who has connected already is served as well.
+    // Serve connections that are already established.
     while let Some((socket, peer)) = accept(&listener).now_or_never() {
         if let Some(accepted) = terms.admit(socket, peer) {
             connections.spawn(follow(accepted));
@@ -136,7 +136,7 @@ async fn accept(listener: &Listener) -> (Socket, Peer) {
 }
 
 impl Terms {
-    /// A place for a new connection. Where there is none, it is closed: waiting for one would keep everybody waiting.
+    /// A place for a new connection. Without one the connection is closed: waiting would block all others.
     fn admit(&self, socket: Socket, peer: Peer) -> Option<Accepted> {
         let is_trusted = (self.live.as_ref()).is_some_and(|live| live.now().trusted.trusts(peer));
         match self.conduct(is_trusted).places.take(peer) {
@@ -165,7 +165,7 @@ impl Terms {
         }
     }
 
-    /// Counts a connection that is closed. Each kind is logged once a second at most: whoever can connect can do so again.
+    /// Counts a closed connection. Logs each reason at most once a second, because clients can repeat it.
     fn note(&self, is_trusted: bool, why: Closed, peer: Peer) {
         self.closed.note(PeerTrust::of(is_trusted), why);
         let [many, floods] = &self.logged;
@@ -203,15 +203,15 @@ impl Terms {
     }
 }
 
-/// What a door is told of a connection.
+/// What a door knows of a connection.
 pub(super) struct Client {
     pub peer: Peer,
     pub is_trusted: bool,
-    /// Where the door says what happens on it.
+    /// Where the door reports activity.
     pub signs: Arc<Signs>,
 }
 
-/// Serves a connection for as long as it has its place.
+/// Serves a connection while it has its place.
 async fn follow<C: GracefulConnection>(
     accepted: Accepted,
     terms: Arc<Terms>,
@@ -244,7 +244,7 @@ async fn follow<C: GracefulConnection>(
     }
 }
 
-/// From the handshake to the end; gives the limit that ended it, if one did.
+/// Serves from the handshake to the end; returns the limit that ended the connection, if one did.
 async fn converse<C: GracefulConnection>(
     socket: Socket,
     client: Client,
@@ -274,7 +274,7 @@ async fn converse<C: GracefulConnection>(
         }
     };
     let (grace, why) = tokio::select! {
-        // What a client breaks is its own affair.
+        // Errors of the client are not logged.
         _ = connection.as_mut() => return None,
         asked = asked => asked,
     };
@@ -283,7 +283,7 @@ async fn converse<C: GracefulConnection>(
     why
 }
 
-/// A connection that is open, for as long as this is there.
+/// Counts a connection as open until dropped.
 struct Counted(Gauge);
 
 impl Counted {
@@ -299,7 +299,7 @@ impl Drop for Counted {
     }
 }
 
-/// Connections that were opened together do not end together.
+/// Jitters the age, so that connections opened together do not end together.
 async fn grown_old(age: Option<Duration>) {
     match age {
         Some(age) => sleep(age.mul_f64(0.9 + fastrand::f64() / 5.0)).await,
@@ -307,7 +307,7 @@ async fn grown_old(age: Option<Duration>) {
     }
 }
 
-/// Done when nothing was asked for so long.
+/// Completes when the connection has been idle this long.
 async fn silent(silence: Option<Duration>, signs: &Signs) {
     match silence {
         Some(silence) => sleep(silence).await,
@@ -318,8 +318,8 @@ async fn silent(silence: Option<Duration>, signs: &Signs) {
     }
 }
 
-/// A handshake that failed is logged once a second at most: whoever can connect can break off. Whoever only looks whether
-/// somebody listens sends nothing, and is not counted.
+/// Logs a failed handshake at most once a second, because clients can repeat it. A probe of the port that sends nothing is
+/// not counted.
 fn failed(error: &io::Error) -> Option<Closed> {
     static LAST: AtomicU64 = AtomicU64::new(0);
     let now = unix_time().0;

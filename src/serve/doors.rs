@@ -1,4 +1,4 @@
-//! The three ports, each with what answers there.
+//! The three ports, and the service of each.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,23 +33,23 @@ const GRACE: Duration = Duration::from_secs(60);
 /// How long a gateway may hold a gRPC connection without a call; as long as HTTP/1.1 waits for a request.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// Connections of probes, where files are not scarce.
+/// The limit of probe connections, if enough files may be open.
 const PROBES: usize = 64;
 
-/// How long a probe may take at the gRPC port, all its calls together.
+/// How long all calls of a probe at the gRPC port may take together.
 const PROBE: Duration = Duration::from_secs(10);
 
-/// After how long HTTP/1.1 connections of peers that are not trusted are asked to end.
+/// The age at which HTTP/1.1 connections of untrusted peers are asked to end.
 const AGE: Duration = Duration::from_secs(600);
 
-/// Where somebody listens, and nobody answers yet.
+/// Open ports that are not served yet.
 pub(super) struct Listeners {
     grpc: Listener,
     http: Listener,
     ops: Listener,
 }
 
-/// What answers, and by which terms.
+/// The services of the ports, and their limits.
 pub(super) struct Doors {
     pub grpc: Calls,
     pub http: Arc<http::Door>,
@@ -57,27 +57,27 @@ pub(super) struct Doors {
     pub tls: Option<Arc<Tls>>,
     /// Says which peers are trusted.
     pub live: Live,
-    /// How many connections peers may have.
+    /// The limits of connections.
     pub limits: Limits,
-    /// How many requests may be in flight.
+    /// The limit of requests in flight.
     pub in_flight: &'static InFlight,
     pub connection_age: Option<Duration>,
     pub ending: Watch,
 }
 
-/// How many connections peers may have.
+/// The limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Trusted peers, at one port.
     trusted: usize,
     /// All others, at the HTTP port.
     others: usize,
-    /// All others at the gRPC port, and everybody at the address of operators.
+    /// All others at the gRPC port, and everybody at `listen.ops`.
     probes: usize,
 }
 
 impl Limits {
-    /// Whatever peers do that are not trusted, half of the files is left to gateways and to Doorward itself.
+    /// Reserves half of the files for gateways and for Doorward itself.
     pub(super) fn new(settings: &ListenSettings, most_files: usize) -> Self {
         Self {
             trusted: settings.max_connections,
@@ -92,7 +92,7 @@ impl Listeners {
     ///
     /// # Errors
     ///
-    /// One of them is taken, or cannot be had.
+    /// An address is in use or cannot be bound.
     pub(super) async fn open(settings: &ListenSettings) -> anyhow::Result<Self> {
         let mode = settings.socket_mode;
         Ok(Self {
@@ -102,7 +102,7 @@ impl Listeners {
         })
     }
 
-    /// Where that is, with the ports that were given.
+    /// The addresses, with the ports that the system chose.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Listeners {
         Ok((grpc.address()?, http.address()?, ops.address()?))
     }
 
-    /// Answers, until the doors are closed and the last connection has ended.
+    /// Serves until the doors are closed and the last connection has ended.
     pub(super) fn serve(self, doors: Doors) -> JoinSet<()> {
         let Doors {
             grpc: calls,
@@ -188,7 +188,7 @@ impl Listeners {
                 http::connection::serve(stream, service, move || ending.is_leaving())
             }
         }));
-        // Nobody is trusted there, and nobody is kept out by those who stay: kubelet's probes are connections of a moment.
+        // No peer is trusted here; a new connection replaces the oldest, because kubelet's probes are short.
         let operators = || Conduct {
             places: Places::new(SharedFailure {
                 most: limits.probes,

@@ -1,5 +1,5 @@
-//! How Doorward ends: it says that it will, goes on serving until everybody knows, closes its doors, and lets what is under
-//! way end within a deadline.
+//! Shutting down: Doorward reports not ready, serves on until gateways have noticed, closes its doors, and lets open
+//! requests end within a deadline.
 
 use std::{io, time::Duration};
 
@@ -8,32 +8,32 @@ use tokio::{
     sync::watch,
 };
 
-/// How far the end is.
+/// The phase of the shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Serving,
-    /// Still serving, and not ready any more.
+    /// Serves, but reports not ready.
     Leaving,
-    /// No new connections; those that are open are asked to end.
+    /// Accepts no connections; open ones are asked to end.
     Closing,
 }
 
-/// Whoever brings the end about.
+/// Starts the shutdown.
 #[derive(Debug)]
 pub(super) struct Ending(watch::Sender<Phase>);
 
-/// Whoever waits for it.
+/// Observes the shutdown.
 #[derive(Clone, Debug)]
 pub(super) struct Watch(watch::Receiver<Phase>);
 
 impl Ending {
-    /// Far away.
+    /// Not shutting down.
     pub(super) fn new() -> (Self, Watch) {
         let (sender, receiver) = watch::channel(Phase::Serving);
         (Self(sender), Watch(receiver))
     }
 
-    /// Says that the end is near.
+    /// Reports not ready.
     pub(super) fn leave(&self) {
         self.0.send_replace(Phase::Leaving);
     }
@@ -45,41 +45,41 @@ impl Ending {
 }
 
 impl Watch {
-    /// Whether the end is near.
+    /// Whether the shutdown has started.
     pub(super) fn is_leaving(&self) -> bool {
         *self.0.borrow() >= Phase::Leaving
     }
 
-    /// Done when the doors close.
+    /// Completes when the doors close.
     pub(super) async fn closing(&self) {
         let mut phase = self.0.clone();
-        // Where nobody is left who could close them, they are closed.
+        // Without a sender the doors count as closed.
         let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
     }
 }
 
-/// What asks Doorward to end.
+/// The signals that end Doorward.
 #[derive(Debug)]
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// How Doorward was asked.
+/// The kind of signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// By whoever runs it (SIGTERM): others must first learn that it goes.
+    /// SIGTERM, from the supervisor: gateways must notice first.
     Politely,
-    /// From a keyboard (SIGINT).
+    /// SIGINT, from a keyboard.
     AtOnce,
 }
 
 impl Signals {
-    /// Listens for both.
+    /// Installs handlers for both.
     ///
     /// # Errors
     ///
-    /// Signals cannot be listened for.
+    /// A handler cannot be installed.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -87,7 +87,7 @@ impl Signals {
         })
     }
 
-    /// Done when asked, every time.
+    /// Completes at each signal.
     pub(super) async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.terminate.recv() => Asked::Politely,
@@ -95,7 +95,7 @@ impl Signals {
         }
     }
 
-    /// Waits, unless asked once more.
+    /// Waits, or returns early at another signal.
     pub(super) async fn wait(&mut self, length: Duration) {
         let _ = tokio::time::timeout(length, self.next()).await;
     }

@@ -1,4 +1,4 @@
-//! When a certificate expires (RFC 5280, 4.1): the one thing of it that operators must know in time.
+//! The expiry of a certificate (RFC 5280, 4.1), for operators.
 
 use x509_cert::{Certificate, der::Decode as _};
 

@@ -10,23 +10,23 @@ use tokio::sync::oneshot;
 
 use crate::{domain::trust::Peer, observe::metrics::Closed};
 
-/// How many connections some peers may have.
+/// The limits of connections of some peers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SharedFailure {
     /// All of them together.
     pub most: usize,
     /// One address, or one /64 of IPv6.
     pub per_address: usize,
-    /// What becomes of one more.
+    /// What happens to one more.
     pub when_full: WhenFull,
 }
 
-/// What becomes of one connection more than there may be.
+/// What happens to a connection beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhenFull {
-    /// It is closed at once: those that are open may be at work.
+    /// It is closed at once: open ones may have requests.
     CloseNewest,
-    /// It takes the place of the oldest: whoever connects for a moment, as probes do, is never shut out by those who stay.
+    /// It replaces the oldest: idle connections cannot shut out short ones, such as probes.
     CloseOldest,
 }
 
@@ -48,11 +48,11 @@ struct Taken {
 #[derive(Debug)]
 struct Holder {
     address: Option<IpAddr>,
-    /// Dropped where somebody else takes the place.
+    /// Dropped when another connection takes the place.
     _keep: oneshot::Sender<()>,
 }
 
-/// A place, for as long as this is there.
+/// A place; dropping it frees the place.
 #[derive(Debug)]
 pub(super) struct Place {
     places: Arc<Places>,
@@ -68,7 +68,7 @@ impl Places {
         })
     }
 
-    /// Takes a place; beside it, why another connection loses its own, if one does.
+    /// Takes a place; returns also why another connection loses its own, if one does.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl Places {
         Ok((place, full))
     }
 
-    /// Every change is whole before anything could panic.
+    /// Every change is complete before anything can panic.
     fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +142,7 @@ impl Taken {
 }
 
 impl Place {
-    /// Done when somebody else has taken the place.
+    /// Completes when another connection has taken the place.
     pub(super) async fn lost(&mut self) {
         let _ = (&mut self.lost).await;
     }
@@ -154,7 +154,7 @@ impl Drop for Place {
     }
 }
 
-/// Whoever has one address of a /64 has all of them.
+/// A host has all addresses of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
@@ -215,7 +215,7 @@ mod tests {
         let (_d, why) = take("192.0.2.2");
         assert_eq!(why, Some(Closed::AddressFull));
         assert!(is_lost(&mut b) && !is_lost(&mut a) && !is_lost(&mut c));
-        // Whoever has lost a place gives none back.
+        // A connection that lost its place frees none.
         drop(b);
         let (_e, _) = take("192.0.2.3");
         let (_f, why) = take("192.0.2.4");

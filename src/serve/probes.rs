@@ -1,4 +1,4 @@
-//! What the address of operators answers: whether Doorward lives, whether it is ready, and its numbers.
+//! The endpoints of `listen.ops`: liveness, readiness and metrics.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,7 +10,7 @@ use hyper::{
 use super::ending::Watch;
 use crate::observe::metrics::Metrics;
 
-/// Readiness is about this process: a database that is away leaves it ready, because Bearer requests go on.
+/// Readiness is about this process. It stays ready while the database is down, because Bearer requests work.
 pub(super) fn answer(path: &str, ending: &Watch, metrics: &Metrics) -> Response<Full<Bytes>> {
     let (status, text) = match path {
         "/metrics" => return numbers(metrics),

@@ -31,7 +31,7 @@ pub(super) struct Watched {
     pub(super) poll: Duration,
     pub(super) line: Line,
     pub(super) hashing: Arc<HashTimes>,
-    /// The certificate that is shown, if there is one.
+    /// The certificate of the doors, if TLS is on.
     pub(super) tls: Option<Arc<Tls>>,
     /// When this process started.
     pub(super) since: UnixTime,
@@ -47,7 +47,7 @@ impl Collector for Watched {
     }
 }
 
-/// Where numbers are written to.
+/// Writes metrics.
 struct Sheet<'a>(DescriptorEncoder<'a>);
 
 impl Sheet<'_> {
@@ -261,7 +261,7 @@ impl Watched {
         Ok(())
     }
 
-    /// One where one database holds both.
+    /// One pool if one database holds both.
     fn pools(&self) -> impl Iterator<Item = (&'static str, &Connections)> {
         let users = ("users", &self.store.users.connections);
         let state = ("state", &self.store.state.connections);

@@ -44,23 +44,22 @@ use crate::{
     },
 };
 
-/// Calls on one connection at once; Envoy opens more connections beyond it.
+/// Concurrent calls on one connection; beyond it Envoy opens another connection.
 const MAX_STREAMS: u32 = 1024;
 
-/// Bytes of headers of one call of a gateway, which is more than Envoy can take of a client: it hands on a client's
-/// `tracestate`, and h2 answers a call with more headers by itself, in a way that lets the request through where Envoy has
-/// `failure_mode_allow`.
+/// Bytes of headers of one call of a gateway: more than Envoy accepts from a client, because it forwards the client's
+/// `tracestate`. h2 answers larger headers itself, in a way that lets the request through if Envoy has `failure_mode_allow`.
 const MAX_CALL_HEADERS: u32 = 16 * 1024 * 1024;
 
-/// Calls that were reset before they were looked at. Envoy resets the calls of clients that hang up, and many come at once
-/// where Doorward had to wait for the processor; beyond it the connection ends, with everybody's calls.
+/// Calls that were reset before they were handled. Envoy resets calls of clients that hang up, and many resets may arrive at
+/// once if Doorward had to wait for the processor; beyond this limit the connection closes, with all its calls.
 const MAX_RESETS: usize = 8 * 1024;
 
-/// How often a connection is asked whether somebody is still there, and how long the answer may take.
+/// The interval of keepalive pings, and the time for the answer.
 const PING: Duration = Duration::from_secs(60);
 const PONG: Duration = Duration::from_secs(20);
 
-/// A gateway may call as often as it likes, and beside that answer a ping now and then.
+/// A gateway may make any number of calls, and answers pings.
 const GATEWAY: Allowance = Allowance {
     burst: 1000,
     per_call: 8,
@@ -74,13 +73,13 @@ const STRANGER: Allowance = Allowance {
     per_second: 10,
 };
 
-/// What gateways call, without a detour through the routes of everything else.
+/// The path of checks, which skip the router of other services.
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// The one call of peers that are not trusted, such as probes.
+/// The only call of untrusted peers, such as probes.
 const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
-/// What can be called.
+/// The services of the gRPC port.
 #[derive(Clone, Debug)]
 pub struct Calls(Arc<Services>);
 
@@ -112,7 +111,7 @@ impl Calls {
         }))
     }
 
-    /// Serves a connection of a peer that was trusted when it connected, or was not; says what happens on it.
+    /// Serves a connection of a peer, and reports its activity. Trust was looked up when it connected.
     pub fn serve(
         &self,
         stream: Stream,
@@ -190,7 +189,7 @@ struct Connected {
     peer: Peer,
 }
 
-/// What a call is answered with. tonic and tower-http box their bodies; a check is none of theirs.
+/// The body of an answer. tonic and tower-http box theirs; the answer to a check needs no box.
 type Reply = Either<check::Reply, UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>>;
 
 impl Visit {

@@ -1,8 +1,8 @@
-//! Counts what comes on an HTTP/2 connection besides calls, and ends the connection where that does not stop.
+//! Counts frames of an HTTP/2 connection that belong to no call, and closes the connection if there are too many.
 //!
-//! h2 and hyper answer or ignore WINDOW_UPDATE, PRIORITY, PING, SETTINGS and unknown frames without end, and some DATA frames
-//! of streams that are gone. Each costs a peer nine bytes and Doorward some work, and no limit of theirs is on them. Here
-//! frames are counted by their heads alone, before they are decoded: a call pays for the frames that go with it.
+//! h2 and hyper answer or ignore any number of WINDOW_UPDATE, PRIORITY, PING, SETTINGS and unknown frames, and of DATA frames
+//! of closed streams. Each costs the peer nine bytes and Doorward some work, and neither library limits them. This counts
+//! frame headers before they are decoded; each call earns credit for the frames that belong to it.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What whoever accepted a connection can see of it.
+/// What the accept loop can see of a connection.
 #[derive(Debug, Default)]
 pub struct Signs {
     has_called: AtomicBool,
@@ -29,37 +29,37 @@ impl Signs {
         self.has_called.store(true, Ordering::Relaxed);
     }
 
-    /// Whether anything was called.
+    /// Whether a call was made.
     #[must_use]
     pub fn has_called(&self) -> bool {
         self.has_called.load(Ordering::Relaxed)
     }
 
-    /// Whether it was ended because of a flood of frames.
+    /// Whether it was closed because of a flood of frames.
     #[must_use]
     pub fn is_flooded(&self) -> bool {
         self.is_flooded.load(Ordering::Relaxed)
     }
 }
 
-/// How many frames a connection may send that belong to no call.
+/// The credit of a connection for frames that belong to no call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// At once.
+    /// At the start.
     pub burst: u32,
-    /// With each call: its DATA, window updates for its answer, its reset. Where there are none, a call counts as one itself.
+    /// Per call: its DATA, window updates for its answer, its reset. With zero, a call itself counts as one frame.
     pub per_call: u32,
-    /// Each second, whether or not there are calls.
+    /// Per second, with or without calls.
     pub per_second: u32,
 }
 
-/// DATA from this length on costs the peer as much as Doorward.
+/// DATA of at least this length is free: it costs the peer as much as Doorward.
 const LONG_DATA: u32 = 1024;
 
-/// The bytes that a client begins with (RFC 9113, 3.4).
+/// The length of the connection preface (RFC 9113, 3.4).
 const PREFACE: u32 = 24;
 
-/// The bytes of the head of a frame.
+/// The length of a frame header.
 const HEAD: usize = 9;
 
 const DATA: u8 = 0;
@@ -111,21 +111,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 }
 
-/// More frames than there may be.
+/// The credit is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Flood;
 
-/// Goes from head to head; what is between them is skipped.
+/// Steps from frame header to frame header, and skips payloads.
 #[derive(Debug)]
 struct Frames {
-    /// Bytes until the next head.
+    /// Bytes until the next frame header.
     skip: u32,
-    /// A head that came in pieces, and how many bytes of it are there.
+    /// A frame header that arrives in pieces, and its bytes so far.
     head: [u8; HEAD],
     have: usize,
-    /// Frames that are still paid for.
+    /// The credit left, in frames.
     credit: u32,
-    /// When the time since was last paid for.
+    /// When credit for time was last added.
     paid: Instant,
     allowance: Allowance,
 }
@@ -142,7 +142,7 @@ impl Frames {
         }
     }
 
-    /// Takes bytes as they come; `now` is asked when the credit is used up, and not before.
+    /// Takes received bytes; asks for `now` only when the credit is used up.
     fn read(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
         while !bytes.is_empty() {
             if self.skip > 0 {

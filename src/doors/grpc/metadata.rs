@@ -1,12 +1,12 @@
-//! What Envoy's access log and later filters are told of a decision: a `google.protobuf.Struct`, written as the bytes that
-//! it is on the wire. A tree of maps and values would cost many times as much on every request.
+//! Dynamic metadata of a decision, for Envoy's access log and later filters: a `google.protobuf.Struct`, written directly in
+//! its wire form. A tree of maps and values would cost many times as much on every request.
 
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::{actions::authorizer::Decided, domain::policy::Rule};
 
-/// Who asks, and what has been decided by which rule and why: ids, roles and stable codes. Never a name or a token.
+/// The caller, the decision, its rule and its reason: ids, roles and stable codes, never a name or a token.
 pub(super) fn of(decided: &Decided<'_>) -> Bytes {
     let Decided { decision, rule } = decided;
     let mut fields = Vec::with_capacity(USUAL);
@@ -31,7 +31,7 @@ pub(super) fn of(decided: &Decided<'_>) -> Bytes {
     fields.into()
 }
 
-/// What most decisions come to, in bytes.
+/// The size of most decisions, in bytes.
 const USUAL: usize = 192;
 
 /// The tag of the first field of a message: the fields of a `Struct`, the key of an entry, the values of a `ListValue`.
@@ -48,7 +48,7 @@ const fn tag(number: u8) -> u8 {
     number << 3 | 2
 }
 
-/// How long something of this length is with its tag and its length before it.
+/// The length of a field of this length with its tag and length prefix.
 fn member(length: usize) -> usize {
     1 + encoded_len_varint(length as u64) + length
 }
@@ -63,7 +63,7 @@ fn text(out: &mut Vec<u8>, tag: u8, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// Begins an entry whose `Value` has this length; the value follows.
+/// Writes the start of an entry whose `Value` has this length.
 fn field(out: &mut Vec<u8>, key: &str, length: usize) {
     open(out, FIRST, member(key.len()) + member(length));
     text(out, FIRST, key);

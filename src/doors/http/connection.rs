@@ -1,4 +1,4 @@
-//! HTTP/1.1 connections, with limits: a client that is slow, or that sends much, holds nothing for long.
+//! HTTP/1.1 connections, with limits of time and size.
 
 use std::{convert::Infallible, error::Error, time::Duration};
 
@@ -28,7 +28,7 @@ const HEAD_SIZE: usize = 64 * 1024;
 /// The most headers of a request.
 const HEADERS: usize = 128;
 
-/// Serves a connection. Where `is_last` says so, an answer is the last one of its connection.
+/// Serves a connection; closes it after an answer if `is_last` says so.
 pub(crate) fn serve<S, B>(
     stream: Stream,
     service: S,

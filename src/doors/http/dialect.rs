@@ -1,4 +1,4 @@
-//! The dialects of sub-requests: which headers say what is asked about, and which answers a gateway can take.
+//! The dialects of sub-requests: which headers describe the request, and which answers the gateway understands.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -49,7 +49,7 @@ impl Dialect {
         }
     }
 
-    /// What is asked about.
+    /// The request that the gateway asks about.
     pub(super) fn line<B>(self, request: &Request<B>) -> Result<RequestLine<'_>, RequestFault> {
         let headers = request.headers();
         match self {
@@ -81,7 +81,7 @@ impl Dialect {
         }
     }
 
-    /// What the gateway is told.
+    /// The answer to the gateway.
     pub(super) fn encode(
         self,
         decision: &Decision,
@@ -119,7 +119,7 @@ impl Dialect {
         }
         match (self, authorization) {
             (Self::Envoy, authorization) => {
-                // An alias that Envoy shows has been refused; these are for a filter that hides them.
+                // A visible alias was refused; these are for filters that hide headers.
                 let strip = (*authorization == Forwarding::Strip).then_some("authorization");
                 let aliases = identity.common_aliases().iter().copied();
                 let remove: Vec<_> = aliases.chain(strip).collect();
@@ -127,8 +127,8 @@ impl Dialect {
                     insert(own, "x-envoy-auth-headers-to-remove", &remove.join(", "));
                 }
             }
-            // The other gateways cannot be told to remove a header. They replace the client's by the one of this answer,
-            // and where there is none, they remove it.
+            // Other gateways cannot remove a header on request. They replace the client's header by the one of this
+            // answer, and remove it if there is none.
             (Self::Nginx | Self::Forward, Forwarding::Keep) => {
                 // There is at most one: two are refused.
                 if let Some(value) = headers.get(AUTHORIZATION) {
@@ -172,8 +172,8 @@ impl Dialect {
     }
 }
 
-/// Cut, never parsed: of `http:///admin` and `http://a?b=/admin` a URL library makes other paths than nginx does. A host
-/// holds no slash, so the path begins at the first one.
+/// Cut, not parsed: a URL library reads `http:///admin` and `http://a?b=/admin` differently than nginx does. A host has no
+/// slash, so the path begins at the first one.
 fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
     let method = once(headers, "x-original-method")?;
     let uri = at_most_once(headers, "x-original-uri")?;
@@ -196,8 +196,8 @@ fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
     if uri.is_some_and(|uri| uri != target) {
         return Err(RequestFault::TwoOriginals);
     }
-    // ingress-nginx writes the client's Host here. nginx chooses the server by the host of the request line where that has
-    // one, so this is not the host whose service answers, and no rule for a host may be decided by it.
+    // ingress-nginx writes the client's Host here, but nginx chooses the server by the host of the request line if it has
+    // one. So this may not be the host of the service, and no rule for a host may use it.
     Ok(RequestLine {
         method,
         host: b"",

@@ -1,6 +1,5 @@
-//! What a client still sends when it is answered. An answer does not wait for a body that nobody reads, and must arrive all the
-//! same: Envoy in its HTTP mode takes a connection that is reset for no answer, and lets the request through where it has
-//! `failure_mode_allow`.
+//! Bodies that the client still sends after the answer. An answer does not wait for an unread body, and must still arrive:
+//! Envoy in its HTTP mode treats a reset connection as no answer, and with `failure_mode_allow` lets the request through.
 
 use std::{
     io,
@@ -23,14 +22,14 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-/// The most bytes that are read of the rest of a body so that its connection can be used again, and how long that may take.
+/// The most bytes of the rest of a body that are read to keep its connection, and the time for that.
 const MOST: usize = 64 * 1024;
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// How long a peer may take to close a connection that was closed here.
+/// How long a peer may take to close its side of a closed connection.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// A body that outlives whoever reads it.
+/// A body that outlives its reader.
 #[derive(Clone)]
 pub(crate) struct Kept(Option<Arc<Mutex<Incoming>>>);
 
@@ -55,7 +54,7 @@ impl Unread {
         (request, unread)
     }
 
-    /// Reads the rest, if it is short and there, and says whether that was all. If not, the next request cannot be found.
+    /// Reads the rest if it is short and already there; says whether that was all. If not, the connection cannot be reused.
     pub(super) async fn ends(mut self) -> bool {
         if self.body.is_end_stream() {
             return true;
@@ -82,7 +81,7 @@ impl Unread {
 }
 
 impl Kept {
-    /// Nothing is left half done where a body panics.
+    /// Leaves nothing half done if a body panics.
     fn body(&self) -> Option<MutexGuard<'_, Incoming>> {
         let body = self.0.as_ref()?;
         Some(body.lock().unwrap_or_else(PoisonError::into_inner))
@@ -115,12 +114,12 @@ impl Body for Kept {
     }
 }
 
-/// A stream that is closed in two steps (RFC 9112, 9.6): first nothing more is written, then what still comes is read and
-/// thrown away. A connection that is closed with bytes unread is reset, and a reset takes the answer with it: a gateway in
-/// the middle of a long body has none then, and Envoy with `failure_mode_allow` lets the request through.
+/// A stream that closes in two steps (RFC 9112, 9.6): first it stops writing, then it reads and discards what still comes.
+/// Closing a connection with unread bytes resets it, and the reset discards the answer: a gateway that is sending a long
+/// body then has none, and Envoy with `failure_mode_allow` lets the request through.
 pub(super) struct Lingering<S> {
     stream: S,
-    /// When to wait no longer, from the time on when nothing more is written.
+    /// The end of the second step, once it has begun.
     end: Option<Pin<Box<Sleep>>>,
 }
 
