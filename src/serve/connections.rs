@@ -107,7 +107,7 @@ pub(super) async fn serve<C>(
                 if let Some(accepted) = terms.admit(socket, peer) {
                     connections.spawn(follow(accepted));
                 }
-                // Yield: in a flood there is always one more to accept.
+                // In a flood this branch always comes first, so collect ended connections here too.
                 while connections.try_join_next().is_some() {}
             }
             _ = connections.join_next(), if !connections.is_empty() => {}
