@@ -36,6 +36,7 @@ macro_rules! write_through {
 }
 use write_through;
 
+pub mod connection;
 pub mod grpc;
 pub mod headers;
 pub mod http;

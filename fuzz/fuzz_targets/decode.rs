@@ -12,7 +12,7 @@ use doorward::{
         path::{Also, Tolerance},
     },
     doors::{
-        grpc::{decode, encode},
+        grpc::{CheckView, HttpView, decode, encode},
         wire::envoy::service::auth::v3::{
             CheckRequest, CheckResponse, OkHttpResponse, attribute_context::HttpRequest,
             check_response::HttpResponse,
@@ -39,9 +39,16 @@ const RELAXED: Tolerance = Tolerance {
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(check) = CheckRequest::decode(bytes) else {
+    let (check, view) = (CheckRequest::decode(bytes), CheckView::read(bytes));
+    let Ok(check) = check else {
+        assert!(view.is_err(), "prost refuses it");
         return;
     };
+    let view = view.unwrap_or_else(|_| panic!("prost reads it"));
+    assert!(
+        view == CheckView::from(&check),
+        "prost reads another request"
+    );
     let http = check.attributes.and_then(|all| all.request?.http);
     let Some(http) = http else {
         return;
@@ -52,7 +59,8 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn judge(http: &HttpRequest, tolerance: Tolerance) {
-    let (request, extra) = decode(http, tolerance, IdentityHeaders::default());
+    let view = HttpView::from(http);
+    let (request, extra) = decode(&view, tolerance, IdentityHeaders::default());
     let decision = match request.map(|request| JUDGE.judge(&request, NOW).step) {
         Err(fault) => Decision::Deny(Denial::Malformed(fault)),
         Ok(Step::Act(Action::Login(attempt))) => {

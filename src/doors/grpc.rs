@@ -3,10 +3,15 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by `respond`, and no answer is a gRPC error.
 
+mod at_once;
 mod check;
 pub mod connection;
 pub mod frames;
 mod metadata;
+mod protobuf;
+mod view;
+
+pub use view::{CheckView, HttpView};
 
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
@@ -16,7 +21,9 @@ use hyper::{HeaderMap, body::Body};
 use crate::{
     actions::authorizer::{Authorizer, Decided, TurnedAway},
     domain::{
-        decision::{Admission, Answer, Caller, Decision, Denial, Forwarding, LoginReply, Realm},
+        decision::{
+            Admission, Answer, Caller, CheckFault, Decision, Denial, Forwarding, LoginReply, Realm,
+        },
         identity_headers::IdentityHeaders,
         path::Tolerance,
         request::{Answerable, Request, RequestFault, RequestLine},
@@ -27,12 +34,10 @@ use crate::{
         wire::{
             envoy::{
                 config::core::v3::{
-                    HeaderValue, HeaderValueOption, address::Address,
-                    header_value_option::HeaderAppendAction,
+                    HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
                 },
                 service::auth::v3::{
-                    CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse,
-                    attribute_context::HttpRequest, check_response::HttpResponse,
+                    CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,
                 },
                 r#type::v3::HttpStatus,
             },
@@ -70,7 +75,7 @@ impl Door {
                 false => Parent::default(),
             };
             match check::read(body, most).await {
-                Ok(check) => self.answer(&check, Some(peer), parent).await,
+                Ok(message) => self.answer(&message, Some(peer), parent).await,
                 Err(fault) => self.deny(Denial::Check(fault), parent),
             }
         } else {
@@ -106,10 +111,10 @@ impl Door {
 }
 
 impl Door {
-    /// Answers one check of a peer, which may have a span of its own.
+    /// Answers one check of a peer, which may have a span of its own: the bytes of a `CheckRequest`.
     pub async fn answer(
         &self,
-        check: &CheckRequest,
+        message: &[u8],
         peer: Option<Peer>,
         parent: Parent<'_>,
     ) -> CheckResponse {
@@ -123,13 +128,16 @@ impl Door {
             },
             ..TRACE
         };
-        let Some(http) = http(check) else {
+        let Ok(check) = CheckView::read(message) else {
+            return self.deny(Denial::Check(CheckFault::Malformed), trace.parent);
+        };
+        let Some(http) = check.http() else {
             let decided = self.authorizer.refuse(RequestFault::NotHttp, trace);
             return self.encode(&decided, &Extra::default(), &rules.realm);
         };
         let (request, extra) = decode(http, rules.tolerance, rules.identity);
         let forwarded = Forwarded {
-            peer: source(check),
+            peer: source(&check),
             ..extra.forwarded.clone()
         };
         let trace = Trace {
@@ -164,16 +172,8 @@ fn parent(call: &HeaderMap) -> Parent<'_> {
 }
 
 /// The peer of Envoy, as Envoy reports it.
-fn source(check: &CheckRequest) -> Option<IpAddr> {
-    let address = check
-        .attributes
-        .as_ref()?
-        .source
-        .as_ref()?
-        .address
-        .as_ref()?;
-    let Address::SocketAddress(socket) = address.address.as_ref()?;
-    str::from_utf8(&socket.address).ok()?.parse().ok()
+fn source(check: &CheckView<'_>) -> Option<IpAddr> {
+    str::from_utf8(check.source).ok()?.parse().ok()
 }
 
 /// The trace of a call whose check was not read.
@@ -199,16 +199,12 @@ const TRACE: Trace<'static> = Trace {
     },
 };
 
-fn line(http: &HttpRequest) -> RequestLine<'_> {
+fn line<'a>(http: &HttpView<'a>) -> RequestLine<'a> {
     RequestLine {
-        method: &http.method,
-        host: &http.host,
-        target: &http.path,
+        method: http.method,
+        host: http.host,
+        target: http.path,
     }
-}
-
-fn http(check: &CheckRequest) -> Option<&HttpRequest> {
-    check.attributes.as_ref()?.request.as_ref()?.http.as_ref()
 }
 
 /// What the answer needs from a check besides the decision.
@@ -222,42 +218,20 @@ pub struct Extra<'a> {
 }
 
 /// Reads a check.
-pub fn decode(
-    http: &HttpRequest,
+pub fn decode<'a>(
+    http: &HttpView<'a>,
     tolerance: Tolerance,
     identity: IdentityHeaders,
-) -> (Result<Request<'_>, RequestFault>, Extra<'_>) {
+) -> (Result<Request<'a>, RequestFault>, Extra<'a>) {
     let mut headers = Headers::default();
-    // With encode_raw_headers `headers` is empty; if a caller fills both, the raw ones count.
-    match http
-        .header_map
-        .as_ref()
-        .filter(|map| !map.headers.is_empty())
-    {
-        Some(map) => {
-            for header in &map.headers {
-                let value = match header.raw_value.is_empty() {
-                    true => &header.value,
-                    false => &header.raw_value,
-                };
-                headers.see(identity, &header.key, value);
-            }
-        }
-        None => {
-            for header in &http.headers {
-                headers.see(identity, &header.key, &header.value);
-            }
-        }
+    for (name, value) in http.headers() {
+        headers.see(identity, name, value);
     }
-    let body = match http.raw_body.is_empty() {
-        true => &http.body,
-        false => &http.raw_body,
-    };
-    let request = headers.request(line(http), tolerance, body, Answerable::Anything);
+    let request = headers.request(line(http), tolerance, http.body(), Answerable::Anything);
     let extra = Extra {
         identity,
         filtered: !headers.pseudo,
-        request_id: headers.request_id(&http.id),
+        request_id: headers.request_id(http.id),
         forwarded: headers.forwarded(),
     };
     (request, extra)

@@ -13,7 +13,6 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use hyper_util::server::graceful::GracefulConnection;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::{
     task::JoinSet,
@@ -28,6 +27,7 @@ use crate::{
     clock::unix_time,
     domain::trust::Peer,
     doors::{
+        connection::Connection,
         grpc::frames::Signs,
         listen::{Listener, Socket},
         tls::{self, Protocol, Stream, Tls},
@@ -93,7 +93,7 @@ pub(super) async fn serve<C>(
     terms: Terms,
     begin: impl Fn(Stream, Client) -> C + Clone + Send + 'static,
 ) where
-    C: GracefulConnection + Send + 'static,
+    C: Connection + Send + 'static,
 {
     let terms = Arc::new(terms);
     let mut connections = JoinSet::new();
@@ -212,7 +212,7 @@ pub(super) struct Client {
 }
 
 /// Serves a connection while it has its place.
-async fn follow<C: GracefulConnection>(
+async fn follow<C: Connection>(
     accepted: Accepted,
     terms: Arc<Terms>,
     begin: impl Fn(Stream, Client) -> C,
@@ -245,7 +245,7 @@ async fn follow<C: GracefulConnection>(
 }
 
 /// Serves from the handshake to the end; returns the limit that ended the connection, if one did.
-async fn converse<C: GracefulConnection>(
+async fn converse<C: Connection>(
     socket: Socket,
     client: Client,
     terms: &Terms,

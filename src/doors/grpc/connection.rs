@@ -19,10 +19,7 @@ use hyper::{
     server::conn::http2::Builder,
     service::service_fn,
 };
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::GracefulConnection,
-};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Sleep, sleep};
 use tonic::service::Routes;
 use tower::{ServiceBuilder, ServiceExt as _};
@@ -32,13 +29,16 @@ use tower_http::{
 };
 
 use super::{
-    Door, check,
+    Door,
+    at_once::{Arrived, AtOnce},
+    check,
     frames::{Allowance, Guarded, Signs},
 };
 use crate::{
     actions::authorizer::TurnedAway,
     domain::trust::Peer,
     doors::{
+        connection::Connection,
         layers::{CatchPanicLayer, InFlight, LimitLayer, Refuse},
         tls::Stream,
     },
@@ -118,9 +118,11 @@ impl Calls {
         peer: Peer,
         is_trusted: bool,
         signs: Arc<Signs>,
-    ) -> impl GracefulConnection + Send + 'static + use<> {
-        let mut builder = Builder::new(TokioExecutor::new());
+    ) -> impl Connection + Send + 'static + use<> {
+        let arrived = Arrived::default();
+        let mut builder = Builder::new(arrived.clone());
         builder
+            .auto_date_header(false)
             .timer(TokioTimer::new())
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
@@ -175,7 +177,8 @@ impl Calls {
                 }
             }
         });
-        builder.serve_connection(TokioIo::new(stream), service)
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        AtOnce::new(connection, arrived)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     },
     doors::wire::envoy::{
         config::core::v3::HeaderMap,
-        service::auth::v3::attribute_context::http_request::HeadersEntry,
+        service::auth::v3::attribute_context::{HttpRequest, http_request::HeadersEntry},
     },
 };
 
@@ -50,6 +50,14 @@ fn check(headers: &[(&str, &[u8])]) -> HttpRequest {
             .collect(),
         ..HttpRequest::default()
     }
+}
+
+fn decode<'a>(
+    http: &'a HttpRequest,
+    tolerance: Tolerance,
+    identity: IdentityHeaders,
+) -> (Result<Request<'a>, RequestFault>, Extra<'a>) {
+    super::decode(&HttpView::from(http), tolerance, identity)
 }
 
 fn request(http: &HttpRequest) -> Request<'_> {
@@ -118,14 +126,10 @@ fn bytes_that_are_not_utf8_get_a_denial_and_not_an_error() {
         .0
         .unwrap_err();
     assert_eq!(fault, RequestFault::Path(PathFault::Character));
-    let check = CheckRequest::decode(&*{
-        // attributes { request { http { path: "/\xff" } } }
-        vec![0x0a, 0x08, 0x22, 0x06, 0x12, 0x04, 0x22, 0x02, b'/', 0xff]
-    });
-    assert_eq!(
-        super::http(&check.unwrap()).unwrap().path.as_ref(),
-        b"/\xff"
-    );
+    // attributes { request { http { path: "/\xff" } } }
+    let message = [0x0a, 0x08, 0x22, 0x06, 0x12, 0x04, 0x22, 0x02, b'/', 0xff];
+    let check = CheckView::read(&message).unwrap();
+    assert_eq!(check.http().unwrap().path, b"/\xff");
 }
 
 #[test]
@@ -498,7 +502,7 @@ proptest! {
 
     #[test]
     fn decoding_is_total(bytes: Vec<u8>, method: Vec<u8>, path: Vec<u8>, host: Vec<u8>, name: Vec<u8>, value: Vec<u8>) {
-        let _ = CheckRequest::decode(&*bytes);
+        let _ = CheckView::read(&bytes);
         let http = HttpRequest {
             method: method.into(),
             path: path.into(),

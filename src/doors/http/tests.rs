@@ -4,6 +4,7 @@ use std::{
 };
 
 use proptest::prelude::*;
+use prost::Message as _;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
 
@@ -354,10 +355,11 @@ impl Question {
                 request: Some(attribute_context::Request { http: Some(http) }),
             }),
         };
-        let response =
-            DOORS
-                .runtime
-                .block_on(DOORS.grpc.answer(&check, Some(PROXY), Parent::default()));
+        let response = DOORS.runtime.block_on((DOORS.grpc).answer(
+            &check.encode_to_vec(),
+            Some(PROXY),
+            Parent::default(),
+        ));
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
         match response.http_response.unwrap() {
             HttpResponse::OkResponse(ok) => Told {
@@ -738,11 +740,10 @@ fn nobody_but_a_gateway_of_ours_is_answered() {
         let response = DOORS.runtime.block_on(DOORS.http.answer(request, stranger));
         assert_eq!(response.status(), 403, "{path}");
     }
-    let check = CheckRequest::default();
     for peer in [Some(stranger), None] {
         let answer = DOORS
             .runtime
-            .block_on(DOORS.grpc.answer(&check, peer, Parent::default()));
+            .block_on(DOORS.grpc.answer(b"", peer, Parent::default()));
         assert_ne!(answer.status.unwrap().code, 0);
     }
 }

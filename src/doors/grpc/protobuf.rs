@@ -1,0 +1,122 @@
+//! Reads protobuf messages where they lie, without a copy. Knows the wire format, and no message.
+//!
+//! It refuses exactly what prost refuses, also in fields that nobody reads: a property test and a fuzz target compare both.
+
+use prost::encoding::{WireType, decode_key, decode_varint};
+use thiserror::Error;
+
+/// Messages and groups in each other, as in prost. Beyond it a message is refused.
+const DEPTH: u32 = 100;
+
+/// The bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("not a protobuf message")]
+pub struct Malformed;
+
+impl From<prost::DecodeError> for Malformed {
+    fn from(_: prost::DecodeError) -> Self {
+        Self
+    }
+}
+
+/// The fields of a message, in their order.
+#[derive(Clone)]
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+    depth: u32,
+}
+
+/// A field of a message.
+pub(super) struct Field<'a> {
+    pub number: u32,
+    /// What is in it, if its length says where it ends, as in texts, bytes and messages.
+    delimited: Option<&'a [u8]>,
+    depth: u32,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a whole message.
+    pub(super) fn of(message: &'a [u8]) -> Self {
+        Self {
+            rest: message,
+            depth: DEPTH,
+        }
+    }
+
+    fn field(&mut self) -> Result<Field<'a>, Malformed> {
+        let (number, kind) = decode_key(&mut self.rest)?;
+        let delimited = match kind {
+            WireType::LengthDelimited => Some(delimited(&mut self.rest)?),
+            WireType::Varint
+            | WireType::SixtyFourBit
+            | WireType::ThirtyTwoBit
+            | WireType::StartGroup
+            | WireType::EndGroup => {
+                skip(&mut self.rest, number, kind, self.depth)?;
+                None
+            }
+        };
+        Ok(Field {
+            number,
+            delimited,
+            depth: self.depth,
+        })
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<Field<'a>, Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        (!self.rest.is_empty()).then(|| self.field())
+    }
+}
+
+impl<'a> Field<'a> {
+    /// Its bytes, where the message says that it has some.
+    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+        self.delimited.ok_or(Malformed)
+    }
+
+    /// The fields of the message in it.
+    pub(super) fn message(self) -> Result<Fields<'a>, Malformed> {
+        Ok(Fields {
+            rest: self.delimited.ok_or(Malformed)?,
+            depth: self.depth.checked_sub(1).ok_or(Malformed)?,
+        })
+    }
+}
+
+fn delimited<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(decode_varint(rest)?).map_err(|_| Malformed)?;
+    let (bytes, after) = rest.split_at_checked(length).ok_or(Malformed)?;
+    *rest = after;
+    Ok(bytes)
+}
+
+/// prost's `skip_field` does the same, but only from the depth of an outermost message.
+fn skip(rest: &mut &[u8], number: u32, kind: WireType, depth: u32) -> Result<(), Malformed> {
+    let inner = depth.checked_sub(1).ok_or(Malformed)?;
+    let fixed = match kind {
+        WireType::Varint => {
+            decode_varint(rest)?;
+            0
+        }
+        WireType::SixtyFourBit => 8,
+        WireType::ThirtyTwoBit => 4,
+        WireType::LengthDelimited => {
+            delimited(rest)?;
+            0
+        }
+        WireType::StartGroup => loop {
+            match decode_key(rest)? {
+                (end, WireType::EndGroup) if end == number => break 0,
+                (_, WireType::EndGroup) => return Err(Malformed),
+                (number, kind) => skip(rest, number, kind, inner)?,
+            }
+        },
+        WireType::EndGroup => return Err(Malformed),
+    };
+    *rest = rest.get(fixed..).ok_or(Malformed)?;
+    Ok(())
+}
