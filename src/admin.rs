@@ -27,9 +27,9 @@ pub use self::{
     user::user,
 };
 use crate::{
+    clock::unix_time,
     config::Settings,
     domain::account::{Roles, Username},
-    keys,
     login::account::Account,
     serve,
     tables::{database::Database, store::Store, users::UsersFault},
@@ -117,7 +117,7 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 ///
 /// A secret is required and missing.
 pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
-    keys::check(settings)?;
+    settings.jwt.keys.check(unix_time())?;
     if settings.gateways.trusted.covers_the_internet() {
         eprintln!(
             "warning: trusted_proxies: {} holds half of the Internet or more; name the networks of your gateways",

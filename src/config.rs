@@ -15,12 +15,12 @@ mod issuers;
 mod jwt;
 mod key;
 mod listen;
+mod lists;
 mod log;
 mod login;
 mod memory;
 mod passwords;
 mod paths;
-mod raw;
 mod reader;
 mod refresh;
 mod revocation;
@@ -45,7 +45,7 @@ pub use self::{
     gateways::GatewaySettings,
     http::HttpSettings,
     identity::IdentitySettings,
-    jwt::{JwtSettings, KeyText, MAKE_SECRET, SecretSource},
+    jwt::JwtSettings,
     key::Entry,
     listen::ListenSettings,
     log::{LogFormat, LogSettings},
@@ -60,11 +60,9 @@ pub use self::{
     tracing::TracingSettings,
     users::UsersSettings,
 };
-use self::{
-    key::Section,
-    raw::{ISSUER, Raw},
-    reader::Reader,
-};
+use doorward_rules::tables::Raw;
+
+use self::{key::Section, lists::ISSUER, reader::Reader};
 use crate::{
     domain::{
         path::Tolerance,

@@ -23,7 +23,6 @@ mod clock;
 pub mod config;
 pub mod doors;
 pub mod issuers;
-pub mod keys;
 pub mod live;
 pub mod login;
 pub mod observe;

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use crate::{
+    clock::unix_time,
     config::Settings,
     domain::{
         identity_headers::IdentityHeaders,
@@ -23,7 +24,6 @@ use crate::{
         trust::Warned,
     },
     doors::tls::{self, Tls},
-    keys,
     live::{Live, Rules},
     login::{desk::Desk, password::Hasher},
     observe::{
@@ -137,7 +137,7 @@ impl Reloader {
         metrics: Metrics,
     ) -> io::Result<Self> {
         Ok(Self {
-            has_keys_dir: keys::has_dir(&last, files),
+            has_keys_dir: last.jwt.keys.has_dir(files),
             last,
             tried: files.look(),
             asked: signal(SignalKind::hangup())?,
@@ -217,7 +217,7 @@ impl Reloader {
             self.tried = files.look();
             if self.tried.now() == self.tried.digest() {
                 let read = read?;
-                self.has_keys_dir = keys::has_dir(&read.settings, &files);
+                self.has_keys_dir = read.settings.jwt.keys.has_dir(&files);
                 return Ok(read);
             }
         }
@@ -234,7 +234,7 @@ impl Reloader {
             }
         };
         Ok(Read {
-            keys: keys::again(&settings, files, self.has_keys_dir)?,
+            keys: (settings.jwt.keys).again(files, self.has_keys_dir, unix_time())?,
             settings,
             fixed,
             tls,

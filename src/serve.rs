@@ -34,7 +34,7 @@ use crate::{
         run::{Actions, Learning},
     },
     clock::unix_time,
-    config::{SecretSource, Settings, ShutdownSettings},
+    config::{Settings, ShutdownSettings},
     domain::{
         identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
         trust::TrustedProxies,
@@ -47,7 +47,7 @@ use crate::{
         tls::Tls,
         wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
     },
-    issuers, keys,
+    issuers,
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
     observe::{causes, metrics::Metrics, spans::Spans},
@@ -62,6 +62,7 @@ use crate::{
 };
 use doorward_rules::{
     files::Files,
+    keys::SecretSource,
     private::{Exposed, exposed},
 };
 
@@ -102,7 +103,7 @@ pub async fn serve(
         settings.database.timeout,
     )?;
     prepare(&settings, &store).await?;
-    let keys = keys::start(&settings, files)?;
+    let keys = settings.jwt.keys.start(files, unix_time())?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Arc::new(Revocations::new(settings.revocation.refuses_after));
     let throttle = Arc::new(Throttle::new(seal, settings.throttle));
@@ -297,7 +298,7 @@ pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyho
 
 /// Existing directories of files that decide who gets in.
 fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
-    let secret = match &settings.jwt.secret {
+    let secret = match &settings.jwt.keys.secret {
         SecretSource::File(path) => Some(&**path),
         SecretSource::Given(_) | SecretSource::Missing => None,
     };
@@ -321,7 +322,7 @@ fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
     let files = secret.into_iter().chain(tables).chain(sockets);
     files
         .filter_map(Path::parent)
-        .chain([&*settings.jwt.keys_dir])
+        .chain([&*settings.jwt.keys.dir])
         .map(Path::to_owned)
         .collect()
 }

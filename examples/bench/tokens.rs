@@ -18,17 +18,15 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use comfy_table::{Table, presets::NOTHING};
-use doorward::{
-    domain::{
-        account::{Identity, Roles, Username},
-        credential::Compact,
-        key::{Algorithm, Key, KeyId},
-        keyring::Keyring,
-        revocation::{Generation, Revocations},
-        token::{Signer, TokenTerms, UnixTime, Verifier},
-    },
-    keys,
+use doorward::domain::{
+    account::{Identity, Roles, Username},
+    credential::Compact,
+    key::{Algorithm, Key, KeyId},
+    keyring::Keyring,
+    revocation::{Generation, Revocations},
+    token::{Signer, TokenTerms, UnixTime, Verifier},
 };
+use doorward_rules::private::keep;
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
@@ -183,7 +181,7 @@ impl Side {
         };
         let keys_dir = side.keys_dir(dir);
         fs::create_dir(&keys_dir)?;
-        keys::keep(&keys_dir.join("key"), &text)?;
+        keep(&keys_dir.join("key"), &text)?;
         side.hot = side.make(0..HOT)?;
         Ok(side)
     }

@@ -9,16 +9,15 @@ use super::{Outcome, moment, table};
 use crate::{
     cli::{self, Format},
     clock::unix_time,
-    config::{SecretSource, Settings},
+    config::Settings,
     domain::{
         key::{Algorithm, Key, KeyId},
         keyring::{KeyState, Keyring},
         token::UnixTime,
     },
-    keys,
     observe::audit::commanded,
 };
-use doorward_rules::private;
+use doorward_rules::{keys::SecretSource, private};
 
 /// The shortest time between publishing a key and signing with it: verifiers cache the public keys for a minute, and
 /// Doorward takes a file two seconds after it was written.
@@ -34,10 +33,10 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
     match command {
         cli::Keys::Generate { algorithm, id } => {
             let algorithm = algorithm_of(&algorithm)?;
-            let at = match keys::read(settings)?.iter().any(Key::can_sign) {
+            let at = match settings.jwt.keys.read()?.iter().any(Key::can_sign) {
                 true => bail!(
                     "{} has keys already; `doorward keys rotate` makes the next one",
-                    settings.jwt.keys_dir.display()
+                    settings.jwt.keys.dir.display()
                 ),
                 false => now,
             };
@@ -53,7 +52,7 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
             id,
             after: wait,
         } => {
-            let ring = keys::load(settings)?;
+            let ring = settings.jwt.keys.load(now)?;
             let signer = ring.signer(now).context("no key signs")?;
             let algorithm = match algorithm {
                 Some(algorithm) => algorithm_of(&algorithm)?,
@@ -80,14 +79,14 @@ pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcom
             make(settings, algorithm, id, after(now, wait))?;
         }
         cli::Keys::Retire { id, now: at_once } => retire(settings, &id, at_once)?,
-        cli::Keys::List(output) => list(&keys::load(settings)?, now, output.output)?,
-        cli::Keys::Export => println!("{}", keys::load(settings)?.jwks(now)),
+        cli::Keys::List(output) => list(&settings.jwt.keys.load(now)?, now, output.output)?,
+        cli::Keys::Export => println!("{}", settings.jwt.keys.load(now)?.jwks(now)),
     }
     Ok(Outcome::Yes)
 }
 
 fn has_secret(settings: &Settings) -> bool {
-    match &settings.jwt.secret {
+    match &settings.jwt.keys.secret {
         SecretSource::Given(_) => true,
         SecretSource::File(path) => path.exists(),
         SecretSource::Missing => false,
@@ -127,16 +126,16 @@ fn make(
     } else {
         "pem"
     };
-    let path = settings.jwt.keys_dir.join(format!("{}.{end}", id.as_str()));
+    let path = settings.jwt.keys.dir.join(format!("{}.{end}", id.as_str()));
     if path.exists() {
         bail!("{} exists already", path.display());
     }
     let text = Key::generate(&id, algorithm, at)?;
     private::keep(&path, &text).with_context(|| path.display().to_string())?;
     // Checks that all keys can be read together, before a replica tries to.
-    if let Err(fault) = keys::load(settings) {
+    if let Err(fault) = settings.jwt.keys.load(unix_time()) {
         fs::remove_file(&path)?;
-        return Err(fault);
+        return Err(fault.into());
     }
     commanded("keys-add", None, None);
     println!("Made {} ({algorithm}) in {}.", id.as_str(), path.display());
@@ -149,17 +148,14 @@ fn make(
 
 fn retire(settings: &Settings, id: &str, at_once: bool) -> anyhow::Result<()> {
     let now = unix_time();
-    let ring = keys::load(settings)?;
+    let ring = settings.jwt.keys.load(now)?;
     let key = (ring.keys().iter()).find(|key| key.id().as_str() == id);
     let key = key.with_context(|| format!("there is no key {id:?}; see `doorward keys list`"))?;
-    let path = keys::files(&settings.jwt.keys_dir)?
-        .into_iter()
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            fs::read(path).is_ok_and(|content| {
-                Key::read(&name, &content).is_ok_and(|read| read.id() == key.id())
-            })
-        });
+    let path = settings.jwt.keys.files()?.into_iter().find(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        fs::read(path)
+            .is_ok_and(|content| Key::read(&name, &content).is_ok_and(|read| read.id() == key.id()))
+    });
     let path = path.with_context(|| {
         format!("{id:?} is the secret of the settings; remove it there (jwt.secret or jwt.previous_secret)")
     })?;

@@ -8,9 +8,8 @@ use serde_json::json;
 use super::{Outcome, moment, open, table, username};
 use crate::{
     cli::{self, Format, Output},
-    clock::unix_millis,
+    clock::{unix_millis, unix_time},
     config::Settings,
-    keys,
     login::throttle::{Change, SharedFailure, Throttle, address_key},
     observe::audit::commanded,
     tables::{database::Write, state::ListedFailures, store::Store},
@@ -23,7 +22,7 @@ use crate::{
 /// An invalid name or address, or the fault of the database.
 pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
     let store = open(&settings).await?;
-    let keys = keys::load(&settings)?;
+    let keys = settings.jwt.keys.load(unix_time())?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let throttle = Throttle::new(seal, settings.throttle);
     match command {

@@ -15,7 +15,7 @@ use super::{Outcome, PATIENCE, spoken};
 use crate::{
     cli::{self, Format, Output},
     clock::unix_time,
-    config::{SecretSource, Settings},
+    config::Settings,
     domain::{
         credential::Compact,
         jws,
@@ -23,9 +23,10 @@ use crate::{
         revocation::Revocations,
         token::{Statement, Verifier},
     },
-    keys, serve,
+    serve,
     tables::state::{Kept, Mark},
 };
+use doorward_rules::keys::SecretSource;
 
 /// Decodes a token, and prints whether it is accepted.
 ///
@@ -61,9 +62,9 @@ async fn inspect(
     token: Option<String>,
     output: Output,
 ) -> anyhow::Result<Outcome> {
-    if let SecretSource::File(path) = &settings.jwt.secret
+    if let SecretSource::File(path) = &settings.jwt.keys.secret
         && !path.exists()
-        && keys::files(&settings.jwt.keys_dir)?.is_empty()
+        && settings.jwt.keys.files()?.is_empty()
     {
         bail!(
             "there is no secret in {} yet; set JWT_SECRET, or run `doorward serve` once",
@@ -76,7 +77,7 @@ async fn inspect(
     if let Err(fault) = state.read_endings(Mark::default(), &kept, &ended).await {
         eprintln!("warning: cannot check whether it is revoked: {fault}");
     }
-    let keys = keys::load(&settings)?;
+    let keys = settings.jwt.keys.load(unix_time())?;
     let tokens = Verifier::of(&keys, settings.jwt.terms);
     let text = match token {
         Some(token) => Zeroizing::new(token),

@@ -4,7 +4,6 @@ use std::{fmt, time::Duration};
 
 use humantime::format_duration;
 
-use super::MAKE_SECRET;
 use crate::{
     domain::{
         account::RolesFault, identity_headers::NamesFault, key::KeyFault, token::SecretFault,
@@ -14,6 +13,7 @@ use crate::{
     issuers::SourceFault,
     tables::database::UrlFault,
 };
+use doorward_rules::keys::MAKE_SECRET;
 
 /// Why one value is refused. Where the value may be a secret, the text does not contain it.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]

@@ -1,11 +1,8 @@
 //! `[[issuer]]`: other issuers whose tokens are accepted.
 
-use super::{
-    fault::ValueFault,
-    raw::{Raw, RawTable},
-    reader::Reader,
-    value::name,
-};
+use doorward_rules::tables::{Raw, Table};
+
+use super::{fault::ValueFault, reader::Reader, value::name};
 use crate::{
     domain::{
         account::{Roles, Username},
@@ -43,7 +40,7 @@ pub(super) fn issuers(reader: &mut Reader, own: &str) -> Vec<Believed> {
     issuers
 }
 
-fn issuer(reader: &mut Reader, table: &RawTable) -> Believed {
+fn issuer(reader: &mut Reader, table: &Table) -> Believed {
     type Check = fn(&str) -> Result<(), ValueFault>;
     let mut text = |member: &'static str, default: Option<&str>, parse: Check| {
         let value = table.members.get(member);
@@ -108,7 +105,7 @@ fn possible(text: &str) -> Result<(), ValueFault> {
     name(text).map(drop)
 }
 
-fn roles(reader: &mut Reader, table: &RawTable, member: &str) -> Roles {
+fn roles(reader: &mut Reader, table: &Table, member: &str) -> Roles {
     let Some(value) = table.members.get(member) else {
         return Roles::default();
     };
@@ -119,7 +116,7 @@ fn roles(reader: &mut Reader, table: &RawTable, member: &str) -> Roles {
     })
 }
 
-fn algorithms(reader: &mut Reader, table: &RawTable) -> Vec<Algorithm> {
+fn algorithms(reader: &mut Reader, table: &Table) -> Vec<Algorithm> {
     let Some(value) = table.members.get("algorithms") else {
         return IssuerTerms::ALGORITHMS.into();
     };

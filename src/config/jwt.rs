@@ -1,12 +1,11 @@
 //! `[jwt]`: the keys of tokens, and what tokens say.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use zeroize::Zeroizing;
+use doorward_rules::keys::{KeySources, KeyText, SecretSource};
 
 use super::{
     fault::ValueFault,
@@ -15,61 +14,18 @@ use super::{
     value::{DAY, directory, duration, name},
 };
 use crate::{
-    domain::{
-        key::{self, KeyFault},
-        token::{Secret, TokenTerms},
-    },
+    domain::token::{Secret, TokenTerms},
     tables::database::Database,
 };
 
 /// Settings of tokens.
 #[derive(Debug)]
 pub struct JwtSettings {
-    /// The secret of HS256.
-    pub secret: SecretSource,
-    /// The secret that signed tokens before; it only verifies.
-    pub previous_secret: Option<Secret>,
-    /// One key in addition to those of the directory.
-    pub key: Option<KeyText>,
-    /// The directory of keys.
-    pub keys_dir: PathBuf,
+    /// Where keys come from.
+    pub keys: KeySources,
     /// What tokens say, and how long they last.
     pub terms: TokenTerms,
 }
-
-/// Where the secret of HS256 comes from.
-#[derive(Debug)]
-pub enum SecretSource {
-    /// The settings contain it.
-    Given(Secret),
-    /// It is in this file; Doorward generates it if the file does not exist.
-    File(PathBuf),
-    /// It is not set, and cannot be generated, because other replicas need the same one.
-    Missing,
-}
-
-/// The text of a key that can be parsed; `Debug` does not show it.
-pub struct KeyText(Zeroizing<String>);
-
-impl KeyText {
-    /// Parses the key.
-    ///
-    /// # Errors
-    ///
-    /// Why the key is refused.
-    pub fn key(&self) -> Result<key::Key, KeyFault> {
-        key::Key::read("jwt-key", self.0.as_bytes())
-    }
-}
-
-impl fmt::Debug for KeyText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyText(..)")
-    }
-}
-
-/// The command that makes a good secret.
-pub const MAKE_SECRET: &str = "openssl rand -hex 32";
 
 pub(super) static KEYS: Section = &[
     &SECRET,
@@ -105,11 +61,7 @@ static PREVIOUS_SECRET: Optional<Secret> = Key::new(
 static KEY: Optional<KeyText> = Key::new(
     "jwt.key",
     "none",
-    |text| {
-        let read = KeyText(text.to_owned().into());
-        read.key()?;
-        Ok(read)
-    },
+    |text| Ok(KeyText::parse(text)?),
     "Text of one key (JWK or PEM), in addition to the keys in `jwt.keys_dir`: for a key in the environment or in one mounted file.",
 )
 .also(&["JWT_KEY"])
@@ -146,21 +98,29 @@ static LEEWAY: Key<Duration> = Key::new(
 
 impl JwtSettings {
     pub(super) fn read(reader: &mut Reader<'_>, data_dir: &Path, users: &Database) -> Self {
+        let secret = match (reader.find(&SECRET), users) {
+            (Some(secret), _) => SecretSource::Given(secret),
+            (None, Database::Sqlite(_)) => SecretSource::File(data_dir.join("jwt.secret")),
+            (None, Database::MySql(_)) => SecretSource::Missing,
+        };
+        let previous_secret = reader.find(&PREVIOUS_SECRET);
+        let key = reader.find(&KEY);
+        let dir = (reader.find(&KEYS_DIR)).unwrap_or_else(|| data_dir.join("keys"));
+        let terms = TokenTerms {
+            issuer: reader.get(&ISSUER),
+            audience: reader.get(&AUDIENCE),
+            lifetime: reader.get(&LIFETIME),
+            leeway: reader.get(&LEEWAY),
+        };
         Self {
-            secret: match (reader.find(&SECRET), users) {
-                (Some(secret), _) => SecretSource::Given(secret),
-                (None, Database::Sqlite(_)) => SecretSource::File(data_dir.join("jwt.secret")),
-                (None, Database::MySql(_)) => SecretSource::Missing,
+            keys: KeySources {
+                dir,
+                secret,
+                previous_secret,
+                key,
+                lasts: terms.lasts(),
             },
-            previous_secret: reader.find(&PREVIOUS_SECRET),
-            key: reader.find(&KEY),
-            keys_dir: (reader.find(&KEYS_DIR)).unwrap_or_else(|| data_dir.join("keys")),
-            terms: TokenTerms {
-                issuer: reader.get(&ISSUER),
-                audience: reader.get(&AUDIENCE),
-                lifetime: reader.get(&LIFETIME),
-                leeway: reader.get(&LEEWAY),
-            },
+            terms,
         }
     }
 }

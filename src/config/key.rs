@@ -1,10 +1,9 @@
 //! What a setting is: one entry gives its key, its names in the environment, its default, its meaning, its parser, and
 //! whether it reloads. The entries themselves are in the files of the sections.
 
-use super::{
-    fault::ValueFault,
-    raw::{Raw, text},
-};
+use doorward_rules::tables::Raw;
+
+use super::fault::ValueFault;
 
 /// The part of an entry that people read.
 #[derive(Debug)]
@@ -115,7 +114,7 @@ impl<T> Key<T> {
     )]
     pub(super) fn default(&self) -> T {
         let Entry { name, default, .. } = self.entry;
-        match self.parse(&text(default.to_owned())) {
+        match self.parse(&Raw::text(default.to_owned())) {
             Ok(value) => value,
             Err(faults) => panic!("the default of {name} cannot be parsed: {faults:?}"),
         }
@@ -148,7 +147,8 @@ impl<T> AnyKey for Key<T> {
 
     #[cfg(test)]
     fn check_default(&self) -> Result<(), Vec<ValueFault>> {
-        self.parse(&text(self.entry.default.to_owned())).map(drop)
+        self.parse(&Raw::text(self.entry.default.to_owned()))
+            .map(drop)
     }
 }
 

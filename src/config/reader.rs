@@ -6,8 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use doorward_rules::tables::{Document, List, Raw, Table, Unknown, Value};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 use zeroize::Zeroizing;
 
 use super::{
@@ -15,8 +18,8 @@ use super::{
     fault::Fault,
     key::{AnyKey, Entry, Key, Optional, PREFIX},
     keys,
-    raw::{ISSUER, ROUTE, Raw, RawTable, Tables, Value, text},
-    unknown::{is_service_link, unknown, unknown_among},
+    lists::{ISSUER, ROUTE},
+    unknown::{is_service_link, unknown},
 };
 
 /// Everything settings are read from.
@@ -37,8 +40,8 @@ pub(super) struct Reader<'a> {
     read: &'a dyn Fn(&Path) -> io::Result<String>,
     values: HashMap<&'static str, Value>,
     pub(super) file: Option<File>,
-    pub(super) routes: Vec<RawTable>,
-    pub(super) issuers: Vec<RawTable>,
+    pub(super) routes: Vec<Table>,
+    pub(super) issuers: Vec<Table>,
     pub(super) faults: Vec<Fault>,
     /// Every setting that was asked for, in order.
     #[cfg(test)]
@@ -63,12 +66,12 @@ impl<'a> Reader<'a> {
                 name: name.clone(),
                 is_empty: text.trim().is_empty(),
             });
-            reader.read_file(name, text);
+            reader.read_file(&Document::new(name, text));
         }
         reader.read_environment(&sources);
         for (name, value) in sources.flags {
             match find(&name) {
-                Some(key) => reader.set(key, text(value), format!("--set {name}")),
+                Some(key) => reader.set(key, Raw::text(value), format!("--set {name}")),
                 None => reader.fault(format!("--set {name}"), unknown(&name)),
             }
         }
@@ -158,98 +161,56 @@ impl<'a> Reader<'a> {
         self.values.insert(key.name, Value { raw, place });
     }
 
-    fn read_file(&mut self, name: &str, text: &str) {
-        let table = match DeTable::parse(text) {
-            Ok(table) => table.into_inner(),
-            Err(error) => {
-                let place = match error.span() {
-                    Some(span) => at(name, text, span.start),
-                    None => name.to_owned(),
-                };
-                return self.fault(place, format!("not TOML: {}", error.message()));
-            }
-        };
-        self.read_table(name, text, "", &table);
+    fn read_file(&mut self, document: &Document<'_>) {
+        match document.parse() {
+            Ok(table) => self.read_table(document, "", &table),
+            Err(fault) => self.fault(fault.place, fault.what),
+        }
     }
 
-    fn read_table(&mut self, file: &str, whole: &str, prefix: &str, table: &DeTable<'_>) {
+    fn read_table(&mut self, document: &Document<'_>, prefix: &str, table: &DeTable<'_>) {
         for (member, value) in table {
             let key = match prefix {
                 "" => member.get_ref().to_string(),
                 _ => format!("{prefix}.{}", member.get_ref()),
             };
-            let place = format!("{}: {key}", at(file, whole, member.span().start));
+            let place = format!("{}: {key}", document.at(member.span().start));
             if key == ROUTE.name {
-                let routes = self.read_tables(file, whole, value, place, &ROUTE);
+                let routes = self.read_list(document, value, place, &ROUTE);
                 self.routes.extend(routes);
                 continue;
             }
             if key == ISSUER.name {
-                let issuers = self.read_tables(file, whole, value, place, &ISSUER);
+                let issuers = self.read_list(document, value, place, &ISSUER);
                 self.issuers.extend(issuers);
                 continue;
             }
             match (find(&key), value.get_ref()) {
                 (Some(known), DeValue::Float(number)) => {
-                    self.set(known, text(number.as_str().to_owned()), place);
+                    self.set(known, Raw::text(number.as_str().to_owned()), place);
                 }
-                (Some(known), value) => match raw(value) {
+                (Some(known), value) => match Raw::of_toml(value) {
                     Some(raw) => self.set(known, raw, place),
                     None => self.fault(place, "is neither a value nor a list of strings"),
                 },
                 (None, DeValue::Table(table)) if is_section(&key) => {
-                    self.read_table(file, whole, &key, table);
+                    self.read_table(document, &key, table);
                 }
                 (None, _) => self.fault(place, unknown(&key)),
             }
         }
     }
 
-    fn read_tables(
+    fn read_list(
         &mut self,
-        file: &str,
-        whole: &str,
+        document: &Document<'_>,
         value: &Spanned<DeValue<'_>>,
         place: String,
-        Tables {
-            name: key,
-            members: known,
-        }: &Tables,
-    ) -> Vec<RawTable> {
-        let mut tables = Vec::new();
-        let Some(array) = value.get_ref().as_array() else {
-            self.fault(place, format!("is not a list of tables; write [[{key}]]"));
-            return tables;
-        };
-        for (index, table) in array.iter().enumerate() {
-            let name = format!("{key}[{index}]");
-            let here = format!("{}: {name}", at(file, whole, table.span().start));
-            let Some(table) = table.get_ref().as_table() else {
-                self.fault(here, format!("is not a table; write [[{key}]]"));
-                continue;
-            };
-            let mut members = BTreeMap::new();
-            for (member, value) in table {
-                let place = format!(
-                    "{}: {name}.{}",
-                    at(file, whole, member.span().start),
-                    member.get_ref()
-                );
-                if !known.contains(&&**member.get_ref()) {
-                    self.fault(place, unknown_among(member.get_ref(), known));
-                    continue;
-                }
-                match raw(value.get_ref()) {
-                    Some(raw) => {
-                        members.insert(member.get_ref().to_string(), Value { raw, place });
-                    }
-                    None => self.fault(place, "is neither a string nor a list of strings"),
-                }
-            }
-            tables.push(RawTable {
-                place: here,
-                members,
-            });
+        list: &List,
+    ) -> Vec<Table> {
+        let (tables, faults) = list.of_toml(document, value, place);
+        for fault in faults {
+            self.fault(fault.place, fault.what);
         }
         tables
     }
@@ -272,7 +233,7 @@ impl<'a> Reader<'a> {
                 }
                 set_by = Some(name.clone());
                 if !name.ends_with("_FILE") {
-                    self.set(key, text(value.clone()), place);
+                    self.set(key, Raw::text(value.clone()), place);
                     continue;
                 }
                 match (sources.read)(Path::new(value)) {
@@ -280,7 +241,7 @@ impl<'a> Reader<'a> {
                         let content = Zeroizing::new(content);
                         let line = content.strip_suffix('\n').unwrap_or(&content);
                         let line = line.strip_suffix('\r').unwrap_or(line);
-                        self.set(key, text(line.to_owned()), place);
+                        self.set(key, Raw::text(line.to_owned()), place);
                     }
                     Err(error) => self.fault(place, format!("{value:?} cannot be read: {error}")),
                 }
@@ -291,7 +252,7 @@ impl<'a> Reader<'a> {
             if ours && !known.contains(name) && !is_service_link(name) {
                 let names: Vec<_> = keys().map(Entry::environment).collect();
                 let names: Vec<_> = names.iter().map(String::as_str).collect();
-                self.fault(format!("environment: {name}"), unknown_among(name, &names));
+                self.fault(format!("environment: {name}"), Unknown::among(name, &names));
             }
         }
     }
@@ -307,23 +268,4 @@ fn is_section(name: &str) -> bool {
             .strip_prefix(name)
             .is_some_and(|rest| rest.starts_with('.'))
     })
-}
-
-fn raw(value: &DeValue<'_>) -> Option<Raw> {
-    match value {
-        DeValue::String(string) => Some(text(string.to_string())),
-        DeValue::Integer(integer) => Some(text(integer.as_str().to_owned())),
-        DeValue::Boolean(boolean) => Some(text(boolean.to_string())),
-        DeValue::Array(array) => array
-            .iter()
-            .map(|item| item.get_ref().as_str().map(str::to_owned))
-            .collect::<Option<_>>()
-            .map(Raw::List),
-        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => None,
-    }
-}
-
-fn at(file: &str, whole: &str, offset: usize) -> String {
-    let before = whole.get(..offset).unwrap_or(whole);
-    format!("{file}:{}", before.matches('\n').count() + 1)
 }

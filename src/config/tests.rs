@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, io, path::Path};
 
+use doorward_rules::keys::SecretSource;
+
 use super::*;
 use crate::{domain::identity_headers::IdentityNames, observe::spans::Collector};
 
@@ -27,7 +29,7 @@ fn nothing_is_needed() {
     assert!(
         matches!(settings.database.place, Database::Sqlite(path) if path == Path::new("./data/doorward.db"))
     );
-    assert!(matches!(settings.jwt.secret, SecretSource::File(_)));
+    assert!(matches!(settings.jwt.keys.secret, SecretSource::File(_)));
     assert_eq!(settings.policy.rules().len(), 3);
 }
 
@@ -201,7 +203,7 @@ fn mysql_takes_the_names_of_the_tutorials() {
         (&*mysql.host, mysql.port, &*mysql.name),
         ("mysql", 3307, "auth")
     );
-    assert!(matches!(settings.jwt.secret, SecretSource::Given(_)));
+    assert!(matches!(settings.jwt.keys.secret, SecretSource::Given(_)));
     let shown = format!("{settings:?}");
     assert!(
         !shown.contains("Auth123") && !shown.contains("f3b1"),
@@ -232,7 +234,7 @@ fn half_a_database_is_a_fault() {
 fn a_secret_is_needed_beside_mysql_and_never_twice() {
     let url = ("DATABASE_URL", "mysql://u:p@h/d");
     assert!(matches!(
-        load("", &[url]).unwrap().jwt.secret,
+        load("", &[url]).unwrap().jwt.keys.secret,
         SecretSource::Missing
     ));
     let faults = load(

@@ -1,29 +1,18 @@
 //! Names that are not settings: the nearest setting, and names that belong to somebody else.
 
+use doorward_rules::tables::Unknown;
+
 use super::{
     keys,
-    raw::{ISSUER, ROUTE},
+    lists::{ISSUER, ROUTE},
 };
 
-pub(super) fn unknown(name: &str) -> String {
+pub(super) fn unknown(name: &str) -> Unknown {
     let names: Vec<_> = keys()
         .map(|key| key.name)
         .chain([ROUTE.name, ISSUER.name])
         .collect();
-    unknown_among(name, &names)
-}
-
-pub(super) fn unknown_among(name: &str, names: &[&str]) -> String {
-    let nearest = names
-        .iter()
-        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .max_by(|left, right| left.0.total_cmp(&right.0));
-    match nearest {
-        Some((likeness, known)) if likeness > 0.5 => {
-            format!("is not a setting; did you mean {known}?")
-        }
-        _ => "is not a setting; docs/settings.md lists them all".into(),
-    }
+    Unknown::among(name, &names)
 }
 
 /// Kubernetes and Docker put the addresses of services into the environment under such names; a service that is

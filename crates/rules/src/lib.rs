@@ -4,4 +4,7 @@
 
 pub mod current;
 pub mod files;
+pub mod keys;
 pub mod private;
+pub mod routes;
+pub mod tables;

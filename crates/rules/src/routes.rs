@@ -1,0 +1,168 @@
+//! `[[route]]`: the rules. Made of tables that are read already.
+
+use doorward_core::{
+    path::{Path, Tolerance},
+    policy::{Conflict, Demand, Endpoint, Policy, Rule, RuleFault},
+};
+
+use crate::tables::{List, Placed, Raw, Table};
+
+/// The tables of rules.
+pub static ROUTE: List = List {
+    name: "route",
+    members: &["path", "methods", "hosts", "allow"],
+};
+
+/// What a rule is, besides its table.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteOptions<'a> {
+    /// The endpoints that are switched on; rules cannot name others.
+    pub endpoints: &'a [Endpoint],
+    /// How paths of requests are read.
+    pub tolerance: Tolerance,
+}
+
+/// Why rules are refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RouteFault {
+    #[error("is an empty list, which no request matches; leave it out for all")]
+    EmptyList,
+    #[error(
+        "\"allow\" is missing; write \"public\", \"login\", \"signed-in\", \"nobody\" or \"role:NAME\""
+    )]
+    NoAllow,
+    #[error(
+        "\"path\" is missing or not a string; write a path such as \"/docs\" or a prefix such as \"/docs/*\""
+    )]
+    NoPath,
+    #[error(
+        "path {path:?} has a segment that ends in a dot or a blank, which \"paths.also\" cuts; write {cut:?}"
+    )]
+    Cut { path: String, cut: String },
+    #[error(
+        "allow = {:?} names an endpoint that is switched off; set {}",
+        .0.name(),
+        switch(*.0)
+    )]
+    Off(Endpoint),
+    #[error(transparent)]
+    Rule(#[from] RuleFault),
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+}
+
+/// Every fault of the rules.
+pub type RouteFaults = Vec<Placed<RouteFault>>;
+
+/// The setting that switches an endpoint on.
+fn switch(endpoint: Endpoint) -> &'static str {
+    match endpoint {
+        Endpoint::Login | Endpoint::Logout => "nothing",
+        Endpoint::Refresh => "refresh.enabled = true",
+        Endpoint::Register => "self_service.register = true",
+        Endpoint::Password => "self_service.password = true",
+    }
+}
+
+/// Makes rules out of tables; the built-in rules if there are none.
+///
+/// # Errors
+///
+/// Every fault.
+pub fn policy(tables: &[Table], options: RouteOptions<'_>) -> Result<Policy, RouteFaults> {
+    let Some(first) = tables.first() else {
+        return Ok(Policy::built_in(options.endpoints));
+    };
+    let mut faults = Faults(Vec::new());
+    let mut rules = Vec::new();
+    for table in tables {
+        let Some(rule) = rule(&mut faults, table, options.tolerance) else {
+            continue;
+        };
+        if let Demand::Endpoint(endpoint) = rule.demand()
+            && !options.endpoints.contains(endpoint)
+        {
+            faults.push(&table.place, RouteFault::Off(*endpoint));
+        }
+        rules.push(rule);
+    }
+    match Policy::new(rules) {
+        Ok(policy) if faults.0.is_empty() => Ok(policy),
+        Ok(_) => Err(faults.0),
+        Err(conflicts) => {
+            for conflict in conflicts {
+                faults.push(&first.place, conflict);
+            }
+            Err(faults.0)
+        }
+    }
+}
+
+struct Faults(RouteFaults);
+
+impl Faults {
+    fn push(&mut self, place: &str, what: impl Into<RouteFault>) {
+        let (place, what) = (place.to_owned(), what.into());
+        self.0.push(Placed { place, what });
+    }
+}
+
+fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule> {
+    let list = |name: &str| match table.members.get(name).map(|value| &value.raw) {
+        None => Vec::new(),
+        Some(Raw::Text(one)) => vec![one.to_string()],
+        Some(Raw::List(several)) => several.clone(),
+    };
+    for name in ["methods", "hosts"] {
+        if let Some(value) = table.members.get(name)
+            && value.raw == Raw::List(Vec::new())
+        {
+            faults.push(&value.place, RouteFault::EmptyList);
+        }
+    }
+    let demand = match table.members.get("allow") {
+        None => {
+            faults.push(&table.place, RouteFault::NoAllow);
+            None
+        }
+        Some(value) => {
+            let demand = match &value.raw {
+                Raw::Text(word) => Demand::parse(word),
+                Raw::List(roles) => Demand::roles(roles.iter().map(String::as_str)),
+            };
+            demand
+                .map_err(|fault| faults.push(&value.place, fault))
+                .ok()
+        }
+    };
+    let path = match table.members.get("path").map(|value| &value.raw) {
+        Some(Raw::Text(path)) => path.to_string(),
+        Some(Raw::List(_)) | None => {
+            faults.push(&table.place, RouteFault::NoPath);
+            return None;
+        }
+    };
+    // A rule for `/a.` would be none for what is read as `/a`.
+    let own = path.strip_suffix("/*").unwrap_or(&path).as_bytes();
+    if let (Ok(read), Ok(also)) = (
+        Path::parse(own, Tolerance::default()),
+        Path::parse(own, tolerance),
+    ) && read.loose() != also.loose()
+    {
+        let cut = also.loose().to_owned();
+        let path = path.clone();
+        faults.push(&table.place, RouteFault::Cut { path, cut });
+    }
+    // Without a demand the rest of the rule is still read, for its own faults.
+    let known = demand.is_some();
+    let demand = demand.unwrap_or(Demand::Nobody);
+    match Rule::new(&path, &list("methods"), &list("hosts"), demand) {
+        Ok(rule) => known.then_some(rule),
+        Err(own) => {
+            for fault in own {
+                faults.push(&table.place, fault);
+            }
+            None
+        }
+    }
+}
