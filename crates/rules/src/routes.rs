@@ -1,11 +1,12 @@
-//! `[[route]]`: the rules. Made of tables that are read already.
+//! `[[route]]`: the rules. A file of settings has them as TOML; the filter gets them as TOML or as JSON.
 
 use doorward_core::{
     path::{Path, Tolerance},
     policy::{Conflict, Demand, Endpoint, Policy, Rule, RuleFault},
 };
+use serde_json::Value as Json;
 
-use crate::tables::{List, Placed, Raw, Table};
+use crate::tables::{Document, List, NotToml, Placed, Raw, Table, TableFault, Unknown};
 
 /// The tables of rules.
 pub static ROUTE: List = List {
@@ -25,6 +26,14 @@ pub struct RouteOptions<'a> {
 /// Why rules are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFault {
+    #[error(transparent)]
+    NotToml(#[from] NotToml),
+    #[error(transparent)]
+    Unknown(#[from] Unknown),
+    #[error(transparent)]
+    Table(#[from] TableFault),
+    #[error("has no rules; write at least one [[route]]")]
+    NoRules,
     #[error("is an empty list, which no request matches; leave it out for all")]
     EmptyList,
     #[error(
@@ -61,6 +70,68 @@ fn switch(endpoint: Endpoint) -> &'static str {
         Endpoint::Refresh => "refresh.enabled = true",
         Endpoint::Register => "self_service.register = true",
         Endpoint::Password => "self_service.password = true",
+    }
+}
+
+/// Makes rules out of a TOML text that has nothing but `[[route]]`.
+///
+/// # Errors
+///
+/// Every fault.
+pub fn of_toml(document: &Document<'_>, options: RouteOptions<'_>) -> Result<Policy, RouteFaults> {
+    let table = document.parse().map_err(|fault| vec![fault.into_what()])?;
+    let (mut tables, mut faults) = (Vec::new(), Vec::new());
+    for (member, value) in &table {
+        let place = format!("{}: {}", document.at(member.span().start), member.get_ref());
+        if member.get_ref() == ROUTE.name {
+            let (read, wrong) = ROUTE.of_toml(document, value, place);
+            tables.extend(read);
+            faults.extend(wrong.into_iter().map(Placed::into_what));
+        } else {
+            let what = Unknown::among(member.get_ref(), &[ROUTE.name]).into();
+            faults.push(Placed { place, what });
+        }
+    }
+    all(document.name(), &tables, faults, options)
+}
+
+/// Makes rules out of JSON: an array of objects with the members of `[[route]]`. `place` names the array.
+///
+/// # Errors
+///
+/// Every fault.
+pub fn of_json(
+    place: &str,
+    value: &Json,
+    options: RouteOptions<'_>,
+) -> Result<Policy, RouteFaults> {
+    let (tables, faults) = ROUTE.of_json(place, value);
+    all(
+        place,
+        &tables,
+        faults.into_iter().map(Placed::into_what).collect(),
+        options,
+    )
+}
+
+fn all(
+    place: &str,
+    tables: &[Table],
+    mut faults: RouteFaults,
+    options: RouteOptions<'_>,
+) -> Result<Policy, RouteFaults> {
+    // The built-in rules would let signed-in users in where a half-written text will demand a role.
+    if tables.is_empty() && faults.is_empty() {
+        let (place, what) = (place.to_owned(), RouteFault::NoRules);
+        faults.push(Placed { place, what });
+    }
+    match policy(tables, options) {
+        Ok(policy) if faults.is_empty() => Ok(policy),
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more);
+            Err(faults)
+        }
     }
 }
 
@@ -166,3 +237,6 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

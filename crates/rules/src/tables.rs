@@ -1,7 +1,8 @@
-//! Lists of tables, such as `[[route]]`, before they have a meaning: out of TOML, each value with its place.
+//! Lists of tables, such as `[[route]]`, before they have a meaning: out of TOML or JSON, each value with its place.
 
 use std::{collections::BTreeMap, error::Error, fmt};
 
+use serde_json::Value as Json;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -86,6 +87,17 @@ impl Unknown {
     }
 }
 
+impl<F> Placed<F> {
+    /// The same fault as one of another type.
+    #[must_use]
+    pub fn into_what<G: From<F>>(self) -> Placed<G> {
+        Placed {
+            place: self.place,
+            what: self.what.into(),
+        }
+    }
+}
+
 impl<F: fmt::Display> fmt::Display for Placed<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.what)
@@ -120,6 +132,19 @@ impl Raw {
         }
     }
 
+    /// Reads a string or a list of strings.
+    fn of_json(value: &Json) -> Option<Self> {
+        match value {
+            Json::String(string) => Some(Self::text(string.clone())),
+            Json::Array(array) => array
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .map(Self::List),
+            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => None,
+        }
+    }
+
     /// Several values: a list, or one text with commas between them.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
@@ -147,6 +172,11 @@ impl<'a> Document<'a> {
     #[must_use]
     pub fn new(name: &'a str, text: &'a str) -> Self {
         Self { name, text }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &'a str {
+        self.name
     }
 
     /// Reads the text as TOML.
@@ -202,6 +232,30 @@ impl List {
                 let place = format!("{}: {name}.{member}", document.at(start));
                 (member, place, Raw::of_toml(value.get_ref()))
             });
+            self.table(&mut read, place, members);
+        }
+        read
+    }
+
+    /// Reads the list out of JSON: an array of objects. `place` names it.
+    #[must_use]
+    pub fn of_json(&self, place: &str, value: &Json) -> Read {
+        let mut read = Read::default();
+        let Some(array) = value.as_array() else {
+            fault(&mut read, place.into(), TableFault::NotAList(self.name));
+            return read;
+        };
+        for (index, table) in array.iter().enumerate() {
+            let place = format!("{place}[{index}]");
+            let Some(table) = table.as_object() else {
+                fault(&mut read, place, TableFault::NotATable(self.name));
+                continue;
+            };
+            let members = table.iter().map(|(member, value)| {
+                let place = format!("{place}.{member}");
+                (member.as_str(), place, Raw::of_json(value))
+            });
+            let members: Vec<_> = members.collect();
             self.table(&mut read, place, members);
         }
         read
