@@ -35,6 +35,12 @@ const MANY: u32 = 200;
 /// How long each operation is repeated.
 const LENGTH: Duration = Duration::from_secs(3);
 
+/// Revocations of one second, in many pages.
+const BURST: u32 = 100_000;
+
+/// How long a burst is read again, with room for rounding.
+const OVERLAP: Duration = Duration::from_secs(14);
+
 /// Rows that a poll reads.
 const READ: [u32; 4] = [0, 100, 1000, 10_000];
 
@@ -293,7 +299,7 @@ async fn endings(
     let known = Revocations::new(None);
     let before = cost::resident(std::process::id())?;
     let (start, done) = (Instant::now(), Done::now(database)?);
-    let mark = state.read_endings(Mark::default(), &kept, &known).await?;
+    let mark = state.read_endings(&Mark::default(), &kept, &known).await?;
     let took = start.elapsed().as_secs_f64();
     let now = Done::now(database)?;
     ensure!(known.len() == ENDED as usize, "{}", known.len());
@@ -327,7 +333,7 @@ async fn endings(
         "ms",
     );
 
-    let mut marks = (mark, state.read_tallies(Mark::default(), &throttle).await?);
+    let mut marks = (mark, state.read_tallies(&Mark::default(), &throttle).await?);
     let known = Revocations::new(None);
     let mut there = 0;
     for rows in READ {
@@ -336,7 +342,7 @@ async fn endings(
             end(ENDED + 1, ENDED + rows, "UNIX_TIMESTAMP()");
             there = rows;
         }
-        marks.0 = state.read_endings(marks.0, &kept, &known).await?;
+        marks.0 = state.read_endings(&marks.0, &kept, &known).await?;
         let (mut polls, mut took) = (0_u32, Vec::new());
         let (start, done, own) = (
             Instant::now(),
@@ -345,8 +351,8 @@ async fn endings(
         );
         while start.elapsed() < LENGTH {
             let start = Instant::now();
-            marks.0 = state.read_endings(marks.0, &kept, &known).await?;
-            marks.1 = state.read_tallies(marks.1, &throttle).await?;
+            marks.0 = state.read_endings(&marks.0, &kept, &known).await?;
+            marks.1 = state.read_tallies(&marks.1, &throttle).await?;
             took.push(start.elapsed().as_secs_f64() * 1e6);
             polls += 1;
         }
@@ -381,6 +387,24 @@ async fn endings(
             "",
         );
     }
+    database.sql("DELETE FROM doorward_endings WHERE changed_at > UNIX_TIMESTAMP() - 60");
+    end(ENDED + 1, ENDED + BURST, "UNIX_TIMESTAMP()");
+    let burst = "a burst of a hundred thousand in one second";
+    let start = Instant::now();
+    let mut mark = state.read_endings(&marks.0, &kept, &known).await?;
+    let took = start.elapsed().as_secs_f64();
+    report.add("burst_seconds", format!("{burst}, read"), took, "s");
+    let (start, mut again) = (Instant::now(), 0);
+    while start.elapsed() < OVERLAP {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        mark = state.read_endings(&mark, &kept, &known).await?;
+        again += mark.rows();
+    }
+    let what = format!("{burst}: rows that polls of a second read again");
+    report.add("burst_rows_again", what, precise(again), "");
+    mark = state.read_endings(&mark, &kept, &known).await?;
+    let what = format!("{burst}: rows of each poll after that");
+    report.add("burst_rows_later", what, precise(mark.rows()), "");
     Ok(())
 }
 

@@ -74,7 +74,7 @@ async fn inspect(
     let ended = Revocations::new(None);
     let state = serve::store(&settings, 1, PATIENCE)?.state;
     let kept = Kept::always(settings.jwt.terms.lasts());
-    if let Err(fault) = state.read_endings(Mark::default(), &kept, &ended).await {
+    if let Err(fault) = state.read_endings(&Mark::default(), &kept, &ended).await {
         eprintln!("warning: cannot check whether it is revoked: {fault}");
     }
     let keys = settings.jwt.keys.load(unix_time())?;

@@ -27,7 +27,7 @@ pub use self::decisions::DecisionCounts;
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
-    labels::{Closed, LoginResult, Outcome, PeerTrust, Port, ThrottledBy, Work},
+    labels::{Closed, LoginResult, Outcome, PeerTrust, Port, SyncRows, ThrottledBy, Work},
     timing::encode_histogram,
 };
 use self::{closed::ClosedLabels, decisions::Decisions, process::Process, timing::Timing};
@@ -58,6 +58,7 @@ struct Numbers {
     reloads: Family<Label<Outcome>, Counter>,
     reloaded_at: Gauge,
     readings: Family<Label<Outcome>, Counter>,
+    rows_read: Family<Label<SyncRows>, Counter>,
     clock_difference: Gauge<f64, AtomicU64>,
     clock_limit: Gauge<f64, AtomicU64>,
     fetches: Family<FetchLabels, Counter>,
@@ -100,6 +101,7 @@ impl Default for Metrics {
             reloads: Family::default(),
             reloaded_at: Gauge::default(),
             readings: Family::default(),
+            rows_read: Family::default(),
             clock_difference: Gauge::default(),
             clock_limit: Gauge::default(),
             fetches: Family::default(),
@@ -174,6 +176,11 @@ impl Numbers {
             "Reads of other replicas' revocations, by result",
             self.readings.clone(),
         );
+        registry.register(
+            "sync_rows",
+            "Rows read to learn of other replicas' revocations and failed logins; a row counts each time it is read",
+            self.rows_read.clone(),
+        );
         registry.register_with_unit(
             "clock_difference",
             "How far the clock of this replica is ahead of the clock of the database; negative if it is behind",
@@ -215,6 +222,9 @@ impl Numbers {
         for outcome in Outcome::ALL {
             drop(self.reloads.get_or_create(&[("result", outcome)]));
             drop(self.readings.get_or_create(&[("result", outcome)]));
+        }
+        for of in SyncRows::ALL {
+            drop(self.rows_read.get_or_create(&[("of", of)]));
         }
         for result in LoginResult::ALL {
             drop(self.logins.get_or_create(&[("result", result)]));
@@ -288,6 +298,11 @@ impl Metrics {
     pub(crate) fn revocations_read(&self, outcome: Outcome) {
         let readings = &self.0.readings;
         readings.get_or_create(&[("result", outcome)]).inc();
+    }
+
+    /// So many rows were read of what replicas tell each other.
+    pub(crate) fn rows_read(&self, of: SyncRows, rows: u64) {
+        self.0.rows_read.get_or_create(&[("of", of)]).inc_by(rows);
     }
 
     /// The clock of this replica was found to be ahead of the database's by so many milliseconds.

@@ -3,10 +3,14 @@
 
 mod clock;
 mod failures;
+mod mark;
 mod revocations;
 mod sessions;
 
-pub use self::clock::{Kept, Swept};
+pub use self::{
+    clock::{Kept, Swept},
+    mark::Mark,
+};
 pub(crate) use self::{failures::ListedFailures, sessions::Rotation};
 use crate::tables::database::{Connections, Engine, Fault};
 
@@ -72,14 +76,6 @@ const GENERATIONS_BY_EXPIRY: &str =
 const TALLIES_BY_FAILURES: &str =
     "CREATE INDEX doorward_tallies_failures ON doorward_tallies (failures, changed_at)";
 
-/// How many seconds before its mark a read starts, by the database's clock: a row becomes visible when it is committed, which
-/// may be after later rows.
-const OVERLAP: i64 = 10;
-
-/// How far the tables have been read.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Mark(i64);
-
 impl State {
     /// Takes connections to the database of these tables.
     #[must_use]
@@ -111,9 +107,10 @@ impl State {
         }
     }
 
-    /// Where the next read starts. A mark in the future does not count: the clock was set back since.
-    fn since(&self) -> String {
-        format!("{}(?, {}) - ?", self.least(), self.clock())
+    /// The condition of a read: a bound time, and how many seconds ago it is at least. A time in the future does not count: the
+    /// clock was set back since.
+    fn changed_since(&self) -> String {
+        format!("changed_at > {}(?, {} - ?)", self.least(), self.clock())
     }
 
     /// Inserts a row, or changes the row that has its key.

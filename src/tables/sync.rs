@@ -21,7 +21,7 @@ use crate::{
     login::throttle::{SharedFailure, Throttle},
     observe::{
         causes,
-        metrics::{Metrics, Outcome},
+        metrics::{Metrics, Outcome, SyncRows},
     },
     tables::{
         database::Fault,
@@ -158,8 +158,8 @@ impl Follower {
     async fn read_all(&mut self) -> Result<(), UsersFault> {
         let state = &self.store.state;
         if self.reads_whole {
-            self.endings = Mark::default();
-            self.tallies = Mark::default();
+            self.endings.read_all();
+            self.tallies.read_all();
             // Before `doorward migrate`, there is no such table.
             self.latest_expiry = state.latest_expiry().await.unwrap_or(self.latest_expiry);
             if self.swept.is_none() {
@@ -173,7 +173,11 @@ impl Follower {
         }
         let kept = self.kept();
         let now = unix_time();
-        self.endings = state.read_endings(self.endings, &kept, &self.ended).await?;
+        self.endings = state
+            .read_endings(&self.endings, &kept, &self.ended)
+            .await?;
+        self.metrics
+            .rows_read(SyncRows::Revocations, self.endings.rows());
         if let Some(inactive) = self.store.users.inactive(MOST_INACTIVE).await? {
             if inactive.len() == MOST_INACTIVE {
                 tracing::warn!(
@@ -184,7 +188,9 @@ impl Follower {
             self.ended.set_inactive(inactive);
         }
         self.ended.have_been_read(now);
-        self.tallies = state.read_tallies(self.tallies, &self.throttle).await?;
+        self.tallies = state.read_tallies(&self.tallies, &self.throttle).await?;
+        self.metrics
+            .rows_read(SyncRows::Failures, self.tallies.rows());
         self.reads_whole = false;
         Ok(())
     }

@@ -26,6 +26,7 @@ on_each_database!(
     whoever_is_switched_off_in_their_own_table_is_refused_meanwhile,
     guesses_are_counted_together,
     strangers_do_not_make_owners_wait,
+    a_burst_is_read_once_and_for_the_overlap,
     administrators_see_counts_and_clear_them,
 );
 
@@ -297,6 +298,74 @@ async fn whoever_is_switched_off_in_their_own_table_is_refused_meanwhile<E: Engi
         })
         .await;
     }
+}
+
+/// Nothing newer follows, so the time of the burst stays the newest one.
+async fn a_burst_is_read_once_and_for_the_overlap<E: Engine>() {
+    const MANY: u64 = 20_000;
+    /// Ten seconds and some rounding, at a poll a second or fewer.
+    const MOST_READS: u64 = 16;
+    let database = Database::<E>::start().await;
+    let replica = replica(&database, |settings| {
+        settings.env("DOORWARD_DATABASE__TIMEOUT", "5s");
+    })
+    .await;
+    let metric = async |series: &str| {
+        let reply = send(replica.ops, "GET", "/metrics", &[], "").await;
+        let text = reply.text();
+        let count = text.lines().find_map(|own| own.strip_prefix(series));
+        let count = count.unwrap_or_else(|| panic!("{text}"));
+        count.trim().parse::<u64>().unwrap()
+    };
+    let rows = async || {
+        [
+            metric("doorward_sync_rows_total{of=\"revocations\"}").await,
+            metric("doorward_sync_rows_total{of=\"failures\"}").await,
+        ]
+    };
+    let polls = async || metric("doorward_revocation_reads_total{result=\"ok\"}").await;
+    assert_eq!(rows().await, [0, 0]);
+    let now = one_second_ago() / 1000 + 1;
+    for start in (0..MANY).step_by(2_000) {
+        let values = |value: &dyn Fn(u64) -> String| {
+            let rows: Vec<_> = (start..start + 2_000).map(value).collect();
+            rows.join(", ")
+        };
+        let endings = values(&|nth| format!("('burst-{nth:05}', {}, {now})", now + 3600));
+        let tallies = values(&|nth| format!("('f:{nth:05}', 0, 1, {now}000, {now})"));
+        database.sql(&format!(
+            "INSERT INTO doorward_endings (ended_id, expires_at, changed_at) VALUES {endings}"
+        ));
+        database.sql(&format!(
+            "INSERT INTO doorward_tallies (tally_key, epoch, failures, last_failure, changed_at) VALUES {tallies}"
+        ));
+    }
+    let settled = until("polls read nothing", Duration::from_secs(90), async || {
+        let (before, start) = (rows().await, polls().await);
+        until("three polls", Duration::from_secs(60), async || {
+            (polls().await >= start + 3).then_some(())
+        })
+        .await;
+        let read_all = before.iter().all(|count| *count >= MANY);
+        (read_all && rows().await == before).then_some(before)
+    })
+    .await;
+    eprintln!("{settled:?} rows were read of {MANY}");
+    assert!(
+        settled.iter().all(|count| *count <= MANY * MOST_READS),
+        "{settled:?}"
+    );
+    // A later change is found, and those of the burst stay in force.
+    let later = one_second_ago() / 1000 + 1;
+    database.sql(&format!("INSERT INTO doorward_endings (ended_id, expires_at, changed_at) VALUES ('later', {}, {later})", later + 3600));
+    until("the later one is read", 3 * SOON, async || {
+        (rows().await[0] > settled[0]).then_some(())
+    })
+    .await;
+    assert!(rows().await[0] < settled[0] + 20);
+    let numbers = send(replica.ops, "GET", "/metrics", &[], "").await;
+    let remembered = format!("\ndoorward_revocations {}.0\n", MANY + 1);
+    assert!(numbers.text().contains(&remembered), "{numbers:?}");
 }
 
 fn by_forwarded_for(settings: &mut Settings) {

@@ -31,6 +31,24 @@ impl Outcome {
     }
 }
 
+/// Rows that replicas write for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SyncRows {
+    Revocations,
+    Failures,
+}
+
+impl SyncRows {
+    pub(super) const ALL: [Self; 2] = [Self::Revocations, Self::Failures];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Revocations => "revocations",
+            Self::Failures => "failures",
+        }
+    }
+}
+
 /// The result of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum LoginResult {
@@ -204,6 +222,7 @@ macro_rules! label_values {
 
 label_values!(
     Outcome,
+    SyncRows,
     LoginResult,
     ThrottledBy,
     Work,

@@ -1,8 +1,9 @@
 //! Counts of failed attempts: shared between replicas, read by the throttle.
 
 use sqlx::{AssertSqlSafe, Row as _};
+use tokio::time::Instant;
 
-use super::{Mark, OVERLAP, State, text, unsigned};
+use super::{Mark, State, mark::Since, text, unsigned};
 use crate::{
     clock::unix_millis,
     login::throttle::{Change, FailureCount, SharedFailure, Throttle, UnixMillis},
@@ -63,55 +64,59 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn read_tallies(&self, mark: Mark, into: &Throttle) -> Result<Mark, Fault> {
-        // The first read skips counts that delay nobody; familiar addresses are looked up when they matter.
-        let (from, overlap) = match mark.0 {
-            0 => (i64::MAX, KEPT.0),
-            newest => (newest, OVERLAP),
-        };
-        let (columns, since) = (self.tally_columns(), self.since());
-        if mark.0 == 0 {
-            // Accounts and addresses separately, so that a flood of one does not hide the other.
-            for (above, below) in [("b", "o"), ("a", "b")] {
-                self.read_failures((from, overlap), (above, below), into)
-                    .await?;
+    pub async fn read_tallies(&self, mark: &Mark, into: &Throttle) -> Result<Mark, Fault> {
+        let began = Instant::now();
+        let (mut rows_read, mut newest) = (0, None);
+        let (after, overlap) = match mark.since(began) {
+            Since::Change { after, overlap } => (after, overlap),
+            // The first read skips counts that delay nobody; familiar addresses are looked up when they matter.
+            Since::Always => {
+                let recent = (i64::MAX, KEPT.0);
+                // Accounts and addresses separately, so that a flood of one does not hide the other.
+                for (above, below) in [("b", "o"), ("a", "b")] {
+                    rows_read += self.read_failures(recent, (above, below), into).await?;
+                }
+                recent
             }
-        }
+        };
+        let (columns, since) = (self.tally_columns(), self.changed_since());
         let sql = AssertSqlSafe(format!(
-            "SELECT {columns}, changed_at FROM doorward_tallies WHERE changed_at >= {since} ORDER BY changed_at DESC LIMIT ?"
+            "SELECT {columns}, changed_at FROM doorward_tallies WHERE {since} ORDER BY changed_at DESC LIMIT ?"
         ));
-        ask!(&self.connections, connection => {
-            let mut newest = mark.0;
+        let read: Result<(), Fault> = ask!(&self.connections, connection => {
             let rows = sqlx::query(sql)
-            .bind(from)
-            .bind(overlap)
-            .bind(MOST_TALLIES)
-            .fetch_all(connection)
-            .await?;
+                .bind(after)
+                .bind(overlap)
+                .bind(MOST_TALLIES)
+                .fetch_all(connection)
+                .await?;
             let now = unix_millis();
             for row in &rows {
                 into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
-                newest = newest.max(row.try_get("changed_at")?);
+                newest = newest.max(Some(row.try_get("changed_at")?));
             }
-            Ok(Mark(newest))
-        })
+            rows_read += rows.len() as u64;
+            Ok(())
+        });
+        read?;
+        Ok((mark.clone()).read(began, Instant::now(), rows_read, newest))
     }
 
-    /// Reads the counts with the most failures between two keys.
+    /// Reads the counts with the most failures between two keys, and returns their number.
     async fn read_failures(
         &self,
-        (from, overlap): (i64, i64),
+        (after, overlap): (i64, i64),
         (above, below): (&str, &str),
         into: &Throttle,
-    ) -> Result<(), Fault> {
-        let (columns, since) = (self.tally_columns(), self.since());
+    ) -> Result<u64, Fault> {
+        let (columns, since) = (self.tally_columns(), self.changed_since());
         let sql = AssertSqlSafe(format!(
-            "SELECT {columns} FROM doorward_tallies WHERE failures >= ? AND changed_at >= {since} AND tally_key > ? AND tally_key < ? ORDER BY failures DESC LIMIT ?"
+            "SELECT {columns} FROM doorward_tallies WHERE failures >= ? AND {since} AND tally_key > ? AND tally_key < ? ORDER BY failures DESC LIMIT ?"
         ));
         ask!(&self.connections, connection => {
             let rows = sqlx::query(sql)
                 .bind(SOME_FAILURES)
-                .bind(from)
+                .bind(after)
                 .bind(overlap)
                 .bind(above)
                 .bind(below)
@@ -122,7 +127,7 @@ impl State {
             for row in &rows {
                 into.learn(&row.try_get::<String, _>("tally_key")?, tally!(row), now);
             }
-            Ok(())
+            Ok(rows.len() as u64)
         })
     }
 

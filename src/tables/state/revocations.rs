@@ -1,14 +1,15 @@
 //! Revoked tokens and sessions, and the generations of users' tokens.
 
 use sqlx::{AssertSqlSafe, Row as _};
+use tokio::time::Instant;
 
-use super::{Kept, Mark, OVERLAP, State, text, unsigned};
+use super::{Kept, Mark, State, mark::Since, text, unsigned};
 use crate::{
     domain::{
         revocation::{Generation, Revocations},
         token::UnixTime,
     },
-    tables::database::{Fault, Write, ask},
+    tables::database::{Engine, Fault, Write, ask},
 };
 
 /// Rows per page: all revocations of a day may take longer than one timeout.
@@ -22,6 +23,16 @@ struct Changed {
     expires: i64,
     /// By the clock of the database.
     changed: i64,
+    /// Its place among rows of the same time.
+    place: String,
+}
+
+/// What a read has seen of a table.
+#[derive(Default)]
+struct Seen {
+    rows: u64,
+    /// The time of the last change.
+    newest: Option<i64>,
 }
 
 impl State {
@@ -80,19 +91,27 @@ impl State {
     /// The fault of the database.
     pub async fn read_endings(
         &self,
-        mark: Mark,
+        mark: &Mark,
         kept: &Kept,
         into: &Revocations,
     ) -> Result<Mark, Fault> {
-        let ended = self.read_ended(mark, kept, into).await?;
-        let begun = self.read_begun(mark, kept, into).await?;
-        Ok(Mark(mark.0.max(ended).max(begun)))
+        let began = Instant::now();
+        let since = mark.since(began);
+        let ended = self.read_ended(since, kept, into).await?;
+        let begun = self.read_begun(since, kept, into).await?;
+        let (rows, newest) = (ended.rows + begun.rows, ended.newest.max(begun.newest));
+        Ok(mark.clone().read(began, Instant::now(), rows, newest))
     }
 
-    /// Reads tokens and sessions; returns the time of the last change.
-    async fn read_ended(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
+    /// Reads tokens and sessions.
+    async fn read_ended(
+        &self,
+        since: Since,
+        kept: &Kept,
+        into: &Revocations,
+    ) -> Result<Seen, Fault> {
         let columns = "ended_id AS id, 0 AS generation";
-        self.read_changes("doorward_endings", "ended_id", columns, mark, |row| {
+        self.read_changes("doorward_endings", "ended_id", columns, since, |row| {
             let until = kept.until(row.expires, row.changed);
             // An expired row stays in the table for a while.
             if until > kept.now {
@@ -102,39 +121,60 @@ impl State {
         .await
     }
 
-    /// Reads generations; returns the time of the last change.
-    async fn read_begun(&self, mark: Mark, kept: &Kept, into: &Revocations) -> Result<i64, Fault> {
+    /// Reads generations.
+    async fn read_begun(
+        &self,
+        since: Since,
+        kept: &Kept,
+        into: &Revocations,
+    ) -> Result<Seen, Fault> {
         let columns = "user_id AS id, generation";
-        self.read_changes("doorward_generations", "user_id", columns, mark, |row| {
+        self.read_changes("doorward_generations", "user_id", columns, since, |row| {
             let until = kept.until(row.expires, row.changed);
             into.end_before(&row.id, row.generation, until);
         })
         .await
     }
 
-    /// Calls `see` with every row that has changed since the mark, page by page; returns the time of the last change.
+    /// Calls `see` with every row that has changed since then, page by page.
     async fn read_changes(
         &self,
         table: &str,
         id: &str,
         columns: &str,
-        mark: Mark,
+        since: Since,
         mut see: impl FnMut(Changed),
-    ) -> Result<i64, Fault> {
-        let (mut from, mut after) = (mark.0, None::<String>);
+    ) -> Result<Seen, Fault> {
+        // The index of times ends with the primary key of the row: with another order, each page would read all rows of a burst.
+        let (place, shown) = match self.connections.engine() {
+            Engine::MySql => (id, id),
+            Engine::Sqlite => ("rowid", "CAST(rowid AS TEXT)"),
+        };
+        let mut seen = Seen::default();
+        let mut last = None::<(i64, String)>;
         loop {
-            let since = match after {
-                None => format!("changed_at >= {}", self.since()),
-                Some(_) => format!("changed_at >= ? AND (changed_at > ? OR {id} > ?)"),
+            let condition = match (&last, since) {
+                (Some(_), _) => match self.connections.engine() {
+                    Engine::MySql => {
+                        format!("(changed_at > ? OR (changed_at = ? AND {place} > ?))")
+                    }
+                    Engine::Sqlite => {
+                        "changed_at >= ? AND (changed_at, rowid) > (?, CAST(? AS INTEGER))"
+                            .to_owned()
+                    }
+                },
+                (None, Since::Always) => "TRUE".to_owned(),
+                (None, Since::Change { .. }) => self.changed_since(),
             };
             let sql = AssertSqlSafe(format!(
-                "SELECT {columns}, expires_at, changed_at FROM {table} WHERE {since} ORDER BY changed_at, {id} LIMIT ?"
+                "SELECT {columns}, expires_at, changed_at, {shown} AS place FROM {table} WHERE {condition} ORDER BY changed_at, {place} LIMIT ?"
             ));
             let page: Result<Vec<Changed>, Fault> = ask!(&self.connections, connection => {
-                let query = sqlx::query(sql).bind(from);
-                let query = match &after {
-                    None => query.bind(OVERLAP),
-                    Some(after) => query.bind(from).bind(&**after),
+                let query = sqlx::query(sql);
+                let query = match (&last, since) {
+                    (Some((changed, place)), _) => query.bind(*changed).bind(*changed).bind(&**place),
+                    (None, Since::Always) => query,
+                    (None, Since::Change { after, overlap }) => query.bind(after).bind(overlap),
                 };
                 let rows = query.bind(PAGE).fetch_all(connection).await?;
                 let mut page = Vec::with_capacity(rows.len());
@@ -144,18 +184,21 @@ impl State {
                         generation: Generation(unsigned(row.try_get("generation")?)),
                         expires: row.try_get("expires_at")?,
                         changed: row.try_get("changed_at")?,
+                        place: text(row.try_get("place")?),
                     });
                 }
                 Ok(page)
             });
             let page = page?;
             let is_last = page.len() < PAGE as usize;
-            if let Some(last) = page.last() {
-                (from, after) = (last.changed, Some(last.id.clone()));
+            seen.rows += page.len() as u64;
+            if let Some(row) = page.last() {
+                seen.newest = seen.newest.max(Some(row.changed));
+                last = Some((row.changed, row.place.clone()));
             }
             page.into_iter().for_each(&mut see);
             if is_last {
-                return Ok(from);
+                return Ok(seen);
             }
         }
     }
