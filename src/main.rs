@@ -14,6 +14,7 @@ use doorward::{
     admin::{self, Outcome},
     cli::{Cli, Command},
     config::{self, Settings, Sources},
+    domain::token,
     files::Files,
     observe::{causes, spans::Spans},
     reload::Load,
@@ -47,6 +48,10 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
     {
         // Before the settings are read: a probe must not fail because of a setting that it does not need.
         return admin::check_url(url, probe);
+    }
+    if let Command::Serve = &command {
+        // Before everything else, because hash tables of the standard library panic without random bytes.
+        token::draw_key()?;
     }
     let origin = Origin {
         config,

@@ -173,11 +173,11 @@ async fn nothing_passes_an_envoy_that_lets_errors_through_when_a_decision_panics
             .doorward(fragile.doorward.grpc)
             .service(service.address);
         let envoy = Envoy::start(version, &config).await;
-        // The key of the token cache is made for the first token.
         let profile = [("authorization", &*bearer)];
+        fragile.break_it();
+        // A good token needs no random bytes, not even the first one.
         let reply = send(envoy.edge, "GET", "/profile", &profile, "").await;
         assert_eq!(reply.status, 200, "{version}: {reply:?}");
-        fragile.break_it();
         let credentials = basic(BOB.0, BOB.1);
         for (method, path, headers) in [
             ("GET", "/orders", &[][..]),
@@ -189,10 +189,29 @@ async fn nothing_passes_an_envoy_that_lets_errors_through_when_a_decision_panics
         assert_eq!(service.requests(), 1, "{version}");
         assert_eq!(fragile.failures("grpc").await, 3, "{version}");
         fragile.says_where().await;
-        // A good token needs no random bytes.
         let reply = send(envoy.edge, "GET", "/profile", &profile, "").await;
         assert_eq!(reply.status, 200, "{version}: {reply:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_random_bytes_nothing_starts() {
+    let home = Doorward::prepare(|_| {});
+    home.run(&["migrate"], "").await.ok();
+    let (library, broken) = (preload(home.dir()), home.dir().join("broken"));
+    fs::write(&broken, "").unwrap();
+    let home = home.with(|settings| {
+        settings
+            .env("LD_PRELOAD", library.to_str().unwrap())
+            .env("NO_RANDOMNESS", broken.to_str().unwrap());
+    });
+    let ran = home.run(&["serve"], "").await;
+    let output = format!("{}{}", ran.stdout, ran.stderr);
+    assert_eq!(ran.status.code(), Some(2), "{output}");
+    assert!(
+        output.contains("the system gives no random bytes") && !output.contains("panicked"),
+        "{output}"
+    );
 }
 
 /// In its HTTP mode Envoy takes a 5xx for a failure, so the denial is another one there.

@@ -23,6 +23,7 @@ use super::{
 pub use super::{
     secret::{Secret, SecretFault},
     time::UnixTime,
+    token_cache::draw_key,
     token_fault::TokenFault,
 };
 

@@ -5,7 +5,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, LazyLock,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use super::{
     account::Identity,
     revocation::{Endings, Generation},
+    session::NoRandomness,
 };
 
 /// The claims of a verified token.
@@ -46,13 +47,29 @@ impl Good {
 pub(super) struct Fingerprint(u128);
 
 /// The key of all fingerprints, drawn once per process.
-static KEY: LazyLock<(u64, u64)> = LazyLock::new(|| uuid::Uuid::new_v4().as_u64_pair());
+static KEY: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Draws the key of the token cache. Without it, the first token would need random bytes, and fail if the system gives none.
+///
+/// # Errors
+///
+/// [`NoRandomness`].
+pub fn draw_key() -> Result<(), NoRandomness> {
+    let mut bytes = [0; 16];
+    // An error, where aws-lc would abort.
+    getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?;
+    let drawn = u128::from_ne_bytes(bytes);
+    // A key that was drawn before stays.
+    let _ = KEY.set(((drawn >> 64) as u64, drawn as u64));
+    Ok(())
+}
 
 impl Fingerprint {
     fn of(token: &str) -> Self {
         #[cfg(test)]
         HASHED.with(|hashed| hashed.set(hashed.get() + 1));
-        let (high, low) = *KEY;
+        // A panic leaves the cell empty, so the next token tries again.
+        let (high, low) = *KEY.get_or_init(|| uuid::Uuid::new_v4().as_u64_pair());
         let mut hasher = SipHasher13::new_with_keys(high, low);
         std::hash::Hasher::write(&mut hasher, token.as_bytes());
         Self(hasher.finish128().as_u128())
