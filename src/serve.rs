@@ -129,8 +129,13 @@ pub async fn serve(
         metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));
-    let hashing = Hashing::new(settings.login.hash_threads, settings.login.hash_priority)
-        .context("login.hash_threads")?;
+    let hasher = Arc::clone(&lasting.hasher);
+    let hashing = Hashing::new(
+        settings.login.hash_threads,
+        settings.login.hash_priority,
+        move || hasher.rest(),
+    )
+    .context("login.hash_threads")?;
     let limits = fair_queue::Limits {
         places: settings.login.hash_threads,
         memory: settings.login.hash_memory,

@@ -2,7 +2,11 @@
 
 mod line;
 
-use std::{io, sync::Arc, time::Instant};
+use std::{
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thread_priority::{
     NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy,
@@ -38,16 +42,26 @@ pub struct HashTimes {
     pub hashing: Histogram,
 }
 
+/// How long a thread waits for the next hash before it ends.
+const REST: Duration = Duration::from_secs(10);
+
 impl Hashing {
-    /// Makes a pool of this many threads; starts none yet.
+    /// Makes a pool of this many threads; starts none yet. A thread that had nothing to hash for ten seconds calls `rests` and
+    /// ends.
     ///
     /// # Errors
     ///
     /// The system cannot start more threads.
-    pub fn new(threads: usize, priority: HashPriority) -> io::Result<Self> {
+    pub fn new(
+        threads: usize,
+        priority: HashPriority,
+        rests: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         Builder::new_current_thread()
             .thread_name("hashing")
             .max_blocking_threads(threads)
+            .thread_keep_alive(REST)
+            .on_thread_stop(rests)
             .on_thread_start(move || match priority {
                 HashPriority::Normal => {}
                 HashPriority::Idle => {

@@ -195,6 +195,11 @@ impl Hasher {
         memory.max(LEAST_MEMORY)
     }
 
+    /// Frees the memory that is kept for the next hash of one thread, which rests.
+    pub fn rest(&self) {
+        self.memory.release_one();
+    }
+
     /// Whether a stored hash is of a known scheme and needs more memory than hashes may take.
     #[must_use]
     pub fn is_too_large(&self, stored: &PasswordHash) -> bool {

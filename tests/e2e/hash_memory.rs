@@ -1,6 +1,6 @@
 //! The memory of hashing, if existing rows need much of it.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use yaml_rust2::YamlLoader;
 
 use crate::{
     direct::{login, login_from, sqlite},
-    harness::{Doorward, Settings, repository},
+    harness::{Doorward, Settings, repository, until},
 };
 
 /// The password of the vector below.
@@ -48,8 +48,17 @@ async fn serving(users: usize, hash: &str, choose: impl FnOnce(&mut Settings)) -
 
 /// The most memory that was resident at any time, in MiB.
 fn peak(doorward: &Doorward) -> u64 {
+    memory(doorward, "VmHWM:")
+}
+
+/// The memory that is resident now, in MiB.
+fn resident(doorward: &Doorward) -> u64 {
+    memory(doorward, "VmRSS:")
+}
+
+fn memory(doorward: &Doorward, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", doorward.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
     let kib: u64 = line
         .unwrap()
         .trim()
@@ -134,6 +143,48 @@ async fn a_row_that_never_fits_is_refused_as_one_of_an_unknown_scheme() {
         })
         .await;
     assert_eq!(line["fields"]["seen"], 1, "{line}");
+}
+
+/// What a flood of logins leaves: hashing threads keep their memory for the next hash until they have rested.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_flood_memory_goes_back_to_the_system() {
+    const THREADS: u64 = 4;
+    /// MiB that may stay beside what was resident before: connections, statements and counts.
+    const STAYS: u64 = 8;
+    let doorward = serving(2, &php(), |settings| {
+        settings.env("DOORWARD_LOGIN__HASH_THREADS", THREADS.to_string());
+    })
+    .await;
+    // Doorward measures hashes of the table after its start.
+    let reply = login(&doorward, ("user-0", HORSE)).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let before = resident(&doorward);
+    for round in 0..3 {
+        let unknown = (0..60).map(|number| {
+            let (doorward, name) = (&doorward, format!("nobody-{round}-{number}"));
+            let client = format!("203.0.113.{number}");
+            async move { login_from(doorward, (&name, "guess"), &client).await.status }
+        });
+        let statuses = join_all(unknown).await;
+        let refused = |status: &u16| [401, 429, 503].contains(status);
+        assert!(statuses.iter().all(refused), "{statuses:?}");
+    }
+    let used = peak(&doorward);
+    assert!(used >= before + 2 * 19, "{before} MiB, then {used} MiB");
+    until(
+        "memory is given back",
+        Duration::from_secs(60),
+        async || (resident(&doorward) <= before + STAYS).then_some(()),
+    )
+    .await;
+    eprintln!(
+        "{before} MiB, {used} MiB in the flood, {} MiB after it",
+        resident(&doorward)
+    );
+    // It still hashes.
+    let reply = login(&doorward, ("user-1", HORSE)).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
 }
 
 /// Every manifest that starts Doorward, with its limit of memory in MiB.

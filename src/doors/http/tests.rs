@@ -157,7 +157,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             unknown: 1000,
         },
     ));
-    let hashing = Hashing::new(1, HashPriority::Normal).unwrap();
+    let hashing = Hashing::new(1, HashPriority::Normal, || {}).unwrap();
     let limits = Limits {
         places: 1,
         memory: 19_456,

@@ -43,8 +43,8 @@ pub(super) trait Stored {
     fn matches(&self, password: &[u8], memory: &Memory) -> bool;
 }
 
-/// Reuses the memory of finished hashes of Doorward's own: an allocator that is asked again and again keeps many times as
-/// much. Kept memory and memory in use stay within the limit together, as long as memory in use does.
+/// Reuses the memory of finished hashes of Doorward's own, until the hashing threads rest: an allocator that is asked again and
+/// again keeps many times as much. Kept memory and memory in use stay within the limit together, as long as memory in use does.
 #[derive(Default)]
 pub(super) struct Memory {
     /// KiB; 0 for no limit.
@@ -102,6 +102,12 @@ impl Memory {
             && pool.kept.pop().is_some()
         {}
         SetAside { memory: self, kib }
+    }
+
+    /// Frees the memory that is kept for one hash.
+    pub(super) fn release_one(&self) {
+        let released = self.pool().kept.pop();
+        drop(released);
     }
 
     fn pool(&self) -> MutexGuard<'_, Pool> {

@@ -457,6 +457,10 @@ fn memory_is_kept_for_the_next_hash_as_far_as_the_limit_goes() {
         );
         assert_eq!(hasher.memory.blocks(), kept);
     }
+    for _ in 0..2 {
+        hasher.rest();
+        assert_eq!(hasher.memory.blocks(), [0_usize; 0]);
+    }
 }
 
 proptest! {
