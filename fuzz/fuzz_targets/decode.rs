@@ -116,8 +116,8 @@ fn may_pass(http: &HttpRequest, caller: &Caller) {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     let is_admin = match caller {
-        Caller::Known(identity) => {
-            let is_admin = identity.roles.admin();
+        Caller::Known(principal) => {
+            let is_admin = principal.identity().roles.admin();
             assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
             is_admin
         }

@@ -78,7 +78,7 @@ fn signed(bytes: &[u8]) {
         return;
     };
     match TOKENS.verify(compact, NOW, &ENDED) {
-        Ok(identity) => stands_for(&identity, header, claims),
+        Ok(principal) => stands_for(principal.identity(), header, claims),
         // An empty part, or a header that is refused before the signature is looked at.
         Err(fault) => assert_ne!(fault, TokenFault::Signature),
     }

@@ -136,7 +136,7 @@ impl Authorizer {
         };
         let decision = match &valid {
             Ok(token) => Decision::Allow(Admission {
-                caller: decision::Caller::Known(Arc::clone(&token.identity)),
+                caller: decision::Caller::Known(Arc::clone(&token.principal)),
                 authorization: Forwarding::Keep,
             }),
             Err(denial) => Decision::Deny(denial.clone()),

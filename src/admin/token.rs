@@ -127,10 +127,10 @@ async fn inspect(
                 print_members("claims", claims.as_ref());
             }
             match &verdict {
-                Ok(identity) => println!(
+                Ok(principal) => println!(
                     "accepted: it speaks for {}, {}",
-                    identity.username.as_str(),
-                    spoken(&identity.roles)
+                    principal.identity().username.as_str(),
+                    spoken(&principal.identity().roles)
                 ),
                 Err(why) => println!("refused: {why}"),
             }

@@ -24,8 +24,10 @@ use crate::{
         decision::{
             Admission, Answer, Caller, CheckFault, Decision, Denial, Forwarding, LoginReply, Realm,
         },
+        header_edits::{Gateway, HeaderEdits},
         identity_headers::IdentityHeaders,
         path::Tolerance,
+        principal::Principal,
         request::{Answerable, Request, RequestFault, RequestLine},
         trust::{Forwarded, NoAddress, Peer},
     },
@@ -211,8 +213,7 @@ fn line<'a>(http: &HttpView<'a>) -> RequestLine<'a> {
 #[derive(Debug, Default)]
 pub struct Extra<'a> {
     identity: IdentityHeaders,
-    /// Whether the filter sends only some headers, so that aliases may be hidden.
-    filtered: bool,
+    gateway: Gateway,
     request_id: &'a str,
     forwarded: Forwarded<'a>,
 }
@@ -230,7 +231,10 @@ pub fn decode<'a>(
     let request = headers.request(line(http), tolerance, http.body(), Answerable::Anything);
     let extra = Extra {
         identity,
-        filtered: !headers.pseudo,
+        gateway: match headers.pseudo {
+            true => Gateway::ShowsAll,
+            false => Gateway::ShowsSome,
+        },
         request_id: headers.request_id(http.id),
         forwarded: headers.forwarded(),
     };
@@ -248,7 +252,7 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckRes
             LoginReply::Direct => Verdict::deny(issued.answer()),
             LoginReply::Through => {
                 let admission = Admission {
-                    caller: Caller::Known(Arc::new(issued.identity.clone())),
+                    caller: Caller::Known(Arc::new(Principal::new(issued.identity.clone()))),
                     authorization: Forwarding::Strip,
                 };
                 let mut ok = ok(&admission, extra);
@@ -333,38 +337,16 @@ fn code(status: u16) -> NonZeroI32 {
 }
 
 fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
-    let Admission {
-        caller,
-        authorization,
-    } = admission;
-    let named = |name: &'static str| Bytes::from_static(name.as_bytes());
-    // A visible alias was refused before.
-    let mut headers_to_remove: Vec<_> = match extra.filtered {
-        true => {
-            let aliases = extra.identity.common_aliases().iter();
-            aliases.copied().map(named).collect()
-        }
-        false => Vec::new(),
-    };
-    let names = extra.identity.names();
-    let headers = match caller {
-        // A header that is set and removed is gone, so the two never meet.
-        Caller::Known(identity) => names
-            .into_iter()
-            .zip(identity.header_values())
-            .map(|(name, value)| overwrite(name, value.into_owned().into()))
-            .collect(),
-        Caller::Anonymous => {
-            headers_to_remove.extend(names.map(named));
-            Vec::new()
-        }
-    };
-    if *authorization == Forwarding::Strip {
-        headers_to_remove.push(Bytes::from_static(b"authorization"));
-    }
+    let edits = HeaderEdits::of(admission, extra.identity, extra.gateway);
     OkHttpResponse {
-        headers,
-        headers_to_remove,
+        headers: edits
+            .set()
+            .map(|(name, value)| overwrite(name, Bytes::copy_from_slice(value.as_bytes())))
+            .collect(),
+        headers_to_remove: edits
+            .remove()
+            .map(|name| Bytes::from_static(name.as_bytes()))
+            .collect(),
         response_headers_to_add: Vec::new(),
     }
 }

@@ -78,7 +78,7 @@ fn speaks_for(token: &str, key: Key) -> Option<String> {
     let identity = verifier.verify(compact, now(), &Revocations::new(None));
     identity
         .ok()
-        .map(|identity| identity.username.as_str().to_owned())
+        .map(|identity| identity.identity().username.as_str().to_owned())
 }
 
 /// The same token with one bit of its signature changed.
@@ -242,7 +242,10 @@ fn issuers_are_believed_by_the_keys_that_they_publish() {
             let compact = Compact::parse(token).unwrap();
             verifier.verify(compact, now(), &Revocations::new(None))
         };
-        assert_eq!(verify(token).unwrap().username.as_str(), "corp/ada");
+        assert_eq!(
+            verify(token).unwrap().identity().username.as_str(),
+            "corp/ada"
+        );
         assert!(verify(&tampered(token)).is_err(), "{name}");
     }
 }

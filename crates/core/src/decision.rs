@@ -10,7 +10,10 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 pub use self::denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose};
 pub use self::reason::Reason;
-use super::{account::Identity, request::TokenForm, session::RefreshToken, token::Token};
+use super::{
+    account::Identity, principal::Principal, request::TokenForm, session::RefreshToken,
+    token::Token,
+};
 
 /// The verdict on one request. There is no default: whoever makes one has decided.
 #[derive(Clone, Debug)]
@@ -67,13 +70,23 @@ impl Decision {
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         match self {
+            Self::Issue(issued) => Some(&issued.identity),
+            Self::Allow(_) | Self::Deny(_) | Self::Done(_) => {
+                self.principal().map(|principal| principal.identity())
+            }
+        }
+    }
+
+    /// Who a token speaks for that was shown, where it is good.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        match self {
             Self::Allow(admission) => match &admission.caller {
                 Caller::Anonymous => None,
-                Caller::Known(identity) => Some(identity),
+                Caller::Known(principal) => Some(principal),
             },
-            Self::Issue(issued) => Some(&issued.identity),
-            Self::Deny(Denial::MissingRole(identity)) => Some(identity),
-            Self::Deny(_) | Self::Done(_) => None,
+            Self::Deny(Denial::MissingRole(principal)) => Some(principal),
+            Self::Deny(_) | Self::Issue(_) | Self::Done(_) => None,
         }
     }
 }
@@ -177,7 +190,7 @@ pub enum Caller {
     /// Nobody that a token speaks for.
     Anonymous,
     /// Somebody that a token speaks for.
-    Known(Arc<Identity>),
+    Known(Arc<Principal>),
 }
 
 /// What becomes of the `Authorization` header on the way to the service.
@@ -187,35 +200,6 @@ pub enum Forwarding {
     Keep,
     /// It is taken off.
     Strip,
-}
-
-impl Caller {
-    /// The values of the identity headers for doors that cannot remove a header, in the order of their names and never empty:
-    /// gateways leave a client's own header in place where ours is missing or empty.
-    #[must_use]
-    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
-        match self {
-            Self::Anonymous => ["-".into(), "-".into(), "false".into()],
-            Self::Known(identity) => identity.header_values(),
-        }
-    }
-}
-
-impl Identity {
-    /// The values of the identity headers, in the order of their names and never empty.
-    #[must_use]
-    pub fn header_values(&self) -> [Cow<'_, str>; 3] {
-        let roles = self.roles.to_string();
-        [
-            self.username.header_value(),
-            if roles.is_empty() {
-                "-".into()
-            } else {
-                roles.into()
-            },
-            if self.roles.admin() { "true" } else { "false" }.into(),
-        ]
-    }
 }
 
 /// A login that succeeded.

@@ -48,6 +48,12 @@ impl IdentityHeaders {
         self.0.names
     }
 
+    /// The names, for a request that passes as nobody.
+    #[must_use]
+    pub fn names_to_remove(self) -> &'static [&'static str] {
+        &self.0.names
+    }
+
     /// The spellings of the names with `-`, `_` and `.`, which are the aliases that most services know. There are many
     /// more, so that a gateway must show or refuse them all; taking these off where it does not is a second line.
     #[must_use]

@@ -23,6 +23,7 @@ use super::{
     jws::{Header, Parts},
     key::{Algorithm, Key},
     keyring::Keyring,
+    principal::Principal,
     revocation::Generation,
     time::UnixTime,
     token_cache::{Fingerprint, Good, Hashed, TokenCache},
@@ -107,7 +108,7 @@ pub enum DocumentFault {
 
 /// A good token of another issuer.
 pub(super) struct Vouched<'i> {
-    pub(super) identity: Arc<Identity>,
+    pub(super) principal: Arc<Principal>,
     terms: &'i IssuerTerms,
     expires: u64,
     issued: Option<u64>,
@@ -123,7 +124,7 @@ impl Vouched<'_> {
             subject,
             username,
             roles,
-        } = &*self.identity;
+        } = self.principal.identity();
         let names: Vec<_> = roles.iter().map(Role::as_str).collect();
         let mut judged = json!({
             "sub": subject,
@@ -201,10 +202,10 @@ impl Issuer {
     }
 
     /// Looks up a token that was verified with the current keys.
-    pub(super) fn recall(&self, fingerprint: Fingerprint) -> Option<(Arc<Identity>, u64)> {
+    pub(super) fn recall(&self, fingerprint: Fingerprint) -> Option<(Arc<Principal>, u64)> {
         let known = self.known.load();
         let found = known.verified.find(fingerprint)?;
-        Some((Arc::clone(&found.1.identity), found.1.expires))
+        Some((Arc::clone(&found.1.principal), found.1.expires))
     }
 
     fn vouch(
@@ -240,7 +241,7 @@ impl Issuer {
             .ok_or(TokenFault::Algorithm)?;
         let vouched = self.check(&parts.signed_with(key)?, now, leeway)?;
         let good = Good {
-            identity: Arc::clone(&vouched.identity),
+            principal: Arc::clone(&vouched.principal),
             token: "".into(),
             session: None,
             generation: Generation::default(),
@@ -299,7 +300,7 @@ impl Issuer {
             roles: self.roles(&claims)?,
         };
         Ok(Vouched {
-            identity: Arc::new(identity),
+            principal: Arc::new(Principal::new(identity)),
             terms: &self.terms,
             expires: exp,
             issued,

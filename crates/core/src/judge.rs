@@ -11,6 +11,7 @@ use super::{
     decision::{Admission, Caller, Decision, Denial, Forwarding, Refusal, Unavailable},
     password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
+    principal::Principal,
     request::{Answerable, Request, RequestFault, TokenForm},
     revocation::Revocations,
     session::{RefreshFault, RefreshToken},
@@ -192,7 +193,7 @@ impl Judge {
                 return Decision::Deny(Denial::MalformedToken(fault));
             }
             Credential::Bearer(compact) => match self.known(compact, now) {
-                Ok(identity) => (Caller::Known(identity), self.forwarding(credential)),
+                Ok(principal) => (Caller::Known(principal), self.forwarding(credential)),
                 // A service that reads it all the same would believe what was refused here.
                 Err(is_ours) if is_ours => (Caller::Anonymous, Forwarding::Strip),
                 Err(_) => (Caller::Anonymous, self.forwarding(credential)),
@@ -209,7 +210,7 @@ impl Judge {
     }
 
     /// Who a token speaks for; where it speaks for nobody, whether it is, or says that it is, for Doorward to judge.
-    fn known(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, bool> {
+    fn known(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Principal>, bool> {
         if self.revoked.are_stale(now) {
             return Err(self.verifier.are_named_by(compact));
         }
@@ -228,8 +229,10 @@ impl Judge {
             .and_then(|compact| self.verified(compact, now));
         match verified {
             Err(denial) => Decision::Deny(denial),
-            Ok(identity) if may(&identity) => self.allow(Caller::Known(identity), credential),
-            Ok(identity) => Decision::Deny(Denial::MissingRole(identity)),
+            Ok(principal) if may(principal.identity()) => {
+                self.allow(Caller::Known(principal), credential)
+            }
+            Ok(principal) => Decision::Deny(Denial::MissingRole(principal)),
         }
     }
 
@@ -247,7 +250,7 @@ impl Judge {
         }
     }
 
-    fn verified(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Identity>, Denial> {
+    fn verified(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Principal>, Denial> {
         let verified = self.verifier.verify(compact, now, &self.revoked);
         verified.map_err(Denial::InvalidToken)
     }

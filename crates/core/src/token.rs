@@ -17,6 +17,7 @@ use super::{
     issuer::{self, Issuer, Issuers, Vouched},
     jws::{self, Parts},
     keyring::Keyring,
+    principal::Principal,
     revocation::{Endings, Generation, Revocations},
     token_cache::{Good, Hashed, TokenCache},
 };
@@ -166,7 +167,7 @@ pub struct IssueFault;
 #[derive(Clone, Debug)]
 pub struct ValidToken {
     /// Who it speaks for.
-    pub identity: Arc<Identity>,
+    pub principal: Arc<Principal>,
     /// The claims as JSON.
     pub claims: Vec<u8>,
 }
@@ -241,7 +242,7 @@ impl Verifier {
         compact: Compact<'_>,
         now: UnixTime,
         ended: &Revocations,
-    ) -> Result<Arc<Identity>, TokenFault> {
+    ) -> Result<Arc<Principal>, TokenFault> {
         let hashed = Hashed::of(compact.expose());
         if let Some(known) = self.verified.find(hashed.fingerprint) {
             let (_, good) = &*known;
@@ -249,16 +250,17 @@ impl Verifier {
             if ended.have_ended(good.endings()) {
                 return Err(TokenFault::Ended);
             }
-            return Ok(Arc::clone(&good.identity));
+            return Ok(Arc::clone(&good.principal));
         }
         let claims = match self.genuine(compact, now) {
             Ok(claims) => claims,
             Err(fault) => return self.verify_foreign(hashed, now, ended, fault),
         };
         let claims = parse(&claims)?;
-        let identity = Arc::new(self.check_claims(&claims, now, ended)?);
+        let identity = self.check_claims(&claims, now, ended)?;
+        let principal = Arc::new(Principal::new(identity));
         let good = Good {
-            identity: Arc::clone(&identity),
+            principal: Arc::clone(&principal),
             token: (&*claims.jti).into(),
             session: claims.sid.as_deref().map(Into::into),
             generation: Generation(claims.generation),
@@ -268,7 +270,7 @@ impl Verifier {
             ages.observe(Duration::from_secs(now.0.saturating_sub(claims.iat)));
         }
         self.verified.remember(hashed.fingerprint, good, now.0);
-        Ok(identity)
+        Ok(principal)
     }
 
     /// `exp`, or sooner where the token was issued when tokens lasted longer: what has ended is remembered only for as long
@@ -285,14 +287,14 @@ impl Verifier {
         now: UnixTime,
         ended: &Revocations,
         fault: TokenFault,
-    ) -> Result<Arc<Identity>, TokenFault> {
+    ) -> Result<Arc<Principal>, TokenFault> {
         let recall = |issuer: &Issuer| issuer.recall(hashed.fingerprint);
-        let Some((identity, expires)) = self.issuers.iter().find_map(recall) else {
-            return (self.foreign(hashed, now, ended, fault)).map(|vouched| vouched.identity);
+        let Some((principal, expires)) = self.issuers.iter().find_map(recall) else {
+            return (self.foreign(hashed, now, ended, fault)).map(|vouched| vouched.principal);
         };
         self.check_expiry(expires, now)?;
-        check_foreign_end(&identity, ended)?;
-        Ok(identity)
+        check_foreign_end(principal.identity(), ended)?;
+        Ok(principal)
     }
 
     fn foreign(
@@ -308,7 +310,7 @@ impl Verifier {
         let own = (&*self.keys, &*self.terms.issuer);
         let vouched = issuer::vouched(&self.issuers, hashed, own, now, self.terms.leeway);
         let vouched = vouched.unwrap_or(Err(fault))?;
-        check_foreign_end(&vouched.identity, ended)?;
+        check_foreign_end(vouched.principal.identity(), ended)?;
         Ok(vouched)
     }
 
@@ -362,14 +364,14 @@ impl Verifier {
                 let hashed = Hashed::of(compact.expose());
                 let vouched = self.foreign(hashed, now, ended, fault)?;
                 return Ok(ValidToken {
-                    identity: Arc::clone(&vouched.identity),
+                    principal: Arc::clone(&vouched.principal),
                     claims: vouched.judged(),
                 });
             }
         };
         let identity = self.check_claims(&parse(&claims)?, now, ended)?;
         Ok(ValidToken {
-            identity: Arc::new(identity),
+            principal: Arc::new(Principal::new(identity)),
             claims,
         })
     }

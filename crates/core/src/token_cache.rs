@@ -14,7 +14,7 @@ use arc_swap::ArcSwapOption;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::{
-    account::Identity,
+    principal::Principal,
     revocation::{Endings, Generation},
     session::NoRandomness,
 };
@@ -22,7 +22,7 @@ use super::{
 /// The claims of a verified token.
 #[derive(Debug)]
 pub(super) struct Good {
-    pub(super) identity: Arc<Identity>,
+    pub(super) principal: Arc<Principal>,
     pub(super) token: Box<str>,
     pub(super) session: Option<Box<str>>,
     pub(super) generation: Generation,
@@ -33,7 +33,7 @@ pub(super) struct Good {
 impl Good {
     pub(super) fn endings(&self) -> Endings<'_> {
         Endings {
-            subject: &self.identity.subject,
+            subject: &self.principal.identity().subject,
             token: &self.token,
             session: self.session.as_deref(),
             generation: self.generation,

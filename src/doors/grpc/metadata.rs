@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::{actions::authorizer::Decided, domain::policy::Rule};
+use crate::{
+    actions::authorizer::Decided,
+    domain::{account::Identity, policy::Rule},
+};
 
 /// The caller, the decision, its rule and its reason: ids, roles and stable codes, never a name or a token.
 pub(super) fn of(decided: &Decided<'_>) -> Bytes {
@@ -15,20 +18,33 @@ pub(super) fn of(decided: &Decided<'_>) -> Bytes {
     if let Some(rule) = rule.map(Rule::name) {
         text_field(&mut fields, "rule", rule);
     }
-    if let Some(subject) = decision.subject() {
-        text_field(&mut fields, "sub", subject);
-    }
-    if let Some(identity) = decision.identity() {
-        let names = || identity.roles.iter().map(|role| role.as_str());
-        let list = names().map(|name| member(member(name.len()))).sum();
-        field(&mut fields, "roles", member(list));
-        open(&mut fields, VALUE_LIST, list);
-        for name in names() {
-            open(&mut fields, FIRST, member(name.len()));
-            text(&mut fields, VALUE_TEXT, name);
-        }
+    match decision.principal() {
+        Some(principal) => fields.extend_from_slice(principal.encoded(caller)),
+        None => match decision.identity() {
+            Some(identity) => fields.append(&mut caller(identity)),
+            None => {
+                if let Some(subject) = decision.subject() {
+                    text_field(&mut fields, "sub", subject);
+                }
+            }
+        },
     }
     fields.into()
+}
+
+/// The fields that follow from an identity.
+fn caller(identity: &Identity) -> Vec<u8> {
+    let mut fields = Vec::new();
+    text_field(&mut fields, "sub", &identity.subject);
+    let names = || identity.roles.iter().map(|role| role.as_str());
+    let list = names().map(|name| member(member(name.len()))).sum();
+    field(&mut fields, "roles", member(list));
+    open(&mut fields, VALUE_LIST, list);
+    for name in names() {
+        open(&mut fields, FIRST, member(name.len()));
+        text(&mut fields, VALUE_TEXT, name);
+    }
+    fields
 }
 
 /// The size of most decisions, in bytes.
@@ -85,8 +101,9 @@ mod tests {
 
     use super::*;
     use crate::domain::{
-        account::{Identity, Roles, Username},
+        account::{Roles, Username},
         decision::{Admission, Caller, Decision, Denial, Forwarding, Refusal, Unavailable},
+        principal::Principal,
     };
 
     fn text_value(text: &str) -> Value {
@@ -115,7 +132,7 @@ mod tests {
             let names: Vec<_> = identity.roles.iter().map(|role| text_value(role.as_str())).collect();
             let decided = Decided {
                 decision: Decision::Allow(Admission {
-                    caller: Caller::Known(Arc::new(identity)),
+                    caller: Caller::Known(Arc::new(Principal::new(identity))),
                     authorization: Forwarding::Keep,
                 }),
                 rule: None,

@@ -235,7 +235,10 @@ fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
         let mut http = check(&[(&*upper, b"root"), (names[0], b"root"), (":path", b"/a")]);
         let (request, extra) = decode(&http, Tolerance::default(), identity_headers);
         assert!(request.is_ok());
-        let known = allow(Caller::Known(Arc::new(identity())), Forwarding::Keep);
+        let known = allow(
+            Caller::Known(Arc::new(Principal::new(identity()))),
+            Forwarding::Keep,
+        );
         let ok = ok_response(encode(&known, &extra, &realm()));
         let set: Vec<_> = ok
             .headers
@@ -421,7 +424,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
         Just(Denial::MalformedToken(CredentialFault::Token)),
         prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])
             .prop_map(Denial::InvalidToken),
-        Just(Denial::MissingRole(Arc::new(identity()))),
+        Just(Denial::MissingRole(Arc::new(Principal::new(identity())))),
         prop::sample::select(vec![
             Unavailable::Database,
             Unavailable::DatabaseTimeout,
@@ -437,7 +440,7 @@ fn any_denial() -> impl Strategy<Value = Denial> {
 fn any_decision() -> impl Strategy<Value = Decision> {
     let caller = prop_oneof![
         Just(Caller::Anonymous),
-        Just(Caller::Known(Arc::new(identity())))
+        Just(Caller::Known(Arc::new(Principal::new(identity()))))
     ];
     let forwarding = prop_oneof![Just(Forwarding::Keep), Just(Forwarding::Strip)];
     let reply = prop_oneof![Just(LoginReply::Direct), Just(LoginReply::Through)];

@@ -10,6 +10,7 @@ use hyper::{
 use super::{NO_STORE, insert, respond};
 use crate::domain::{
     decision::{Admission, Answer, Decision, Denial, Forwarding, Realm},
+    header_edits::{Gateway, HeaderEdits},
     identity_headers::IdentityHeaders,
     request::{Host, RequestFault, RequestLine},
 };
@@ -107,22 +108,16 @@ impl Dialect {
         headers: &HeaderMap,
         identity: IdentityHeaders,
     ) -> Response<Full<Bytes>> {
-        let Admission {
-            caller,
-            authorization,
-        } = admission;
         let mut response = Response::new(Full::default());
         let own = response.headers_mut();
         own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
-        for (name, value) in identity.names().into_iter().zip(caller.header_values()) {
-            insert(own, name, &value);
+        let edits = HeaderEdits::of(admission, identity, Gateway::Replaces);
+        for (name, value) in edits.set() {
+            insert(own, name, value);
         }
-        match (self, authorization) {
-            (Self::Envoy, authorization) => {
-                // A visible alias was refused; these are for filters that hide headers.
-                let strip = (*authorization == Forwarding::Strip).then_some("authorization");
-                let aliases = identity.common_aliases().iter().copied();
-                let remove: Vec<_> = aliases.chain(strip).collect();
+        match (self, admission.authorization) {
+            (Self::Envoy, _) => {
+                let remove: Vec<_> = edits.remove().collect();
                 if !remove.is_empty() {
                     insert(own, "x-envoy-auth-headers-to-remove", &remove.join(", "));
                 }

@@ -4,9 +4,9 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{Answer, Realm, Reason, refuse};
 use crate::{
-    account::Identity,
     body::BodyFault,
     credential::{CredentialFault, LoginFault},
+    principal::Principal,
     request::RequestFault,
     session::RefreshFault,
     token_fault::TokenFault,
@@ -66,7 +66,7 @@ pub enum Denial {
     /// A token that is not good.
     InvalidToken(TokenFault),
     /// A good token of somebody without the role.
-    MissingRole(Arc<Identity>),
+    MissingRole(Arc<Principal>),
     /// Doorward cannot decide.
     Unavailable(Unavailable),
 }
@@ -196,7 +196,7 @@ impl Denial {
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
-            Self::MissingRole(identity) => Some(&identity.subject),
+            Self::MissingRole(principal) => Some(&principal.identity().subject),
             Self::InvalidCredentials(refusal) => match refusal {
                 Refusal::WrongPassword(id)
                 | Refusal::Disabled(id)

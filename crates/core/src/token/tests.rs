@@ -60,7 +60,7 @@ fn sign(header: &str, claims: &str) -> String {
 
 fn verify(token: &str) -> Result<Identity, TokenFault> {
     let verified = tokens().verify(Compact::parse(token).unwrap(), NOW, &Revocations::new(None));
-    verified.map(Arc::unwrap_or_clone)
+    verified.map(|principal| principal.identity().clone())
 }
 
 fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
@@ -78,7 +78,7 @@ fn an_issued_token_speaks_for_who_logged_in() {
     let compact = Compact::parse(token.expose()).unwrap();
     assert_eq!(
         tokens.verify(compact, NOW, &Revocations::new(None)),
-        Ok(Arc::new(ada()))
+        Ok(Arc::new(Principal::new(ada())))
     );
     let key = tokens.keys().signer(NOW).unwrap();
     assert!(token.expose().starts_with(key.header()));
@@ -291,7 +291,7 @@ fn a_verifier_has_no_private_half() {
         let token = issue(&keys).unwrap();
         let compact = Compact::parse(token.expose()).unwrap();
         let verified = verifier.verify(compact, NOW, &Revocations::new(None));
-        assert_eq!(verified, Ok(Arc::new(ada())), "{algorithm}");
+        assert_eq!(verified, Ok(Arc::new(Principal::new(ada()))), "{algorithm}");
         assert!(issue(verifier.keys()).is_err(), "{algorithm}");
         assert!(verifier.keys().seal().is_none(), "{algorithm}");
         assert_eq!(verifier.keys().jwks(NOW), keys.jwks(NOW));
@@ -448,7 +448,7 @@ proptest! {
         for name in &names {
             let of = Hashed::of(name).fingerprint;
             let good = Good {
-                identity: Arc::new(Identity { subject: name.clone(), ..ada() }),
+                principal: Arc::new(Principal::new(Identity { subject: name.clone(), ..ada() })),
                 token: name.as_str().into(),
                 session: None,
                 generation: Generation(0),

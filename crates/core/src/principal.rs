@@ -1,0 +1,101 @@
+//! Who a verified token speaks for, with everything that doors send of them. Made once, when a token is first verified, and
+//! kept with it, so that a check costs the same however many roles there are.
+
+use std::sync::OnceLock;
+
+use super::account::Identity;
+
+/// An identity and the values of its identity headers.
+#[derive(Debug)]
+pub struct Principal {
+    identity: Identity,
+    header_values: [Box<str>; 3],
+    /// What a door makes of the identity in its wire format.
+    encoded: OnceLock<Box<[u8]>>,
+}
+
+impl Principal {
+    /// Renders an identity.
+    #[must_use]
+    pub fn new(identity: Identity) -> Self {
+        let roles = match identity.roles.to_string() {
+            none if none.is_empty() => "-".into(),
+            roles => roles.into(),
+        };
+        let admin = match identity.roles.admin() {
+            true => "true",
+            false => "false",
+        };
+        Self {
+            header_values: [identity.username.header_value().into(), roles, admin.into()],
+            identity,
+            encoded: OnceLock::new(),
+        }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The values of the identity headers, in the order of their names. None is empty, because gateways leave a client's
+    /// own header in place where Doorward sends an empty one.
+    #[must_use]
+    pub fn header_values(&self) -> [&str; 3] {
+        self.header_values.each_ref().map(|value| &**value)
+    }
+
+    /// The identity in the wire format of a door, made at the first call. A process has one such format.
+    pub fn encoded(&self, encode: impl FnOnce(&Identity) -> Vec<u8>) -> &[u8] {
+        let encoded = || encode(&self.identity).into();
+        self.encoded.get_or_init(encoded)
+    }
+}
+
+/// What was rendered follows from the identity.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+    }
+}
+
+impl Eq for Principal {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::account::{Roles, Username};
+
+    fn values(name: &str, roles: &[&str]) -> [String; 3] {
+        let principal = Principal::new(Identity {
+            subject: "1".into(),
+            username: Username::parse(name).unwrap(),
+            roles: Roles::parse(roles.iter().copied()).unwrap(),
+        });
+        principal.header_values().map(str::to_owned)
+    }
+
+    #[test]
+    fn no_header_is_empty() {
+        assert_eq!(values("ada", &[]), ["ada", "-", "false"]);
+        assert_eq!(values("-", &[]), ["%2D", "-", "false"]);
+        let all = ["ada,b", "ops,admin"];
+        assert_eq!(
+            values(all[0], &["ops", "admin"]),
+            ["ada%2Cb", "admin,ops", "true"]
+        );
+    }
+
+    #[test]
+    fn the_wire_format_is_made_once() {
+        let principal = Principal::new(Identity {
+            subject: "1".into(),
+            username: Username::parse("ada").unwrap(),
+            roles: Roles::default(),
+        });
+        let first = principal.encoded(|identity| identity.subject.clone().into_bytes());
+        assert_eq!(first, b"1");
+        assert_eq!(principal.encoded(|_| unreachable!()), b"1");
+    }
+}
