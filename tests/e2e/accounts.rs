@@ -1,4 +1,4 @@
-//! User tables that were there before, and people who look after themselves: on every database, over the HTTP port.
+//! Existing user tables, and people who manage their own accounts, on every database, over the HTTP port.
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -17,31 +17,31 @@ const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
 const HORSE: &str = "correct horse";
 const HASH: &str = "$argon2id$v=19$m=64,t=2,p=1$xyb6yFgbcH41nRDLY3kswQ$Ghk8Oig5pJ36/7hft7A/FHrIe/PL1M4F54U+EQHPZ7s";
 
-/// What other replicas learn within.
+/// Another replica learns of a change within this time.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How long anything else may take where many tests run at once.
+/// The timeout for everything else; many tests may run at once.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 on_each_database!(
     a_table_is_read_by_the_names_of_its_columns,
-    a_query_of_ones_own_joins_and_roles_come_from_another,
-    what_does_not_fit_is_named_at_the_start,
-    names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told,
-    every_scheme_logs_in_and_is_replaced_where_that_is_asked_for,
-    plaintext_is_taken_where_that_is_said_and_replaced,
-    new_users_and_passwords_go_into_a_table_of_others_where_that_is_said,
+    a_custom_query_joins_tables_and_a_second_query_gives_roles,
+    tables_that_do_not_fit_are_reported_at_the_start,
+    names_that_compare_equal_stay_apart_and_refusals_look_alike,
+    hashes_of_every_scheme_are_accepted_and_replaced_if_configured,
+    plaintext_is_accepted_if_configured_and_replaced,
+    new_users_and_passwords_are_written_to_an_existing_table_if_configured,
     people_register_and_change_their_passwords,
-    a_refresh_token_goes_on_and_ends,
-    a_logout_ends_one_token_or_all,
+    a_refresh_token_continues_a_session_until_it_is_revoked,
+    a_logout_revokes_one_token_or_all,
 );
 
 on_each_server!(
-    reading_is_enough_and_what_doorward_keeps_goes_elsewhere,
+    read_access_suffices_and_doorward_keeps_its_state_elsewhere,
     a_column_that_is_too_short_for_a_hash_locks_nobody_out,
 );
 
-/// How the databases spell the types that user tables are made of.
+/// How each database spells the column types of user tables.
 trait Dialect: Engine {
     const AUTO: &str;
     const UNSIGNED: &str;
@@ -51,11 +51,11 @@ trait Dialect: Engine {
     const BIT: &str;
     const SET: &str;
     const UNSET: &str;
-    /// A name that only its bytes make.
+    /// The column type that compares names by their bytes.
     const EXACT: &str;
-    /// A name that is found by others too.
+    /// The column type that also finds other spellings of a name.
     const FOLDED: &str;
-    /// Those others for `bob`.
+    /// The spellings that find `bob` there.
     const ALIKE: &[&str];
 }
 
@@ -87,7 +87,7 @@ impl Dialect for Sqlite {
     const ALIKE: &[&str] = &["Bob", "BOB"];
 }
 
-/// A home on this database with these settings, by their keys.
+/// A home on this database with these settings, each under its key.
 fn home<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> Home {
     Doorward::prepare(|chosen| {
         chosen
@@ -101,8 +101,8 @@ fn home<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> Home {
     })
 }
 
-/// The same, serving.
-async fn house<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> Doorward {
+/// Prepares such a home and starts Doorward in it.
+async fn setup<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> Doorward {
     let home = home(database, settings);
     if !E::IS_FILE {
         home.run(&["migrate"], "").await.ok();
@@ -110,9 +110,12 @@ async fn house<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> 
     home.serve().await
 }
 
-/// A text of a statement.
+/// The text as an SQL literal.
 fn quoted(text: &str) -> String {
-    assert!(!text.contains('\\'), "an escape for some: {text}");
+    assert!(
+        !text.contains('\\'),
+        "some databases read a backslash as an escape: {text}"
+    );
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -136,7 +139,7 @@ async fn login(doorward: &Doorward, name: &str, password: &str) -> Reply {
     post(doorward, "/login", None, &body).await
 }
 
-/// The `Authorization` value of somebody who has logged in.
+/// Logs in and gives the `Authorization` value.
 async fn bearer(doorward: &Doorward, name: &str, password: &str) -> String {
     let reply = login(doorward, name, password).await;
     assert_eq!(
@@ -171,15 +174,15 @@ async fn is_good(doorward: &Doorward, bearer: &str) -> bool {
     }
 }
 
-/// Waits until another replica knows that a token has ended.
+/// Waits until another replica refuses this revoked token.
 async fn ends_soon(doorward: &Doorward, bearer: &str) {
-    until("the token has ended there", SOON, async || {
+    until("the other replica refuses the token", SOON, async || {
         (!is_good(doorward, bearer).await).then_some(())
     })
     .await;
 }
 
-/// Who somebody is who logs in: `sub`, name, whether an administrator, roles.
+/// Logs in and gives the identity: `sub`, name, whether an administrator, roles.
 async fn who(doorward: &Doorward, name: &str, password: &str) -> Value {
     let bearer = bearer(doorward, name, password).await;
     let claims = validate(doorward, &bearer).await.json();
@@ -212,7 +215,7 @@ const COLUMNS: &[(&str, &str)] = &[
 async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
     let database = Database::<E>::start().await;
     let flags = |kind: &str| format!("is_admin {kind}, is_active {kind}");
-    // Each has an administrator and somebody else, with the ids that tokens must name.
+    // Each table has an administrator and another user, with the ids that tokens must contain.
     let shapes = [
         (
             E::AUTO,
@@ -274,7 +277,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
                     "'N'",
                     "'Y'",
                 ),
-                // All of it would be text, and is none.
+                // These bytes would be valid text, but the columns are binary.
                 ("X'6162636465666768696A6B6C6D6E6F70'", "','", "'n'", "'y'"),
             ],
             [
@@ -284,7 +287,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         ),
     ];
     for (number, (id, roles, flags, rows, expected)) in shapes.into_iter().enumerate() {
-        // A word of SQL, and a blank.
+        // The name is an SQL keyword with a space.
         let table = format!("order {number}");
         let mut sql = format!(
             "CREATE TABLE `{table}` (`key` {id}, name {}, `pass word` VARCHAR(255), roles {roles}, {flags});",
@@ -297,7 +300,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         }
         database.sql(&sql);
         let settings = [COLUMNS, &[("users.table", &*table)]].concat();
-        let doorward = house(&database, &settings).await;
+        let doorward = setup(&database, &settings).await;
         for (name, expected) in ["ada", "bob"].iter().zip(expected) {
             assert_eq!(who(&doorward, name, HORSE).await, expected, "{id}");
         }
@@ -307,7 +310,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         let listed: Value = serde_json::from_str(&listed.ok().stdout).unwrap();
         assert_eq!(listed.as_array().unwrap().len(), 2);
     }
-    // A query for roles gets such an id as it is in tokens.
+    // A query for roles receives the id in the form that tokens contain.
     database.sql("CREATE TABLE memberships (`key` VARBINARY(16), role VARCHAR(9)); INSERT INTO memberships SELECT `key`, 'found' FROM `order 3`");
     let settings = [
         COLUMNS,
@@ -320,14 +323,14 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         ],
     ]
     .concat();
-    let doorward = house(&database, &settings).await;
+    let doorward = setup(&database, &settings).await;
     for (name, roles) in [
         ("ada", json!(["admin", "found"])),
         ("bob", json!(["found"])),
     ] {
         assert_eq!(who(&doorward, name, HORSE).await[3], roles);
     }
-    // Without a column for it, the id is the name; a database may stand before the table.
+    // Without an id column, the name is the id. Here, the database exists before its table.
     database.sql(&format!(
         "CREATE TABLE plain (email VARBINARY(190), password VARBINARY(255)); INSERT INTO plain VALUES ('eve@example.com', '{HASH}')"
     ));
@@ -341,14 +344,14 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         ("users.password", "password"),
         ("users.grant", "member, b"),
     ];
-    let doorward = house(&database, &settings).await;
+    let doorward = setup(&database, &settings).await;
     assert_eq!(
         who(&doorward, "eve@example.com", HORSE).await,
         json!(["eve@example.com", "eve@example.com", false, ["b", "member"]])
     );
 }
 
-async fn a_query_of_ones_own_joins_and_roles_come_from_another<E: Dialect>() {
+async fn a_custom_query_joins_tables_and_a_second_query_gives_roles<E: Dialect>() {
     let database = Database::<E>::start().await;
     let (auto, exact) = (E::AUTO, E::EXACT);
     database.sql(&format!(
@@ -374,7 +377,7 @@ async fn a_query_of_ones_own_joins_and_roles_come_from_another<E: Dialect>() {
             "SELECT person FROM people WHERE gone = TRUE",
         ),
     ];
-    let doorward = house(&database, &settings).await;
+    let doorward = setup(&database, &settings).await;
     assert_eq!(
         who(&doorward, "ada", HORSE).await,
         json!(["1", "ada", true, ["admin", "editor", "member"]])
@@ -408,7 +411,7 @@ async fn a_query_of_ones_own_joins_and_roles_come_from_another<E: Dialect>() {
     }
 }
 
-async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
+async fn tables_that_do_not_fit_are_reported_at_the_start<E: Dialect>() {
     let database = Database::<E>::start().await;
     database.sql(&format!(
         "CREATE TABLE members (id {}, name VARCHAR(64), hash VARCHAR(255))",
@@ -481,7 +484,7 @@ async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
         let said = ran.stderr.lines().last().unwrap();
         assert!(said.contains(named), "{settings:?}: {said}");
     }
-    // Settings that cannot be right need no database.
+    // Invalid settings are reported without a database.
     for (settings, faults) in [
         (
             vec![
@@ -545,7 +548,7 @@ async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
             assert!(ran.stderr.contains(&fault), "{fault}\n{}", ran.stderr);
         }
     }
-    // A database that is away is no fault of the settings.
+    // A database that is down is not a fault of the settings.
     if !E::IS_FILE {
         let doorward = Doorward::start(|settings| {
             settings
@@ -561,7 +564,7 @@ async fn what_does_not_fit_is_named_at_the_start<E: Dialect>() {
     }
 }
 
-/// Everything of an answer that a client could tell another by.
+/// All parts of an answer by which a client could tell accounts apart.
 fn told(reply: &Reply) -> (u16, Vec<(String, Vec<u8>)>, String) {
     let headers = reply.headers.iter();
     let headers = headers
@@ -571,7 +574,7 @@ fn told(reply: &Reply) -> (u16, Vec<(String, Vec<u8>)>, String) {
     (reply.status, headers, reply.text().to_owned())
 }
 
-async fn names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told<E: Dialect>() {
+async fn names_that_compare_equal_stay_apart_and_refusals_look_alike<E: Dialect>() {
     let database = Database::<E>::start().await;
     database.sql(&format!(
         "CREATE TABLE members (id {}, name {}, hash VARCHAR(255), active BOOLEAN NOT NULL DEFAULT TRUE)",
@@ -616,7 +619,7 @@ async fn names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told<E:
         ("users.active", "active"),
         ("users.update_password", "auto"),
     ];
-    let doorward = house(&database, &settings).await;
+    let doorward = setup(&database, &settings).await;
 
     let wrong = told(&login(&doorward, "bob", "wrong").await);
     assert_eq!((wrong.0, &*wrong.2), (401, "Invalid credentials"));
@@ -634,7 +637,7 @@ async fn names_that_fold_stay_apart_and_whoever_may_not_log_in_cannot_be_told<E:
             let reply = login(&doorward, name, &other.password).await;
             assert_eq!(told(&reply), wrong, "{name:?}");
         }
-        // The second round is with the hashes that the first has left.
+        // The second round runs with the hashes that the first round has stored.
         let is_done = async || {
             let old = database.sql("SELECT COUNT(*) FROM members WHERE hash LIKE '$1$%'");
             (old == "0\n").then_some(())
@@ -689,7 +692,7 @@ fn vectors() -> Vec<Vector> {
     serde_json::from_str(include_str!("../vectors/passwords.json")).unwrap()
 }
 
-/// How many users have a hash of a scheme, and how many of these are to be replaced.
+/// For each scheme, how many users have such a hash and how many of these hashes will be replaced.
 async fn hashes(doorward: &Doorward) -> BTreeMap<String, (u64, u64)> {
     let ran = doorward
         .run(&["users", "hashes", "--output", "json"], "")
@@ -706,9 +709,9 @@ async fn hashes(doorward: &Doorward) -> BTreeMap<String, (u64, u64)> {
         .collect()
 }
 
-async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect>() {
+async fn hashes_of_every_scheme_are_accepted_and_replaced_if_configured<E: Dialect>() {
     let database = Database::<E>::start().await;
-    // One of each kind of software; the unit tests look at all.
+    // One hash of each kind of software; the unit tests check all of them.
     let people: Vec<_> = vectors()
         .into_iter()
         .map(|vector| ((vector.scheme.clone(), vector.made_by.clone()), vector))
@@ -732,7 +735,7 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
             ("users.username", "name"),
             ("users.password", "hash"),
             ("users.update_password", update),
-            // As it is by default.
+            // The default.
             ("throttle.account_failures", "5"),
         ]
     };
@@ -755,14 +758,14 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
         *outdated += u64::from(!good.iter().any(|good| vector.hash.starts_with(good)));
     }
 
-    let doorward = house(&database, &settings("kept", "none")).await;
+    let doorward = setup(&database, &settings("kept", "none")).await;
     assert!(expected.len() > 10, "{expected:?}");
     assert_eq!(hashes(&doorward).await, expected);
     everybody_logs_in(&doorward).await;
     assert_eq!(hashes(&doorward).await, expected);
     drop(doorward);
 
-    let doorward = house(&database, &settings("replaced", "auto")).await;
+    let doorward = setup(&database, &settings("replaced", "auto")).await;
     assert_eq!(hashes(&doorward).await, expected);
     everybody_logs_in(&doorward).await;
     let all = people.len() as u64;
@@ -773,7 +776,7 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
     .await;
     everybody_logs_in(&doorward).await;
 
-    // Many logins at once of somebody whose hash is replaced meanwhile.
+    // Many logins of one user at once, whose hash is replaced at the same time.
     let before = upgrades(&doorward);
     for (number, scheme) in ["phpass", "pbkdf2", "sha512-crypt"].iter().enumerate() {
         let vector = people.iter().find(|vector| vector.scheme == *scheme);
@@ -782,7 +785,7 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
         database.sql(&format!(
             "UPDATE replaced SET hash = {hash} WHERE name = 'user0'"
         ));
-        // Some come while the first has its hash replaced.
+        // Some logins arrive while the first one replaces the hash.
         let logins = (0..20).map(async |n| {
             tokio::time::sleep(Duration::from_millis(n * 20)).await;
             login(&doorward, "user0", &vector.password).await
@@ -803,7 +806,11 @@ async fn every_scheme_logs_in_and_is_replaced_where_that_is_asked_for<E: Dialect
             200
         );
     }
-    assert_eq!(upgrades(&doorward), before + 3, "one for all twenty");
+    assert_eq!(
+        upgrades(&doorward),
+        before + 3,
+        "one replacement for twenty logins"
+    );
 }
 
 fn upgrades(doorward: &Doorward) -> usize {
@@ -813,7 +820,7 @@ fn upgrades(doorward: &Doorward) -> usize {
         .count()
 }
 
-async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
+async fn plaintext_is_accepted_if_configured_and_replaced<E: Dialect>() {
     let database = Database::<E>::start().await;
     database.sql(&format!(
         "CREATE TABLE members (name {folded}, hash {folded});
@@ -829,7 +836,7 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
             ("users.plaintext", plaintext),
         ]
     };
-    let doorward = house(&database, &settings("false", "auto")).await;
+    let doorward = setup(&database, &settings("false", "auto")).await;
     for name in ["bob", "Bob"] {
         assert_eq!(login(&doorward, name, "secret").await.status, 401);
     }
@@ -838,7 +845,7 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
     doorward.logged("no hash", unsupported).await;
     drop(doorward);
 
-    let doorward = house(&database, &settings("true", "auto")).await;
+    let doorward = setup(&database, &settings("true", "auto")).await;
     let warned = |line: &Value| {
         let message = line["fields"]["message"].as_str().unwrap_or_default();
         line["level"] == "WARN" && message.contains("users.plaintext is on")
@@ -860,7 +867,7 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
         (upgrades(&doorward) == 1).then_some(())
     })
     .await;
-    // Names and passwords that fold are still two people's.
+    // Names and passwords that compare equal in the collation still belong to two users.
     assert_eq!(
         database.sql("SELECT hash FROM members WHERE hash LIKE 'secret'"),
         "Secret\n"
@@ -883,9 +890,9 @@ async fn plaintext_is_taken_where_that_is_said_and_replaced<E: Dialect>() {
     }
 }
 
-async fn new_users_and_passwords_go_into_a_table_of_others_where_that_is_said<E: Dialect>() {
+async fn new_users_and_passwords_are_written_to_an_existing_table_if_configured<E: Dialect>() {
     let database = Database::<E>::start().await;
-    // One of them lets a name be there twice.
+    // The second table allows duplicate names.
     for (table, unique) in [("members", "UNIQUE"), ("loose", "")] {
         database.sql(&format!(
             "CREATE TABLE {table} (id {}, name {} {unique}, hash VARCHAR(255), source VARCHAR(9) DEFAULT 'form')",
@@ -912,7 +919,7 @@ async fn new_users_and_passwords_go_into_a_table_of_others_where_that_is_said<E:
         (settings("members", "auto", "auto"), "form"),
         (settings("loose", update, insert), "doorward"),
     ] {
-        let doorward = house(&database, &settings).await;
+        let doorward = setup(&database, &settings).await;
         for status in [201, 409] {
             let reply = post(&doorward, "/register", None, &new("carol")).await;
             assert_eq!(reply.status, status, "{reply:?}");
@@ -944,7 +951,7 @@ async fn new_users_and_passwords_go_into_a_table_of_others_where_that_is_said<E:
         ends_soon(&doorward, &carol).await;
         let folded = post(&doorward, "/register", None, &new("dave")).await;
         match settings[0].1 {
-            // The table says that they are one.
+            // The table treats both names as one.
             "members" => assert_eq!(folded.status, 409),
             _ => {
                 assert_eq!(folded.status, 201);
@@ -955,7 +962,7 @@ async fn new_users_and_passwords_go_into_a_table_of_others_where_that_is_said<E:
     }
 }
 
-async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
+async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>() {
     let database = Database::<S>::start().await;
     database.sql(&format!(
         "CREATE TABLE members (id INT PRIMARY KEY, name VARCHAR(64), hash VARCHAR(255), note TEXT);
@@ -983,7 +990,8 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
                 .env("DOORWARD_REFRESH__ENABLED", "true");
         });
         home.run(&["migrate"], "").await.ok();
-        // A setting that cannot be followed is said at the start, and a right that is lost later keeps nobody out.
+        // A setting for which a right is missing is reported at the start; a right that is lost later does not prevent
+        // logins.
         let ran = home.run(&["serve"], "").await;
         assert_eq!(ran.status.code(), Some(2), "{ran:?}");
         assert!(ran.stderr.contains("UPDATE command denied"), "{ran:?}");
@@ -1026,7 +1034,10 @@ async fn reading_is_enough_and_what_doorward_keeps_goes_elsewhere<S: Server>() {
         let kept = database.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'state' AND table_name LIKE 'doorward%'");
         assert!(!tables || kept == "6\n", "{kept}");
         let generations = database.sql("SELECT COUNT(*) FROM state.doorward_generations");
-        assert_eq!(generations, "1\n", "the second keeps them elsewhere");
+        assert_eq!(
+            generations, "1\n",
+            "the second Doorward keeps generations in its own database"
+        );
     }
     assert!(Path::new(file.strip_prefix("sqlite:").unwrap()).exists());
     assert_eq!(database.sql(S::TABLES), "members\n");
@@ -1051,10 +1062,10 @@ async fn a_column_that_is_too_short_for_a_hash_locks_nobody_out<S: Server>() {
         ("users.update_password", "auto"),
         ("self_service.password", "true"),
     ];
-    // Strict, which is the default, and as old installations are.
+    // Strict mode, which is the default, and the lax mode of old installations.
     for mode in ["STRICT_ALL_TABLES", ""] {
         database.sql(&format!("SET GLOBAL sql_mode = '{mode}'"));
-        let doorward = house(&database, &settings).await;
+        let doorward = setup(&database, &settings).await;
         for number in 1..3 {
             let ada = bearer(&doorward, "ada", &old.password).await;
             let refused = |line: &Value| {
@@ -1087,8 +1098,8 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
         ("self_service.register_roles", "member"),
         ("self_service.password", "true"),
     ];
-    let doorward = house(&database, &switched_on).await;
-    let other = house(&database, &[]).await;
+    let doorward = setup(&database, &switched_on).await;
+    let other = setup(&database, &[]).await;
 
     let new = |name: &str, password: &str| json!({"username": name, "password": password});
     for path in ["/register", "/password"] {
@@ -1141,7 +1152,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409, 409, 409]);
 
-    // The same rules on the command line.
+    // The command line applies the same rules.
     for (arguments, password, said) in [
         (&["user", "add", "erin"][..], "short", "password: too short"),
         (&["user", "add", "erin"], "password1234", "too common"),
@@ -1159,7 +1170,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
     doorward.add_user("erin", "short", &["--weak"]).await;
     bearer(&doorward, "erin", "short").await;
 
-    // A change of the password.
+    // A password change.
     let old = bearer(&doorward, "carol", "a-long-password").await;
     let there = bearer(&other, "carol", "a-long-password").await;
     let dave = bearer(&doorward, "dave@example.com", "another password").await;
@@ -1199,7 +1210,10 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
     let token = changed.json()["access_token"].clone();
     assert_eq!(fresh, format!("Bearer {}", token.as_str().unwrap()));
     for ended in [&old, &there] {
-        assert!(!is_good(&doorward, ended).await, "at once here");
+        assert!(
+            !is_good(&doorward, ended).await,
+            "this replica refuses the token at once"
+        );
         ends_soon(&other, ended).await;
     }
     for doorward in [&doorward, &other] {
@@ -1221,7 +1235,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
     assert_eq!(ended.status, 401, "{ended:?}");
     bearer(&other, "carol", "the newest password").await;
 
-    // The hash that a login is about to replace is in nobody's way.
+    // A hash that the login is about to replace does not disturb a password change.
     let old = vectors();
     let old = old.iter().find(|vector| vector.scheme == "phpass").unwrap();
     for n in 0..3 {
@@ -1235,7 +1249,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
         assert_eq!(changed.status, 200, "{changed:?}");
     }
 
-    // Several changes at once: one of them is it.
+    // Of several changes at once, exactly one succeeds.
     let carol = bearer(&doorward, "carol", "the newest password").await;
     let changes = (0..5).map(|n| {
         let body = change("the newest password", &format!("the-password-number-{n}"));
@@ -1258,7 +1272,7 @@ async fn people_register_and_change_their_passwords<E: Dialect>() {
     assert_eq!(good, 1);
 }
 
-/// The two tokens of an answer: access as an `Authorization` value, refresh.
+/// The two tokens of an answer: the access token as an `Authorization` value, and the refresh token.
 fn pair(reply: &Reply) -> (String, String) {
     assert_eq!(reply.status, 200, "{reply:?}");
     let body = reply.json();
@@ -1292,9 +1306,9 @@ async fn refused(doorward: &Doorward, token: &str, reason: &str) {
     .await;
 }
 
-async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
+async fn a_refresh_token_continues_a_session_until_it_is_revoked<E: Dialect>() {
     let database = Database::<E>::start().await;
-    let doorward = house(
+    let doorward = setup(
         &database,
         &[
             ("refresh.enabled", "true"),
@@ -1303,13 +1317,13 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         ],
     )
     .await;
-    // Another replica, in which a token is good for one use alone.
-    let strict = house(
+    // Another replica, which accepts a refresh token only once.
+    let strict = setup(
         &database,
         &[("refresh.enabled", "true"), ("refresh.grace", "0s")],
     )
     .await;
-    let without = house(&database, &[]).await;
+    let without = setup(&database, &[]).await;
     doorward.add_user(ADA.0, ADA.1, &["--admin"]).await;
     doorward.add_user(BOB.0, BOB.1, &[]).await;
 
@@ -1324,17 +1338,20 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
     assert!(first.starts_with("dwr_"), "{first}");
     let (next_access, second) = pair(&refresh(&doorward, &first).await);
     assert_ne!(second, first);
-    assert!(is_good(&doorward, &access).await, "a refresh ends no token");
+    assert!(
+        is_good(&doorward, &access).await,
+        "a refresh does not revoke the previous token"
+    );
     assert!(is_good(&doorward, &next_access).await);
     let claims = validate(&doorward, &next_access).await.json();
     assert_eq!(claims["username"], "bob");
     let (_, again) = pair(&refresh(&doorward, &first).await);
-    assert_eq!(again, second, "an answer that was lost");
+    assert_eq!(again, second, "the lost answer is repeated");
     let body = format!("refresh_token={second}");
     let third = form(&doorward, "/refresh", None, &body).await;
     let third = third.header("x-refresh-token").unwrap().to_owned();
 
-    // What is in the table is of no use to whoever reads it.
+    // The table does not contain the tokens, so reading it gives nobody access.
     let rows = database.sql("SELECT * FROM doorward_sessions");
     assert!(rows.contains("bob"), "{rows}");
     for token in [&first, &second, &third] {
@@ -1343,13 +1360,13 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         }
     }
 
-    // Ten at once.
+    // Ten requests at once.
     let many = join_all((0..10).map(|_| refresh(&doorward, &third))).await;
     let fourths: Vec<_> = many.iter().map(|reply| pair(reply).1).collect();
     assert!(fourths.windows(2).all(|two| two[0] == two[1]));
     let fourth = &fourths[0];
 
-    // Whoever comes with what was used long ago has it from somebody: the session ends for both.
+    // A refresh token that was replaced long ago may be stolen, so reusing it ends the session for both holders.
     refused(&doorward, &first, "refresh-reused").await;
     refused(&doorward, fourth, "refresh-unknown").await;
     for ended in [&access, &next_access] {
@@ -1366,7 +1383,10 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         assert!(!is_good(&strict, ended).await);
         ends_soon(&doorward, ended).await;
     }
-    assert!(is_good(&strict, &other.0).await, "another session");
+    assert!(
+        is_good(&strict, &other.0).await,
+        "the other session goes on"
+    );
     let (_, other) = pair(&refresh(&strict, &other.1).await);
 
     for (body, status) in [
@@ -1379,7 +1399,7 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         let reply = post(&doorward, "/refresh", None, &body).await;
         assert_eq!(reply.status, status, "{body}");
     }
-    // A name and a password are no use there, and neither is a token.
+    // `/refresh` accepts neither a user name with a password nor an access token.
     let credentials = basic(BOB.0, BOB.1);
     for value in [&*credentials, &next_access] {
         let reply = send(
@@ -1393,7 +1413,7 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         assert_eq!(reply.status, 400, "{reply:?}");
     }
 
-    // All that ends sessions.
+    // Everything that ends sessions.
     let begin = async || pair(&login(&doorward, BOB.0, BOB.1).await);
     let ada = pair(&login(&doorward, ADA.0, ADA.1).await);
     let sessions = [begin().await, begin().await];
@@ -1430,7 +1450,7 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
         refused(&doorward, &session.1, "refresh-unknown").await;
         ends_soon(&strict, &session.0).await;
     }
-    // In a table of others nobody tells us; it is seen when the token is used.
+    // Doorward is not told of changes in a user table of another program; it sees them when the refresh token is used.
     let ada = pair(&refresh(&doorward, &ada.1).await);
     database.sql("UPDATE users SET disabled = TRUE WHERE username = 'ada'");
     refused(&doorward, &ada.1, "refresh-account").await;
@@ -1441,10 +1461,10 @@ async fn a_refresh_token_goes_on_and_ends<E: Dialect>() {
     refused(&doorward, &ada.1, "refresh-unknown").await;
 }
 
-async fn a_logout_ends_one_token_or_all<E: Dialect>() {
+async fn a_logout_revokes_one_token_or_all<E: Dialect>() {
     let database = Database::<E>::start().await;
-    let doorward = house(&database, &[]).await;
-    let other = house(&database, &[]).await;
+    let doorward = setup(&database, &[]).await;
+    let other = setup(&database, &[]).await;
     doorward.add_user(ADA.0, ADA.1, &[]).await;
     doorward.add_user(BOB.0, BOB.1, &[]).await;
     let ada = bearer(&doorward, ADA.0, ADA.1).await;
@@ -1473,7 +1493,10 @@ async fn a_logout_ends_one_token_or_all<E: Dialect>() {
     }
     let reply = logout(&doorward, "/logout", &[("authorization", &bobs[0])]).await;
     assert_eq!((reply.status, reply.text()), (200, "Logged out"));
-    assert!(!is_good(&doorward, &bobs[0]).await, "at once here");
+    assert!(
+        !is_good(&doorward, &bobs[0]).await,
+        "this replica refuses the token at once"
+    );
     ends_soon(&other, &bobs[0]).await;
     let again = logout(&doorward, "/logout", &[("authorization", &bobs[0])]).await;
     assert_eq!(again.status, 401);
@@ -1485,7 +1508,10 @@ async fn a_logout_ends_one_token_or_all<E: Dialect>() {
     let reply = logout(&doorward, "/logout?all", &[("authorization", &bobs[1])]).await;
     assert_eq!((reply.status, reply.text()), (200, "Logged out"));
     for ended in &bobs[1..] {
-        assert!(!is_good(&doorward, ended).await, "at once here");
+        assert!(
+            !is_good(&doorward, ended).await,
+            "this replica refuses the token at once"
+        );
         ends_soon(&other, ended).await;
     }
     let next = bearer(&other, BOB.0, BOB.1).await;
@@ -1493,7 +1519,7 @@ async fn a_logout_ends_one_token_or_all<E: Dialect>() {
         assert!(is_good(doorward, &next).await && is_good(doorward, &ada).await);
         assert!(!is_good(doorward, &bobs[0]).await);
     }
-    // It stays so across a restart.
+    // Revocations survive a restart.
     let (home, status) = doorward.stop().await;
     assert!(status.success());
     let doorward = home.serve().await;

@@ -1,5 +1,5 @@
-//! The client address: what gateways write, what happens to clients whose address is not known, and that no spelling of an
-//! address bypasses the throttle.
+//! The client address: what gateways write, what happens to clients whose address is not known, and that no spelling of
+//! an address bypasses the throttle.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Reply, Settings, send, until},
 };
 
-/// A way to log in, for a client whose address a load balancer in front has written into a header.
+/// A way to log in, for a client whose address a load balancer in front of the gateway writes into a header.
 enum Way {
     /// Through Envoy, which appends the address of its own peer.
     Envoy(Box<Front>),
@@ -21,7 +21,7 @@ enum Way {
 }
 
 impl Way {
-    /// Every way; `from_the_right` is where the header of the load balancer stands for each.
+    /// Every way. The closure receives the position, from the right, of the header value that the load balancer writes.
     async fn all(choose: impl Fn(&mut Settings, usize)) -> Vec<Self> {
         let mut ways = Vec::new();
         for version in Envoy::VERSIONS {
@@ -46,7 +46,7 @@ impl Way {
         }
     }
 
-    /// A wrong password for a name that does not exist, a new one each time.
+    /// Sends a wrong password for a new name that does not exist.
     async fn guess(&self, number: usize, headers: &[(&str, &str)]) -> u16 {
         let who = (&*format!("user{number}"), "a wrong password");
         let reply = match self {
@@ -61,8 +61,8 @@ impl Way {
         reply.status
     }
 
-    /// That so many of these guesses are answered, and those that time has given back meanwhile, one after each `again`.
-    /// Says how many were answered.
+    /// Asserts that `free` of these guesses are answered, and one more after each interval `again`. Gives the number of
+    /// answered guesses.
     async fn guesses_are(
         &self,
         free: usize,
@@ -77,7 +77,7 @@ impl Way {
         answered
     }
 
-    /// How many of these guesses are answered before the first that must wait.
+    /// How many of these guesses are answered before the first one that must wait.
     async fn guesses(&self, values: impl Iterator<Item = String>) -> usize {
         for (number, value) in values.enumerate() {
             if self.guess(number, &[("x-forwarded-for", &value)]).await == 429 {
@@ -91,7 +91,7 @@ impl Way {
         number(self.doorward(), metric).await
     }
 
-    /// The warnings about addresses, by their kind.
+    /// The kinds of the warnings about addresses.
     fn warnings(&self) -> Vec<String> {
         warnings(self.doorward())
     }
@@ -137,11 +137,11 @@ const ONE_SECOND: Duration = Duration::from_secs(1);
 const WITHOUT: &str = "doorward_attempts_without_address_total";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_behind_an_address_hides_nobody() {
+async fn a_port_after_an_address_does_not_bypass_the_throttle() {
     for way in Way::all(limits).await {
         let ports = || 4711..4811;
         let spellings: [Vec<String>; 4] = [
-            // Azure Application Gateway, and an ALB with client_port.
+            // The format of Azure Application Gateway, and of an ALB with client_port.
             ports().map(|port| format!("203.0.113.6:{port}")).collect(),
             ports()
                 .map(|port| format!("[2001:db8::1]:{port}"))
@@ -149,7 +149,7 @@ async fn a_port_behind_an_address_hides_nobody() {
             ports()
                 .map(|port| format!("1.1.1.{}, [2001:db8:1::1]", port % 250))
                 .collect(),
-            // Values that the client has written are to the left.
+            // Values that the client has written stand to the left.
             ports()
                 .map(|port| format!("10.9.9.{}:80 ,203.0.113.7:{port}", port % 250))
                 .collect(),
@@ -189,7 +189,7 @@ async fn several_headers_are_one_list() {
         }
         assert_eq!(answers, [401, 401, 401, 401, 429]);
     }
-    // The relevant address may be in an earlier header than the last.
+    // The relevant address may stand in a header before the last one.
     for way in Way::all(|settings, from_the_right| limits(settings, from_the_right + 1)).await {
         let mut answers = Vec::new();
         for number in 0..5 {
@@ -214,10 +214,14 @@ async fn clients_whose_address_is_not_known_are_counted_together() {
         assert_eq!(way.number(throttled).await, 1.0);
         assert_eq!(way.warnings(), ["too-few-hops"]);
         // Nobody is locked out: a second later, an attempt is admitted again.
-        until("one more", Duration::from_secs(5), async || {
-            let answer = way.guess(99, &[("x-forwarded-for", "203.0.113.99")]).await;
-            (answer == 401).then_some(())
-        })
+        until(
+            "one more attempt is admitted",
+            Duration::from_secs(5),
+            async || {
+                let answer = way.guess(99, &[("x-forwarded-for", "203.0.113.99")]).await;
+                (answer == 401).then_some(())
+            },
+        )
         .await;
         // Clients with a known address are not affected.
         let two = [("x-forwarded-for", "203.0.113.6, 10.0.0.9")];
@@ -241,7 +245,7 @@ async fn clients_whose_address_is_not_known_are_counted_together() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateways_own_address_is_nobodys() {
+async fn a_gateways_own_address_is_not_a_clients() {
     let peer = |settings: &mut Settings, from_the_right| {
         limits(settings, from_the_right);
         settings.env("DOORWARD_CLIENT_ADDRESS", "peer");
@@ -253,7 +257,7 @@ async fn a_gateways_own_address_is_nobodys() {
         assert_eq!(way.number(&cause).await, answered as f64 + 1.0);
         assert_eq!(way.warnings(), ["trusted-proxy"]);
     }
-    // Also if the header is missing; and a registration counts like a login.
+    // The same holds if the header is missing; and a registration counts like a login.
     let doorward = Doorward::start(|settings| {
         limits(settings, 1);
         settings.env("DOORWARD_SELF_SERVICE__REGISTER", "true");
@@ -264,7 +268,7 @@ async fn a_gateways_own_address_is_nobodys() {
         let headers = [("content-type", "application/json")];
         send(doorward.http, "POST", "/register", &headers, body).await
     };
-    // All at once, so that few failures expire meanwhile.
+    // Sent all at once, so that few failures expire meanwhile.
     let answers = futures_util::future::join_all((0..40).map(register)).await;
     let taken = answers.iter().filter(|reply| reply.status == 400).count();
     let later = answers.iter().filter(|reply| reply.status == 429).count();
@@ -276,13 +280,13 @@ async fn a_gateways_own_address_is_nobodys() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_48_is_one_guesser_however_many_networks_it_has() {
+async fn a_48_prefix_has_one_limit_for_all_its_networks() {
     for way in Way::all(limits).await {
         let values = (0..100).map(|number| format!("2001:db8:7:{number:x}::1"));
         way.guesses_are(40, 6 * ONE_SECOND, values).await;
         let throttled = r#"doorward_throttled_total{by="network"}"#;
         assert_eq!(way.number(throttled).await, 1.0);
-        // One /64 alone reaches its own limit long before.
+        // A single /64 reaches its own limit much earlier.
         let alone = (0..100).map(|number| format!("2001:db8:8:1::{number:x}"));
         assert_eq!(way.guesses(alone).await, 4);
         let neighbour = [("x-forwarded-for", "2001:db8:8:2::1")];
@@ -292,7 +296,7 @@ async fn a_48_is_one_guesser_however_many_networks_it_has() {
 
 /// The header of Istio, Envoy Gateway and other Envoys at the edge: the address that they trust, whatever a client sends.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_at_the_edge_says_where_clients_are() {
+async fn an_edge_envoy_reports_client_addresses() {
     for version in Envoy::VERSIONS {
         let front = Front::open(
             version,
@@ -301,7 +305,8 @@ async fn an_envoy_at_the_edge_says_where_clients_are() {
                     .env("DOORWARD_CLIENT_ADDRESS", "x-envoy-external-address")
                     .env("DOORWARD_THROTTLE__ADDRESS_FAILURES", "4");
             },
-            // Behind one load balancer, which appends: numTrustedProxies of Istio, numTrustedHops of Envoy Gateway.
+            // Behind one load balancer, which appends its address: numTrustedProxies of Istio, numTrustedHops of Envoy
+            // Gateway.
             |config| {
                 config.replace(
                     "use_remote_address: true",
@@ -330,9 +335,9 @@ async fn an_envoy_at_the_edge_says_where_clients_are() {
     }
 }
 
-/// Doorward warns about trusting everybody at every start and every reload.
+/// Doorward warns at every start and every reload if it trusts every address.
 #[tokio::test(flavor = "multi_thread")]
-async fn to_trust_the_internet_is_warned_of() {
+async fn trusting_every_address_causes_a_warning() {
     let rules = |trusted: &str| {
         format!("trusted_proxies = {trusted}\n[[route]]\npath = '/*'\nallow = 'signed-in'\n")
     };
@@ -379,7 +384,7 @@ async fn to_trust_the_internet_is_warned_of() {
         })
         .await;
     }
-    // No client address is trusted then, and the remaining count has a limit.
+    // Then no client address is trusted, and the count for all clients together limits guesses.
     let reply = login_with(&doorward, (ADA.0, "wrong"), &[]).await;
     assert_eq!(reply.status, 401);
     assert_eq!(warnings(&doorward), ["trusted-proxy"]);

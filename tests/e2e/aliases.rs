@@ -1,11 +1,11 @@
-//! Whatever names a client gives its headers, a service behind CGI reads only Doorward's identity headers.
+//! Whatever header names a client sends, a service behind CGI reads only Doorward's identity headers.
 
 use std::fs;
 
 use futures_util::future::join_all;
 
 use crate::{
-    cgi::{House, PATTERN, Way, behind_each_gateway, request},
+    cgi::{PATTERN, Setup, Way, behind_each_gateway, request},
     front::{BOB, basic, log_in},
     harness::{
         Doorward, Envoy, EnvoyConfig, Gateway, Lighttpd, Settings, ask_bytes, repository, send,
@@ -13,18 +13,18 @@ use crate::{
     },
 };
 
-/// The bytes of a header's name that HTTP allows beside letters and digits (RFC 9110, 5.6.2).
+/// The bytes of a header name that HTTP allows besides letters and digits (RFC 9110, 5.6.2).
 const SEPARATORS: &str = "!#$%&'*+-.^_`|~";
 
-/// The identity headers and what a client says in them.
+/// The identity headers, with values that a client forges.
 const FORGED: [(&str, &str); 3] = [
     ("x-auth-user", "ada"),
     ("x-auth-roles", "admin"),
     ("x-auth-admin", "true"),
 ];
 
-impl House {
-    /// What the service must read.
+impl Setup {
+    /// The identity that the service must read.
     fn expected(&self, is_known: bool) -> Vec<String> {
         match (self.way, is_known) {
             (_, true) => identity("false", "editor", "bob"),
@@ -41,7 +41,7 @@ impl House {
         }
     }
 
-    /// Sends all of them, some at once, and compares each answer with the expected one.
+    /// Sends all rows, 32 at a time, and compares each answer with the expected one.
     async fn hold(&self, rows: Vec<Row>) {
         for some in rows.chunks(32) {
             let ask = async |row: &Row| {
@@ -69,8 +69,9 @@ impl House {
     }
 }
 
-impl House {
-    /// Spellings that HTTP does not allow, or that arrive in another way: anybody may refuse or drop them.
+impl Setup {
+    /// Spellings that HTTP does not allow, or that arrive in another way. Gateways and Doorward may refuse or remove
+    /// them.
     async fn nothing_else_arrives(&self, bob: &str) {
         let way = self.way;
         let mut asked = Vec::new();
@@ -86,7 +87,7 @@ impl House {
             asked.push([&get, &*name, b": ada\r\ncontent-length: 0\r\n\r\n"].concat());
         }
         for lines in [
-            // Gateways take off what Connection names, before they ask or after.
+            // Gateways remove the headers that Connection names, before or after they ask Doorward.
             "connection: x~auth~user\r\nx~auth~user: ada",
             "connection: close, X_Auth_User\r\nx_auth_user: ada",
             "x-auth-user : ada",
@@ -109,7 +110,7 @@ impl House {
             let request = String::from_utf8_lossy(bytes);
             match status {
                 200 => assert_eq!(read(&body), self.expected(true), "{way:?} {request}"),
-                // If nginx shows Doorward a header that HTTP does not allow, nginx does not accept Doorward's answer.
+                // If nginx shows Doorward a header that HTTP does not allow, nginx rejects Doorward's answer.
                 _ => assert!(matches!(status, 400..=599), "{way:?} {status} {request}"),
             }
         }
@@ -123,7 +124,7 @@ struct Row {
     is_known: bool,
 }
 
-/// The identity that a CGI program reads: every variable, also duplicate ones.
+/// The identity variables that a CGI program reads, including duplicates.
 fn read(environment: &str) -> Vec<&str> {
     let mut read: Vec<_> = environment
         .lines()
@@ -141,7 +142,7 @@ fn identity(admin: &str, roles: &str, user: &str) -> Vec<String> {
     ]
 }
 
-/// Every spelling of a name but the name itself.
+/// Every spelling of a name except the name itself.
 fn spellings(own: &str) -> Vec<String> {
     let mut spellings = Vec::new();
     for left in SEPARATORS.chars() {
@@ -164,7 +165,7 @@ fn pair(name: &str, value: &str) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// Without a gateway, all spellings become one name.
+/// Without a gateway, lighttpd maps every spelling to one variable.
 #[tokio::test(flavor = "multi_thread")]
 async fn lighttpd_reads_every_separator_as_one() {
     let service = Lighttpd::start(Lighttpd::ENVIRONMENT).await;
@@ -175,7 +176,7 @@ async fn lighttpd_reads_every_separator_as_one() {
         let (status, body) = ask_bytes(service.address, asked.as_bytes()).await;
         let both = ["HTTP_X_AUTH_USER=ada", "HTTP_X_AUTH_USER=bob"];
         match separator {
-            // lighttpd joins what has one name.
+            // lighttpd joins the values of headers with equal names.
             '-' => assert_eq!(read(&body), ["HTTP_X_AUTH_USER=bob, ada"]),
             _ => assert_eq!(read(&body), both, "{alias} {status} {body}"),
         }
@@ -184,23 +185,23 @@ async fn lighttpd_reads_every_separator_as_one() {
 }
 
 async fn no_alias_arrives(way: Way) {
-    let house = House::open(way).await;
-    let bob = log_in(house.doorward.http, BOB).await;
+    let setup = Setup::open(way).await;
+    let bob = log_in(setup.doorward.http, BOB).await;
     let shown = pair("authorization", &bob);
 
-    // The exact names are never taken from a client, and are no reason to refuse.
+    // A client's values under the exact names are always removed, and such a request is not refused.
     for headers in [&FORGED[..], &[FORGED, FORGED].concat()] {
-        let (status, body) = house.get("/healthz", headers).await;
+        let (status, body) = setup.get("/healthz", headers).await;
         assert_eq!(
             (status, read(&body)),
-            (200, texts(&house.expected(false))),
+            (200, texts(&setup.expected(false))),
             "{way:?} {body}"
         );
         let with_token = [headers, &[("authorization", &*bob)]].concat();
-        let (status, body) = house.get("/echo", &with_token).await;
+        let (status, body) = setup.get("/echo", &with_token).await;
         assert_eq!(
             (status, read(&body)),
-            (200, texts(&house.expected(true))),
+            (200, texts(&setup.expected(true))),
             "{way:?} {body}"
         );
     }
@@ -237,39 +238,39 @@ async fn no_alias_arrives(way: Way) {
             }
         }
     }
-    house.hold(rows).await;
+    setup.hold(rows).await;
 
-    house.nothing_else_arrives(&bob).await;
+    setup.nothing_else_arrives(&bob).await;
 
-    // Also not over HTTP/2.
+    // The same over HTTP/2.
     for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
         let alias = format!("x{separator}auth-user");
         let headers = [("authorization", &*bob), (&*alias, "ada")];
-        if house.is_envoy() {
+        if setup.is_envoy() {
             let url = "http://www.example.com/echo";
-            let reply = try_send_http2(house.edge(), "GET", url, &headers).await;
+            let reply = try_send_http2(setup.edge(), "GET", url, &headers).await;
             assert_eq!(reply.unwrap().status, 400, "{way:?} {alias}");
         }
     }
 
-    // Also not for a login.
+    // The same for a login.
     let credentials = basic(BOB.0, BOB.1);
     for separator in SEPARATORS.chars().filter(|separator| *separator != '-') {
         let alias = format!("x{separator}auth{separator}user");
         let headers = [("authorization", &*credentials), (&*alias, "ada")];
         let asked = request("POST", "/login", &headers);
-        let (status, body) = ask_bytes(house.edge(), asked.as_bytes()).await;
-        let dropped = status == 200 && !house.passes_names_on();
+        let (status, body) = ask_bytes(setup.edge(), asked.as_bytes()).await;
+        let dropped = status == 200 && !setup.passes_names_on();
         assert!(status == 400 || dropped, "{way:?} {alias}: {status} {body}");
     }
-    if house.passes_names_on() && way != Way::Http(Gateway::Haproxy) {
+    if setup.passes_names_on() && way != Way::Http(Gateway::Haproxy) {
         let is_it = |line: &serde_json::Value| line["fields"]["reason"] == "aliased-header";
-        house.doorward.logged("aliased-header", is_it).await;
+        setup.doorward.logged("aliased-header", is_it).await;
     }
     assert!(
-        !house.service.log().contains("error"),
+        !setup.service.log().contains("error"),
         "{}",
-        house.service.log()
+        setup.service.log()
     );
 }
 
@@ -279,9 +280,9 @@ fn texts(lines: &[String]) -> Vec<&str> {
 
 behind_each_gateway!(no_alias_arrives);
 
-/// Where Envoy verifies tokens itself, it makes headers from the claims.
+/// If Envoy verifies tokens itself, it writes the claims into headers.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_read_as_a_claim_where_envoy_verifies_by_itself() {
+async fn clients_cannot_forge_claim_headers_if_envoy_verifies_tokens() {
     let home = Doorward::prepare(|_| {});
     home.run(&["keys", "generate", "ES256"], "").await.ok();
     home.add_user(BOB.0, BOB.1, &[]).await;
@@ -322,7 +323,7 @@ async fn nothing_is_read_as_a_claim_where_envoy_verifies_by_itself() {
     }
 }
 
-/// The filter of the tests shows what the committed one shows.
+/// The header pattern of these tests is the committed one.
 #[test]
 fn the_pattern_is_the_committed_one() {
     let file = repository().join("envoy/envoy-http.yaml");
@@ -330,7 +331,7 @@ fn the_pattern_is_the_committed_one() {
     assert!(text.contains(PATTERN));
 }
 
-/// Names without a separator have no aliases; and what was an alias before is a header as any other.
+/// Names without a separator have no aliases, and headers that were aliases of the default names are ordinary headers.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_names_can_be_chosen() {
     let names = "xauthuser, xauthroles, XAuthAdmin";
@@ -351,15 +352,15 @@ async fn other_names_can_be_chosen() {
         let choose = |settings: &mut Settings| {
             settings.env("DOORWARD_IDENTITY__HEADERS", names);
         };
-        let house = House::with(way, choose, rename).await;
-        let bob = log_in(house.doorward.http, BOB).await;
+        let setup = Setup::with(way, choose, rename).await;
+        let bob = log_in(setup.doorward.http, BOB).await;
         let headers = [
             ("authorization", &*bob),
             ("x~auth~user", "root"),
             ("xauthuser", "ada"),
             ("XAuthAdmin", "true"),
         ];
-        let (status, body) = house.get("/echo", &headers).await;
+        let (status, body) = setup.get("/echo", &headers).await;
         let mut read: Vec<_> = body
             .lines()
             .filter(|line| line.starts_with("HTTP_XAUTH"))
@@ -381,9 +382,9 @@ async fn other_names_can_be_chosen() {
     }
 }
 
-/// What Doorward tells a gateway that asks over HTTP carries the chosen names, and an alias of them is refused.
+/// Doorward's answers over HTTP use the chosen names, and requests with aliases of these names are refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn chosen_names_are_told_in_every_dialect() {
+async fn chosen_names_are_used_in_every_dialect() {
     let home = Doorward::prepare(|settings| {
         settings.toml(
             "identity.headers = ['Remote-User', 'remote-groups', 'x-is-admin']\n\

@@ -1,4 +1,4 @@
-//! The audit trail: who did what, from where, one line each; and no secret there or anywhere else.
+//! The audit trail: one line for each act, with who did it and from where; no secret appears there or anywhere else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,16 +16,19 @@ use crate::{
 const SECRET: &str = "7e57ab1e5ec2e7f0a1b2c3d4e5f60718";
 const CLIENT: &str = "198.51.100.7";
 
-on_each_database!(whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told);
+on_each_database!(every_audited_act_is_one_line_without_secrets);
 
-/// Secrets that were used and must not appear, each with a name for the message.
+/// Secrets that the test used and that must not appear; each has a name for the message.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, String)>);
 
 impl Secrets {
     fn add(&mut self, what: &'static str, secret: impl Into<String>) {
         let secret = secret.into();
-        assert!(secret.len() > 5, "{secret:?} is found by chance");
+        assert!(
+            secret.len() > 5,
+            "{secret:?} is so short that it may appear by chance"
+        );
         self.0.push((what, secret));
     }
 
@@ -54,7 +57,7 @@ impl Secrets {
     }
 }
 
-async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine>() {
+async fn every_audited_act_is_one_line_without_secrets<E: Engine>() {
     let database = Database::<E>::start().await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("audit.jsonl");
@@ -80,7 +83,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
     home.run(&["migrate"], "").await.ok();
     let doorward = home.serve().await;
 
-    // An administrator's day.
+    // Administration.
     let mut said = vec![];
     let mut command = async |arguments: &[&str], stdin: &str, succeeds: bool| {
         let ran: Ran = doorward.run(arguments, stdin).await;
@@ -119,7 +122,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
     let bearer = |reply: &Reply| reply.header("authorization").map(str::to_owned);
     let refresh = |reply: &Reply| json!({"refresh_token": reply.header("x-refresh-token")});
 
-    // Logins, good and bad.
+    // Successful and failed logins.
     let first = login_from(&doorward, ada, CLIENT).await;
     assert_eq!(first.status, 200, "{first:?}");
     secrets.of_reply(&first);
@@ -157,7 +160,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
     assert_eq!(reply.status, 200, "{reply:?}");
     secrets.of_reply(&reply);
 
-    // What people do for themselves.
+    // What people do with their own accounts.
     let eva = json!({"username": "eva-herself", "password": "a-password-that-eva-chose"});
     secrets.of_login(("eva-herself", "a-password-that-eva-chose"));
     assert_eq!(from("/register", None, eva.clone()).await.status, 201);
@@ -190,7 +193,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
         assert_eq!(from(path, bearer(&reply), json!({})).await.status, 401);
     }
 
-    // An administrator's night.
+    // Administration, second part.
     secrets.add("a new password", "a-password-from-the-desk");
     command(&["user", "passwd", "bob"], "a-password-from-the-desk", true).await;
     command(&["user", "role", "bob", "--grant", "auditor"], "", true).await;
@@ -205,7 +208,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
     command(&["throttle", "clear", "--all"], "", true).await;
 
     let lines = until(
-        "the upgrade is written",
+        "the line about the upgrade is written",
         crate::harness::START,
         async || {
             let text = fs::read_to_string(&file).unwrap();
@@ -280,7 +283,7 @@ async fn whatever_is_to_be_accounted_for_is_a_line_and_nothing_is_told<E: Engine
             line["decision"].as_str().unwrap()
         })
         .collect();
-    assert_eq!(ids.len(), lines.len(), "an id each");
+    assert_eq!(ids.len(), lines.len(), "each line has its own id");
 
     secrets.are_not_in("the log", &doorward.output());
     secrets.are_not_in("the audit trail", &fs::read_to_string(&file).unwrap());

@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
-    cgi::{House, Way, behind_each_gateway, request},
+    cgi::{Setup, Way, behind_each_gateway, request},
     front::{ADA, BOB, basic, header_of, log_in, tampered},
     harness::{ask_bytes, try_send_http2},
 };
@@ -18,11 +18,11 @@ const SECRET: &str = "b6a1c9d2e8f3047561a2b3c4d5e6f708";
 
 const NOBODY: [(&str, &str); 0] = [];
 
-async fn open(way: Way) -> House {
+async fn open(way: Way) -> Setup {
     let settings = |settings: &mut crate::harness::Settings| {
         settings.env("DOORWARD_JWT__SECRET", SECRET);
     };
-    House::with(way, settings, |text| text).await
+    Setup::with(way, settings, |text| text).await
 }
 
 /// What the service receives in `Authorization`, as one CGI variable; `None` if the request is refused.
@@ -35,14 +35,14 @@ fn shown(body: &str) -> Option<&str> {
     first
 }
 
-async fn what_was_refused_stays_behind(way: Way) {
-    let house = open(way).await;
+async fn refused_values_do_not_reach_the_service(way: Way) {
+    let setup = open(way).await;
     let (bob, ended) = tokio::join!(
-        log_in(house.doorward.http, BOB),
-        log_in(house.doorward.http, BOB)
+        log_in(setup.doorward.http, BOB),
+        log_in(setup.doorward.http, BOB)
     );
     let logout = request("POST", "/logout", &[("authorization", &ended)]);
-    let (status, body) = ask_bytes(house.edge(), logout.as_bytes()).await;
+    let (status, body) = ask_bytes(setup.edge(), logout.as_bytes()).await;
     assert_eq!(status, 200, "{way:?} {body}");
 
     let claims: Value = {
@@ -78,7 +78,7 @@ async fn what_was_refused_stays_behind(way: Way) {
     let past = with(json!({"iat": 1_700_000_000, "exp": 1_700_003_600}));
     let none = json!({"alg": "none"});
     for (token, stays) in [
-        // Valid tokens, and tokens of services.
+        // Valid tokens, and tokens of other issuers.
         (bob.clone(), true),
         ("Bearer opaque".into(), true),
         ("bearer an.opaque.token".into(), true),
@@ -99,7 +99,7 @@ async fn what_was_refused_stays_behind(way: Way) {
             true,
         ),
         (unsigned(&none, &foreign.to_string()), true),
-        // Doorward's tokens, and tokens that claim to be.
+        // Doorward's own tokens, and tokens that claim to be.
         (tampered(&bob), false),
         (ended, false),
         (signed(Some(&kid), &past, SECRET), false),
@@ -132,12 +132,12 @@ async fn what_was_refused_stays_behind(way: Way) {
             ),
             false,
         ),
-        // Not a token.
+        // Values that are not tokens.
         (basic(BOB.0, BOB.1), false),
         ("Digest username=\"bob\", realm=\"x\"".into(), false),
         ("Bearer a b".into(), false),
     ] {
-        let (status, body) = house.get("/healthz", &[("authorization", &token)]).await;
+        let (status, body) = setup.get("/healthz", &[("authorization", &token)]).await;
         let expected = stays.then_some(&*token);
         assert_eq!(
             (status, shown(&body)),
@@ -147,19 +147,19 @@ async fn what_was_refused_stays_behind(way: Way) {
         let is_known = body.contains("HTTP_X_AUTH_USER=bob");
         assert_eq!(is_known, token == bob, "{way:?} {token} {body}");
     }
-    let (status, body) = house.get("/healthz", &NOBODY).await;
+    let (status, body) = setup.get("/healthz", &NOBODY).await;
     assert_eq!((status, shown(&body)), (200, None), "{way:?} {body}");
-    // A long token, as issuers with many roles make them.
+    // A long token, as issuers with many roles make it.
     let long = format!("Bearer {}", "a".repeat(7_000));
-    let (status, body) = house.get("/healthz", &[("authorization", &long)]).await;
+    let (status, body) = setup.get("/healthz", &[("authorization", &long)]).await;
     assert_eq!((status, shown(&body)), (200, Some(&*long)), "{way:?}");
 }
 
-behind_each_gateway!(what_was_refused_stays_behind);
+behind_each_gateway!(refused_values_do_not_reach_the_service);
 
-async fn two_values_reach_nobody(way: Way) {
-    let house = open(way).await;
-    let bob = log_in(house.doorward.http, BOB).await;
+async fn two_values_do_not_reach_the_service(way: Way) {
+    let setup = open(way).await;
+    let bob = log_in(setup.doorward.http, BOB).await;
     let password = basic(ADA.0, ADA.1);
     let secret = password.strip_prefix("Basic ").unwrap();
     assert!(BASE64_STANDARD.decode(secret).is_ok());
@@ -204,10 +204,10 @@ async fn two_values_reach_nobody(way: Way) {
         for some in rows.chunks(32) {
             let ask = async |row: &Vec<(&str, String)>| {
                 let headers: Vec<_> = row.iter().map(|(name, value)| (*name, &**value)).collect();
-                house.get(path, &headers).await
+                setup.get(path, &headers).await
             };
             for (row, (status, body)) in some.iter().zip(join_all(some.iter().map(ask)).await) {
-                let refusals = [400, house.refusal()];
+                let refusals = [400, setup.refusal()];
                 assert!(
                     refusals.contains(&status),
                     "{way:?} {path} {row:?} {status} {body}"
@@ -215,25 +215,25 @@ async fn two_values_reach_nobody(way: Way) {
             }
         }
     }
-    if house.is_envoy() {
+    if setup.is_envoy() {
         for [first, second] in [["Bearer a", &*password], [&*password, "Bearer a"]] {
             let headers = [("authorization", first), ("authorization", second)];
             let url = "http://www.example.com/healthz";
-            let reply = try_send_http2(house.edge(), "GET", url, &headers).await;
+            let reply = try_send_http2(setup.edge(), "GET", url, &headers).await;
             assert_eq!(reply.unwrap().status, 400, "{way:?} {headers:?}");
         }
     }
-    // Envoy drops an empty one.
+    // Envoy removes an empty value.
     let headers = [("authorization", &*bob), ("authorization", "")];
-    let (status, body) = house.get("/healthz", &headers).await;
+    let (status, body) = setup.get("/healthz", &headers).await;
     match status {
         200 => assert_eq!(shown(&body), Some(&*bob), "{way:?} {body}"),
-        _ => assert!(status == 400 || status == house.refusal(), "{way:?} {body}"),
+        _ => assert!(status == 400 || status == setup.refusal(), "{way:?} {body}"),
     }
-    // A value of another scheme may contain commas; it is removed whole.
+    // A value of another scheme may contain commas; Doorward removes it completely.
     let foreign = format!("Digest username=\"x\", {password}");
-    let (status, body) = house.get("/healthz", &[("authorization", &foreign)]).await;
+    let (status, body) = setup.get("/healthz", &[("authorization", &foreign)]).await;
     assert_eq!((status, shown(&body)), (200, None), "{way:?} {body}");
 }
 
-behind_each_gateway!(two_values_reach_nobody);
+behind_each_gateway!(two_values_do_not_reach_the_service);

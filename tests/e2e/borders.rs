@@ -1,4 +1,4 @@
-//! What the rooms must not know of each other, read from their sources.
+//! What each part of the program must not depend on, checked in the sources.
 
 use std::{fs, path::Path, process::Command};
 
@@ -20,7 +20,7 @@ fn sources(dir: &Path) -> Vec<(String, String)> {
     found
 }
 
-/// Whether a source names a crate or module, rather than a longer name that ends the same.
+/// Whether a source names a crate or module, and not a longer name with the same ending.
 fn names(text: &str, name: &str) -> bool {
     let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
     text[..tests].match_indices(name).any(|(at, _)| {
@@ -28,7 +28,7 @@ fn names(text: &str, name: &str) -> bool {
     })
 }
 
-/// What a crate links, by its manifest and by what that brings.
+/// The direct and indirect dependencies of a crate.
 fn linked(package: &str) -> Vec<String> {
     let tree = Command::new(env!("CARGO"))
         .current_dir(repository())
@@ -42,9 +42,9 @@ fn linked(package: &str) -> Vec<String> {
     crates.map(str::to_owned).collect()
 }
 
-/// Cargo keeps a crate from naming what its manifest lacks; this keeps the manifest from growing.
+/// Cargo rejects dependencies that the manifest lacks; this test keeps the manifest from gaining them.
 #[test]
-fn the_crates_of_the_judge_link_nothing_that_waits_speaks_or_hashes_passwords() {
+fn the_core_crates_link_no_runtime_no_network_and_no_password_hash() {
     for (package, known) in [
         ("doorward-core", "aws-lc-rs"),
         ("doorward-rules", "arc-swap"),
@@ -74,7 +74,7 @@ fn the_crates_of_the_judge_link_nothing_that_waits_speaks_or_hashes_passwords() 
 }
 
 #[test]
-fn only_the_tables_speak_sql_and_only_doors_the_wire() {
+fn only_tables_use_sql_and_only_doors_use_wire_types() {
     let src = repository().join("src");
     for (file, text) in sources(&src) {
         let name = file.strip_prefix(&src.display().to_string()).unwrap();

@@ -1,4 +1,4 @@
-//! Certificates for tests, made by openssl, and curl, which looks at them.
+//! Certificates for tests, made by openssl, and curl, which checks them.
 
 use std::{
     fs,
@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-/// An authority with its folder.
+/// A certificate authority with its directory.
 pub struct Authority {
     dir: PathBuf,
     name: &'static str,
@@ -28,7 +28,7 @@ impl Authority {
         }
     }
 
-    /// Issues `NAME.crt` and `NAME.key` for these subject alternative names, valid for so many days from now on.
+    /// Issues `NAME.crt` and `NAME.key` for these subject alternative names, valid for `days` from now on.
     pub fn issue(&self, name: &str, alternatives: &str, days: i32) {
         let Self { dir, name: own } = self;
         let extensions = format!("subjectAltName={alternatives}\nbasicConstraints=CA:FALSE\n");
@@ -53,7 +53,7 @@ pub fn openssl(dir: &Path, arguments: &str) {
         .args(arguments.split(' '))
         .current_dir(dir)
         .output()
-        .expect("the program openssl");
+        .expect("openssl is installed");
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(ran.status.success(), "{arguments}: {said}");
 }
@@ -64,7 +64,7 @@ pub fn curl(arguments: &[&str]) -> Result<String, String> {
         .args(["--silent", "--show-error", "--max-time", "10"])
         .args(arguments)
         .output()
-        .expect("the program curl");
+        .expect("curl is installed");
     match ran.status.success() {
         true => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
         false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),

@@ -1,4 +1,5 @@
-//! Doorward, a service behind CGI, and each gateway in front of both: what the service reads is what CGI makes of the request.
+//! Doorward, a CGI service, and each gateway in front of both: the service reads the variables that CGI makes of the
+//! request.
 
 use std::{fs, net::SocketAddr};
 
@@ -9,10 +10,11 @@ use crate::{
     },
 };
 
-/// What shows Doorward the aliases where a filter of Envoy shows some headers only, as `envoy/envoy-http.yaml` has it.
+/// The header pattern of `envoy/envoy-http.yaml`. A filter that shows Doorward only some headers needs it to show the
+/// aliases.
 pub const PATTERN: &str = "safe_regex: { regex: \"x[^a-z0-9]auth[^a-z0-9](user|roles|admin)\" }";
 
-/// Each case behind each gateway, as a test of its own.
+/// Runs a case behind each gateway, as one test each.
 macro_rules! behind_each_gateway {
     ($case:ident) => {
         behind_each_gateway!(@ $case
@@ -43,16 +45,16 @@ macro_rules! behind_each_gateway {
 }
 pub(crate) use behind_each_gateway;
 
-/// How a gateway asks.
+/// How a gateway asks Doorward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
-    /// Over gRPC, with the filter as it is committed.
+    /// Over gRPC, with the committed filter.
     Grpc(&'static str),
-    /// Over gRPC, with a filter that shows Doorward some headers only.
+    /// Over gRPC, with a filter that shows Doorward only some headers.
     FilteredGrpc(&'static str),
-    /// Over HTTP, as it is committed.
+    /// Over HTTP, with the committed configuration.
     Http(Gateway),
-    /// The committed nginx, with all names of headers allowed.
+    /// The committed nginx, changed to allow all header names.
     LaxNginx,
 }
 
@@ -61,19 +63,19 @@ enum Running {
     Proxy(Proxy),
 }
 
-pub struct House {
+pub struct Setup {
     pub way: Way,
     pub doorward: Doorward,
     pub service: Lighttpd,
     gateway: Running,
 }
 
-impl House {
+impl Setup {
     pub async fn open(way: Way) -> Self {
         Self::with(way, |_| {}, |text| text).await
     }
 
-    /// `change` may change the text of the gateway's configuration.
+    /// `change` may edit the gateway's configuration.
     pub async fn with(
         way: Way,
         settings: impl FnOnce(&mut Settings),
@@ -91,7 +93,7 @@ impl House {
         let service = Lighttpd::start(Lighttpd::ENVIRONMENT).await;
         let envoy = async |version, config: EnvoyConfig| {
             let config = config
-                // Or Envoy itself would refuse some of the names.
+                // Otherwise Envoy itself would refuse some of the names.
                 .replace(
                     "headers_with_underscores_action: REJECT_REQUEST",
                     "headers_with_underscores_action: ALLOW",
@@ -151,7 +153,7 @@ impl House {
         ask_bytes(self.edge(), request("GET", path, headers).as_bytes()).await
     }
 
-    /// Whether the gateway is an Envoy, which takes HTTP/2 at the same port.
+    /// Whether the gateway is an Envoy, which accepts HTTP/2 on the same port.
     pub fn is_envoy(&self) -> bool {
         match self.way {
             Way::Grpc(_) | Way::FilteredGrpc(_) => true,
@@ -160,7 +162,7 @@ impl House {
         }
     }
 
-    /// The status of a refusal.
+    /// The status of a refused request.
     pub fn refusal(&self) -> u16 {
         match self.way {
             Way::Http(Gateway::IngressNginx) => 403,

@@ -1,5 +1,5 @@
-//! Malformed calls of the gRPC door: each is denied, and none gets a gRPC error, which would let the request through if
-//! Envoy has `failure_mode_allow`.
+//! Malformed calls of the gRPC door: each is denied. None gets a gRPC error, because Envoy with `failure_mode_allow`
+//! would let the request pass.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ async fn connect(doorward: &Doorward) -> SendRequest<Bytes> {
     sender
 }
 
-/// The answer to a call with this body.
+/// The response to a call with this body.
 async fn answer(sender: SendRequest<Bytes>, kind: &str, body: Vec<u8>) -> CheckResponse {
     let request = Request::post(format!("http://doorward{CHECK}"))
         .header("content-type", kind)
@@ -50,7 +50,7 @@ async fn answer(sender: SendRequest<Bytes>, kind: &str, body: Vec<u8>) -> CheckR
     CheckResponse::decode(&bytes[5..]).unwrap()
 }
 
-/// The status for the client; every denial has a code that is not zero.
+/// The status that the client receives. Asserts that the denial has a gRPC code other than zero.
 fn denied(response: &CheckResponse) -> i32 {
     assert_ne!(response.status.as_ref().unwrap().code, 0);
     let Some(HttpResponse::DeniedResponse(denied)) = &response.http_response else {
@@ -74,7 +74,7 @@ fn check(path: &str) -> CheckRequest {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_check_is_denied() {
+async fn malformed_checks_are_denied() {
     let doorward = Doorward::start(|settings| {
         settings.env("DOORWARD_LISTEN__MAX_CHECK", "65536");
     })
@@ -95,7 +95,7 @@ async fn what_is_no_check_is_denied() {
             "malformed-check",
         ),
         (
-            "its beginning",
+            "a truncated message",
             good[..good.len() - 1].to_vec(),
             400,
             "malformed-check",
@@ -116,7 +116,7 @@ async fn what_is_no_check_is_denied() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_that_does_not_end_is_denied() {
+async fn an_unfinished_check_is_denied() {
     let doorward = Doorward::start(|_| {}).await;
     let mut stream = TcpStream::connect(doorward.grpc).await.unwrap();
     let half = frame(
@@ -137,7 +137,7 @@ async fn a_check_that_does_not_end_is_denied() {
         .await;
 }
 
-/// Envoy resets the calls of clients that hang up. However many do, the calls of others on the same connection go on.
+/// Envoy resets the calls of clients that disconnect. However many do, other calls on the same connection go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_that_are_reset_do_not_end_those_of_others() {
     let doorward = Doorward::start(|_| {}).await;
@@ -159,7 +159,7 @@ async fn calls_that_are_reset_do_not_end_those_of_others() {
     assert_eq!(denied(&CheckResponse::decode(&body[5..]).unwrap()), 401);
 }
 
-/// An unsafe configuration of Envoy: a request passes if Doorward does not answer. It sends whole bodies, accepts more
+/// An unsafe Envoy configuration: requests pass if Doorward does not answer. It sends whole bodies, accepts more
 /// headers than Doorward, and forwards the client's `tracestate`.
 fn open(config: EnvoyConfig) -> EnvoyConfig {
     let body = "with_request_body: { max_request_bytes: 8388608, allow_partial_message: true, pack_as_bytes: true }";
@@ -176,12 +176,13 @@ fn open(config: EnvoyConfig) -> EnvoyConfig {
         "per_connection_buffer_limit_bytes: 65536",
         "per_connection_buffer_limit_bytes: 33554432",
     );
-    // A timeout lets requests pass as well, by what Envoy is told; a machine that is busy must not be taken for that.
+    // With this configuration, a timeout also lets requests pass; the long timeout keeps a busy machine from causing
+    // one.
     let patient = config.replace("timeout: 3s", "timeout: 30s");
     traced(free_address())(patient)
 }
 
-/// No request of a client can make Envoy treat Doorward's answer as no answer.
+/// No client request can make Envoy treat Doorward's answer as missing.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_envoy_that_lets_errors_through() {
     for version in Envoy::VERSIONS {
@@ -189,7 +190,7 @@ async fn nothing_passes_an_envoy_that_lets_errors_through() {
         let bearer = front.bearer(BOB).await;
         let headers = [("authorization", &*bearer)];
         let edge = front.envoy.edge;
-        // What was sent, what was answered, and what that must be.
+        // For each request: what was sent, the status, and the expected status.
         let mut answers = Vec::new();
         for (size, expected) in [(200_000, 200), (300_000, 413), (8_000_000, 413)] {
             let reply = send(edge, "POST", "/orders", &headers, vec![b'x'; size]).await;
@@ -219,7 +220,7 @@ async fn nothing_passes_an_envoy_that_lets_errors_through() {
     }
 }
 
-/// A gateway that is not trusted is denied as well, and before what it sends is read.
+/// A gateway that is not trusted is denied too, before Doorward reads what it sends.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_envoy_that_is_not_trusted() {
     for version in Envoy::VERSIONS {
@@ -236,7 +237,7 @@ async fn nothing_passes_an_envoy_that_is_not_trusted() {
     }
 }
 
-/// The same in Envoy's HTTP mode, where an answer of 5xx and a connection that breaks off are no answer.
+/// The same in Envoy's HTTP mode, where Envoy treats a 5xx answer and a broken connection as no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_http_envoy_that_lets_errors_through() {
     for version in Envoy::VERSIONS {

@@ -1,4 +1,4 @@
-//! Which file imports which: no circles, and no arrow against the direction of ARCHITECTURE.md. Read from the sources.
+//! Imports between files: no circles, and no import against the direction in ARCHITECTURE.md. Checked in the sources.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::repository;
 
-/// The modules of a crate and what each imports, as paths such as `metrics::closed`.
+/// The modules of a crate and the imports of each, as paths such as `metrics::closed`.
 struct Imports(BTreeMap<String, BTreeSet<String>>);
 
 impl Imports {
@@ -26,7 +26,7 @@ impl Imports {
         Self(imports.collect())
     }
 
-    /// The same, with every folder and the file beside it taken as one.
+    /// The same, with each folder merged with the file beside it.
     fn rooms(&self) -> Self {
         let mut rooms = BTreeMap::<String, BTreeSet<String>>::new();
         for (module, imports) in &self.0 {
@@ -39,8 +39,8 @@ impl Imports {
         Self(rooms)
     }
 
-    /// The modules that are left when those that import nothing that is left are taken away again and again: circles,
-    /// and what imports them.
+    /// Repeatedly removes modules that import nothing that is left. What remains is the circles and the modules that
+    /// import them.
     fn circles(mut self) -> BTreeMap<String, BTreeSet<String>> {
         loop {
             let left: BTreeSet<_> = self.0.keys().cloned().collect();
@@ -74,7 +74,7 @@ fn read(dir: &Path, above: &str, sources: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Every path that begins with `crate::`, `self::` or `super::`, as a path from the root of the crate.
+/// Every path that begins with `crate::`, `self::` or `super::`, as a path from the crate root.
 fn named(module: &str, text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]").next().unwrap();
     let code: String = code
@@ -95,7 +95,7 @@ fn named(module: &str, text: &str) -> Vec<String> {
     paths.iter().map(|path| absolute(module, path)).collect()
 }
 
-/// The paths of one tree such as `crate::{a::b, c}`; gives what is behind it.
+/// Collects the paths of one use tree such as `crate::{a::b, c}`; gives the text behind it.
 fn leaves<'t>(text: &'t str, prefix: &str, paths: &mut Vec<String>) -> &'t str {
     let mut path = prefix.to_owned();
     let mut rest = text.trim_start();
@@ -192,7 +192,7 @@ fn no_rooms_and_no_files_of_the_program_form_a_circle() {
     }
 }
 
-/// Rooms, and those that they must not import.
+/// Rooms, each with the rooms that it must not import.
 const ARROWS: [(&str, &[&str]); 5] = [
     (
         "observe",

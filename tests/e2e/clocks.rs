@@ -19,7 +19,7 @@ const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
 const EVE: (&str, &str) = ("eve", "keeper-of-the-garden");
 
-/// The time within which a change at one replica is in force at the other.
+/// A change at one replica takes effect at the other within this time.
 const SOON: Duration = Duration::from_secs(6);
 
 on_each_database!(
@@ -31,15 +31,15 @@ on_each_database!(
 on_each_server!(
     a_wrong_clock_is_reported,
     sessions_and_counts_go_by_the_clock_of_the_database,
-    tokens_of_a_clock_that_is_ahead_stay_ended_until_they_expire,
+    tokens_of_a_clock_that_is_ahead_stay_revoked_until_they_expire,
 );
 
-/// A clock that a test can set. Every program of the replica reads it.
+/// A clock that a test can set. All programs of one replica read it.
 struct Clock(PathBuf);
 
 impl Clock {
     fn set(&self, offset: i64) {
-        // Replaced as a whole, because it is read all the time.
+        // Replaced by a rename, because programs read it all the time.
         let draft = self.0.with_extension("draft");
         fs::write(&draft, format!("{offset:+}\n")).unwrap();
         fs::rename(draft, &self.0).unwrap();
@@ -48,7 +48,7 @@ impl Clock {
 
 const DAY: i64 = 86400;
 
-/// How long a replica runs until it has removed expired rows.
+/// How many seconds pass until a replica removes expired rows.
 const ROUND: i64 = 400;
 
 fn settings<E: Engine>(database: &Database<E>) -> impl Fn(&mut Settings) + use<E> {
@@ -69,12 +69,12 @@ async fn home<E: Engine>(database: &Database<E>) -> Home {
     home
 }
 
-/// A replica whose clock differs by so many seconds.
+/// A replica whose clock is off by `offset` seconds.
 async fn under<E: Engine>(database: &Database<E>, offset: i64) -> (Home, Clock) {
     let home = home(database).await;
     let clock = Clock(home.dir().join("clock"));
     clock.set(offset);
-    // It knows where its library is, which depends on the machine.
+    // The path of the faketime library depends on the machine; the program knows it.
     let said = Command::new(program("faketime"))
         .args(["-m", "-f", "+0", "sh", "-c", "printf %s \"$LD_PRELOAD\""])
         .output()
@@ -110,7 +110,7 @@ async fn logout(doorward: &Doorward, path: &str, bearer: &str) {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// Everything that can be revoked, and a control.
+/// Everything that can be revoked, and tokens that are not revoked.
 struct Scene {
     ended: Vec<String>,
     good: Vec<String>,
@@ -150,8 +150,7 @@ impl Scene {
     }
 }
 
-/// Rows of the past: a session, by which it is seen that rows were removed, what has ended, and a generation that is still to
-/// come.
+/// Expired rows: a session whose removal shows that rows were removed, revocations, and a generation in the future.
 fn plant<E: Engine>(database: &Database<E>) {
     let future = (now() + 30 * DAY) * 1000;
     database.sql("INSERT INTO doorward_sessions (session_id, user_id, username, generation, current_hash, rotated_at, expires_at) VALUES ('planted', 'x', 'x', 0, 'x', 1, 1)");
@@ -166,10 +165,10 @@ fn count<E: Engine>(database: &Database<E>, table: &str, condition: &str) -> u32
     database.sql(&sql).trim().parse().unwrap()
 }
 
-/// Lets one replica run for long enough to remove rows, by its own clock alone.
+/// Moves one replica's clock forward until it removes rows; no other clock changes.
 async fn swept<E: Engine>(database: &Database<E>, clock: &Clock, offset: i64) {
     let is_there = || count(database, "doorward_sessions", "session_id = 'planted'") == 1;
-    assert!(is_there(), "another replica was first");
+    assert!(is_there(), "another replica has removed rows already");
     clock.set(offset + ROUND);
     until("rows are removed", 3 * SOON, async || {
         (!is_there()).then_some(())
@@ -189,7 +188,7 @@ async fn a_clock_that_is_ahead_undoes_no_logout<E: Engine>() {
     let right = right.kill().serve().await;
     scene.holds(&right).await;
 
-    // The generation that it writes is not later than future ones.
+    // The generation that this replica writes is lower than later ones.
     ahead.run(&["user", "logout", BOB.0], "").await.ok();
     until("bob is logged out", SOON, async || {
         (judged(&right, &scene.good[0]).await.status == 401).then_some(())
@@ -218,7 +217,7 @@ async fn a_clock_that_is_behind_undoes_no_logout<E: Engine>() {
     behind.run(&["user", "logout", BOB.0], "").await.ok();
     behind.run(&["user", "logout", EVE.0], "").await.ok();
     if E::IS_FILE {
-        // The file has no clock of its own: what was written three days ago is read at a start.
+        // A file has no clock of its own; this replica reads rows written three days ago when it starts.
         right = right.kill().serve().await;
     }
     until("both are logged out", SOON, async || {
@@ -240,7 +239,7 @@ async fn a_clock_that_is_behind_undoes_no_logout<E: Engine>() {
     for (table, condition, left) in [
         ("doorward_endings", "ended_id = 'planted'", 0),
         ("doorward_generations", "user_id = 'past'", 0),
-        // What follows a later generation would be an earlier one.
+        // If it were removed, the next generation would be lower than this one.
         ("doorward_generations", "user_id = 'future'", 1),
     ] {
         assert_eq!(count(&database, table, condition), left, "{condition}");
@@ -251,7 +250,7 @@ async fn a_clock_that_is_behind_undoes_no_logout<E: Engine>() {
     scene.holds(&sweeper).await;
 }
 
-/// The only replica there is, until its clock is set.
+/// The only replica starts with a wrong clock, which is corrected later.
 async fn a_machine_that_starts_with_a_wrong_clock_undoes_no_logout<E: Engine>() {
     let database = Database::<E>::start().await;
     let right = home(&database).await.serve().await;
@@ -285,9 +284,9 @@ async fn a_wrong_clock_is_reported<S: Server>() {
     assert!(difference.abs() < 5.0, "{difference}");
     assert!(!right.log().iter().any(is));
 
-    // It is set, and then ten seconds pass for whoever measures each ten seconds.
+    // The clock is set; the replica compares clocks every ten seconds.
     clock.set(0);
-    until("it agrees again", 3 * SOON, async || {
+    until("the clocks agree again", 3 * SOON, async || {
         let is = |line: &Value| {
             line["fields"]["message"] == "this clock agrees with the database's again"
         };
@@ -310,7 +309,7 @@ async fn sessions_and_counts_go_by_the_clock_of_the_database<S: Server>() {
         let next = reply.header("x-refresh-token").map(str::to_owned);
         (reply.status, next)
     };
-    // Sessions last two days, and an answer that was lost is repeated everywhere.
+    // Sessions last two days, and every replica repeats an answer that was lost.
     let first = scene.session.refresh.clone();
     let (status, second) = refresh(&ahead, &first).await;
     assert_eq!(status, 200, "{}", ahead.output());
@@ -320,11 +319,11 @@ async fn sessions_and_counts_go_by_the_clock_of_the_database<S: Server>() {
     let (_, third) = refresh(&behind, second.as_ref().unwrap()).await;
     assert!(third.is_some());
     database.sql("UPDATE doorward_sessions SET rotated_at = rotated_at - 3600000");
-    // An hour is beyond the grace, for a clock that is behind as well.
+    // One hour is beyond the grace period, also for a clock that is behind.
     assert_eq!(refresh(&behind, second.as_ref().unwrap()).await.0, 401);
     assert_eq!(refresh(&right, third.as_ref().unwrap()).await.0, 401);
 
-    // Failures at the one make nobody wait for days at the other, and all count.
+    // Failures at one replica do not cause waits of days at another, and all failures count.
     for replica in [&ahead, &behind, &ahead, &behind, &ahead, &behind, &ahead] {
         login_from(replica, (BOB.0, "a wrong password"), "203.0.113.9").await;
     }
@@ -347,8 +346,9 @@ async fn sessions_and_counts_go_by_the_clock_of_the_database<S: Server>() {
     }
 }
 
-/// Nobody else takes them today; they are good in three days, when what ended them is older than tokens get.
-async fn tokens_of_a_clock_that_is_ahead_stay_ended_until_they_expire<S: Server>() {
+/// Other replicas refuse these tokens today. They become valid in three days, when their revocation is older than any
+/// token lives.
+async fn tokens_of_a_clock_that_is_ahead_stay_revoked_until_they_expire<S: Server>() {
     let database = Database::<S>::start().await;
     let right = home(&database).await.serve().await;
     let scene = Scene::set(&right).await;
@@ -363,7 +363,7 @@ async fn tokens_of_a_clock_that_is_ahead_stay_ended_until_they_expire<S: Server>
     })
     .await;
     drop((ahead, right));
-    // Three days pass for the rows and for a replica.
+    // Three days pass for the rows, and then for a replica.
     for table in ["endings", "generations"] {
         database.sql(&format!(
             "UPDATE doorward_{table} SET changed_at = changed_at - 3 * {DAY}, expires_at = expires_at - 3 * {DAY}"

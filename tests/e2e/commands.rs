@@ -1,4 +1,4 @@
-//! The commands as people and scripts run them.
+//! The commands, run as people and scripts run them.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -9,7 +9,7 @@ use crate::{
     harness::{Doorward, Home, send},
 };
 
-async fn house() -> Home {
+async fn setup() -> Home {
     let rules =
         std::fs::read_to_string(crate::harness::repository().join("examples/doorward.toml"))
             .unwrap();
@@ -24,7 +24,7 @@ async fn house() -> Home {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_added_changed_and_listed() {
-    let home = house().await;
+    let home = setup().await;
     let listed = home
         .run(&["user", "list", "--output", "json"], "")
         .await
@@ -127,7 +127,7 @@ async fn users_are_added_changed_and_listed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_decision_is_explained() {
-    let home = house().await;
+    let home = setup().await;
     for (arguments, code, said) in [
         (
             &["GET", "/admin/users", "--user", "bob"][..],
@@ -196,7 +196,7 @@ async fn a_decision_is_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_are_checked_all_at_once() {
-    let fine = house()
+    let fine = setup()
         .await
         .run(&["config", "check"], "")
         .await
@@ -228,7 +228,7 @@ async fn settings_are_checked_all_at_once() {
             );
         }
     }
-    let flag = house()
+    let flag = setup()
         .await
         .run(&["--set", "listen.grpc=nowhere", "config", "check"], "")
         .await;
@@ -241,7 +241,7 @@ async fn settings_are_checked_all_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_is_decoded_and_judged() {
-    let home = house().await;
+    let home = setup().await;
     let early = home.run(&["token", "inspect", "a.b.c"], "").await;
     assert!(early.stderr.contains("there is no secret"), "{early:?}");
     let doorward = home.serve().await;
@@ -313,7 +313,7 @@ async fn doorward_login(doorward: &Doorward) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_starts_alone_says_what_is_next_and_ends_when_asked() {
+async fn it_starts_with_defaults_prints_the_next_steps_and_stops_on_request() {
     let doorward = Doorward::start(|_| {}).await;
     for (path, status) in [("/livez", 200), ("/readyz", 200), ("/", 404)] {
         assert_eq!(
@@ -346,14 +346,14 @@ async fn it_starts_alone_says_what_is_next_and_ends_when_asked() {
 
     let (home, status) = doorward.stop().await;
     assert!(status.success(), "{status}");
-    // The secret is made once: a token outlives a restart.
+    // The secret is made once, so a token stays valid after a restart.
     let doorward = home.serve().await;
     assert_eq!(std::fs::read(data.join("jwt.secret")).unwrap(), secret);
     doorward.run(&["token", "inspect"], token).await.ok();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_keeps_it_from_starting_is_said() {
+async fn failed_starts_are_explained() {
     let other = Doorward::start(|_| {}).await;
     let taken = Doorward::prepare(|settings| {
         settings.env("DOORWARD_LISTEN__GRPC", other.grpc.to_string());
@@ -384,7 +384,7 @@ async fn what_keeps_it_from_starting_is_said() {
     );
 }
 
-/// Who is asked, as an address, and what answers there: it reads a request and says `answer`, or keeps silent.
+/// A server at the given address that reads a request and sends `answer`, or never answers.
 async fn answering(answer: Option<&'static str>) -> std::net::SocketAddr {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -405,7 +405,7 @@ async fn answering(answer: Option<&'static str>) -> std::net::SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_asked_without_a_shell() {
+async fn health_is_checked_without_a_shell() {
     let doorward = Doorward::start(|_| {}).await;
     let ops = doorward.ops;
     let draining = answering(Some(
@@ -469,7 +469,7 @@ async fn health_is_asked_without_a_shell() {
         assert_eq!(ran.status.code(), Some(2), "{ran:?}");
     }
 
-    // Without a URL, where the settings say; and settings that are of no use do not matter to a URL.
+    // Without a URL, the settings give the address. With a URL, invalid settings do not matter.
     let listen = format!("listen.ops=0.0.0.0:{}", ops.port());
     let ran = doorward
         .run(&["--set", &listen, "check", "--output", "json"], "")

@@ -1,5 +1,5 @@
-//! The image and the compose file: linted, held against schemas, and read for what they must say. Nothing here has a
-//! container engine.
+//! The image and the compose file: linted, checked against schemas, and checked for required content. These tests need
+//! no container engine.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(repository().join(file)).unwrap()
 }
 
-/// What hadolint finds, however small.
+/// All findings of hadolint, including hints.
 fn linted(dockerfile: &str) -> Output {
     let mut command = Command::new(tool("hadolint-2.15.1/hadolint"));
     command.args(["--failure-threshold", "style", "--config", "/dev/null", "-"]);
@@ -22,7 +22,7 @@ fn linted(dockerfile: &str) -> Output {
 }
 
 #[test]
-fn the_dockerfile_has_no_faults_and_a_bad_one_has() {
+fn the_linter_accepts_the_dockerfile_and_rejects_faulty_ones() {
     let dockerfile = read("Dockerfile");
     let ran = linted(&dockerfile);
     assert!(ran.status.success() && ran.stdout.is_empty(), "{ran:?}");
@@ -55,7 +55,7 @@ fn the_dockerfile_has_no_faults_and_a_bad_one_has() {
 }
 
 #[test]
-fn the_image_is_built_from_what_is_there_by_the_compiler_of_the_tests() {
+fn the_image_copies_existing_files_and_uses_the_compiler_of_the_tests() {
     let dockerfile = read("Dockerfile");
     let toolchain = read("rust-toolchain.toml");
     let version = toolchain.split("channel = \"").nth(1).unwrap();
@@ -65,7 +65,7 @@ fn the_image_is_built_from_what_is_there_by_the_compiler_of_the_tests() {
         "{version}"
     );
 
-    // What is copied must be let in, and exist.
+    // Everything that the Dockerfile copies must exist and must not be ignored.
     let ignored = read(".dockerignore");
     let mut copied = 0;
     for line in dockerfile.lines().filter(|line| line.starts_with("COPY ")) {
@@ -83,7 +83,7 @@ fn the_image_is_built_from_what_is_there_by_the_compiler_of_the_tests() {
     assert_eq!(copied, ignored.matches("\n!").count(), "{ignored}");
     assert!(ignored.contains("\n*\n"));
 
-    // The last stage is what is built without `--target`, and what it runs is what the tests run.
+    // A build without `--target` makes the last stage; its command is the one that the tests run.
     let (_, last) = dockerfile.rsplit_once("\nFROM ").unwrap();
     assert!(last.starts_with("scratch AS doorward\n"), "{last}");
     for line in [
@@ -99,7 +99,8 @@ fn the_image_is_built_from_what_is_there_by_the_compiler_of_the_tests() {
     );
 }
 
-/// The faults that the schema of the Compose Specification finds, and the file with its aliases resolved.
+/// Checks the file against the schema of the Compose Specification; gives its faults, or the file with its aliases
+/// resolved.
 fn composed(text: &str) -> Result<Vec<Yaml>, String> {
     const PROGRAM: &str = "
 import json, sys, jsonschema, yaml
@@ -148,7 +149,7 @@ fn the_compose_file_fits_its_schema_and_a_bad_one_does_not() {
 }
 
 #[test]
-fn the_composed_services_may_do_little_and_only_the_gateway_is_published() {
+fn compose_services_have_few_rights_and_only_the_gateway_is_published() {
     let document = composed(&read("compose.yaml")).unwrap().remove(0);
     let services = document["services"].as_hash().unwrap();
     let mut names = Vec::new();
@@ -168,7 +169,7 @@ fn the_composed_services_may_do_little_and_only_the_gateway_is_published() {
             }
             (_, ports) => assert!(ports.is_none(), "{name}"),
         }
-        // A file that is not there would be made as a directory.
+        // The engine would create a missing file as a directory.
         for mount in service["volumes"].as_vec().into_iter().flatten() {
             let mount = mount.as_str().unwrap();
             if let Some(path) = mount.strip_prefix("./") {
@@ -185,7 +186,7 @@ fn the_composed_services_may_do_little_and_only_the_gateway_is_published() {
         assert!(file.contains("/demo-only-"), "{name:?}: {file}");
         assert!(repository().join(file).is_file(), "{file}");
     }
-    // The images are those of the manifests.
+    // The images are those of the Kubernetes manifests.
     let manifests = ["mysql.yaml", "gateway.yaml"];
     let manifests = manifests.map(|file| read(&format!("k8s/overlays/minikube/{file}")));
     for name in ["mysql", "envoy"] {

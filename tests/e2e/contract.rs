@@ -1,4 +1,4 @@
-//! Our proto files against the official descriptors, which a Python package carries.
+//! Our proto files, compared with the official descriptors from a Python package.
 
 use std::{collections::BTreeMap, process::Command};
 
@@ -11,7 +11,7 @@ use prost_types::{
 
 use crate::harness::tool;
 
-/// The generated Python modules hold the official descriptor as a literal; nothing of them is executed.
+/// The generated Python modules contain the official descriptor as a literal; the test does not execute them.
 const READ_LITERAL: &str = "
 import ast, sys
 for node in ast.walk(ast.parse(open(sys.argv[1]).read())):
@@ -36,7 +36,7 @@ fn official(file: &str) -> FileDescriptorProto {
     descriptor
 }
 
-/// All that is on the wire, by the full name of what it is about.
+/// Everything that determines the wire format, by the full name of the item.
 fn facts(file: &FileDescriptorProto) -> BTreeMap<String, String> {
     let mut facts = BTreeMap::new();
     let package = file.package().to_owned();
@@ -117,7 +117,7 @@ fn every_field_is_the_official_one() {
     let ours = FileDescriptorSet::decode(wire::CONTRACT).unwrap();
     let mut compared = 0;
     for file in &ours.file {
-        // protox brings these itself; they are not ours to get wrong.
+        // protox provides these files; they are not ours.
         if file.package() == "google.protobuf" {
             continue;
         }
@@ -136,7 +136,7 @@ fn every_field_is_the_official_one() {
     );
 }
 
-/// Of the messages that a check is made of, every field is declared, so that nothing arrives unnamed.
+/// Our files declare every field of the messages in a check, so that no field arrives as unknown.
 #[test]
 fn no_field_of_a_check_is_missing() {
     let ours = FileDescriptorSet::decode(wire::CONTRACT).unwrap();

@@ -1,4 +1,4 @@
-//! The core table of the design: every row through every Envoy, with headers in either field.
+//! The core table of the design: every row through every Envoy, with headers in either field of the check.
 
 use crate::{
     front::{ADA, BOB, Front, basic, tampered},
@@ -173,7 +173,7 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
             assert_eq!(reply.header("cache-control"), Some("no-store"), "{row}");
         }
     }
-    // An anonymous request arrives without a word of who it is from, and without a password or a token that was refused.
+    // An anonymous request arrives without identity headers, and without a password or token that was refused.
     for shown in [None, Some(&*good_basic), Some(&*bad)] {
         let headers: Vec<_> = shown
             .map(|value| ("authorization", value))
@@ -210,7 +210,7 @@ async fn every_row_with_raw_headers_through_the_newest_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_rule_passes_for_nobody() {
+async fn requests_without_a_rule_are_denied_for_everybody() {
     let rules = "[[route]]\npath = '/login'\nallow = 'login'\n[[route]]\npath = '/open'\nallow = 'public'\n";
     let front = Front::open(
         Envoy::NEWEST,

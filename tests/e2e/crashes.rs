@@ -1,4 +1,4 @@
-//! Doorward is killed in the middle of its work: acknowledged changes are in force, and others are complete or absent.
+//! Doorward is killed during its work: acknowledged changes are in force; other changes are complete or absent.
 
 use std::{ops::Range, path::Path, time::Duration};
 
@@ -13,20 +13,20 @@ use crate::{
 
 const SECRET: &str = "c3d5e7f90a1b2c4d6e8f0a2b4c6d8e1f";
 
-/// Parallel clients.
+/// How many clients work in parallel.
 const MANY: usize = 6;
 
 /// How often each kind of work is interrupted.
 const ROUNDS: usize = 3;
 
-/// bcrypt of [`FIRST`], at the least cost.
+/// A bcrypt hash of [`FIRST`], at the lowest cost.
 const OUTDATED: &str = "$2b$04$WdtKMduT.JSHbG9FedM0FuJ4DEWvKZZZza60Yf7T39JDEQmgZqm9i";
 
 const FIRST: &str = "correct horse";
 
-on_each_database!(a_server_keeps_what_was_said);
+on_each_database!(a_database_server_keeps_acknowledged_changes);
 
-async fn a_server_keeps_what_was_said<E: Engine>() {
+async fn a_database_server_keeps_acknowledged_changes<E: Engine>() {
     let database = Database::<E>::start().await;
     let env = database.env();
     let home = Doorward::prepare(|settings| {
@@ -43,7 +43,7 @@ async fn a_server_keeps_what_was_said<E: Engine>() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_keeps_what_was_said() {
+async fn a_database_file_keeps_acknowledged_changes() {
     let home = Doorward::prepare(|settings: &mut Settings| {
         settings.envs(EVERYTHING);
     });
@@ -82,7 +82,7 @@ async fn rounds(home: Home, sql: impl AsyncFn(&Path, &str)) {
     );
 }
 
-/// Sends all of it, kills Doorward in the middle, and starts it again. Gives the answers that arrived.
+/// Sends all requests, kills Doorward meanwhile, and starts it again. Gives the answers that arrived.
 async fn broken_off(
     doorward: Doorward,
     after_millis: Range<u64>,
@@ -139,7 +139,7 @@ async fn logouts(doorward: Doorward, said: usize) -> (Doorward, usize) {
             status == 401 || (status == 200 && reply.is_none()),
             "{status} {reply:?}"
         );
-        // The session ends with its token, or goes on with it.
+        // The session ends together with its token, or both go on.
         assert_eq!(refreshed(&doorward, &session.refresh).await.status, status);
     }
     (doorward, said + replies.iter().flatten().count())
@@ -159,7 +159,7 @@ async fn refreshes(doorward: Doorward, said: usize) -> (Doorward, usize) {
             let first = Session::of(reply);
             assert_eq!(
                 first.refresh, successor.refresh,
-                "the same within the grace"
+                "within the grace period, the answer is repeated"
             );
             assert_eq!(judged(&doorward, &first.bearer).await.status, 200);
         }
@@ -236,7 +236,10 @@ async fn password_changes(doorward: Doorward, said: usize) -> (Doorward, usize) 
         assert!(is_new || reply.is_none(), "{reply:?}");
         let (old, token) = if is_new { (401, 401) } else { (200, 200) };
         assert_eq!(login(&doorward, (&name(nth), FIRST)).await.status, old);
-        assert_eq!(old_token, token, "the old token, from the first answer on");
+        assert_eq!(
+            old_token, token,
+            "the old token is refused from the first answer on"
+        );
         assert_eq!(refreshed(&doorward, &session.refresh).await.status, token);
         if let Some(reply) = reply {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! The user table in every database: the same commands, the same logins, and what happens when the database is down.
+//! The user table in every database: the same commands, the same logins, and the behaviour while the database is down.
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +12,19 @@ use crate::{
 
 const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
 
-/// The longest that a login without a database may take.
+/// The longest time that a login may take without a database.
 const AWAY: Duration = Duration::from_secs(1);
 
 on_each_database!(
-    users_are_kept_and_log_in,
-    a_table_of_somebody_else_is_left_alone,
-    a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there,
+    users_are_stored_and_log_in,
+    a_table_of_another_program_is_not_changed,
+    a_malformed_row_is_refused_like_an_unknown_user,
 );
 
 on_each_server!(
-    a_collation_that_folds_names_lets_nobody_in_as_another,
-    while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait,
-    reading_is_all_that_a_login_needs_and_no_session_is_changed,
+    a_collation_that_treats_names_as_equal_lets_nobody_log_in_as_another,
+    while_the_database_is_killed_or_frozen_tokens_pass_and_logins_get_503,
+    a_login_needs_only_read_access_and_sets_no_session_variables,
 );
 
 fn on<E: Engine>(database: &Database<E>) -> impl FnOnce(&mut Settings) {
@@ -38,11 +38,11 @@ fn home<E: Engine>(database: &Database<E>) -> Home {
     Doorward::prepare(on(database))
 }
 
-async fn users_are_kept_and_log_in<E: Engine>() {
+async fn users_are_stored_and_log_in<E: Engine>() {
     let database = Database::<E>::start().await;
     let home = home(&database);
     let early = home.run(&["user", "list"], "").await;
-    // Tables in a file are made wherever they are missing.
+    // For a database file, missing tables are made automatically.
     assert_eq!(early.status.success(), E::IS_FILE, "{early:?}");
     assert!(
         E::IS_FILE || early.stderr.contains("doorward migrate"),
@@ -115,7 +115,7 @@ async fn users_are_kept_and_log_in<E: Engine>() {
     assert_eq!(front.login(("jose", "a-new-password")).await.status, 401);
 }
 
-/// Collations that take other names for that of [`BOB`], each with some that it does.
+/// Collations that treat other names as equal to that of [`BOB`], each with examples.
 trait Folds {
     const COLLATIONS: &[(&str, &[&str])];
 }
@@ -129,7 +129,7 @@ impl Folds for MariaDb {
 impl Folds for MySql {
     const COLLATIONS: &[(&str, &[&str])] = &[
         GENERAL,
-        // Its default.
+        // Its default collation.
         (
             "utf8mb4_0900_ai_ci",
             &["Bob", "BOB", "b\u{f3}b", "bo\u{200b}b"],
@@ -137,8 +137,8 @@ impl Folds for MySql {
     ];
 }
 
-/// The column of a table that somebody changed, or another server's default.
-async fn a_collation_that_folds_names_lets_nobody_in_as_another<E: Server + Folds>() {
+/// An operator changed the collation of the table, or the server has another default.
+async fn a_collation_that_treats_names_as_equal_lets_nobody_log_in_as_another<E: Server + Folds>() {
     let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
@@ -179,7 +179,7 @@ async fn outage(front: &Front, bearer: &str) {
             .await;
         assert_eq!(profile.status, 200);
     }
-    // Of one account, half of the line may wait.
+    // Logins of one account may take at most half of the queue.
     let many = (0..40).map(|number| async move {
         let credentials = basic(&format!("user-{number}"), BOB.1);
         let headers = [("authorization", &*credentials)];
@@ -206,7 +206,7 @@ async fn recovers(front: &Front) {
     .await;
 }
 
-async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wait<E: Server>() {
+async fn while_the_database_is_killed_or_frozen_tokens_pass_and_logins_get_503<E: Server>() {
     let mut database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
@@ -224,7 +224,7 @@ async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wai
     database.cont();
     recovers(&front).await;
 
-    // A second time: nothing of the first is left behind.
+    // A second outage: the first one leaves no trace.
     database.stop();
     outage(&front, &bearer).await;
     database.cont();
@@ -232,7 +232,7 @@ async fn while_it_is_killed_or_frozen_tokens_are_good_and_logins_are_told_to_wai
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_may_come_after_doorward() {
+async fn the_database_may_start_after_doorward() {
     let nowhere = free_address();
     let doorward = Doorward::start(|settings| {
         settings
@@ -263,7 +263,7 @@ async fn it_may_come_after_doorward() {
     assert!(!front.doorward.output().contains("secret-of-the-database"));
 }
 
-async fn a_table_of_somebody_else_is_left_alone<E: Engine>() {
+async fn a_table_of_another_program_is_not_changed<E: Engine>() {
     let database = Database::<E>::start().await;
     database.sql("CREATE TABLE users (id INT PRIMARY KEY, email VARCHAR(255))");
     let home = home(&database);
@@ -276,7 +276,7 @@ async fn a_table_of_somebody_else_is_left_alone<E: Engine>() {
     assert_eq!(database.sql(E::TABLES), "users\n");
 }
 
-async fn reading_is_all_that_a_login_needs_and_no_session_is_changed<E: Server>() {
+async fn a_login_needs_only_read_access_and_sets_no_session_variables<E: Server>() {
     let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
@@ -303,7 +303,7 @@ async fn reading_is_all_that_a_login_needs_and_no_session_is_changed<E: Server>(
     assert!(!queries.contains("SET "), "{queries}");
 }
 
-async fn a_row_that_nobody_can_be_made_of_does_not_show_that_it_is_there<E: Engine>() {
+async fn a_malformed_row_is_refused_like_an_unknown_user<E: Engine>() {
     let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();

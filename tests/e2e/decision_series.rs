@@ -1,4 +1,4 @@
-//! Series of decisions exist before the first decision of their kind, and a good `/validate` is a decision.
+//! Every series of decisions exists before its first decision, and a successful `/validate` counts as a decision.
 
 use serde_json::Value;
 
@@ -141,7 +141,7 @@ async fn a_good_validate_is_counted_and_logged_as_a_pass() {
     assert_eq!(fields["path"], "/validate", "{line}");
     assert_eq!(fields["request_id"], "validated", "{line}");
     assert!(fields["sub"].is_string(), "{line}");
-    // As for every pass, the audit trail has nothing to account for.
+    // A pass is not written to the audit trail.
     let audited = doorward
         .log()
         .into_iter()

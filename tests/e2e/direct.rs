@@ -10,7 +10,7 @@ use crate::{
     harness::{Doorward, Reply, send, try_send},
 };
 
-/// The answer to a login.
+/// The tokens in the answer to a login.
 #[derive(Clone)]
 pub struct Session {
     pub bearer: String,
@@ -30,7 +30,7 @@ pub async fn login(doorward: &Doorward, who: (&str, &str)) -> Reply {
     login_with(doorward, who, &[]).await
 }
 
-/// By way of a gateway that says where the client is.
+/// Logs in through a gateway that reports the client's address.
 pub async fn login_from(doorward: &Doorward, who: (&str, &str), client: &str) -> Reply {
     login_with(doorward, who, &[("x-forwarded-for", client)]).await
 }
@@ -41,7 +41,7 @@ pub async fn login_with(doorward: &Doorward, who: (&str, &str), headers: &[(&str
     send(doorward.http, "POST", "/login", &headers, "").await
 }
 
-/// The `Authorization` value of somebody who has logged in.
+/// Logs in and gives the `Authorization` value.
 pub async fn bearer(doorward: &Doorward, who: (&str, &str)) -> String {
     let reply = login(doorward, who).await;
     assert_eq!(reply.status, 200, "{who:?}: {reply:?}");
@@ -60,7 +60,7 @@ pub async fn judged(doorward: &Doorward, bearer: &str) -> Reply {
     send(doorward.http, "GET", "/auth/forward", &headers, "").await
 }
 
-/// Asks an endpoint something in JSON; there is no answer where Doorward ends meanwhile.
+/// Posts JSON to an endpoint; gives `None` if Doorward stops meanwhile.
 pub async fn try_post(
     doorward: std::net::SocketAddr,
     path: &str,
@@ -78,14 +78,14 @@ pub async fn post(doorward: &Doorward, path: &str, bearer: Option<&str>, body: &
     try_post(doorward.http, path, bearer, body).await.unwrap()
 }
 
-/// Settings with which every endpoint is there.
+/// Settings that enable every endpoint.
 pub const EVERYTHING: [(&str, &str); 3] = [
     ("DOORWARD_REFRESH__ENABLED", "true"),
     ("DOORWARD_SELF_SERVICE__REGISTER", "true"),
     ("DOORWARD_SELF_SERVICE__PASSWORD", "true"),
 ];
 
-/// Runs statements on an embedded database, beside whoever uses it.
+/// Runs statements on a SQLite file that other programs may have open.
 pub async fn sqlite(file: &Path, statements: &str) {
     let options = SqliteConnectOptions::new()
         .filename(file)

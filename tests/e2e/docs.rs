@@ -1,4 +1,4 @@
-//! Every command and every setting in the documents, run and read.
+//! Every command in the documents is run, and every setting is checked.
 
 use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
@@ -24,7 +24,7 @@ fn text(document: &str) -> String {
     fs::read_to_string(repository().join(document)).unwrap()
 }
 
-/// The fenced blocks of a language in a document, in their order.
+/// The fenced blocks of one language in a document, in order.
 pub fn blocks(document: &str, language: &str) -> Vec<String> {
     let text = text(document);
     let mut found = Vec::new();

@@ -10,9 +10,9 @@ use crate::{
 /// A gateway, and how it asks Doorward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
-    /// `envoy/envoy.yaml` in an Envoy of this version.
+    /// An Envoy of this version with `envoy/envoy.yaml`.
     Grpc(&'static str),
-    /// One that asks at the HTTP port.
+    /// A gateway that asks the HTTP port.
     Http(Gateway),
 }
 
@@ -25,7 +25,8 @@ impl Edge {
         }
     }
 
-    /// Starts it between clients, a Doorward with these rules and a service; `change` may change its configuration.
+    /// Starts the gateway with a Doorward that has these rules, and a service; `change` may edit the gateway's
+    /// configuration.
     pub async fn open(
         self,
         rules: &str,
@@ -65,7 +66,7 @@ impl Edge {
 pub struct Opened {
     _running: Running,
     pub doorward: Doorward,
-    /// Where clients come.
+    /// The address for clients.
     pub edge: SocketAddr,
 }
 
@@ -76,7 +77,7 @@ enum Running {
 }
 
 impl Opened {
-    /// The `Authorization` value of an administrator.
+    /// Logs in as an administrator and gives the `Authorization` value.
     pub async fn admin(&self) -> String {
         log_in(self.doorward.http, ADA).await
     }

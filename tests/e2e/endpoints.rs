@@ -62,7 +62,7 @@ async fn profile(front: &Front, bearer: &str) -> u16 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_goes_on_and_ends() {
+async fn a_session_is_refreshed_and_ended() {
     for version in Envoy::VERSIONS {
         let front = open(version).await;
         let login = json!({"username": BOB.0, "password": BOB.1});
@@ -78,7 +78,7 @@ async fn a_session_goes_on_and_ends() {
         assert_ne!(first, second);
         let bearer = reply.header("authorization").unwrap().to_owned();
         assert_eq!(profile(&front, &bearer).await, 200);
-        // An answer may be lost: within the grace it is repeated.
+        // An answer may be lost; within the grace period, Doorward repeats it.
         let again = post(&front, "/refresh", None, json!({"refresh_token": first})).await;
         assert_eq!(text(&again, "refresh_token"), second);
 
@@ -106,7 +106,7 @@ async fn a_session_goes_on_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_look_after_themselves() {
+async fn people_manage_their_own_accounts() {
     for version in Envoy::VERSIONS {
         let front = open(version).await;
         let eve = ("eve", "a-quite-good-password");
@@ -147,7 +147,7 @@ async fn people_look_after_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_off_is_a_fault_of_the_rules() {
+async fn rules_for_disabled_endpoints_are_faults() {
     let home = crate::harness::Doorward::prepare(|settings| {
         settings.toml(RULES);
     });

@@ -1,4 +1,5 @@
-//! Many logins at once: of one account, of made-up names, of callers that hang up. Other logins are not affected.
+//! Many logins at once: to one account, with made-up names, and from callers that disconnect. Other logins are not
+//! delayed.
 
 use std::{
     net::SocketAddr,
@@ -17,10 +18,10 @@ use crate::{
     harness::{Doorward, Envoy, Reply, Settings, send, until},
 };
 
-/// Logins of the crowd that are asked for at once.
+/// How many logins of the crowd run at once.
 const CROWD: usize = 150;
 
-/// Logins of somebody else meanwhile.
+/// How many other users log in meanwhile.
 const OTHERS: usize = 12;
 
 fn settings(settings: &mut Settings) {
@@ -38,14 +39,14 @@ async fn login(door: SocketAddr, (name, password): (&str, &str), client: &str) -
     send(door, "POST", "/login", &headers, "").await
 }
 
-/// A crowd that asks without a pause until it is told to stop, and then counts its answers by status.
+/// Clients that log in repeatedly until they are stopped, and collect the status of each answer.
 struct Crowd {
     stop: Arc<AtomicBool>,
     members: Vec<JoinHandle<Vec<u16>>>,
 }
 
 impl Crowd {
-    /// `who` gives the name, the password and the address of each member.
+    /// `who` gives the name, the password and the address of each client.
     fn gather(door: SocketAddr, who: impl Fn(usize) -> (String, String, String)) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let members = (0..CROWD).map(|number| {
@@ -57,7 +58,7 @@ impl Crowd {
                     answers.push(reply.status);
                     if reply.status == 429 {
                         assert!(reply.header("retry-after").is_some(), "{reply:?}");
-                        // Without a pause, the crowd would have nothing but refusals.
+                        // Without a pause, the crowd would receive almost only refusals.
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
@@ -75,8 +76,8 @@ impl Crowd {
     }
 }
 
-/// How many logins hash or wait.
-async fn in_line(doorward: &Doorward) -> f64 {
+/// How many logins are hashing or waiting.
+async fn queued(doorward: &Doorward) -> f64 {
     let text = send(doorward.ops, "GET", "/metrics", &[], "").await;
     let line = text
         .text()
@@ -85,8 +86,8 @@ async fn in_line(doorward: &Doorward) -> f64 {
     line.unwrap().parse().unwrap()
 }
 
-/// Everybody else logs in while the crowd asks.
-async fn nobody_else_notices(
+/// Other users log in while the crowd is active; each login must succeed.
+async fn others_still_log_in(
     doorward: &Doorward,
     door: SocketAddr,
     what: &str,
@@ -94,7 +95,7 @@ async fn nobody_else_notices(
 ) -> Vec<u16> {
     let crowd = Crowd::gather(door, who);
     until("the crowd is there", Duration::from_secs(10), async || {
-        (in_line(doorward).await > 20.0).then_some(())
+        (queued(doorward).await > 20.0).then_some(())
     })
     .await;
     for _ in 0..OTHERS {
@@ -103,11 +104,9 @@ async fn nobody_else_notices(
         assert_eq!(reply.status, 200, "{what}: {reply:?} {:?}", log());
     }
     let answers = crowd.stop().await;
-    until(
-        "nobody waits any more",
-        Duration::from_secs(10),
-        async || (in_line(doorward).await == 0.0).then_some(()),
-    )
+    until("no login is waiting", Duration::from_secs(10), async || {
+        (queued(doorward).await == 0.0).then_some(())
+    })
     .await;
     answers
 }
@@ -117,9 +116,9 @@ fn count(answers: &[u16], status: u16) -> usize {
 }
 
 async fn crowds(doorward: &Doorward, door: SocketAddr) {
-    // Right passwords of one account, from one address and from many.
+    // Correct passwords for one account, from one address and from many.
     for (what, one) in [("one address", true), ("many addresses", false)] {
-        let answers = nobody_else_notices(doorward, door, what, |number| {
+        let answers = others_still_log_in(doorward, door, what, |number| {
             let last = if one { 1 } else { number + 1 };
             let client = format!("198.51.100.{last}");
             (ADA.0.to_owned(), ADA.1.to_owned(), client)
@@ -128,7 +127,7 @@ async fn crowds(doorward: &Doorward, door: SocketAddr) {
         assert!(count(&answers, 200) > 0, "{what}");
         assert!(count(&answers, 429) > 0, "{what}");
     }
-    // Wrong passwords of one account, which the throttle refuses before there is a line.
+    // Wrong passwords for one account; the throttle refuses them before they enter the queue.
     let crowd = Crowd::gather(door, |number| {
         let client = format!("198.51.101.{}", number + 1);
         ("eve".to_owned(), format!("guess {number}"), client)
@@ -138,11 +137,11 @@ async fn crowds(doorward: &Doorward, door: SocketAddr) {
         assert_eq!(reply.status, 200, "guesses: {reply:?}");
     }
     let answers = crowd.stop().await;
-    // Five are free, and each one more doubles the wait.
+    // Five failures are free; each further one doubles the wait.
     assert!(count(&answers, 401) <= 12);
     assert_eq!(count(&answers, 200), 0);
-    // Names that nobody has, from one address.
-    nobody_else_notices(doorward, door, "names", |number| {
+    // Names that do not exist, from one address.
+    others_still_log_in(doorward, door, "names", |number| {
         let name = format!("made-up-{number}");
         (name, "guess".to_owned(), "198.51.102.1".to_owned())
     })
@@ -150,10 +149,10 @@ async fn crowds(doorward: &Doorward, door: SocketAddr) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_crowd_at_one_account_or_from_one_address_keeps_nobody_else_out() {
+async fn many_logins_to_one_account_or_from_one_address_do_not_block_others() {
     let choose = |chosen: &mut Settings| {
         settings(chosen);
-        // Envoy puts the address of the peer behind what the client has sent.
+        // Envoy appends the address of its peer to the header that the client sent.
         chosen.env("DOORWARD_CLIENT_ADDRESS", "x-forwarded-for:2");
     };
     let front = Front::open(Envoy::NEWEST, choose, |config| config).await;
@@ -161,7 +160,7 @@ async fn a_crowd_at_one_account_or_from_one_address_keeps_nobody_else_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nor_at_the_http_port() {
+async fn many_logins_do_not_block_others_at_the_http_port() {
     let home = Doorward::prepare(settings);
     home.add_user(ADA.0, ADA.1, &[]).await;
     home.add_user(BOB.0, BOB.1, &[]).await;
@@ -176,7 +175,7 @@ async fn nor_at_the_http_port() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hangs_up_while_waiting_leaves_the_line() {
+async fn a_waiting_client_that_disconnects_leaves_the_queue() {
     let home = Doorward::prepare(|chosen| {
         settings(chosen);
         chosen.env("DOORWARD_LOGIN__HASH_THREADS", "1");
@@ -194,12 +193,12 @@ async fn who_hangs_up_while_waiting_leaves_the_line() {
         open.push(stream);
     }
     until("they wait", Duration::from_secs(5), async || {
-        (in_line(&doorward).await > 10.0).then_some(())
+        (queued(&doorward).await > 10.0).then_some(())
     })
     .await;
     drop(open);
     until("they are gone", Duration::from_secs(2), async || {
-        (in_line(&doorward).await == 0.0).then_some(())
+        (queued(&doorward).await == 0.0).then_some(())
     })
     .await;
     let gone = doorward

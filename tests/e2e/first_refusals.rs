@@ -1,4 +1,5 @@
-//! The first refusal after a start takes as long as every other one: Doorward samples the hashes of the table before.
+//! The first refusal after a start takes as long as later ones, because Doorward samples the hashes of the table before
+//! it serves.
 
 use std::{
     path::Path,
@@ -16,7 +17,7 @@ use crate::{
     harness::{Database, Doorward, Home, MariaDb, Settings, repository, until},
 };
 
-/// A vector at a cost that stands out, nobody's password.
+/// A test vector whose cost differs clearly from the others; no test logs in with its password.
 fn hash(begins: &str, instead: &str) -> String {
     let vectors = std::fs::read(repository().join("tests/vectors/passwords.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_slice(&vectors).unwrap();
@@ -30,7 +31,7 @@ fn bcrypt() -> String {
     hash("$2b$04$", "$2b$12$")
 }
 
-/// How long verifying takes at least, in this process.
+/// The shortest time that verification takes in this process.
 fn least(hash: &str, password: &str) -> Duration {
     let (hasher, hash) = (Hasher::new().unwrap(), PasswordHash::new(hash.to_owned()));
     let password = Password::parse(password).unwrap();
@@ -42,7 +43,7 @@ fn least(hash: &str, password: &str) -> Duration {
     times.min().unwrap()
 }
 
-/// How long somebody takes to be refused who does not exist.
+/// How long the refusal of a user who does not exist takes.
 async fn refused(doorward: &Doorward, password: &str) -> Duration {
     let start = Instant::now();
     let reply = login(doorward, ("nobody-at-all", password)).await;
@@ -52,7 +53,7 @@ async fn refused(doorward: &Doorward, password: &str) -> Duration {
 
 const INSERT: &str = "INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES";
 
-/// A home whose table holds many hashes of Doorward's own and one of another kind.
+/// A home whose table contains many of Doorward's own hashes and one of another kind.
 async fn home(hash: &str, choose: impl FnOnce(&mut Settings)) -> Home {
     let home = Doorward::prepare(choose);
     home.run(&["migrate"], "").await.ok();
@@ -91,7 +92,7 @@ async fn the_first_refusal_after_a_start_takes_as_long_as_the_slowest_scheme() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn and_for_a_long_guess_as_long_as_the_slowest_scheme_takes_for_it() {
+async fn a_long_guess_takes_as_long_as_the_slowest_scheme_takes_for_it() {
     let long = "x".repeat(1000);
     for hash in [
         hash("$P$5", "$P$E"),
@@ -110,7 +111,7 @@ async fn and_for_a_long_guess_as_long_as_the_slowest_scheme_takes_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_query_of_ones_own_is_sampled_where_another_gives_hashes() {
+async fn a_custom_user_query_is_sampled_by_the_hashes_query() {
     let bcrypt = bcrypt();
     let least = least(&bcrypt, "guess");
     let query = "SELECT id, username, password_hash AS password FROM users WHERE username = ?";
@@ -127,7 +128,7 @@ async fn a_query_of_ones_own_is_sampled_where_another_gives_hashes() {
         .run(&["user", "hashes", "--output", "json"], "")
         .await;
     assert!(ran.ok().stdout.contains("bcrypt"));
-    // Without it, Doorward says so.
+    // Without the query, Doorward reports that it cannot sample.
     let home = doorward.kill().with(|settings| {
         settings.without("DOORWARD_USERS__HASHES_QUERY");
     });
@@ -142,8 +143,7 @@ async fn a_query_of_ones_own_is_sampled_where_another_gives_hashes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_does_not_keep_doorward_from_starting_and_is_learnt_when_it_is_back()
- {
+async fn a_database_that_is_down_is_sampled_when_it_returns() {
     let bcrypt = bcrypt();
     let least = least(&bcrypt, "guess");
     let mut database = Database::<MariaDb>::start().await;
@@ -159,7 +159,7 @@ async fn a_database_that_is_away_does_not_keep_doorward_from_starting_and_is_lea
     let away = login(&doorward, ("nobody-at-all", "guess")).await;
     assert_eq!(away.status, 503, "{away:?}");
     database.restart().await;
-    // The first one that is answered.
+    // The first login that is answered.
     let took = until("an answer", Duration::from_secs(20), async || {
         let start = Instant::now();
         let reply = login(&doorward, ("nobody-at-all", "guess")).await;

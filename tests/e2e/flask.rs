@@ -1,4 +1,4 @@
-//! Doorward instead of a hand-written Flask auth service: its tables, its gateway, and the steps of docs/from-flask.md.
+//! Doorward replaces a hand-written Flask auth service: its tables, its gateway, and the steps of docs/from-flask.md.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -22,11 +22,11 @@ use crate::{
 };
 
 on_each_server!(
-    the_guide_is_walked_from_the_first_step_to_the_last,
-    plain_passwords_log_in_only_where_a_setting_says_so,
-    with_rights_to_read_the_table_is_as_it_was,
-    hashes_of_werkzeug_log_in_and_become_ours,
-    names_that_a_collation_takes_for_one_stay_two,
+    every_step_of_the_guide_works,
+    plain_passwords_are_accepted_only_if_configured,
+    with_read_access_only_the_table_is_not_changed,
+    werkzeug_hashes_are_accepted_and_replaced,
+    names_that_a_collation_treats_as_equal_stay_two_users,
     a_column_that_is_too_short_locks_nobody_out,
     a_misspelt_column_is_named,
 );
@@ -35,24 +35,24 @@ const GUIDE: &str = "docs/from-flask.md";
 
 const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
 
-/// Somebody in the first table, with the password that stands there.
+/// A user in the first table, with the stored password.
 const SOMEONE: (&str, &str) = ("someone@example.com", "Admin123");
 const OTHER: (&str, &str) = ("other@example.com", "a plain one ");
 
-/// The table of the older services, with plain passwords.
+/// The table of older services, with plain passwords.
 const PLAIN: &str = "CREATE TABLE user (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, email VARCHAR(255) NOT NULL UNIQUE, password VARCHAR(255) NOT NULL); INSERT INTO user (email, password) VALUES ('someone@example.com', 'Admin123'), ('other@example.com', 'a plain one ')";
 
-/// That of the newer ones.
+/// The table of newer services, with hashes.
 const HASHED: &str = "CREATE TABLE users (id INT NOT NULL AUTO_INCREMENT PRIMARY KEY, email VARCHAR(120) NOT NULL UNIQUE, password VARCHAR(256) NOT NULL, is_admin TINYINT(1) NOT NULL DEFAULT 0)";
 
-/// As Werkzeug makes them without being told a method, of the password below; newer and older releases.
+/// Hashes as Werkzeug makes them by default, of the password below, by newer and older releases.
 const BY_DEFAULT: [&str; 2] = [
     "scrypt:32768:8:1$Kq3vXzW8nTbR5yLd$fb56493053ba46281fef32b3cab7c6a26024e8f0a96e7c66b491c1a450d94512a60e1e5f1b23d8558179a8a20b13f6a8de6b3d9122ef5c4f2c57d7abe0eaaedf",
     "pbkdf2:sha256:600000$Kq3vXzW8nTbR5yLd$611d47a87a5d595b2cd398b0102cd7210661e7578f4483dcfba300816f1e24f7",
 ];
 const MADE_BY_DEFAULT: &str = "made-by-default";
 
-/// The tutorials' gateway, which asks the auth service and hands on what it says.
+/// The tutorials' gateway: it asks the auth service and forwards the answer.
 struct Gateway {
     task: JoinHandle<()>,
     address: SocketAddr,
@@ -86,7 +86,7 @@ impl Gateway {
         send(self.address, "POST", "/login", &headers, "").await
     }
 
-    /// The token of somebody who can log in.
+    /// Logs in and gives the token.
     async fn token(&self, who: (&str, &str)) -> String {
         let reply = self.login(who).await;
         assert_eq!(reply.status, 200, "{who:?}: {reply:?}");
@@ -103,7 +103,7 @@ impl Gateway {
     }
 }
 
-/// Sends what Python's usual client sends of its own accord.
+/// Sends the headers that Python's usual client sends by default.
 async fn ask(auth: SocketAddr, path: &str, authorization: &str) -> Said {
     let headers = [
         ("user-agent", "python"),
@@ -125,7 +125,7 @@ async fn log_in(State(auth): State<SocketAddr>, headers: HeaderMap) -> Said {
     };
     let encoded = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
     let pair = String::from_utf8(BASE64_STANDARD.decode(encoded).unwrap()).unwrap();
-    // That client writes names and passwords in Latin-1.
+    // That client encodes names and passwords in Latin-1.
     let latin: Option<Vec<u8>> = pair
         .chars()
         .map(|letter| u8::try_from(u32::from(letter)).ok())
@@ -154,7 +154,7 @@ async fn upload(State(auth): State<SocketAddr>, headers: HeaderMap) -> Said {
     }
 }
 
-/// The settings that the guide names first (plain passwords) and second (hashes).
+/// The settings of a block of the guide: the first is for plain passwords, the second for hashes.
 fn settings(block: usize) -> String {
     blocks(GUIDE, "toml").swap_remove(block)
 }
@@ -166,7 +166,7 @@ fn on<E: Server>(database: &Database<E>, toml: String) -> impl FnOnce(&mut Setti
     }
 }
 
-/// The same, by the user that the guide makes.
+/// The same, with the database user that the guide creates.
 fn by_its_own_user<E: Server>(
     database: &Database<E>,
     toml: String,
@@ -183,7 +183,7 @@ fn by_its_own_user<E: Server>(
     }
 }
 
-/// Serves with Doorward's tables made.
+/// Makes Doorward's tables and serves.
 async fn serve(home: Home) -> (Doorward, Gateway) {
     home.run(&["migrate"], "").await.ok();
     let doorward = home.serve().await;
@@ -196,7 +196,7 @@ fn stored<E: Server>(database: &Database<E>, table: &str, email: &str) -> String
     database.sql(&row).trim_end_matches('\n').to_owned()
 }
 
-/// Waits until a login has left a hash of ours behind.
+/// Waits until a login has stored one of Doorward's own hashes.
 async fn becomes_ours<E: Server>(database: &Database<E>, table: &str, email: &str) {
     until(
         &format!("the hash of {email} is replaced"),
@@ -211,14 +211,14 @@ async fn becomes_ours<E: Server>(database: &Database<E>, table: &str, email: &st
     .await;
 }
 
-/// Everything that is known of a table.
+/// The definition and all rows of a table.
 fn whole<E: Server>(database: &Database<E>, table: &str) -> String {
     database.sql(&format!(
         "SHOW CREATE TABLE {table}; SELECT * FROM {table} ORDER BY id"
     ))
 }
 
-/// The counts of `doorward users hashes`, scheme by scheme.
+/// The counts of `doorward users hashes` for each scheme.
 async fn counted(home: &Home) -> Vec<(String, u64, u64)> {
     let arguments = ["users", "hashes", "--output", "json"];
     let ran = home.run(&arguments, "").await.ok();
@@ -245,8 +245,8 @@ async fn every_block_of_settings_of_the_guide_holds_together() {
     }
 }
 
-/// Runs every block of the guide in its order. A block that nobody knows is a fault.
-async fn the_guide_is_walked_from_the_first_step_to_the_last<E: Server>() {
+/// Runs every block of the guide in order. A block that no test knows is a fault.
+async fn every_step_of_the_guide_works<E: Server>() {
     let database = Database::<E>::start().await;
     database.sql(PLAIN);
     let before = whole(&database, "user");
@@ -323,7 +323,7 @@ async fn the_guide_is_walked_from_the_first_step_to_the_last<E: Server>() {
     drop(home);
     let home = Doorward::prepare(by_its_own_user(&database, settings(0), "auto"));
     let (doorward, gateway) = serve(home).await;
-    // The secret is the same: the token of before is good.
+    // The secret has not changed, so the old service's token is valid.
     let uploaded = gateway.upload(Some(&format!("Bearer {token}"))).await;
     assert_eq!(uploaded.0, 200);
     gateway.token(SOMEONE).await;
@@ -345,7 +345,7 @@ async fn the_guide_is_walked_from_the_first_step_to_the_last<E: Server>() {
         "{said}"
     );
 
-    // As the guide says of those who do not come by.
+    // The guide's step for users who do not log in again.
     let arguments = ["user", "passwd", OTHER.0];
     doorward
         .run(&arguments, "a-better-password-now\n")
@@ -372,7 +372,7 @@ async fn the_guide_is_walked_from_the_first_step_to_the_last<E: Server>() {
     assert!(said.contains("200"), "{said}");
 }
 
-async fn plain_passwords_log_in_only_where_a_setting_says_so<E: Server>() {
+async fn plain_passwords_are_accepted_only_if_configured<E: Server>() {
     let database = Database::<E>::start().await;
     database.sql(PLAIN);
     let before = whole(&database, "user");
@@ -396,7 +396,7 @@ async fn plain_passwords_log_in_only_where_a_setting_says_so<E: Server>() {
 
     let home = Doorward::prepare(on(&database, settings(0)));
     assert_eq!(counted(&home).await, [("plaintext".into(), 2, 2)]);
-    // The refusal of before is one that counts.
+    // The refusal above counts as a failure.
     home.run(&["throttle", "clear", SOMEONE.0], "").await.ok();
     let (doorward, gateway) = serve(home).await;
     let line = doorward
@@ -407,7 +407,7 @@ async fn plain_passwords_log_in_only_where_a_setting_says_so<E: Server>() {
         .await;
     assert_eq!(line["level"], "WARN");
 
-    // As the old service: one answer, whoever it is.
+    // Like the old service: the same answer for every account.
     let mut answers = Vec::new();
     for who in [
         (SOMEONE.0, "admin123"),
@@ -476,7 +476,7 @@ async fn plain_passwords_log_in_only_where_a_setting_says_so<E: Server>() {
         assert!(!doorward.output().contains(password));
     }
 
-    // Which the old service never said.
+    // The old service had no such limit.
     let mut statuses = Vec::new();
     for _ in 0..7 {
         statuses.push(gateway.login((OTHER.0, "guessed")).await.status);
@@ -495,8 +495,9 @@ async fn plain_passwords_log_in_only_where_a_setting_says_so<E: Server>() {
     .await;
 }
 
-/// By column for the people's table; `auto` without the right to update is as good as `none`.
-async fn with_rights_to_read_the_table_is_as_it_was<E: Server>() {
+/// The database user has rights on single columns of the user table. Without the right to update, `auto` works like
+/// `none`.
+async fn with_read_access_only_the_table_is_not_changed<E: Server>() {
     let database = Database::<E>::start().await;
     database.sql(PLAIN);
     let before = whole(&database, "user");
@@ -530,7 +531,7 @@ async fn with_rights_to_read_the_table_is_as_it_was<E: Server>() {
     assert!(status.success());
     assert_eq!(whole(&database, "user"), before);
 
-    // Nothing at all in that database.
+    // The database user has no other right in that database.
     database.sql("DROP TABLE doorward_clocks, doorward_endings, doorward_generations, doorward_migrations, doorward_sessions, doorward_tallies; CREATE USER looks@'%' IDENTIFIED BY 'r'; GRANT SELECT (email, password) ON auth.user TO looks@'%'");
     let state = tempfile::tempdir().unwrap();
     let state = format!("sqlite:{}", state.path().join("state.db").display());
@@ -547,7 +548,7 @@ async fn with_rights_to_read_the_table_is_as_it_was<E: Server>() {
     assert_eq!(whole(&database, "user"), before);
 }
 
-async fn hashes_of_werkzeug_log_in_and_become_ours<E: Server>() {
+async fn werkzeug_hashes_are_accepted_and_replaced<E: Server>() {
     let vectors = repository().join("tests/vectors/passwords.json");
     let vectors: Vec<Value> = serde_json::from_slice(&std::fs::read(vectors).unwrap()).unwrap();
     let vectors = vectors.iter().filter(|vector| {
@@ -589,7 +590,7 @@ async fn hashes_of_werkzeug_log_in_and_become_ours<E: Server>() {
     for (n, (password, _)) in people.iter().enumerate() {
         let email = email(n);
         let who = (&*email, &**password);
-        // Each takes as long as the slowest of late: a few are enough.
+        // Each login takes as long as the slowest recent one; a few logins suffice.
         let few = n < 4;
         if few {
             assert_eq!(gateway.login((who.0, "wrong")).await.status, 401);
@@ -597,7 +598,7 @@ async fn hashes_of_werkzeug_log_in_and_become_ours<E: Server>() {
         for _ in 0..1 + usize::from(few) {
             let token = match password.is_ascii() {
                 true => gateway.token(who).await,
-                // Its client cannot say this one.
+                // The service's own client cannot encode this password.
                 false => {
                     assert_ne!(gateway.login(who).await.status, 200);
                     let headers = [("authorization", &*basic(who.0, who.1))];
@@ -631,8 +632,9 @@ async fn hashes_of_werkzeug_log_in_and_become_ours<E: Server>() {
         .await;
 }
 
-/// Whatever a collation folds, in names and in passwords: everybody has their own, before and after the hash is replaced.
-async fn names_that_a_collation_takes_for_one_stay_two<E: Server>() {
+/// Whatever names and passwords a collation treats as equal, each user has their own, before and after the hash is
+/// replaced.
+async fn names_that_a_collation_treats_as_equal_stay_two_users<E: Server>() {
     let database = Database::<E>::start().await;
     for charset in ["utf8mb4", "latin1"] {
         let collation = format!("CHARACTER SET {charset} COLLATE {charset}_general_ci");
@@ -674,7 +676,7 @@ async fn names_that_a_collation_takes_for_one_stay_two<E: Server>() {
         .await;
         assert_eq!(direct(accent).await.0, 200, "{charset}");
 
-        // Twice the very same name: nobody can tell who is meant.
+        // The same name twice: Doorward cannot know which user is meant.
         database.sql("INSERT INTO user (email, password) VALUES ('amos@email.com', 'another')");
         for password in [small.1, "another"] {
             assert_ne!(gateway.login((small.0, password)).await.status, 200);
@@ -691,7 +693,7 @@ async fn names_that_a_collation_takes_for_one_stay_two<E: Server>() {
     }
 }
 
-/// A server that cuts what is too long, and a column that is too short for a hash of ours: who logs in can do so again.
+/// The server truncates long values, and the column is too short for Doorward's hashes: users can still log in again.
 async fn a_column_that_is_too_short_locks_nobody_out<E: Server>() {
     let database = Database::<E>::start().await;
     database.sql(PLAIN);

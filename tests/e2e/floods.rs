@@ -13,9 +13,9 @@ const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 /// More rows than a replica reads at once.
 const FLOOD: usize = 60_000;
 
-on_each_database!(a_flood_of_rows_hides_nobody_from_a_replica_that_starts);
+on_each_database!(a_replica_that_starts_during_a_flood_reads_the_long_waits);
 
-async fn a_flood_of_rows_hides_nobody_from_a_replica_that_starts<E: Engine>() {
+async fn a_replica_that_starts_during_a_flood_reads_the_long_waits<E: Engine>() {
     let database = Database::<E>::start().await;
     let start = async || {
         let home = Doorward::prepare(|settings| {
@@ -34,7 +34,7 @@ async fn a_flood_of_rows_hides_nobody_from_a_replica_that_starts<E: Engine>() {
         let reply = login_from(&first, (BOB.0, "a wrong password"), &client).await;
         assert_eq!(reply.status, 401);
     }
-    // The failures are written behind the answers.
+    // Failures are written after the answers are sent.
     until(
         "bob's count is shared",
         Duration::from_secs(5),
@@ -53,7 +53,7 @@ async fn a_flood_of_rows_hides_nobody_from_a_replica_that_starts<E: Engine>() {
     drop(first);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let (seconds, millis) = (now.as_secs(), now.as_millis());
-    // A long wait, and a flood behind it: names and addresses that failed once, each later than bob.
+    // bob must wait long, followed by a flood: names and addresses that failed once, each later than bob.
     database.sql(&format!(
         "UPDATE doorward_tallies SET failures = 14, last_failure = {millis}, changed_at = {seconds} WHERE tally_key LIKE 'n:%'"
     ));
@@ -74,7 +74,7 @@ async fn a_flood_of_rows_hides_nobody_from_a_replica_that_starts<E: Engine>() {
     assert_eq!(reply.status, 429, "{reply:?}");
     let wait: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((200..=300).contains(&wait), "{wait}");
-    // Whoever is asked who waits sees him among 60,000.
+    // The list of waits contains bob among 60,000 entries.
     let listed = second.run(&["throttle", "list"], "").await.ok().stdout;
     assert!(listed.contains(BOB.0), "{listed}");
 }

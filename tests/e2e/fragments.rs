@@ -1,4 +1,4 @@
-//! The request target of `/auth/envoy` is cut at `#` by the HTTP library, so Envoy must refuse such a target itself.
+//! The HTTP library cuts the request target of `/auth/envoy` at `#`, so Envoy must refuse such a target itself.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -78,27 +78,27 @@ async fn envoy_refuses_a_target_with_a_fragment_by_itself() {
         Edge::Http(Gateway::NewestEnvoy),
     ] {
         let service = Service::start().await;
-        let house = edge.open(RULES, service.address, |text| text).await;
+        let setup = edge.open(RULES, service.address, |text| text).await;
         let over_http1 = async |target: &str| {
             let request = format!(
                 "GET {target} HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n"
             );
-            let answer = send_bytes(house.edge, request.as_bytes()).await;
+            let answer = send_bytes(setup.edge, request.as_bytes()).await;
             answer.split(' ').nth(1).unwrap().to_owned()
         };
         assert_eq!(over_http1("/public").await, "200", "{edge:?}");
         assert_eq!(
-            over_http2(house.edge, "/public").await,
+            over_http2(setup.edge, "/public").await,
             Some(200),
             "{edge:?}"
         );
         assert_eq!(service.requests(), 2, "{edge:?}");
-        house
+        setup
             .doorward
             .logged("a pass", |line| line["fields"]["reason"] == "anonymous")
             .await;
         let asked = || {
-            let lines = house.doorward.log().into_iter();
+            let lines = setup.doorward.log().into_iter();
             lines
                 .filter(|line| !line["fields"]["reason"].is_null())
                 .count()
@@ -106,18 +106,19 @@ async fn envoy_refuses_a_target_with_a_fragment_by_itself() {
         let before = asked();
         for target in TARGETS {
             assert_eq!(over_http1(target).await, "400", "{edge:?} {target}");
-            let status = over_http2(house.edge, target).await;
+            let status = over_http2(setup.edge, target).await;
             assert_ne!(status, Some(200), "{edge:?} {target}");
         }
         assert_eq!(service.requests(), 2, "{edge:?}");
-        // A later request is logged, and those in between are not: Doorward was not asked about them.
+        // A later request is logged, but the requests in between are not, because Envoy did not ask Doorward about
+        // them.
         assert_eq!(over_http1("/admin").await, "401", "{edge:?}");
-        house
+        setup
             .doorward
             .logged("a denial", |line| {
                 line["fields"]["reason"] == "missing-token"
             })
             .await;
-        assert_eq!(asked(), before + 1, "{edge:?}\n{}", house.doorward.output());
+        assert_eq!(asked(), before + 1, "{edge:?}\n{}", setup.doorward.output());
     }
 }

@@ -26,7 +26,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// With the example rules.
+    /// Starts everything with the example rules.
     pub async fn open(
         version: &str,
         settings: impl FnOnce(&mut Settings),
@@ -43,7 +43,7 @@ impl Front {
         Self::before(version, home.serve().await, config).await
     }
 
-    /// In front of a Doorward that serves.
+    /// Starts an Envoy and a service in front of a running Doorward.
     pub async fn before(
         version: &str,
         doorward: Doorward,
@@ -72,24 +72,24 @@ impl Front {
         self.send("POST", "/login", &headers).await
     }
 
-    /// The `Authorization` value of somebody who has logged in.
+    /// Logs in through the gateway and gives the `Authorization` value.
     pub async fn bearer(&self, who: (&str, &str)) -> String {
         let reply = self.login(who).await;
         assert_eq!(reply.status, 200, "{reply:?}\n{}", self.doorward.output());
         reply.header("authorization").unwrap().to_owned()
     }
 
-    /// The `Authorization` value of somebody who has logged in without a gateway.
+    /// Logs in without a gateway and gives the `Authorization` value.
     pub async fn login_directly(doorward: &Doorward, who: (&str, &str)) -> String {
         let response = check(doorward.grpc, "POST", "/login", &basic(who.0, who.1)).await;
         let Some(HttpResponse::DeniedResponse(denied)) = response.http_response else {
-            panic!("not answered by Doorward");
+            panic!("Doorward did not answer the login");
         };
         assert_eq!(denied.status.unwrap().code, 200);
         format!("Bearer {}", str::from_utf8(&denied.body).unwrap())
     }
 
-    /// What arrived at the service, header by header, for a request that passed.
+    /// The headers that the service received with a request that passed.
     pub async fn arrived(&self, path: &str, headers: &[(&str, &str)]) -> Vec<(String, String)> {
         let reply = self.send("GET", path, headers).await;
         assert_eq!(reply.status, 200, "{path} {headers:?}: {reply:?}");
@@ -118,7 +118,7 @@ pub fn question(method: &str, path: &str, authorization: &str) -> CheckRequest {
     }
 }
 
-/// What the gRPC door says, without a gateway.
+/// The response of the gRPC door, without a gateway.
 pub async fn check(
     door: SocketAddr,
     method: &str,
@@ -132,7 +132,7 @@ pub async fn check(
     client.check(check).await.unwrap().into_inner()
 }
 
-/// The `Authorization` value of somebody who has logged in at the HTTP port.
+/// Logs in at the HTTP port and gives the `Authorization` value.
 pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> String {
     let credentials = basic(who.0, who.1);
     let headers = [("authorization", &*credentials)];
@@ -141,7 +141,7 @@ pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> String {
     reply.header("authorization").unwrap().to_owned()
 }
 
-/// Why a Bearer value is refused by `/validate` of the HTTP port, if it is.
+/// The reason for which `/validate` at the HTTP port refuses a Bearer value, if it does.
 pub async fn refusal(http: SocketAddr, bearer: &str) -> Option<String> {
     let headers = [("authorization", bearer)];
     let reply = send(http, "GET", "/validate", &headers, "").await;
@@ -151,7 +151,7 @@ pub async fn refusal(http: SocketAddr, bearer: &str) -> Option<String> {
     }
 }
 
-/// A member of the header of a token.
+/// A member of a token's header.
 pub fn header_of(bearer: &str, member: &str) -> String {
     let header = bearer.strip_prefix("Bearer ").unwrap_or(bearer);
     let (header, _) = header.split_once('.').unwrap();
@@ -167,7 +167,7 @@ pub fn basic(username: &str, password: &str) -> String {
     )
 }
 
-/// A token whose signature has been touched.
+/// A token with a changed signature.
 pub fn tampered(bearer: &str) -> String {
     let (rest, signature) = bearer.rsplit_once('.').unwrap();
     let first = if signature.starts_with('A') { 'B' } else { 'A' };

@@ -124,7 +124,7 @@ fn with_admin(edge: Edge, text: String, service: SocketAddr, admin: SocketAddr) 
 
 struct Hosts {
     edge: Edge,
-    house: Opened,
+    setup: Opened,
     www: Service,
     admin: Service,
 }
@@ -133,10 +133,10 @@ impl Hosts {
     async fn open(edge: Edge, change: impl Fn(String) -> String) -> Self {
         let (www, admin) = (Service::start().await, Service::start().await);
         let change = |text| with_admin(edge, change(text), www.address, admin.address);
-        let house = edge.open(RULES, www.address, change).await;
+        let setup = edge.open(RULES, www.address, change).await;
         let hosts = Self {
             edge,
-            house,
+            setup,
             www,
             admin,
         };
@@ -154,12 +154,12 @@ impl Hosts {
     }
 
     async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
-        send(self.house.edge, "GET", path, headers, "").await
+        send(self.setup.edge, "GET", path, headers, "").await
     }
 
     /// What is expected of each host, and no more.
     async fn answer_for_themselves(&self) {
-        let bearer = self.house.admin().await;
+        let bearer = self.setup.admin().await;
         let known = ("authorization", &*bearer);
         let admin = self.get("/x", &[("host", ADMIN), known]).await;
         let www = self.get("/x", &[("host", WWW)]).await;
@@ -170,7 +170,7 @@ impl Hosts {
                 assert_eq!(reply.status, 403, "{edge:?} {reply:?}");
             }
             let reason = |line: &Value| line["fields"]["reason"] == "no-host";
-            self.house.doorward.logged("no host", reason).await;
+            self.setup.doorward.logged("no host", reason).await;
             assert_eq!((self.www.requests(), self.admin.requests()), (0, 0));
             return;
         }
@@ -258,7 +258,7 @@ fn questions() -> Vec<String> {
 
 async fn admin_is_never_judged_as_www(edge: Edge, change: impl Fn(String) -> String) {
     let hosts = Hosts::open(edge, change).await;
-    let (at, edge) = (hosts.house.edge, hosts.edge);
+    let (at, edge) = (hosts.setup.edge, hosts.edge);
     for some in questions().chunks(40) {
         let answers = some.iter().map(|asked| send_bytes(at, asked.as_bytes()));
         for (asked, answer) in some.iter().zip(join_all(answers).await) {
@@ -337,11 +337,11 @@ through! {
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_tells_the_service_the_host_that_was_judged() {
     let hosts = Hosts::open(Edge::Http(Gateway::Nginx), as_it_is).await;
-    let bearer = hosts.house.admin().await;
+    let bearer = hosts.setup.admin().await;
     let asked = format!(
         "GET http://{ADMIN}/x?y HTTP/1.1\r\nhost: {WWW}\r\nauthorization: {bearer}\r\nconnection: close\r\n\r\n"
     );
-    let answer = send_bytes(hosts.house.edge, asked.as_bytes()).await;
+    let answer = send_bytes(hosts.setup.edge, asked.as_bytes()).await;
     assert!(
         answer.contains("[\"host\",\"admin.example.com\"]"),
         "{answer}"
@@ -364,10 +364,10 @@ async fn nginx_tells_doorward_the_path_of_an_absolute_target() {
         let asked = format!(
             "GET http://{ADMIN}{path} HTTP/1.1\r\nhost: {WWW}\r\nconnection: close\r\n\r\n"
         );
-        let before = hosts.house.doorward.log().len();
-        send_bytes(hosts.house.edge, asked.as_bytes()).await;
+        let before = hosts.setup.doorward.log().len();
+        send_bytes(hosts.setup.edge, asked.as_bytes()).await;
         until("the denial is logged", Duration::from_secs(5), async || {
-            let lines = hosts.house.doorward.log();
+            let lines = hosts.setup.doorward.log();
             let line = |line: &Value| line["fields"]["path"] == judged;
             lines[before..].iter().any(line).then_some(())
         })

@@ -13,7 +13,7 @@ use crate::{
     harness::{Doorward, Reply, send, send_bytes},
 };
 
-async fn house() -> Doorward {
+async fn setup() -> Doorward {
     let doorward = Doorward::start(|_| {}).await;
     doorward.add_user(ADA.0, ADA.1, &["--admin"]).await;
     doorward.add_user(BOB.0, BOB.1, &[]).await;
@@ -27,7 +27,7 @@ async fn post(doorward: &Doorward, content_type: &str, body: impl Into<String>) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_by_basic_json_or_form() {
-    let doorward = house().await;
+    let doorward = setup().await;
     let credentials = basic(BOB.0, BOB.1);
     let reply = send(
         doorward.http,
@@ -129,7 +129,7 @@ async fn a_login_by_basic_json_or_form() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn validate_answers_as_the_service_it_replaces() {
-    let doorward = house().await;
+    let doorward = setup().await;
     let bearer = &*log_in(doorward.http, ADA).await;
     for method in ["GET", "POST"] {
         let ask = async |headers: &[(&str, &str)]| {
@@ -186,7 +186,7 @@ async fn validate_answers_as_the_service_it_replaces() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_too_much_is_refused_and_the_rest_is_answered() {
-    let doorward = house().await;
+    let doorward = setup().await;
     let long = format!("{{\"username\":\"{}\"}}", "x".repeat(8000));
     let reply = post(&doorward, "application/json", long.clone()).await;
     assert_eq!(reply.status, 413);
@@ -248,7 +248,7 @@ async fn what_is_too_much_is_refused_and_the_rest_is_answered() {
 /// A thousand clients that send a byte now and then delay nobody.
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_clients_hold_up_nobody_and_are_dropped() {
-    let doorward = house().await;
+    let doorward = setup().await;
     let mut slow = Vec::new();
     for n in 0..1000 {
         let mut stream = TcpStream::connect(doorward.http).await.unwrap();
@@ -371,7 +371,7 @@ async fn only_gateways_that_are_named_may_ask() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_under_way_are_answered_when_it_ends() {
-    let doorward = house().await;
+    let doorward = setup().await;
     let http = doorward.http;
     let mut open = TcpStream::connect(http).await.unwrap();
     open.write_all(b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{").await.unwrap();

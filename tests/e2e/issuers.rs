@@ -211,7 +211,7 @@ grant = ['member']
     )
 }
 
-async fn house(jwks: &str) -> Doorward {
+async fn setup(jwks: &str) -> Doorward {
     let home = Doorward::prepare(|chosen| {
         chosen
             .toml(settings(jwks))
@@ -269,7 +269,7 @@ async fn checked(doorward: &Doorward, bearer: &str) -> Option<String> {
 async fn a_token_of_another_issuer_passes_every_door() {
     let pair = Pair::new("k-1");
     let server = Server::anywhere(&pair.document).await;
-    let doorward = house(&server.url()).await;
+    let doorward = setup(&server.url()).await;
     let token = pair.bearer();
     let passed = nginx(&doorward, "/x", &token).await;
     assert_eq!(passed.status, 200, "{passed:?}\n{}", doorward.output());
@@ -329,7 +329,7 @@ async fn a_token_of_another_issuer_passes_every_door() {
 async fn a_rotation_is_followed_and_unknown_keys_cost_few_fetches() {
     let [old, new] = ["old", "new"].map(Pair::new);
     let server = Server::anywhere(&old.document).await;
-    let doorward = house(&server.url()).await;
+    let doorward = setup(&server.url()).await;
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 200);
     server.change(|state| state.document = new.document.clone());
     // Nobody has asked for it yet.
@@ -370,7 +370,7 @@ async fn it_starts_while_the_issuer_is_away_or_slow_and_catches_up() {
     slow.change(|state| state.delay = Duration::from_secs(4));
     let start = Instant::now();
     let (url, slow_url) = (format!("http://{away}/jwks.json"), slow.url());
-    let (doorward, patient) = tokio::join!(house(&url), house(&slow_url));
+    let (doorward, patient) = tokio::join!(setup(&url), setup(&slow_url));
     assert!(
         start.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -419,7 +419,7 @@ async fn keys_may_be_in_a_file_and_issuers_need_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("jwks.json");
     fs::write(&file, &old.document).unwrap();
-    let doorward = house(file.to_str().unwrap()).await;
+    let doorward = setup(file.to_str().unwrap()).await;
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 200);
     fs::write(&file, "half a docu").unwrap();
     doorward

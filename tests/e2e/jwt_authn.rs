@@ -113,9 +113,9 @@ async fn envoy_follows_every_algorithm_through_a_rotation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_is_given_the_exported_keys() {
     let service = Service::start().await;
-    let houses = join_all(ALGORITHMS.map(serving)).await;
+    let setups = join_all(ALGORITHMS.map(serving)).await;
     // Staged keys are exported too: who has to be given them has the time until they sign.
-    for doorward in &houses {
+    for doorward in &setups {
         let rotate = ["keys", "rotate", "--after", "3s", "--id", "next"];
         let mut rotate = rotate.map(str::to_owned);
         rotate[5] = format!("next-{}", doorward.http.port());
@@ -123,22 +123,22 @@ async fn envoy_is_given_the_exported_keys() {
         doorward.run(&rotate, "").await.ok();
     }
     let mut keys = Vec::new();
-    for doorward in &houses {
+    for doorward in &setups {
         let exported = doorward.run(&["keys", "export"], "").await.ok().stdout;
         let exported: Value = serde_json::from_str(&exported).unwrap();
         let own = exported["keys"].as_array().unwrap();
         assert_eq!(own.len(), 2, "{exported}");
         keys.extend(own.clone());
     }
-    let config = fetching(&houses[0], &service).local_jwks(&json!({ "keys": keys }).to_string());
+    let config = fetching(&setups[0], &service).local_jwks(&json!({ "keys": keys }).to_string());
     let envoys = start_all(&config).await;
-    for (doorward, algorithm) in houses.iter().zip(ALGORITHMS) {
+    for (doorward, algorithm) in setups.iter().zip(ALGORITHMS) {
         let bearer = log_in(doorward.http, BOB).await;
         assert_eq!(header_of(&bearer, "alg"), algorithm);
         everybody(doorward, &envoys, &bearer, true).await;
         everybody(doorward, &envoys, &tampered(&bearer), false).await;
     }
-    for doorward in &houses {
+    for doorward in &setups {
         let next = crate::harness::until("the next key", Duration::from_secs(15), async || {
             let bearer = log_in(doorward.http, BOB).await;
             header_of(&bearer, "kid")

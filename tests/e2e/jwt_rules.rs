@@ -24,7 +24,7 @@ use crate::{
 const SECRET: &str = "5b6c7d8e9f00f1e2d3c4a5b69788796a";
 
 /// A Doorward with a secret, an RSA key and two of P-256, and their private halves.
-struct House {
+struct Setup {
     doorward: Doorward,
     rsa: rsa::KeyPair,
     ec: EcdsaKeyPair,
@@ -67,7 +67,7 @@ fn keyed(secret: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
     move |message| hmac::sign(&key, message).as_ref().to_vec()
 }
 
-impl House {
+impl Setup {
     async fn open() -> Self {
         let home = Doorward::prepare(|settings| {
             settings.env("JWT_SECRET", SECRET);
@@ -166,49 +166,49 @@ impl House {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forgeries_are_refused_at_the_door() {
-    let house = House::open().await;
-    let own = log_in(house.doorward.http, BOB).await;
+    let setup = Setup::open().await;
+    let own = log_in(setup.doorward.http, BOB).await;
     assert_eq!(header_of(&own, "kid"), "other");
     let es256 = json!({"alg": "ES256", "typ": "JWT", "kid": "ec"});
     let rs256 = json!({"alg": "RS256", "typ": "JWT", "kid": "rsa"});
     let hs256 = json!({"alg": "HS256", "typ": "JWT"});
     let pkcs1 = &signature::RSA_PKCS1_SHA256;
     // What is forged below is only so in what is forged.
-    let good = signed(&es256, |message| house.by_ec(message));
-    assert_eq!(house.refusal(&good).await, None);
-    let by_rsa = signed(&rs256, |message| house.by_rsa(pkcs1, message));
-    assert_eq!(house.refusal(&by_rsa).await, None);
+    let good = signed(&es256, |message| setup.by_ec(message));
+    assert_eq!(setup.refusal(&good).await, None);
+    let by_rsa = signed(&rs256, |message| setup.by_rsa(pkcs1, message));
+    assert_eq!(setup.refusal(&by_rsa).await, None);
     let by_secret = signed(&hs256, keyed(SECRET.as_bytes()));
-    assert_eq!(house.refusal(&by_secret).await, None);
+    assert_eq!(setup.refusal(&by_secret).await, None);
 
     for alg in ["none", "None", "NONE", "nOnE"] {
         for kid in [json!("ec"), json!("rsa"), json!("none")] {
             let header = json!({"alg": alg, "typ": "JWT", "kid": kid});
             let bare = signed(&header, |_| Vec::new());
-            house.refused(&bare, "token-parts").await;
-            house
+            setup.refused(&bare, "token-parts").await;
+            setup
                 .refused(bare.trim_end_matches('.'), "token-parts")
                 .await;
             let some = signed(&header, |_| vec![1]);
-            house.refused(&some, "token-algorithm").await;
+            setup.refused(&some, "token-algorithm").await;
         }
     }
 
     // A public key is no secret, whatever form somebody gives it.
-    for public in &house.public {
+    for public in &setup.public {
         for (kid, reason) in [
             (json!("rsa"), "token-algorithm"),
             (json!("ec"), "token-algorithm"),
             (json!("x"), "token-unknown-key"),
         ] {
             let header = json!({"alg": "HS256", "typ": "JWT", "kid": kid});
-            house.refused(&signed(&header, keyed(public)), reason).await;
+            setup.refused(&signed(&header, keyed(public)), reason).await;
         }
         let nameless = signed(&hs256, keyed(public));
-        house.refused(&nameless, "token-signature").await;
+        setup.refused(&nameless, "token-signature").await;
     }
     let secret_of_rsa = signed(&rs256, keyed(SECRET.as_bytes()));
-    house.refused(&secret_of_rsa, "token-signature").await;
+    setup.refused(&secret_of_rsa, "token-signature").await;
 
     // Keys that a token brings along.
     let fixed = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
@@ -223,8 +223,8 @@ async fn forgeries_are_refused_at_the_door() {
     });
     for (member, value) in [
         ("jwk", jwk),
-        ("jku", json!(format!("http://{}/jwks", house.doorward.http))),
-        ("x5u", json!(format!("http://{}/x5u", house.doorward.http))),
+        ("jku", json!(format!("http://{}/jwks", setup.doorward.http))),
+        ("x5u", json!(format!("http://{}/x5u", setup.doorward.http))),
         ("x5c", json!([encode(&point)])),
         ("crit", json!(["exp"])),
         ("b64", json!(false)),
@@ -233,11 +233,11 @@ async fn forgeries_are_refused_at_the_door() {
         let mut header = es256.clone();
         header[member] = value;
         let token = signed(&header, by_stranger);
-        house.refused(&token, "token-header").await;
-        let token = signed(&header, |message| house.by_ec(message));
-        house.refused(&token, "token-header").await;
+        setup.refused(&token, "token-header").await;
+        let token = signed(&header, |message| setup.by_ec(message));
+        setup.refused(&token, "token-header").await;
     }
-    house
+    setup
         .refused(&signed(&es256, by_stranger), "token-signature")
         .await;
 
@@ -254,21 +254,21 @@ async fn forgeries_are_refused_at_the_door() {
         (Value::Null, "token-header"),
     ] {
         let header = json!({"alg": "ES256", "typ": "JWT", "kid": kid});
-        let token = signed(&header, |message| house.by_ec(message));
-        house.refused(&token, reason).await;
+        let token = signed(&header, |message| setup.by_ec(message));
+        setup.refused(&token, reason).await;
     }
     for alg in [
         "ES384", "PS256", "RS256", "EdDSA", "HS256", "ES512", "es256",
     ] {
         let header = json!({"alg": alg, "typ": "JWT", "kid": "ec"});
-        let token = signed(&header, |message| house.by_ec(message));
-        house.refused(&token, "token-algorithm").await;
+        let token = signed(&header, |message| setup.by_ec(message));
+        setup.refused(&token, "token-algorithm").await;
     }
-    let pss = signed(&rs256, |m| house.by_rsa(&signature::RSA_PSS_SHA256, m));
-    house.refused(&pss, "token-signature").await;
+    let pss = signed(&rs256, |m| setup.by_rsa(&signature::RSA_PSS_SHA256, m));
+    setup.refused(&pss, "token-signature").await;
     let header = json!({"alg": "PS256", "typ": "JWT", "kid": "rsa"});
-    let pss = signed(&header, |m| house.by_rsa(&signature::RSA_PSS_SHA256, m));
-    house.refused(&pss, "token-algorithm").await;
+    let pss = signed(&header, |m| setup.by_rsa(&signature::RSA_PSS_SHA256, m));
+    setup.refused(&pss, "token-algorithm").await;
 
     // Spelled in another way.
     let parts: Vec<_> = good.split('.').collect();
@@ -295,23 +295,23 @@ async fn forgeries_are_refused_at_the_door() {
         ),
     ] {
         if token.is_ascii() {
-            house.refused(&token, reason).await;
+            setup.refused(&token, reason).await;
         } else {
             let head = format!(
                 "GET /validate HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {token}\r\n\r\n"
             );
-            let answer = send_bytes(house.doorward.http, head.as_bytes()).await;
+            let answer = send_bytes(setup.doorward.http, head.as_bytes()).await;
             assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
             assert!(answer.contains(reason), "{answer}");
         }
     }
     // Nothing of it has left a mark.
-    assert_eq!(house.refusal(&good).await, None);
+    assert_eq!(setup.refusal(&good).await, None);
     let credentials = basic(BOB.0, BOB.1);
     let headers = [("authorization", &*credentials)];
-    let reply = send(house.doorward.http, "POST", "/login", &headers, "").await;
+    let reply = send(setup.doorward.http, "POST", "/login", &headers, "").await;
     assert_eq!(reply.status, 200, "{reply:?}");
-    assert!(!house.doorward.output().contains("panicked"));
+    assert!(!setup.doorward.output().contains("panicked"));
 }
 
 const RFC7515: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";

@@ -1,4 +1,4 @@
-//! The house as a whole: Doorward with real gateways and real databases around it.
+//! End-to-end tests: Doorward with real gateways and real databases around it.
 
 #![allow(
     clippy::unwrap_used,

@@ -56,9 +56,9 @@ impl Version {
 
 async fn no_spelling_of_a_method_reaches_its_handler(edge: Edge, version: Version) {
     let service = Flask::start().await;
-    let house = edge.open(RULES, service.address, |text| text).await;
+    let setup = edge.open(RULES, service.address, |text| text).await;
     let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
-        version.send(house.edge, method, path, headers).await
+        version.send(setup.edge, method, path, headers).await
     };
     // ingress-nginx redirects to where somebody signs in.
     let refused = |reply: &Reply| (300..=499).contains(&reply.status);
@@ -83,7 +83,7 @@ async fn no_spelling_of_a_method_reaches_its_handler(edge: Edge, version: Versio
     assert!(service.ran().await.is_empty(), "{edge:?}");
 
     // With a token, and where a rule says public, the same handlers run.
-    let admin = house.admin().await;
+    let admin = setup.admin().await;
     let admin = [("authorization", &*admin)];
     for (method, path, headers) in [
         ("GET", "/items/7", &admin[..]),
@@ -133,10 +133,10 @@ through! {
 async fn another_case_of_a_method_is_logged_as_such() {
     let service = Flask::start().await;
     let edge = Edge::Http(Gateway::Caddy);
-    let house = edge.open(RULES, service.address, |text| text).await;
-    let reply = send(house.edge, "post", "/elsewhere", &[], "").await;
+    let setup = edge.open(RULES, service.address, |text| text).await;
+    let reply = send(setup.edge, "post", "/elsewhere", &[], "").await;
     assert_eq!((reply.status, reply.text()), (400, "Malformed request"));
-    let line = house
+    let line = setup
         .doorward
         .logged("another case", |line| {
             line["fields"]["reason"] == "method-case"

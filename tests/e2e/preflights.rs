@@ -1,4 +1,4 @@
-//! `cors.allow_preflight` opens what no rule says of `OPTIONS`, and nothing else.
+//! `cors.allow_preflight` admits `OPTIONS` requests for which no rule names the method, and nothing else.
 
 use crate::{
     edges::Edge,
@@ -29,7 +29,7 @@ const RULES: &str = "
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_names_options_decides_preflights() {
-    // Those that show Doorward what a preflight announces.
+    // Gateways that pass the headers of a preflight request to Doorward.
     for edge in [
         Edge::Grpc(Envoy::OLDEST),
         Edge::Grpc(Envoy::NEWEST),
@@ -40,7 +40,7 @@ async fn a_rule_that_names_options_decides_preflights() {
         Edge::Http(Gateway::Traefik),
     ] {
         let service = Service::start().await;
-        let house = edge.open(RULES, service.address, |text| text).await;
+        let setup = edge.open(RULES, service.address, |text| text).await;
         for (path, status) in [
             ("/open", 200),
             ("/closed/x", 403),
@@ -52,7 +52,7 @@ async fn a_rule_that_names_options_decides_preflights() {
                 ("origin", "https://www.example.com"),
                 ("access-control-request-method", "PUT"),
             ];
-            let reply = send(house.edge, "OPTIONS", path, &headers, "").await;
+            let reply = send(setup.edge, "OPTIONS", path, &headers, "").await;
             assert_eq!(reply.status, status, "{edge:?} {path}: {reply:?}");
             let arrived = service.requests() - before;
             assert_eq!(arrived, u64::from(status == 200), "{edge:?} {path}");

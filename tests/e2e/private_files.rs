@@ -1,4 +1,4 @@
-//! Files that Doorward writes and directories that it trusts, where others were first.
+//! Files that Doorward writes and directories that it trusts, where another user could have interfered.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Directories of which it was warned, each with why.
+/// Directories that Doorward warned about, each with the reason.
 fn warned(doorward: &Doorward) -> Vec<(String, String)> {
     let text = |line: &Value, name: &str| line["fields"][name].as_str().unwrap().to_owned();
     let lines = doorward.log().into_iter();
@@ -27,7 +27,7 @@ fn warned(doorward: &Doorward) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn directories_that_others_can_change_are_warned_of() {
+async fn directories_that_others_can_change_cause_warnings() {
     let home = Doorward::prepare(|_| {});
     let data = home.dir().join("data");
     let keys = data.join("keys");
@@ -40,7 +40,7 @@ async fn directories_that_others_can_change_are_warned_of() {
     let canonical = |path: &Path| path.canonicalize().unwrap().display().to_string();
     let by_mode = "its mode lets others write to it".to_owned();
     let doorward = home.serve().await;
-    // The directory of keys can be replaced in it.
+    // Who can write to this directory can replace the key directory in it.
     assert_eq!(
         warned(&doorward),
         [
@@ -57,7 +57,7 @@ async fn directories_that_others_can_change_are_warned_of() {
     let home = doorward.kill();
 
     mode(&keys, 0o700);
-    // Only root can give a directory away.
+    // Only root can change the owner of a directory.
     if chown(&keys, Some(12345), None).is_ok() {
         let doorward = home.serve().await;
         let by_owner = "another user owns it".to_owned();
@@ -65,7 +65,7 @@ async fn directories_that_others_can_change_are_warned_of() {
     }
 }
 
-/// What it says where it does not start.
+/// The error of a start that fails.
 async fn refused(home: &Home) -> String {
     let ran = home.run(&["serve"], "").await;
     assert!(!ran.status.success(), "{ran:?}");
@@ -113,7 +113,7 @@ async fn nothing_is_written_through_links() {
         fs::remove_file(&link).unwrap();
         fs::remove_dir_all(&data).unwrap();
     }
-    // Where there are none, the same files are made.
+    // Without links, the same files are made.
     let doorward = home.serve().await;
     for made in ["audit.log", "s.lock", "data/doorward.db", "data/jwt.secret"] {
         let found = fs::symlink_metadata(dir.join(made)).unwrap();
@@ -122,14 +122,14 @@ async fn nothing_is_written_through_links() {
     drop(doorward);
 }
 
-/// Links at the names that drafts had, which another user could have guessed: that of the process that will run.
+/// Links at the draft names of earlier versions, which another user could guess from the process id.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_draft_of_the_secret_cannot_be_guessed() {
     let home = Doorward::prepare(|_| {});
     let (data, victim) = (home.dir().join("data"), home.dir().join("victim"));
     fs::create_dir(&data).unwrap();
     fs::write(&victim, "precious").unwrap();
-    // Some hundred processes may begin meanwhile.
+    // Hundreds of processes may start before Doorward does.
     let own = std::process::id();
     let last = fs::read_to_string("/proc/sys/kernel/ns_last_pid").unwrap();
     let last: u32 = last.trim().parse().unwrap_or(own);

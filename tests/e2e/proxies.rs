@@ -53,14 +53,14 @@ through!(
     }
 );
 
-struct House {
+struct Setup {
     gateway: Gateway,
     doorward: Doorward,
     service: Service,
     proxy: Proxy,
 }
 
-impl House {
+impl Setup {
     async fn open(gateway: Gateway) -> Self {
         let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
         Self::with(gateway, rules, |text| text).await
@@ -164,8 +164,8 @@ fn named(user: &str, roles: &str) -> Vec<(String, String)> {
 
 /// The core table of the design.
 async fn every_row(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let (admin, plain) = (house.bearer(ADA).await, house.bearer(BOB).await);
+    let setup = Setup::open(gateway).await;
+    let (admin, plain) = (setup.bearer(ADA).await, setup.bearer(BOB).await);
     let bad = &*tampered(&plain);
     let (good_basic, wrong_basic) = (&*basic(BOB.0, BOB.1), &*basic(BOB.0, "wrong"));
     let (admin, plain) = (&*admin, &*plain);
@@ -250,7 +250,7 @@ async fn every_row(gateway: Gateway) {
     ] {
         let headers: &[_] = &[("authorization", shown)];
         let headers = if shown.is_empty() { &[] } else { headers };
-        let reply = house.send(method, path, headers).await;
+        let reply = setup.send(method, path, headers).await;
         let row = format!("{gateway:?} {method} {path} with {shown:?}: {reply:?}");
         let said = reply.header("www-authenticate").unwrap_or("");
         // Doorward answers it and no sub-request.
@@ -260,7 +260,7 @@ async fn every_row(gateway: Gateway) {
             assert!(reply.text().contains(body), "{row}");
         } else {
             // The sub-request gives nginx no body.
-            assert_eq!(reply.status, house.denied(expected), "{row}");
+            assert_eq!(reply.status, setup.denied(expected), "{row}");
             if gateway == Gateway::Nginx {
                 assert_eq!(said, authenticate, "{row}");
             } else if expected == 401 {
@@ -280,7 +280,7 @@ async fn every_row(gateway: Gateway) {
             .map(|value| ("authorization", value))
             .into_iter()
             .collect();
-        let arrived = house.arrived("/healthz", &headers).await;
+        let arrived = setup.arrived("/healthz", &headers).await;
         let authorization = arrived.iter().any(|(name, _)| name == "authorization");
         assert!(!authorization, "{gateway:?} {arrived:?}");
         assert_eq!(identity(arrived), named("-", "-"), "{gateway:?}");
@@ -288,20 +288,20 @@ async fn every_row(gateway: Gateway) {
     // The body goes to the service, and only there.
     let headers = [("authorization", plain)];
     let body = "u".repeat(100_000);
-    let reply = send(house.proxy.edge, "POST", "/upload", &headers, body).await;
+    let reply = send(setup.proxy.edge, "POST", "/upload", &headers, body).await;
     assert_eq!(reply.json(), json!({"bytes": 100_000}), "{gateway:?}");
 }
 
 async fn a_logout_ends_the_token(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let (first, second) = (house.bearer(BOB).await, house.bearer(BOB).await);
+    let setup = Setup::open(gateway).await;
+    let (first, second) = (setup.bearer(BOB).await, setup.bearer(BOB).await);
     let profile = async |bearer: &str| {
         let headers = [("authorization", bearer)];
-        house.send("GET", "/profile", &headers).await.status
+        setup.send("GET", "/profile", &headers).await.status
     };
     let logout = async |target: &str, bearer: &str| {
         let headers = [("authorization", bearer)];
-        let reply = house.send("POST", target, &headers).await;
+        let reply = setup.send("POST", target, &headers).await;
         assert_eq!(
             (reply.status, reply.text()),
             (200, "Logged out"),
@@ -309,20 +309,20 @@ async fn a_logout_ends_the_token(gateway: Gateway) {
         );
     };
     logout("/logout", &first).await;
-    assert_eq!(profile(&first).await, house.denied(401), "{gateway:?}");
+    assert_eq!(profile(&first).await, setup.denied(401), "{gateway:?}");
     assert_eq!(profile(&second).await, 200, "{gateway:?}");
-    let third = house.bearer(BOB).await;
+    let third = setup.bearer(BOB).await;
     logout("/logout?all", &second).await;
-    assert_eq!(profile(&third).await, house.denied(401), "{gateway:?}");
-    let nothing = house.send("POST", "/logout", &[]).await;
+    assert_eq!(profile(&third).await, setup.denied(401), "{gateway:?}");
+    let nothing = setup.send("POST", "/logout", &[]).await;
     assert_eq!(nothing.status, 401, "{gateway:?} {nothing:?}");
-    assert_eq!(house.service.requests(), 1, "{gateway:?}: only the profile");
+    assert_eq!(setup.service.requests(), 1, "{gateway:?}: only the profile");
 }
 
 async fn logins_reach_doorward_and_nothing_else_does(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let before = house.service.requests();
-    let edge = house.proxy.edge;
+    let setup = Setup::open(gateway).await;
+    let before = setup.service.requests();
+    let edge = setup.proxy.edge;
     let login = json!({"username": BOB.0, "password": BOB.1}).to_string();
     let form = format!("username={}&password={}", BOB.0, BOB.1);
     for (kind, body) in [
@@ -372,24 +372,24 @@ async fn logins_reach_doorward_and_nothing_else_does(gateway: Gateway) {
             "{gateway:?} {method} {path}: {answer}"
         );
     }
-    assert_eq!(house.service.requests(), before, "{gateway:?}");
+    assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
 async fn forged_identity_does_not_arrive(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let bob = house.bearer(BOB).await;
+    let setup = Setup::open(gateway).await;
+    let bob = setup.bearer(BOB).await;
     let mut forged = vec![
         ("x-auth-user", "ada"),
         ("x-auth-user", "root"),
         ("X-Auth-Roles", "admin"),
         ("x-auth-admin", "true"),
     ];
-    let anonymous = identity(house.arrived("/healthz", &forged).await);
+    let anonymous = identity(setup.arrived("/healthz", &forged).await);
     assert_eq!(anonymous, named("-", "-"), "{gateway:?}");
     forged.push(("authorization", &bob));
-    let known = identity(house.arrived("/echo", &forged).await);
+    let known = identity(setup.arrived("/echo", &forged).await);
     assert_eq!(known, named("bob", "editor"), "{gateway:?}");
-    let refused = house.send("GET", "/admin/users", &forged).await;
+    let refused = setup.send("GET", "/admin/users", &forged).await;
     assert_eq!(refused.status, 403, "{gateway:?}");
 
     // A proxy takes off what Connection names; not from what the service is told.
@@ -399,9 +399,9 @@ async fn forged_identity_does_not_arrive(gateway: Gateway) {
         "authorization, x-auth-roles",
     ] {
         let headers = [("authorization", &*bob), ("connection", connection)];
-        let reply = house.send("GET", "/echo", &headers).await;
+        let reply = setup.send("GET", "/echo", &headers).await;
         if reply.status == 200 {
-            let arrived = house.arrived("/echo", &headers).await;
+            let arrived = setup.arrived("/echo", &headers).await;
             assert_eq!(
                 identity(arrived),
                 named("bob", "editor"),
@@ -412,16 +412,16 @@ async fn forged_identity_does_not_arrive(gateway: Gateway) {
 }
 
 async fn forged_questions_change_no_decision(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let bob = house.bearer(BOB).await;
+    let setup = Setup::open(gateway).await;
+    let bob = setup.bearer(BOB).await;
     let (known, nobody) = ([("authorization", &*bob)], []);
     let questions: [(&str, &[_], u16); 4] = [
         ("/healthz", &nobody, 200),
         ("/profile", &known, 200),
-        ("/profile", &nobody, house.denied(401)),
+        ("/profile", &nobody, setup.denied(401)),
         ("/admin/users", &known, 403),
     ];
-    let edge = house.proxy.edge;
+    let edge = setup.proxy.edge;
     let urls = ["/healthz", "/admin/users"].map(|path| format!("http://{edge}{path}"));
     let mut forgeries = vec![vec![]];
     for path in ["/healthz", "/admin/users", "/login", ""] {
@@ -470,7 +470,7 @@ async fn forged_questions_change_no_decision(gateway: Gateway) {
     for forged in &forgeries {
         for (path, headers, expected) in questions {
             let headers: Vec<_> = forged.iter().chain(headers).copied().collect();
-            let reply = house.send("GET", path, &headers).await;
+            let reply = setup.send("GET", path, &headers).await;
             assert_eq!(
                 reply.status, expected,
                 "{gateway:?} {path} {forged:?}: {reply:?}"
@@ -480,7 +480,7 @@ async fn forged_questions_change_no_decision(gateway: Gateway) {
 }
 
 async fn addresses_are_the_clients_own(gateway: Gateway) {
-    let house = House::open(gateway).await;
+    let setup = Setup::open(gateway).await;
     let basic = basic(BOB.0, "wrong");
     let forged = [
         ("x-forwarded-for", "192.0.2.1"),
@@ -493,8 +493,8 @@ async fn addresses_are_the_clients_own(gateway: Gateway) {
         ("GET", "/profile", "missing-token"),
         ("POST", "/login", "wrong-password"),
     ] {
-        house.send(method, path, &forged).await;
-        let line = house
+        setup.send(method, path, &forged).await;
+        let line = setup
             .doorward
             .logged(reason, |line| line["fields"]["reason"] == reason)
             .await;
@@ -530,7 +530,7 @@ async fn hosts_are(
     change: impl Fn(String) -> String,
     (open, closed): (u16, u16),
 ) {
-    let house = House::with(gateway, crate::paths::HOST_RULES.into(), change).await;
+    let setup = Setup::with(gateway, crate::paths::HOST_RULES.into(), change).await;
     for forged in ["", "www.example", "internal.example"] {
         for (host, expected) in [
             ("www.example", open),
@@ -551,16 +551,16 @@ async fn hosts_are(
             } else {
                 &headers
             };
-            let reply = house.send("GET", "/x", headers).await;
+            let reply = setup.send("GET", "/x", headers).await;
             assert_eq!(reply.status, expected, "{gateway:?} {headers:?}: {reply:?}");
         }
     }
 }
 
 async fn hosts_that_are_none_pass_nothing(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let mut before = house.service.requests();
-    let bob = format!("authorization: {}\r\n", house.bearer(BOB).await);
+    let setup = Setup::open(gateway).await;
+    let mut before = setup.service.requests();
+    let bob = format!("authorization: {}\r\n", setup.bearer(BOB).await);
     for (path, shown) in [
         ("/profile", ""),
         ("/admin/users", ""),
@@ -592,7 +592,7 @@ async fn hosts_that_are_none_pass_nothing(gateway: Gateway) {
         // At once: Envoy holds a connection for a second after an answer of its own.
         let answers = requests
             .iter()
-            .map(|request| send_bytes(house.proxy.edge, request.as_bytes()));
+            .map(|request| send_bytes(setup.proxy.edge, request.as_bytes()));
         for (request, answer) in requests.iter().zip(join_all(answers).await) {
             // `http://a?b=/admin/users` is `/` with a query, and bob may ask for that.
             let root = !shown.is_empty() && answer.contains("\"path\":\"/?b=");
@@ -603,22 +603,22 @@ async fn hosts_that_are_none_pass_nothing(gateway: Gateway) {
             );
         }
     }
-    assert_eq!(house.service.requests(), before, "{gateway:?}");
+    assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
 async fn doubled_and_oversize_headers_pass_nothing(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let (ada, bob) = (house.bearer(ADA).await, house.bearer(BOB).await);
-    let before = house.service.requests();
+    let setup = Setup::open(gateway).await;
+    let (ada, bob) = (setup.bearer(ADA).await, setup.bearer(BOB).await);
+    let before = setup.service.requests();
     let basic = basic(ADA.0, ADA.1);
     for (first, second) in [(&*ada, &*bob), (&ada, &ada), (&bob, &basic), (&basic, &bob)] {
         let joined = format!("{first},{second}");
-        let denials = [house.denied(400), 400];
+        let denials = [setup.denied(400), 400];
         for headers in [
             &[("authorization", first), ("Authorization", second)][..],
             &[("authorization", &*joined)],
         ] {
-            let reply = house.send("GET", "/profile", headers).await;
+            let reply = setup.send("GET", "/profile", headers).await;
             assert!(
                 denials.contains(&reply.status),
                 "{gateway:?} {headers:?}: {reply:?}"
@@ -633,15 +633,15 @@ async fn doubled_and_oversize_headers_pass_nothing(gateway: Gateway) {
     ] {
         let request =
             format!("GET /profile HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{long}\r\n");
-        let code = house.status(&request).await;
+        let code = setup.status(&request).await;
         assert!((300..=599).contains(&code), "{gateway:?} {code}");
     }
-    assert_eq!(house.service.requests(), before, "{gateway:?}");
+    assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
 async fn no_spelling_leads_past_the_rule(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let (edge, bob) = (house.proxy.edge, house.bearer(BOB).await);
+    let setup = Setup::open(gateway).await;
+    let (edge, bob) = (setup.proxy.edge, setup.bearer(BOB).await);
     let asked = |form: String| {
         let request = format!(
             "GET {form} HTTP/1.1\r\nhost: x\r\nauthorization: {bob}\r\nconnection: close\r\n\r\n"
@@ -661,22 +661,22 @@ async fn no_spelling_leads_past_the_rule(gateway: Gateway) {
             assert!(!got.contains("admin") && !got.contains('%'), "{row}");
         }
     }
-    let ada = house.bearer(ADA).await;
-    let reply = house
+    let ada = setup.bearer(ADA).await;
+    let reply = setup
         .send("GET", "/admin/users", &[("authorization", &ada)])
         .await;
     assert_eq!(reply.status, 200, "{gateway:?}");
 }
 
 async fn without_doorward_nothing_passes(gateway: Gateway) {
-    let house = House::open(gateway).await;
-    let ada = house.bearer(ADA).await;
+    let setup = Setup::open(gateway).await;
+    let ada = setup.bearer(ADA).await;
     let headers = [("authorization", &*ada)];
-    assert_eq!(house.send("GET", "/profile", &headers).await.status, 200);
-    let before = house.service.requests();
-    house.doorward.signal(Signal::KILL);
+    assert_eq!(setup.send("GET", "/profile", &headers).await.status, 200);
+    let before = setup.service.requests();
+    setup.doorward.signal(Signal::KILL);
     until("it is away", Duration::from_secs(5), async || {
-        let there = tokio::net::TcpStream::connect(house.doorward.http).await;
+        let there = tokio::net::TcpStream::connect(setup.doorward.http).await;
         there.is_err().then_some(())
     })
     .await;
@@ -686,32 +686,32 @@ async fn without_doorward_nothing_passes(gateway: Gateway) {
         Gateway::OldestEnvoy | Gateway::NewestEnvoy | Gateway::Haproxy => 503,
     };
     let (health, profile, users, login) = tokio::join!(
-        house.send("GET", "/healthz", &headers),
-        house.send("GET", "/profile", &headers),
-        house.send("GET", "/admin/users", &headers),
-        house.send("POST", "/login", &headers),
+        setup.send("GET", "/healthz", &headers),
+        setup.send("GET", "/profile", &headers),
+        setup.send("GET", "/admin/users", &headers),
+        setup.send("POST", "/login", &headers),
     );
     for reply in [health, profile, users] {
         assert_eq!(reply.status, away, "{gateway:?}: {reply:?}");
     }
     assert!(login.status >= 500, "{gateway:?}: {login:?}");
-    assert_eq!(house.service.requests(), before, "{gateway:?}");
+    assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
 /// The action of HAProxy that asks is a program, and a program may fail.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_question_passes_nothing() {
     let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
-    let house = House::with(Gateway::Haproxy, rules, |text| {
+    let setup = Setup::with(Gateway::Haproxy, rules, |text| {
         text.replace("core.httpclient()", "core.no_such_thing()")
     })
     .await;
-    let bob = house.bearer(BOB).await;
+    let bob = setup.bearer(BOB).await;
     for path in ["/healthz", "/profile"] {
-        let reply = house.send("GET", path, &[("authorization", &bob)]).await;
+        let reply = setup.send("GET", path, &[("authorization", &bob)]).await;
         assert_eq!(reply.status, 503, "{reply:?}");
     }
-    assert_eq!(house.service.requests(), 0);
+    assert_eq!(setup.service.requests(), 0);
 }
 
 /// Somebody puts a cache in front of the question, keyed by the token alone.
@@ -719,7 +719,7 @@ async fn a_broken_question_passes_nothing() {
 async fn a_cache_in_nginx_does_not_make_a_pass_of_a_denial() {
     for gateway in [Gateway::Nginx, Gateway::IngressNginx] {
         let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
-        let house = House::with(gateway, rules, |text| {
+        let setup = Setup::with(gateway, rules, |text| {
             text.replacen(
                 "http {\n",
                 "http {\n    proxy_cache_path cache keys_zone=answers:1m;\n",
@@ -733,15 +733,15 @@ async fn a_cache_in_nginx_does_not_make_a_pass_of_a_denial() {
             .replace("proxy_buffering off;", "proxy_buffering on;")
         })
         .await;
-        let bob = house.bearer(BOB).await;
+        let bob = setup.bearer(BOB).await;
         let headers = [("authorization", &*bob)];
         for _ in 0..3 {
             for (path, expected) in [("/profile", 200), ("/admin/users", 403), ("/echo", 200)] {
-                let reply = house.send("GET", path, &headers).await;
+                let reply = setup.send("GET", path, &headers).await;
                 assert_eq!(reply.status, expected, "{gateway:?} {path}: {reply:?}");
             }
-            let reply = house.send("GET", "/profile", &[]).await;
-            assert_eq!(reply.status, house.denied(401), "{gateway:?}: {reply:?}");
+            let reply = setup.send("GET", "/profile", &[]).await;
+            assert_eq!(reply.status, setup.denied(401), "{gateway:?}: {reply:?}");
         }
     }
 }

@@ -60,7 +60,7 @@ async fn no_spelling_leads_to_caddys_handler_for_administrators() {
     };
     let rules = format!("{RULES}[[route]]\npath = '/kiss/*'\nallow = 'role:admin'\n");
     let edge = Edge::Http(Gateway::Caddy);
-    let house = edge.open(&rules, public.address, change).await;
+    let setup = edge.open(&rules, public.address, change).await;
     let letters = ('\u{80}'..=char::MAX).filter(|character| {
         let lower = character.to_lowercase();
         let mut mapped = lower.chain(character.to_uppercase());
@@ -93,20 +93,20 @@ async fn no_spelling_leads_to_caddys_handler_for_administrators() {
         }
     }
     for some in targets.chunks(100) {
-        let answers = join_all(some.iter().map(|target| get(house.edge, target))).await;
+        let answers = join_all(some.iter().map(|target| get(setup.edge, target))).await;
         for (target, answer) in some.iter().zip(answers) {
             assert_eq!(admin.requests(), 0, "{target}: {answer}");
         }
     }
     // Caddy itself does take them for the same.
-    let bearer = house.admin().await;
+    let bearer = setup.admin().await;
     let request = format!(
         "GET /admin/users HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\nconnection: close\r\n\r\n"
     );
-    let answer = send_bytes(house.edge, request.as_bytes()).await;
+    let answer = send_bytes(setup.edge, request.as_bytes()).await;
     assert_eq!((status(&answer), admin.requests()), (200, 1), "{answer}");
     let before = public.requests();
-    assert_eq!(status(&get(house.edge, "/caf%C3%A9").await), 200);
+    assert_eq!(status(&get(setup.edge, "/caf%C3%A9").await), 200);
     assert_eq!(public.requests(), before + 1);
 }
 
@@ -199,7 +199,7 @@ async fn no_host_in_a_path_leads_past_the_rule() {
                     "underscores_action: ALLOW",
                 )
         };
-        let house = edge.open(&rules, service.address, change).await;
+        let setup = edge.open(&rules, service.address, change).await;
         let targets = [
             "//x/admin",
             "///x/admin",
@@ -220,18 +220,18 @@ async fn no_host_in_a_path_leads_past_the_rule() {
             "/%EF%BC%8Fx/admin",
             "http://h//x/admin",
         ];
-        let answers = join_all(targets.iter().map(|target| get(house.edge, target))).await;
+        let answers = join_all(targets.iter().map(|target| get(setup.edge, target))).await;
         for (target, answer) in targets.iter().zip(answers) {
             // Some gateways make another path of it, and Doorward judges that one.
             let read = status(&answer) == 200 && answer.contains("users");
             assert!(!read, "{edge:?} {target}: {answer}");
         }
         assert!(service.ran().await.is_empty(), "{edge:?}");
-        let bearer = house.admin().await;
+        let bearer = setup.admin().await;
         let request = format!(
             "GET /admin HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\nconnection: close\r\n\r\n"
         );
-        let answer = send_bytes(house.edge, request.as_bytes()).await;
+        let answer = send_bytes(setup.edge, request.as_bytes()).await;
         assert_eq!(status(&answer), 200, "{edge:?} {answer}");
         assert_eq!(service.ran().await, ["ADMIN"], "{edge:?}");
     }

@@ -54,12 +54,12 @@ const ANOTHER: &str = "c09e7d41b3a258f6610f8e2d7b4c9a53d1e6f7082b3c4d59";
 /// How long a change may take that nobody announces, on a machine that is busy.
 const BY_ITSELF: Duration = Duration::from_secs(20);
 
-struct House {
+struct Setup {
     doorward: Doorward,
     bob: String,
 }
 
-impl House {
+impl Setup {
     async fn open(toml: &str, choose: impl FnOnce(&mut Settings, &Path)) -> Self {
         let home = Doorward::prepare(|settings| {
             settings.toml(toml);
@@ -172,22 +172,22 @@ fn by_secret_file(settings: &mut Settings, dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
     let head = "self_service.register = true\n";
-    let house = House::open(&format!("{head}{RULES}"), by_secret_file).await;
-    house.write("common", "something-else-entirely\n");
-    let common = house.path("common").display().to_string();
+    let setup = Setup::open(&format!("{head}{RULES}"), by_secret_file).await;
+    setup.write("common", "something-else-entirely\n");
+    let common = setup.path("common").display().to_string();
     let register = "[[route]]\npath = '/register'\nallow = 'register'\n";
     let write = |settings: &str, rules: &str| {
         let text = format!("{head}{settings}\n{RULES}{rules}");
-        house.write("doorward.toml", text);
+        setup.write("doorward.toml", text);
     };
     let strange = "[[route]]\npath = '/new'\nallow = ";
     for asked in [false, true] {
         let change = async |act: &dyn Fn()| {
-            let line = house
-                .after("it reloads", House::reloads, || {
+            let line = setup
+                .after("it reloads", Setup::reloads, || {
                     act();
                     if asked {
-                        house.hang_up();
+                        setup.hang_up();
                     }
                 })
                 .await;
@@ -198,27 +198,27 @@ async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
             };
             assert_eq!(line["fields"]["by"], by, "{line}");
         };
-        let bob = Some(&*house.bob);
+        let bob = Some(&*setup.bob);
         // Added, changed, taken away.
         change(&|| write("", &format!("{strange}'public'"))).await;
-        assert_eq!(house.status("/new", None).await, 200);
+        assert_eq!(setup.status("/new", None).await, 200);
         change(&|| write("", &format!("{strange}'role:admin'"))).await;
-        assert_eq!(house.status("/new", bob).await, 403);
+        assert_eq!(setup.status("/new", bob).await, 403);
         change(&|| write("", "")).await;
-        assert_eq!(house.status("/new", bob).await, 200);
-        assert_eq!(house.status("/new", None).await, 401);
+        assert_eq!(setup.status("/new", bob).await, 200);
+        assert_eq!(setup.status("/new", None).await, 401);
 
         change(&|| write("login.realm = 'elsewhere'", "")).await;
-        let reply = house.ask("/x", None).await;
+        let reply = setup.ask("/x", None).await;
         let challenge = reply.header("www-authenticate").unwrap().to_owned();
         assert!(challenge.contains("realm=\"elsewhere\""), "{challenge}");
         change(&|| write("jwt.lifetime = '2h'", "")).await;
-        assert_eq!(house.login().await["expires_in"], 7200);
+        assert_eq!(setup.login().await["expires_in"], 7200);
         change(&|| write("trusted_proxies = ['192.0.2.0/24']", "")).await;
-        assert_eq!(house.status("/open", None).await, 403);
+        assert_eq!(setup.status("/open", None).await, 403);
         change(&|| write("client_address = 'x-forwarded-for:1'", "")).await;
-        assert_eq!(house.status("/whose", None).await, 401);
-        house
+        assert_eq!(setup.status("/whose", None).await, 401);
+        setup
             .doorward
             .logged("the client", |line| {
                 line["fields"]["client"] == "203.0.113.5"
@@ -226,37 +226,37 @@ async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
             .await;
 
         let listed = format!("passwords.blocklist = '{common}'");
-        house.write("common", "something-else-entirely\n");
+        setup.write("common", "something-else-entirely\n");
         change(&|| write(&listed, register)).await;
-        change(&|| house.write("common", "Correct-Horse-Battery\n")).await;
+        change(&|| setup.write("common", "Correct-Horse-Battery\n")).await;
         let body = json!({"username": "eve", "password": "correct-horse-battery"}).to_string();
         let headers = [("content-type", "application/json")];
-        let reply = send(house.doorward.http, "POST", "/register", &headers, body).await;
+        let reply = send(setup.doorward.http, "POST", "/register", &headers, body).await;
         assert_eq!(reply.status, 400, "{reply:?}");
 
-        change(&|| house.write("secret", ANOTHER)).await;
-        assert_eq!(house.status("/x", bob).await, 401);
-        let token = house.login().await["access_token"]
+        change(&|| setup.write("secret", ANOTHER)).await;
+        assert_eq!(setup.status("/x", bob).await, 401);
+        let token = setup.login().await["access_token"]
             .as_str()
             .unwrap()
             .to_owned();
         let renewed = format!("Bearer {token}");
-        assert_eq!(house.status("/x", Some(&renewed)).await, 200);
+        assert_eq!(setup.status("/x", Some(&renewed)).await, 200);
         change(&|| {
-            house.write("secret", SECRET);
+            setup.write("secret", SECRET);
             write("", "");
         })
         .await;
-        house.is_as_before("at the end").await;
-        assert_eq!(house.status("/x", Some(&renewed)).await, 401);
+        setup.is_as_before("at the end").await;
+        assert_eq!(setup.status("/x", Some(&renewed)).await, 401);
     }
-    assert!(house.refusals().is_empty(), "{}", house.doorward.output());
+    assert!(setup.refusals().is_empty(), "{}", setup.doorward.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     let listen = |port: u16| format!("listen.http = '127.0.0.1:{port}'\n");
-    let house = House::open(&format!("{}{RULES}", listen(0)), |settings, _| {
+    let setup = Setup::open(&format!("{}{RULES}", listen(0)), |settings, _| {
         settings.without("DOORWARD_LISTEN__HTTP");
         settings.without("DOORWARD_DATA_DIR");
         settings.without("DOORWARD_LOGIN__HASH_PRIORITY");
@@ -283,11 +283,11 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
         .iter()
         .map(|(key, value)| format!("{key} = {value}\n"))
         .collect();
-    let other = house.path("other-keys");
+    let other = setup.path("other-keys");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("broken.pem"), "none of its business").unwrap();
-    let warnings = |house: &House| {
-        house.lines(|line| {
+    let warnings = |setup: &Setup| {
+        setup.lines(|line| {
             let said = line["fields"]["message"].as_str().unwrap_or_default();
             line["level"] == "WARN" && said.contains("only after a restart")
         })
@@ -295,42 +295,42 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     let names = changed.iter().map(|(key, _)| *key).collect::<Vec<_>>();
     for turn in 0..3 {
         let rules = format!("login.realm = 'turn{turn}'\n{text}{RULES}");
-        let line = house
+        let line = setup
             .after("a warning", warnings, || {
-                house.write("doorward.toml", rules);
+                setup.write("doorward.toml", rules);
                 if turn != 0 {
-                    house.hang_up();
+                    setup.hang_up();
                 }
             })
             .await;
         assert_eq!(line["fields"]["keys"], names.join(", "), "{line}");
         // The rest is in force; the warning comes before it.
         until("the realm", BY_ITSELF, async || {
-            let reply = house.ask("/x", None).await;
+            let reply = setup.ask("/x", None).await;
             let challenge = reply.header("www-authenticate").unwrap();
             challenge.contains(&format!("turn{turn}")).then_some(())
         })
         .await;
-        house.is_as_before("the rest").await;
+        setup.is_as_before("the rest").await;
     }
-    let login = house.login().await;
+    let login = setup.login().await;
     assert_eq!(login["refresh_token"], Value::Null, "{login}");
     let token = login["access_token"].as_str().unwrap();
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", &*bearer)];
-    let claims = send(house.doorward.http, "GET", "/validate", &headers, "").await;
+    let claims = send(setup.doorward.http, "GET", "/validate", &headers, "").await;
     assert_eq!(
         (&claims.json()["iss"], &claims.json()["aud"]),
         (&json!("doorward"), &json!("doorward"))
     );
-    assert!(!house.path("elsewhere").exists());
+    assert!(!setup.path("elsewhere").exists());
 
     // A rule of an endpoint that only a restart switches on.
     let rule = "[[route]]\npath = '/refresh'\nallow = 'refresh'\n";
-    let line = house
-        .after("a refusal", House::refusals, || {
-            house.write("doorward.toml", format!("{text}{RULES}{rule}"));
-            house.hang_up();
+    let line = setup
+        .after("a refusal", Setup::refusals, || {
+            setup.write("doorward.toml", format!("{text}{RULES}{rule}"));
+            setup.hang_up();
         })
         .await;
     let cause = line["fields"]["cause"].as_str().unwrap();
@@ -338,29 +338,29 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
         cause.contains("switched off") && cause.contains("restart"),
         "{cause}"
     );
-    house.is_as_before("the rule of an endpoint").await;
+    setup.is_as_before("the rule of an endpoint").await;
 
     // With all of it put back, nothing is left to say; and a restart takes what there is.
-    let told = warnings(&house).len();
-    house
-        .after("it reloads", House::reloads, || {
-            house.write("doorward.toml", format!("{}{RULES}", listen(0)));
+    let told = warnings(&setup).len();
+    setup
+        .after("it reloads", Setup::reloads, || {
+            setup.write("doorward.toml", format!("{}{RULES}", listen(0)));
         })
         .await;
-    assert_eq!(warnings(&house).len(), told);
-    house.write(
+    assert_eq!(warnings(&setup).len(), told);
+    setup.write(
         "doorward.toml",
         format!("{}jwt.issuer = 'somebody'\n{RULES}", listen(0)),
     );
-    let (home, _) = house.doorward.stop().await;
+    let (home, _) = setup.doorward.stop().await;
     let doorward = home.serve().await;
-    assert_eq!(ask(doorward.http, "/x", Some(&house.bob)).await.status, 401);
+    assert_eq!(ask(doorward.http, "/x", Some(&setup.bob)).await.status, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_fails_during_a_hundred_reloads() {
-    let house = House::open(RULES, by_secret_file).await;
-    let (http, grpc) = (house.doorward.http, house.doorward.grpc);
+    let setup = Setup::open(RULES, by_secret_file).await;
+    let (http, grpc) = (setup.doorward.http, setup.doorward.grpc);
     // A request under way: half a body.
     let mut open = TcpStream::connect(http).await.unwrap();
     let head = b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{";
@@ -370,7 +370,7 @@ async fn nothing_fails_during_a_hundred_reloads() {
     let answered = Arc::new(AtomicUsize::new(0));
     let mut clients = Vec::new();
     for _ in 0..2 {
-        let shared = (house.bob.clone(), ended.clone(), answered.clone());
+        let shared = (setup.bob.clone(), ended.clone(), answered.clone());
         let (bob, ended, answered) = shared.clone();
         clients.push(tokio::spawn(async move {
             // One connection for all.
@@ -422,14 +422,14 @@ async fn nothing_fails_during_a_hundred_reloads() {
     }
     for turn in 0..100 {
         let rule = format!("[[route]]\npath = '/turn/{turn}'\nallow = 'public'\n");
-        house
-            .after("it reloads", House::reloads, || {
-                house.write("doorward.toml", format!("{RULES}{rule}"));
-                house.hang_up();
+        setup
+            .after("it reloads", Setup::reloads, || {
+                setup.write("doorward.toml", format!("{RULES}{rule}"));
+                setup.hang_up();
             })
             .await;
         if turn % 10 == 0 {
-            assert_eq!(house.status(&format!("/turn/{turn}"), None).await, 200);
+            assert_eq!(setup.status(&format!("/turn/{turn}"), None).await, 200);
         }
         // After many reloads, and before a body has taken too long.
         if turn == 30 {
@@ -444,7 +444,7 @@ async fn nothing_fails_during_a_hundred_reloads() {
     let mut answer = [0; 12];
     open.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 400");
-    assert!(house.refusals().is_empty(), "{}", house.doorward.output());
+    assert!(setup.refusals().is_empty(), "{}", setup.doorward.output());
 }
 
 /// A mount as Kubernetes makes it: all of it is exchanged by one rename.
@@ -471,7 +471,7 @@ fn mount(dir: &Path, turn: usize, files: &[(&str, &str)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_is_exchanged_as_a_whole() {
     let rules = |open: &str| format!("{RULES}[[route]]\npath = '{open}'\nallow = 'public'\n");
-    let house = House::open(RULES, |settings, dir| {
+    let setup = Setup::open(RULES, |settings, dir| {
         mount(
             &dir.join("mount"),
             0,
@@ -482,28 +482,28 @@ async fn a_mount_is_exchanged_as_a_whole() {
         settings.env("JWT_SECRET_FILE", path("jwt"));
     })
     .await;
-    let dir = house.path("mount");
-    assert_eq!(house.status("/turn/0", None).await, 200);
+    let dir = setup.path("mount");
+    assert_eq!(setup.status("/turn/0", None).await, 200);
     for turn in 1..4 {
-        house
-            .after("it reloads", House::reloads, || {
+        setup
+            .after("it reloads", Setup::reloads, || {
                 let text = rules(&format!("/turn/{turn}"));
                 mount(&dir, turn, &[("doorward.toml", &text), ("jwt", SECRET)]);
             })
             .await;
-        let open = house.status(&format!("/turn/{turn}"), None).await;
-        let before = house.status(&format!("/turn/{}", turn - 1), None).await;
+        let open = setup.status(&format!("/turn/{turn}"), None).await;
+        let before = setup.status(&format!("/turn/{}", turn - 1), None).await;
         assert_eq!((open, before), (200, 401), "{turn}");
     }
     // Both files at once: whoever has the new rules has the new secret.
-    let (http, bob) = (house.doorward.http, house.bob.clone());
+    let (http, bob) = (setup.doorward.http, setup.bob.clone());
     for turn in 4..30 {
         let secret = if turn % 2 == 0 { ANOTHER } else { SECRET };
-        house
-            .after("it reloads", House::reloads, || {
+        setup
+            .after("it reloads", Setup::reloads, || {
                 let text = rules(&format!("/turn/{turn}"));
                 mount(&dir, turn, &[("doorward.toml", &text), ("jwt", secret)]);
-                house.hang_up();
+                setup.hang_up();
             })
             .await;
         let open = ask(http, &format!("/turn/{turn}"), None).await.status;
@@ -511,13 +511,13 @@ async fn a_mount_is_exchanged_as_a_whole() {
         let expected = if turn % 2 == 0 { 401 } else { 200 };
         assert_eq!((open, status), (200, expected), "{turn}");
     }
-    assert!(house.refusals().is_empty(), "{}", house.doorward.output());
+    assert!(setup.refusals().is_empty(), "{}", setup.doorward.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
-    let house = House::open(RULES, by_secret_file).await;
-    let file = house.path("doorward.toml");
+    let setup = Setup::open(RULES, by_secret_file).await;
+    let file = setup.path("doorward.toml");
     let whole = format!("{RULES}[[route]]\npath = '/new'\nallow = 'public'\n");
     // In place, with pauses; some of the pieces are settings that hold together.
     for size in [whole.len() / 9, whole.len() / 3] {
@@ -525,16 +525,16 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
         sleep(Duration::from_millis(300)).await;
         for piece in whole.as_bytes().chunks(size) {
             std::io::Write::write_all(&mut written, piece).unwrap();
-            house.is_as_before("in pieces").await;
+            setup.is_as_before("in pieces").await;
             sleep(Duration::from_millis(300)).await;
         }
         until("the new rule", BY_ITSELF, async || {
-            (house.status("/new", None).await == 200).then_some(())
+            (setup.status("/new", None).await == 200).then_some(())
         })
         .await;
-        house.write("doorward.toml", RULES);
+        setup.write("doorward.toml", RULES);
         until("the rules of before", BY_ITSELF, async || {
-            (house.status("/new", None).await == 401).then_some(())
+            (setup.status("/new", None).await == 401).then_some(())
         })
         .await;
     }
@@ -551,9 +551,9 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
         (Some(RULES.split_at(40).0), "not TOML"),
         (None, "cannot be read"),
     ] {
-        let refused = house.refusals().len();
-        let line = house
-            .after("a refusal", House::refusals, || match text {
+        let refused = setup.refusals().len();
+        let line = setup
+            .after("a refusal", Setup::refusals, || match text {
                 Some(text) => fs::write(&file, text).unwrap(),
                 None => fs::remove_file(&file).unwrap(),
             })
@@ -561,11 +561,11 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
         let cause = line["fields"]["cause"].as_str().unwrap();
         assert!(cause.contains(why), "{cause}");
         sleep(Duration::from_millis(2500)).await;
-        house.is_as_before(why).await;
-        assert_eq!(house.refusals().len(), refused + 1, "one line a change");
-        house.write("doorward.toml", RULES);
-        house
-            .after("it reloads", House::reloads, || house.hang_up())
+        setup.is_as_before(why).await;
+        assert_eq!(setup.refusals().len(), refused + 1, "one line a change");
+        setup.write("doorward.toml", RULES);
+        setup
+            .after("it reloads", Setup::reloads, || setup.hang_up())
             .await;
     }
 }
@@ -573,48 +573,48 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
 /// The file of the usual name, which nobody has named.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_that_vanish_are_no_rules_that_are_in_force() {
-    let house = House::open(RULES, |settings, _| {
+    let setup = Setup::open(RULES, |settings, _| {
         settings.without("DOORWARD_CONFIG");
     })
     .await;
-    house.is_as_before("at the start").await;
+    setup.is_as_before("at the start").await;
     for asked in [false, true] {
-        let line = house
-            .after("a refusal", House::refusals, || {
-                fs::remove_file(house.path("doorward.toml")).unwrap();
+        let line = setup
+            .after("a refusal", Setup::refusals, || {
+                fs::remove_file(setup.path("doorward.toml")).unwrap();
                 if asked {
-                    house.hang_up();
+                    setup.hang_up();
                 }
             })
             .await;
         let cause = line["fields"]["cause"].as_str().unwrap();
         assert!(cause.contains("doorward.toml: is gone"), "{cause}");
-        house.is_as_before("gone").await;
-        house
-            .after("it reloads", House::reloads, || {
-                house.write("doorward.toml", RULES);
+        setup.is_as_before("gone").await;
+        setup
+            .after("it reloads", Setup::reloads, || {
+                setup.write("doorward.toml", RULES);
             })
             .await;
     }
     // And one that appears is read.
-    let without = House::open("", |settings, _| {
+    let without = Setup::open("", |settings, _| {
         settings.without("DOORWARD_CONFIG");
     });
     let without = without.await;
     fs::remove_file(without.path("doorward.toml")).unwrap();
     let (home, _) = without.doorward.stop().await;
     let doorward = home.serve().await;
-    let house = House {
+    let setup = Setup {
         bob: Front::login_directly(&doorward, BOB).await,
         doorward,
     };
-    assert_eq!(house.status("/open", None).await, 401);
-    house
-        .after("it reloads", House::reloads, || {
-            house.write("doorward.toml", RULES);
+    assert_eq!(setup.status("/open", None).await, 401);
+    setup
+        .after("it reloads", Setup::reloads, || {
+            setup.write("doorward.toml", RULES);
         })
         .await;
-    house.is_as_before("it has appeared").await;
+    setup.is_as_before("it has appeared").await;
 }
 
 enum Break {
@@ -660,20 +660,20 @@ impl Break {
     }
 }
 
-async fn breaks(house: &House, broken: Vec<(Break, &str)>) -> usize {
-    let dir = house.doorward.home().dir().to_owned();
+async fn breaks(setup: &Setup, broken: Vec<(Break, &str)>) -> usize {
+    let dir = setup.doorward.home().dir().to_owned();
     let count = broken.len();
     for (index, (act, why)) in broken.into_iter().enumerate() {
         let path = dir.join(act.name());
         let good = fs::read(&path).ok();
-        let refused = house.refusals().len();
+        let refused = setup.refusals().len();
         // Most are asked for, which is faster.
         let asked = index % 8 != 0;
-        let line = house
-            .after(why, House::refusals, || {
+        let line = setup
+            .after(why, Setup::refusals, || {
                 act.act(&dir);
                 if asked {
-                    house.hang_up();
+                    setup.hang_up();
                 }
             })
             .await;
@@ -691,9 +691,9 @@ async fn breaks(house: &House, broken: Vec<(Break, &str)>) -> usize {
         for secret in [SECRET, ANOTHER, "hunter2hunter2"] {
             assert!(!line.to_string().contains(secret), "{line}");
         }
-        house.is_as_before(why).await;
-        house
-            .after("it is mended", House::reloads, || {
+        setup.is_as_before(why).await;
+        setup
+            .after("it is mended", Setup::reloads, || {
                 match &good {
                     Some(good) => replace(&path, good),
                     None => fs::remove_file(&path)
@@ -701,19 +701,19 @@ async fn breaks(house: &House, broken: Vec<(Break, &str)>) -> usize {
                         .unwrap(),
                 }
                 if asked {
-                    house.hang_up();
+                    setup.hang_up();
                 }
             })
             .await;
-        house.is_as_before("mended").await;
-        assert_eq!(house.refusals().len(), refused + 1, "{why}");
+        setup.is_as_before("mended").await;
+        assert_eq!(setup.refusals().len(), refused + 1, "{why}");
     }
     count
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_broken_files_change_nothing() {
-    let house = House::open(RULES, by_secret_file).await;
+    let setup = Setup::open(RULES, by_secret_file).await;
     let rules = |more: &str| Break::text("doorward.toml", format!("{RULES}{more}"));
     let head = |more: &str| Break::text("doorward.toml", format!("{more}\n{RULES}"));
     let route = |path: &str| rules(&format!("[[route]]\npath = '{path}'\nallow = 'public'"));
@@ -792,13 +792,13 @@ async fn fifty_broken_files_change_nothing() {
         (Break::Directory("secret"), "is a directory"),
         (Break::Write("secret", vec![0xff; 64]), "is not UTF-8"),
     ];
-    let first = breaks(&house, broken).await;
+    let first = breaks(&setup, broken).await;
     assert!(first >= 45, "{first}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn broken_keys_change_nothing() {
-    let house = House::open(RULES, |settings, dir| {
+    let setup = Setup::open(RULES, |settings, dir| {
         let data = dir.join("data");
         fs::create_dir_all(data.join("keys")).unwrap();
         let key = doorward_key("first", "2026-01-01T00:00:00Z");
@@ -806,7 +806,7 @@ async fn broken_keys_change_nothing() {
         settings.without("JWT_SECRET_FILE");
     })
     .await;
-    let good = fs::read_to_string(house.path("data/keys/first.pem")).unwrap();
+    let good = fs::read_to_string(setup.path("data/keys/first.pem")).unwrap();
     let body = good.lines().nth(4).unwrap().to_owned();
     let first = "data/keys/first.pem";
     let second = "data/keys/second.jwk";
@@ -893,13 +893,13 @@ async fn broken_keys_change_nothing() {
             no_key,
         ),
     ];
-    breaks(&house, broken).await;
+    breaks(&setup, broken).await;
 
     // The directory itself, whose keys would be gone with it.
-    let (keys, away) = (house.path("data/keys"), house.path("away"));
+    let (keys, away) = (setup.path("data/keys"), setup.path("away"));
     for _ in 0..2 {
-        let line = house
-            .after("a refusal", House::refusals, || {
+        let line = setup
+            .after("a refusal", Setup::refusals, || {
                 fs::rename(&keys, &away).unwrap();
             })
             .await;
@@ -909,9 +909,9 @@ async fn broken_keys_change_nothing() {
                 .unwrap()
                 .contains("is missing; restore it")
         );
-        house.is_as_before("no directory").await;
-        house
-            .after("it reloads", House::reloads, || {
+        setup.is_as_before("no directory").await;
+        setup
+            .after("it reloads", Setup::reloads, || {
                 fs::rename(&away, &keys).unwrap();
             })
             .await;
@@ -933,46 +933,46 @@ fn doorward_key(id: &str, since: &str) -> String {
 /// The secret that was generated is never made anew while Doorward serves.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_generated_secret_is_not_drawn_again() {
-    let house = House::open(RULES, |_, _| {}).await;
-    let secret = house.path("data/jwt.secret");
+    let setup = Setup::open(RULES, |_, _| {}).await;
+    let secret = setup.path("data/jwt.secret");
     let kept = fs::read(&secret).unwrap();
     for asked in [false, true] {
-        let line = house
-            .after("a refusal", House::refusals, || {
+        let line = setup
+            .after("a refusal", Setup::refusals, || {
                 fs::remove_file(&secret).unwrap();
                 if asked {
-                    house.hang_up();
+                    setup.hang_up();
                 }
             })
             .await;
         let cause = line["fields"]["cause"].as_str().unwrap();
         assert!(cause.contains("there is no secret in"), "{cause}");
         assert!(!secret.exists());
-        house.is_as_before("no secret").await;
-        house
-            .after("it reloads", House::reloads, || {
+        setup.is_as_before("no secret").await;
+        setup
+            .after("it reloads", Setup::reloads, || {
                 fs::write(&secret, &kept).unwrap();
             })
             .await;
     }
     // A key that signs takes its place, and what it signed is good for as long as it is there.
-    fs::create_dir_all(house.path("data/keys")).unwrap();
-    house
-        .after("it reloads", House::reloads, || {
+    fs::create_dir_all(setup.path("data/keys")).unwrap();
+    setup
+        .after("it reloads", Setup::reloads, || {
             // From now on: what the secret signed is good for a while.
             let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
             let key = doorward_key("k", &now.to_string());
-            house.write("data/keys/k.pem", key);
+            setup.write("data/keys/k.pem", key);
         })
         .await;
-    house.is_as_before("with a key").await;
-    house
-        .after("it reloads", House::reloads, || {
+    setup.is_as_before("with a key").await;
+    setup
+        .after("it reloads", Setup::reloads, || {
             fs::remove_file(&secret).unwrap();
         })
         .await;
-    assert_eq!(house.status("/x", Some(&house.bob)).await, 401);
-    let token = Front::login_directly(&house.doorward, BOB).await;
-    assert_eq!(house.status("/x", Some(&token)).await, 200);
+    assert_eq!(setup.status("/x", Some(&setup.bob)).await, 401);
+    let token = Front::login_directly(&setup.doorward, BOB).await;
+    assert_eq!(setup.status("/x", Some(&token)).await, 200);
     assert!(!secret.exists());
 }

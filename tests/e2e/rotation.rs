@@ -1,4 +1,4 @@
-//! Keys are exchanged under load, at two Doorwards that share a directory, and nobody notices.
+//! Signing keys are rotated under load, at two Doorwards that share a directory, and no client notices.
 
 use std::{
     sync::{
@@ -13,8 +13,8 @@ use crate::{
     harness::{Doorward, send, until},
 };
 
-/// Two seconds until a Doorward looks at its files, one that is cut off a whole second, and two for a busy machine. With
-/// less, one of them signs with a key that the other has not seen.
+/// Two seconds until a Doorward checks its files, plus one because times are cut to whole seconds, plus two for a busy
+/// machine. With less, one Doorward would sign with a key that the other one has not loaded.
 const AFTER: &str = "5s";
 
 #[derive(Default)]
@@ -23,7 +23,7 @@ struct Tally {
     logins: AtomicU64,
     checks: AtomicU64,
     refusals: Mutex<Vec<String>>,
-    /// The first token of every key.
+    /// The first token of each key.
     firsts: Mutex<Vec<String>>,
 }
 
@@ -40,10 +40,10 @@ impl Tally {
         }
     }
 
-    /// Logs in at one and shows the token to both, again and again, with every first token there has been.
-    async fn client(self: Arc<Self>, houses: Arc<[Doorward; 2]>, own: usize) {
+    /// Repeatedly logs in at one Doorward and shows the token, and the first token of each key, to both.
+    async fn client(self: Arc<Self>, setups: Arc<[Doorward; 2]>, own: usize) {
         while !self.ends.load(Ordering::Relaxed) {
-            let bearer = log_in(houses[own].http, BOB).await;
+            let bearer = log_in(setups[own].http, BOB).await;
             self.logins.fetch_add(1, Ordering::Relaxed);
             let kid = header_of(&bearer, "kid");
             let tokens = {
@@ -54,7 +54,7 @@ impl Tally {
                 [&[bearer][..], &firsts].concat()
             };
             for token in &tokens {
-                for doorward in &*houses {
+                for doorward in &*setups {
                     self.good(doorward, token).await;
                 }
             }
@@ -63,7 +63,7 @@ impl Tally {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_notices_a_rotation() {
+async fn a_rotation_causes_no_refusals() {
     let shared = tempfile::tempdir().unwrap();
     let home = || {
         Doorward::prepare(|settings| {
@@ -75,10 +75,10 @@ async fn nobody_notices_a_rotation() {
     let first = home();
     first.run(&["keys", "generate", "ES256"], "").await.ok();
     first.add_user(BOB.0, BOB.1, &[]).await;
-    let houses = Arc::new([first.serve().await, home().serve().await]);
+    let setups = Arc::new([first.serve().await, home().serve().await]);
     let tally = Arc::new(Tally::default());
     let clients: Vec<_> = (0..4)
-        .map(|n| tokio::spawn(Arc::clone(&tally).client(Arc::clone(&houses), n % 2)))
+        .map(|n| tokio::spawn(Arc::clone(&tally).client(Arc::clone(&setups), n % 2)))
         .collect();
     let newest = || {
         let firsts = tally.firsts.lock().unwrap();
@@ -86,13 +86,13 @@ async fn nobody_notices_a_rotation() {
     };
     for (n, algorithm) in ["EdDSA", "RS256", "HS256"].into_iter().enumerate() {
         let rotate = ["keys", "rotate", "--algorithm", algorithm, "--after", AFTER];
-        houses[n % 2].run(&rotate, "").await.ok();
+        setups[n % 2].run(&rotate, "").await.ok();
         until(algorithm, Duration::from_secs(30), async || {
             (newest().as_deref() == Some(algorithm)).then_some(())
         })
         .await;
     }
-    // The other one too, and for a while.
+    // The other Doorward switches as well, and the checks go on for a while.
     tokio::time::sleep(Duration::from_secs(1)).await;
     tally.ends.store(true, Ordering::Relaxed);
     for client in clients {
@@ -108,7 +108,7 @@ async fn nobody_notices_a_rotation() {
     let firsts = tally.firsts.lock().unwrap().clone();
     let algorithms: Vec<_> = firsts.iter().map(|f| header_of(f, "alg")).collect();
     assert_eq!(algorithms, ["ES256", "EdDSA", "RS256", "HS256"]);
-    for doorward in &*houses {
+    for doorward in &*setups {
         for bearer in &firsts {
             tally.good(doorward, bearer).await;
         }
