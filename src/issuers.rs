@@ -49,7 +49,7 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// Why keys cannot come from there. The text does not contain the URL: it may contain a password.
+/// Why this is not a source of keys. The text does not contain the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SourceFault {
     /// Empty, or with control characters.
@@ -144,7 +144,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the start waits for the first keys.
 const AT_START: Duration = Duration::from_secs(2);
 
-/// Starts to keep the keys of all issuers fresh, and waits at most two seconds for the first keys.
+/// Starts to keep the keys of all issuers up to date, and waits at most two seconds for the first keys.
 pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let issuers: Issuers = (believed.iter())
         .map(|one| Issuer::new(one.terms.clone()))
@@ -182,7 +182,7 @@ pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     issuers
 }
 
-/// Fetches the keys of one issuer, for ever.
+/// Fetches the keys of one issuer forever.
 async fn keep<F: Future<Output = Result<Vec<u8>, FetchFault>>>(
     issuers: Issuers,
     index: usize,
@@ -299,7 +299,7 @@ async fn fetch(client: Fetcher, url: Uri) -> Result<Vec<u8>, FetchFault> {
     answer.map_err(|fault| FetchFault::Request(url.to_string(), fault))
 }
 
-/// Why the keys of an issuer are not known.
+/// Why an issuer has no keys yet.
 #[derive(Debug, thiserror::Error)]
 enum FetchFault {
     #[error("{0}")]
@@ -310,7 +310,7 @@ enum FetchFault {
     Document(#[source] Box<DocumentFault>),
 }
 
-/// Why a request for keys has no good answer.
+/// Why a fetch of keys failed.
 #[derive(Debug, thiserror::Error)]
 enum RequestFault {
     #[error("the request cannot be made")]

@@ -25,13 +25,13 @@ pub struct Rules {
     pub realm: Realm,
     /// Which ambiguous paths are judged instead of refused.
     pub tolerance: Tolerance,
-    /// The headers that tell services who is asking.
+    /// The headers that identify the user to services.
     pub identity: IdentityHeaders,
     /// Networks of the gateways that may ask.
     pub trusted: TrustedProxies,
     /// Where the client address is read from.
     pub client_address: ClientAddress,
-    /// Which causes for an unknown address have been warned of.
+    /// The causes of unknown addresses that were already logged.
     pub warned: Warned,
     /// Counts decisions by these rules.
     pub counts: Arc<DecisionCounts>,

@@ -1,4 +1,4 @@
-//! `Authorization` values, one a line, and login bodies.
+//! `Authorization` values, one per line, and login bodies.
 
 #![no_main]
 
@@ -60,7 +60,7 @@ fn body(bytes: &[u8]) {
     };
     assert!(bytes.len() <= MAX_BODY);
     possible(username.as_str(), password.expose());
-    // A number out of range may stand in a member that a login ignores.
+    // A member that a login ignores may contain a number out of range.
     if let Ok(body) = serde_json::from_slice::<Value>(bytes) {
         assert_eq!(body["username"], username.as_str());
         assert_eq!(body["password"], password.expose());

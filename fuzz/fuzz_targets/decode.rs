@@ -1,4 +1,4 @@
-//! Bytes -> `CheckRequest` -> judgement -> `CheckResponse`, without waiting and without a user table.
+//! Bytes -> `CheckRequest` -> judge -> `CheckResponse`, without async code and without a user table.
 
 #![no_main]
 
@@ -100,7 +100,7 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
     }
 }
 
-/// Whether this token is the one credential.
+/// Whether the request has exactly one credential, and it is this token.
 fn shows(http: &HttpRequest, token: &str) -> bool {
     credential(http).is_some_and(|value| {
         let value = std::str::from_utf8(&value).unwrap_or_default();
@@ -109,7 +109,7 @@ fn shows(http: &HttpRequest, token: &str) -> bool {
     })
 }
 
-/// Whoever passes has shown what every reading of the path demands.
+/// Asserts that a caller who passes has shown what every reading of the path demands.
 fn may_pass(http: &HttpRequest, caller: &Caller) {
     let under = |path: &str, prefix: &str| {
         path.strip_prefix(prefix)
@@ -136,7 +136,7 @@ fn may_pass(http: &HttpRequest, caller: &Caller) {
     }
 }
 
-/// The only `Authorization` value, in the field of the two that Envoy fills.
+/// The only `Authorization` value, in the header field that Envoy filled.
 fn credential(http: &HttpRequest) -> Option<Vec<u8>> {
     let mut values = headers(http)
         .into_iter()
@@ -164,8 +164,8 @@ fn headers(http: &HttpRequest) -> Vec<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-/// What services are known to make of a path: each decodes as often as it likes, cuts or keeps what then looks like a
-/// query, drops parameters, merges slashes and resolves dot segments.
+/// All paths that services are known to read from a target: they decode any number of times, remove or keep what then
+/// looks like a query, remove parameters, merge slashes and resolve dot segments.
 fn readings(target: &[u8]) -> BTreeSet<String> {
     let raw = target.split(|byte| *byte == b'?').next().unwrap();
     let mut readings = BTreeSet::new();
@@ -200,7 +200,7 @@ fn resolved(text: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// What a service could take for an identity is ours.
+/// Asserts that every header that a service could read as an identity comes from Doorward.
 fn nothing_spoofed(
     http: &HttpRequest,
     caller: &Caller,

@@ -1,4 +1,4 @@
-//! Request targets, under every tolerance.
+//! Request targets, with every tolerance.
 
 #![no_main]
 
@@ -16,8 +16,7 @@ fuzz_target!(|target: &[u8]| {
         as_read(path.loose(), tolerance);
         read.push((tolerance, path.loose().to_owned()));
     }
-    // To tolerate more is never to refuse or to read differently what was tolerated before; what is read as well may be
-    // shorter.
+    // More tolerance never refuses a tolerated path and never reads it differently. Additional readings may be shorter.
     for (tolerance, loose) in &read {
         for more in tolerances().filter(|more| includes(*more, *tolerance)) {
             let path = Path::parse(target, more).unwrap();
@@ -70,7 +69,7 @@ fn as_sent(target: &[u8], raw: &str, tolerance: Tolerance) {
     assert!(!lower.contains("%00") && !lower.contains("%5c"));
     assert!(tolerance.encoded_slash || !lower.contains("%2f"));
     assert!(tolerance.encoded_percent || !lower.contains("%25"));
-    // A service may resolve them wherever they stand.
+    // A service may resolve dot segments at any place.
     let dots = lower.replace("%2e", ".").replace("%2f", "/");
     assert!(!has_dot_segment(&dots), "a dot segment in {raw:?}");
 }
@@ -83,7 +82,7 @@ fn as_read(loose: &str, tolerance: Tolerance) {
     assert!(!has_dot_segment(loose));
     let ends_in_dot = |segment: &str| segment.ends_with(['.', ' ']);
     assert!(!tolerance.also.trailing_dot || !loose.split('/').any(ends_in_dot));
-    // Nothing is left to decode: written as a path again, it is read as itself.
+    // Nothing is left to decode: the reading, written as a path, is read as itself.
     let segments: Vec<_> = loose
         .split('/')
         .map(|segment| percent_encode(segment.as_bytes(), NON_ALPHANUMERIC).to_string())

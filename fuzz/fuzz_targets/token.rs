@@ -1,4 +1,4 @@
-//! Tokens: arbitrary ones, good ones with bytes changed, and arbitrary claims under a good signature.
+//! Arbitrary tokens, valid tokens with changed bytes, and arbitrary claims with a valid signature.
 
 #![no_main]
 
@@ -30,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     signed(bytes);
 });
 
-/// Nothing is believed but what the key has signed, byte for byte.
+/// Asserts that only tokens that the key has signed are accepted, byte for byte.
 fn unsigned(token: &str) {
     let good = [PLAIN, ADMIN].contains(&token);
     match Compact::parse(token) {
@@ -42,18 +42,18 @@ fn unsigned(token: &str) {
     }
 }
 
-/// The token with changes: where, and what to put there.
+/// The token with changes; each change has a position and a byte.
 fn changed(token: &str, changes: &[u8]) -> String {
     let mut token = token.to_owned();
     for change in changes.chunks_exact(3) {
         let [high, low, put] = change else { continue };
         let place = usize::from(u16::from_be_bytes([*high, *low])) % (token.len() + 1);
         match put {
-            // A control character takes the one away that is there.
+            // A control character removes the character at this position.
             0..b' ' if place < token.len() => {
                 token.remove(place);
             }
-            // The high bit inserts, where there was an end too.
+            // A byte with its high bit set inserts, which also works at the end.
             0x80.. => token.insert(place, char::from(put & 0x7f)),
             _ if place < token.len() => {
                 token.replace_range(place..=place, char::from(*put).encode_utf8(&mut [0; 4]));
@@ -64,7 +64,7 @@ fn changed(token: &str, changes: &[u8]) -> String {
     token
 }
 
-/// A header and claims, in two lines, signed with the key.
+/// Signs a header and claims, given in two lines, with the key.
 fn signed(bytes: &[u8]) {
     let mut lines = bytes.splitn(2, |byte| *byte == b'\n');
     let (Some(header), Some(claims)) = (lines.next(), lines.next()) else {
@@ -79,7 +79,7 @@ fn signed(bytes: &[u8]) {
     };
     match TOKENS.verify(compact, NOW, &ENDED) {
         Ok(principal) => stands_for(principal.identity(), header, claims),
-        // An empty part, or a header that is refused before the signature is looked at.
+        // A part is empty, or the header is refused before the signature is checked.
         Err(fault) => assert_ne!(fault, TokenFault::Signature),
     }
 }
@@ -88,7 +88,7 @@ fn stands_for(identity: &Identity, header: &[u8], claims: &[u8]) {
     let header: Value = serde_json::from_slice(header).unwrap();
     assert_eq!(header["alg"], "HS256");
     assert!(header["typ"].as_str().unwrap().eq_ignore_ascii_case("JWT"));
-    // A claim of another name may hold a number out of range.
+    // A claim that Doorward ignores may contain a number out of range.
     let Ok(claims) = serde_json::from_slice::<Value>(claims) else {
         return;
     };

@@ -1,5 +1,4 @@
-//! Decides requests: takes what the judge says, runs actions in tasks of their own, and logs each decision once. Owns no
-//! rule.
+//! Decides requests: asks the judge, runs each action in its own task, and logs each decision once. Contains no rule.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -39,16 +38,16 @@ pub struct Authorizer {
     actions: Arc<Actions>,
 }
 
-/// A decision, and the rule that it follows from, where one decided.
+/// A decision, and the rule that led to it, if there is one.
 #[derive(Clone, Debug)]
 pub struct Decided<'r> {
-    /// What every door must say.
+    /// The decision that every door must answer.
     pub decision: Decision,
-    /// Whose rule that is.
+    /// The rule that decided.
     pub rule: Option<&'r Rule>,
 }
 
-/// Why a request is denied without being looked at.
+/// Why a request is denied without being judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnedAway {
     Untrusted,
@@ -62,7 +61,7 @@ struct Started {
 }
 
 impl Authorizer {
-    /// Takes what actions need.
+    /// Takes everything that actions use.
     #[must_use]
     pub fn new(actions: Actions) -> Self {
         Self {
@@ -70,24 +69,24 @@ impl Authorizer {
         }
     }
 
-    /// Learns what the hashes of the user table cost, and goes on looking.
+    /// Measures the hashes of the user table, and continues to sample it.
     pub async fn learn(&self) {
         Arc::clone(&self.actions).learn().await;
     }
 
-    /// The rules that are in force.
+    /// The current rules.
     #[must_use]
     pub fn live(&self) -> &Live {
         &self.actions.live
     }
 
-    /// Whether decisions have spans, so that those of gateways matter.
+    /// Whether decisions have spans, so that the gateway's trace context is needed.
     #[must_use]
     pub fn has_spans(&self) -> bool {
         self.actions.spans.is_on()
     }
 
-    /// Decides a request by the rules it began with. Only an action is awaited.
+    /// Decides a request by the rules that are current when it starts. Only actions are awaited.
     pub async fn decide<'r>(
         &self,
         rules: &'r Arc<Rules>,
@@ -100,7 +99,7 @@ impl Authorizer {
         Decided { decision, rule }
     }
 
-    /// Takes what a request asks of an endpoint, by a door that has a route for it.
+    /// Runs a request to an endpoint, for a door that has a route for it.
     pub async fn ask(
         &self,
         rules: &Arc<Rules>,
@@ -113,11 +112,11 @@ impl Authorizer {
         self.take(rules, step, None, trace, begun).await
     }
 
-    /// The claims of a good token, as JSON.
+    /// The claims of a valid token, as JSON.
     ///
     /// # Errors
     ///
-    /// Why the credential is not one.
+    /// Why the credential is refused.
     pub fn validate(
         &self,
         rules: &Rules,
@@ -126,7 +125,7 @@ impl Authorizer {
     ) -> Result<Vec<u8>, Denial> {
         let begun = self.begin(&trace);
         let valid = match credential {
-            // Whoever validates shows a token or nothing.
+            // `/validate` accepts a token or nothing.
             Credential::Basic(_) | Credential::Foreign => {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
@@ -146,13 +145,13 @@ impl Authorizer {
         valid.map(|token| token.claims)
     }
 
-    /// Decides a request that no door could read.
+    /// Denies a request that a door could not read.
     #[must_use]
     pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
         self.deny(Denial::Malformed(fault), trace)
     }
 
-    /// Denies what a door knows to be out of the question.
+    /// Denies a request that a door does not accept.
     #[must_use]
     pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
         let denied = Decision::Deny(denial).into();
@@ -164,8 +163,8 @@ impl Authorizer {
         }
     }
 
-    /// Denies a request that is not looked at. Every denial is counted, and one of its kind a second is logged: there can
-    /// be any number of them.
+    /// Denies a request that is not judged. Every such denial is counted, but each kind is logged at most once a
+    /// second, because there can be any number of them.
     pub(crate) fn turn_away(&self, kind: TurnedAway, trace: Trace<'_>) -> Decision {
         static LAST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
         let [untrusted, overloaded] = &LAST;
@@ -182,8 +181,8 @@ impl Authorizer {
         decision
     }
 
-    /// Denies a request whose decision panicked. What panics may be the log or the audit trail, so the denial does not
-    /// depend on them.
+    /// Denies a request whose decision panicked. The log or the audit trail may cause the panic, so the denial does not
+    /// use them.
     pub(crate) fn deny_after_panic(&self, trace: Trace<'_>) -> Decided<'static> {
         let denial = Denial::Unavailable(Unavailable::Internal);
         let logged = AssertUnwindSafe(|| self.deny(denial.clone(), trace));
@@ -216,8 +215,8 @@ impl Authorizer {
         }
     }
 
-    /// A gateway that hangs up drops the call. An action that still waits in the queue leaves it; one that has its turn
-    /// runs to its end. Both are logged, so that hanging up hides nothing.
+    /// A gateway that disconnects drops the call. An action that still waits leaves the queue; an action that has its
+    /// turn runs to its end. Both are logged, so that a caller cannot hide by disconnecting.
     async fn take(
         &self,
         rules: &Arc<Rules>,
@@ -247,7 +246,7 @@ impl Authorizer {
             client: trace.client,
             gone: CancellationToken::new(),
         };
-        // Dropped with the call if the gateway hangs up.
+        // Dropped together with the call if the gateway disconnects.
         let _waits = caller.gone.clone().drop_guard();
         let task = tokio::spawn(async move {
             let run = Run::new(actions, rules);
@@ -272,7 +271,7 @@ impl Authorizer {
         });
         task.await
             .unwrap_or_else(|fault| match fault.try_into_panic() {
-                // The door answers, logs and counts every panic alike.
+                // The door answers, logs and counts every panic in the same way.
                 Ok(panic) => resume_unwind(panic),
                 // The runtime is shutting down.
                 Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
@@ -280,10 +279,10 @@ impl Authorizer {
     }
 }
 
-/// Where a decision is counted, and as what.
+/// How a decision is counted.
 struct Counts<'a> {
     decisions: &'a DecisionCounts,
-    /// Where the rule stands that decided.
+    /// The number of the rule that decided.
     rule: Option<usize>,
     work: Work,
 }

@@ -1,4 +1,4 @@
-//! How long answers to logins are held back, so that what a hash costs tells nothing.
+//! Delays answers to logins, so that their time does not reveal the cost of a hash.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,26 +9,26 @@ use std::{
 
 use crate::login::password::{Kind, LengthClass, Scheme};
 
-/// What each kind of hash takes. Where a table holds kinds that cost otherwise than ours, their times would tell who is in
-/// it: then all answers take as long as the slowest kind does, for a password of the length that was typed.
+/// The times of each kind of hash. If a table contains hashes that cost more or less than Doorward's own, their times
+/// would reveal who is in it. So every answer takes as long as the slowest kind does for a password of the same length.
 #[derive(Debug, Default)]
 pub struct EqualTime {
-    /// By kind; none for what costs as ours does, and for the decoy.
+    /// By kind; no kind for hashes that cost as much as Doorward's own, and for the decoy.
     kinds: Mutex<HashMap<Option<Kind>, Times>>,
 }
 
-/// Microseconds by class of length, with some more for what varies; 0 where nothing is known.
+/// Microseconds by class of length, with a margin for variation; 0 if unknown.
 #[derive(Clone, Copy, Debug, Default)]
 struct Times {
     now: [u64; LengthClass::BYTES.len()],
-    /// The longest time that was measured without a login.
+    /// The longest time measured outside of logins.
     measured: u64,
-    /// Whether somebody measures it, or has.
+    /// Whether a caller measures it or has done so.
     is_claimed: bool,
 }
 
-/// The longest that an answer is held back for what was seen at a login: a machine that stood still must not make every
-/// login of the day wait. What was measured may be longer.
+/// The longest delay that results from times of logins: after a pause of the whole machine, logins must not stay slow
+/// all day. A measured time may be longer.
 const LONGEST_PACE: Duration = Duration::from_secs(2);
 
 /// The most kinds with times of their own; later ones share one.
@@ -60,7 +60,7 @@ impl EqualTime {
         started.checked_add(Duration::from_micros(until))
     }
 
-    /// Whether the caller shall measure this kind, because nobody else has or does.
+    /// Whether the caller should measure this kind, because no other caller does or has done so.
     pub(super) fn claim(&self, kind: Option<Kind>) -> bool {
         let mut kinds = self.kinds();
         let room = kinds.len() < MOST_KINDS;
@@ -74,7 +74,8 @@ impl EqualTime {
         }
     }
 
-    /// Records the times of a kind for a short password and for the longest; those between are interpolated.
+    /// Records the measured times of a kind for a short password and for the longest one; times between are
+    /// interpolated.
     pub(super) fn learn(&self, kind: Option<Kind>, short: Duration, longest: Duration) {
         let (short, longest) = (micros(short), micros(longest.max(short)));
         let mut kinds = self.kinds();
@@ -92,7 +93,7 @@ impl EqualTime {
         times.measured = times.measured.max(longest + longest / 8);
     }
 
-    /// The longest that an answer is held back.
+    /// The longest delay of an answer.
     pub(super) fn longest(&self) -> Duration {
         let kinds = self.kinds();
         let all = kinds.values().flat_map(|times| times.now);
@@ -113,7 +114,7 @@ impl Times {
         // Each kind decays separately; otherwise a flood of one would reveal the other.
         *time = match *time {
             0 => took + took / 8,
-            // A single slow run is the machine's; a repeated one is the hash's.
+            // The machine may cause a single slow run; the hash causes repeated ones.
             before if took > before => (took + took / 8).min(before * 2),
             before => before - before / 64,
         };
@@ -180,7 +181,7 @@ mod tests {
         let equal_time = EqualTime::default();
         equal_time.until(ago(250), BCRYPT, SHORT);
         assert!(paced(&equal_time, SHORT) > Some(250));
-        // Also after many attempts at unknown users and at cheaper kinds.
+        // The same after many attempts with unknown users and cheaper kinds.
         for _ in 0..1000 {
             paced(&equal_time, SHORT);
             equal_time.until(ago(1), PHPASS, SHORT);

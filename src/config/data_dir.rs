@@ -1,4 +1,4 @@
-//! `data_dir`: the directory of what Doorward itself keeps. Other sections derive their own paths from it.
+//! `data_dir`: the directory of Doorward's own files. Other sections derive their default paths from it.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `[envoy]`: what Envoy is told beyond the decision.
+//! `[envoy]`: what Doorward sends to Envoy besides the decision.
 
 use super::{
     key::{Key, Section},

@@ -1,4 +1,4 @@
-//! `[http]`: what other gateways are told.
+//! `[http]`: what Doorward sends to other gateways.
 
 use hyper::header::HeaderValue;
 use url::Url;

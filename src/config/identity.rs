@@ -1,4 +1,4 @@
-//! `[identity]`: what the service is told about the user.
+//! `[identity]`: what Doorward tells services about the user.
 
 use super::{
     key::{Key, Section},

@@ -11,7 +11,7 @@ const PHP: u64 = 64 * 1024;
 /// The value of `login.hash_memory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HashMemory {
-    /// As much as [`hash_memory_default`] says.
+    /// The result of [`hash_memory_default`].
     Auto,
     Kib(u64),
 }
@@ -85,7 +85,7 @@ fn available(root: &Path) -> Option<u64> {
             "memory" => ("sys/fs/cgroup/memory", "memory.limit_in_bytes"),
             _ => continue,
         };
-        // In a container, the group that is named may be mounted as the root.
+        // In a container, this group may be mounted as the root.
         see(read(&format!("{mount}/{file}")).and_then(bytes));
         let mut path = String::new();
         for part in group.split('/').filter(|part| !part.is_empty()) {

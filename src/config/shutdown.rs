@@ -1,4 +1,4 @@
-//! `[shutdown]`: how Doorward ends.
+//! `[shutdown]`: how Doorward stops.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use super::{
     value::duration,
 };
 
-/// Settings of the way Doorward ends.
+/// Settings of the shutdown.
 #[derive(Clone, Copy, Debug)]
 pub struct ShutdownSettings {
-    /// How long Doorward goes on serving after SIGTERM.
+    /// How long Doorward keeps serving after SIGTERM.
     pub delay: Duration,
     /// How long open requests may take after that.
     pub deadline: Duration,

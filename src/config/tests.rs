@@ -33,7 +33,7 @@ fn nothing_is_needed() {
     assert_eq!(settings.policy.rules().len(), 3);
 }
 
-/// The same value may be needed in two places; what is wrong with it is one fault.
+/// Two sections may read the same value; its fault is reported once.
 #[test]
 fn no_fault_is_reported_twice() {
     for key in keys() {
@@ -268,7 +268,7 @@ fn what_kubernetes_adds_does_not_keep_us_from_starting() {
 #[test]
 fn spans_go_to_a_plain_host_and_nowhere_by_default() {
     assert_eq!(load("", &[]).unwrap().tracing.collector, None);
-    // What stands in the environment of everything in a cluster, but for a collector.
+    // A cluster may set this variable for every program; without a collector it has no effect.
     let named = load("", &[("OTEL_SERVICE_NAME", "edge-login")]).unwrap();
     assert_eq!(named.tracing.collector, None);
     let environment = [
@@ -326,7 +326,7 @@ algorithms = ['RS256', 'ES256']
     assert_eq!(terms.algorithms.len(), 7);
     assert_eq!(terms.grant.to_string(), "");
 
-    // What it says is in force after a restart only.
+    // The setting takes effect only after a restart.
     assert_eq!(settings.fixed_keys_that_differ(&few), ["issuer"]);
     assert!(
         settings

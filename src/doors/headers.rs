@@ -1,4 +1,4 @@
-//! What every door reads of a client's headers, in one pass. Knows names, and nothing of what follows from them.
+//! Collects the client's headers that every door reads, in one pass. Knows only names, not their consequences.
 
 use crate::domain::{
     body::Body,
@@ -11,7 +11,7 @@ use crate::domain::{
     trust::Forwarded,
 };
 
-/// The headers that matter.
+/// The headers that Doorward reads.
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
     authorization: [Option<&'a [u8]>; 2],
@@ -23,16 +23,16 @@ pub struct Headers<'a> {
     request_id: Option<&'a [u8]>,
     external_address: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
-    /// Those before the last one; nothing is allocated where there is only one.
+    /// The values before the last one; a single value needs no allocation.
     forwarded_for_before: Vec<&'a [u8]>,
     doubled: bool,
-    /// Whether the gateway sent the request line as headers, as Envoy does where it sends all of them.
+    /// Whether the gateway sent the request line as pseudo-headers, as Envoy does if it sends all headers.
     pub pseudo: bool,
     aliased: bool,
 }
 
 impl<'a> Headers<'a> {
-    /// Takes one header. Names may come in any case.
+    /// Reads one header. Names may have any case.
     pub fn see(&mut self, identity: IdentityHeaders, name: &[u8], value: &'a [u8]) {
         let mut lower = [0; LONGEST_NAME];
         let Some(lower) = lower.get_mut(..name.len()) else {
@@ -76,7 +76,7 @@ impl<'a> Headers<'a> {
         Credential::parse(self.authorization.iter().flatten().copied())
     }
 
-    /// `x-request-id`, or what stands in its place, as it may stand in a log: visible ASCII, or nothing.
+    /// `x-request-id`, or the header used instead of it, if it is safe in a log: visible ASCII; otherwise empty.
     #[must_use]
     pub fn request_id(&self, otherwise: &'a [u8]) -> &'a str {
         let shown = |id: &'a [u8]| {
@@ -89,7 +89,7 @@ impl<'a> Headers<'a> {
         id.or_else(|| shown(otherwise)).unwrap_or_default()
     }
 
-    /// Where the request came from, beside the peer.
+    /// The origin of the request, besides the peer.
     #[must_use]
     pub fn forwarded(&self) -> Forwarded<'a> {
         Forwarded {
@@ -100,7 +100,7 @@ impl<'a> Headers<'a> {
         }
     }
 
-    /// The form of a body, by its content type alone.
+    /// The format of a body, by its content type only.
     #[must_use]
     pub fn body(&self, body: &'a [u8]) -> Body<'a> {
         match (self.content_type, self.partial) {
@@ -117,7 +117,7 @@ impl<'a> Headers<'a> {
     ///
     /// # Errors
     ///
-    /// What is malformed, ambiguous, doubled or an alias.
+    /// What is malformed, ambiguous, duplicated or an alias.
     pub fn request(
         &self,
         line: RequestLine<'a>,
@@ -129,7 +129,7 @@ impl<'a> Headers<'a> {
         if self.doubled {
             return Err(RequestFault::DoubledHeader);
         }
-        // Nobody sends one honestly.
+        // No honest client sends an alias.
         if self.aliased {
             return Err(RequestFault::AliasedHeader);
         }
@@ -137,7 +137,7 @@ impl<'a> Headers<'a> {
             ("OPTIONS", Some(_), Some(announced)) => match Method::parse(announced) {
                 Ok(announced) => Some(announced),
                 Err(RequestFault::MethodCase) => return Err(RequestFault::MethodCase),
-                // No preflight of a browser.
+                // Not a preflight of a browser.
                 Err(_) => None,
             },
             _ => None,

@@ -1,5 +1,5 @@
-//! The tower layers around the gRPC and the HTTP door: a panic, and a request beyond the limit, become a denial in the
-//! form of that door. Must not know rules or wire formats.
+//! The tower layers around the gRPC and the HTTP door: panics and requests beyond the limit become denials in the
+//! format of the door. Must not know rules or wire formats.
 
 use std::{
     convert::Infallible,
@@ -17,16 +17,16 @@ use tower::{Layer, Service};
 
 /// Writes the answers of a door to requests that it does not decide.
 pub(crate) trait Refuse: Clone + Send + 'static {
-    /// What of a request the form of its answer depends on; read before the door consumes the request.
+    /// The properties of a request that determine the format of its answer; read before the door consumes the request.
     type Form: Copy;
     type Response: Send;
 
     fn form<B>(&self, request: &Request<B>) -> Self::Form;
 
-    /// The answer where the decision panicked.
+    /// The answer if the decision panicked.
     fn panicked(&self, form: Self::Form) -> Self::Response;
 
-    /// The answer where too many requests are in flight.
+    /// The answer if too many requests are in flight.
     fn overloaded<B>(
         &self,
         request: Request<B>,
@@ -35,7 +35,8 @@ pub(crate) trait Refuse: Clone + Send + 'static {
         B: Body<Data = Bytes> + Send + Unpin + 'static;
 }
 
-/// Answers where the door panics. Otherwise hyper resets the stream or the connection, and Envoy with
+/// Answers if the door panics. Otherwise hyper resets the stream or the connection, and Envoy with `failure_mode_allow`
+/// lets a request without an answer pass.
 /// `failure_mode_allow` lets a request without an answer pass.
 ///
 /// tower-http's `CatchPanicLayer` does not fit: its answer cannot depend on the request, as that of a dialect does, and it
@@ -85,7 +86,7 @@ where
 
 pin_project! {
     pub(crate) struct CatchPanicFuture<F, R, Form> {
-        // None where the call that makes it panicked.
+        // `None` if the call that creates it panicked.
         #[pin]
         future: Option<F>,
         refuse: R,
@@ -115,11 +116,11 @@ pub(crate) struct InFlight {
     most: usize,
 }
 
-/// Whose requests a limit is for.
+/// The peers that a limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peers {
     Trusted,
-    /// They get a quarter of the places, so that they cannot take those of gateways.
+    /// They get a quarter of the places, so that they cannot occupy those of gateways.
     Others,
 }
 
@@ -252,7 +253,7 @@ mod tests {
 
     use super::*;
 
-    /// Answers with words.
+    /// Answers with plain text.
     #[derive(Clone, Copy)]
     struct Words;
 

@@ -180,7 +180,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(std::os::unix::net::UnixListener,
     clear(path)?;
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    // Nobody can connect before `listen`.
+    // Nothing can connect before `listen`.
     private::set_socket_mode(path, mode)?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
@@ -280,13 +280,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let address = Address::Unix(path.clone());
-        // Dropping a listener of the standard library leaves its file behind, as a kill does.
+        // Dropping a listener of the standard library leaves the socket file behind, as a kill does.
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         let first = Listener::bind(&address, 0o600).await.unwrap();
         let fault = Listener::bind(&address, 0o600).await.unwrap_err();
         assert!(fault.to_string().contains("another Doorward"), "{fault}");
         assert!(path.exists());
-        // A socket that has replaced it is not removed.
+        // A socket that another process put in its place is not removed.
         fs::remove_file(&path).unwrap();
         let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
         drop(first);

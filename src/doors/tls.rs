@@ -62,7 +62,7 @@ pub enum ClientName {
     Dns(String),
 }
 
-/// Why a text is no subject alternative name.
+/// Why a text is not a subject alternative name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is no name of a certificate; write a DNS name such as envoy.example.com or a URI such as spiffe://cluster.local/ns/gateway/sa/envoy"

@@ -33,7 +33,7 @@ fn document(kid: &str) -> Vec<u8> {
     json!({"keys": [key.public()]}).to_string().into_bytes()
 }
 
-/// Shows a token of a key that nobody has.
+/// Verifies a token with an unknown key id.
 fn show_unknown(issuers: &Issuers) {
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
     let terms = TokenTerms {
@@ -81,7 +81,7 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         wait(2).await;
         assert_eq!(asked.get(), 2);
 
-        // A hundred tokens of unknown keys within a minute.
+        // A hundred tokens with unknown keys within a minute.
         *answer.borrow_mut() = Some(document("b"));
         for _ in 0..100 {
             show_unknown(&issuers);
@@ -90,7 +90,7 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         assert!((3..=5).contains(&asked.get()), "{}", asked.get());
         assert_eq!(issuers[0].key_names(), ["b"]);
 
-        // It goes away: the keys stay, and it is asked a little more often until it is back.
+        // The issuer goes down: its keys stay, and fetches are somewhat more frequent until it is back.
         wait(60).await;
         let before = asked.get();
         *answer.borrow_mut() = None;
@@ -192,7 +192,7 @@ async fn a_client_for_https_can_be_made_and_says_what_failed() {
     );
 }
 
-/// A redirect leads where nobody has said that keys are, and a document has an end.
+/// A redirect could lead to keys that no setting names, and documents have a size limit.
 #[tokio::test]
 async fn what_is_no_document_is_not_taken() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -225,7 +225,7 @@ async fn what_is_no_document_is_not_taken() {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = [0; 1024];
             let _ = stream.read(&mut request).await.unwrap();
-            // Who has read enough hangs up.
+            // The client closes the connection once it has read enough.
             let _ = stream
                 .write_all(format!("HTTP/1.1 {answer}").as_bytes())
                 .await;

@@ -1,4 +1,4 @@
-//! Settles what the judge leaves: verifies passwords, hashes new ones, and issues tokens.
+//! Settles actions: verifies passwords, hashes new ones, and issues tokens.
 //!
 //! Must not know: tables, gateways, wire formats.
 
@@ -27,20 +27,20 @@ pub struct Desk {
     pub hasher: Arc<Hasher>,
     /// The rules for new passwords.
     pub passwords: PasswordRules,
-    /// Which names belong to others.
+    /// Names that belong to others.
     pub names: NameRules,
     /// The lifetime of sessions, if refresh tokens are issued.
     pub sessions: Option<Duration>,
-    /// Who answers a login that succeeded.
+    /// Who answers a successful login.
     pub reply: LoginReply,
     /// Signs tokens.
     pub signer: Signer,
 }
 
-/// What a new token is made from.
+/// The contents of a new token.
 #[derive(Clone, Debug)]
 pub struct Grant {
-    /// Whom the token speaks for.
+    /// The user that the token identifies.
     pub identity: Identity,
     /// The generation of the user's tokens.
     pub generation: Generation,
@@ -86,7 +86,7 @@ impl Desk {
         Err(Denial::InvalidCredentials(refusal))
     }
 
-    /// Issues a token, and a refresh token if they are switched on.
+    /// Issues a token, and a refresh token if they are enabled.
     #[must_use]
     pub fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
         let Grant {
@@ -126,7 +126,7 @@ impl Desk {
         })
     }
 
-    /// A better hash of the password, after a login that succeeded.
+    /// A better hash of the password, after a successful login.
     #[must_use]
     pub fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
         self.hasher.hash(&attempt.login.password).ok()
@@ -163,7 +163,7 @@ impl Desk {
         hash.map_err(|_| Denial::Unavailable(Unavailable::Internal))
     }
 
-    /// Checks whether the wanted name belongs to another user.
+    /// Checks whether the new name belongs to another user.
     ///
     /// # Errors
     ///

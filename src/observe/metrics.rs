@@ -1,7 +1,7 @@
 //! Metrics in the text format of Prometheus. No label contains text from a client.
 //!
-//! What happens is counted where it happens, without a lock where requests pass. What is so at this moment (connections,
-//! places in line, keys, ages) is looked up when somebody asks.
+//! Events are counted where they happen, without a lock in the path of a request. Current values (connections, queue
+//! length, keys, ages) are read at each scrape.
 
 mod closed;
 mod decisions;
@@ -43,7 +43,7 @@ use crate::{
 
 type Label<T> = [(&'static str, T); 1];
 
-/// All numbers of this process.
+/// All metrics of this process.
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Numbers>);
 
@@ -217,7 +217,7 @@ impl Numbers {
         registry.register_collector(Box::new(self.watched.clone()));
     }
 
-    /// There from the start, so that a first failure is seen as an increase.
+    /// Exists from the start, so that the first failure is visible as an increase.
     fn begin(&self) {
         for outcome in Outcome::ALL {
             drop(self.reloads.get_or_create(&[("result", outcome)]));
@@ -257,35 +257,35 @@ impl Metrics {
         Arc::new(self.0.decisions.by_rules(policy))
     }
 
-    /// Where ages of tokens are counted.
+    /// Where the ages of tokens are counted.
     #[must_use]
     pub(crate) fn token_ages(&self) -> Arc<Histogram> {
         Arc::clone(self.0.ages.histogram())
     }
 
-    /// A login has taken so long.
+    /// Counts a login with its duration.
     pub(crate) fn login(&self, result: LoginResult, took: Duration) {
         let timing = self.0.logins.get_or_create(&[("result", result)]);
         timing.histogram().observe(took);
     }
 
-    /// An attempt was refused because of failures before.
+    /// Counts an attempt that was refused because of earlier failures.
     pub(crate) fn throttled(&self, by: ThrottledBy) {
         self.0.throttled.get_or_create(&[("by", by)]).inc();
     }
 
-    /// Somebody wants in whose address is not known.
+    /// Counts an attempt from an unknown address.
     pub(crate) fn without_address(&self, cause: NoAddress) {
         let counter = (self.0.without_address).get_or_create(&[("cause", cause.name())]);
         counter.inc();
     }
 
-    /// What is in force was read now.
+    /// Sets the time at which the settings in force were read.
     fn read(&self) {
         self.0.reloaded_at.set(unix_time().signed());
     }
 
-    /// A reload has succeeded, or failed and what was in force stays.
+    /// Counts a reload; after a failed one, the previous settings stay in force.
     pub(crate) fn reloaded(&self, outcome: Outcome) {
         let reloads = &self.0.reloads;
         reloads.get_or_create(&[("result", outcome)]).inc();
@@ -294,24 +294,24 @@ impl Metrics {
         }
     }
 
-    /// It was read, or could not be read, what has ended at other replicas.
+    /// Counts a read of revocations.
     pub(crate) fn revocations_read(&self, outcome: Outcome) {
         let readings = &self.0.readings;
         readings.get_or_create(&[("result", outcome)]).inc();
     }
 
-    /// So many rows were read of what replicas tell each other.
+    /// Counts rows read from the tables that replicas share.
     pub(crate) fn rows_read(&self, of: SyncRows, rows: u64) {
         self.0.rows_read.get_or_create(&[("of", of)]).inc_by(rows);
     }
 
-    /// The clock of this replica was found to be ahead of the database's by so many milliseconds.
+    /// Sets by how many milliseconds this replica's clock is ahead of the database's.
     pub(crate) fn clock(&self, ahead: i64, limit: Duration) {
         self.0.clock_difference.set(ahead as f64 / 1000.0);
         self.0.clock_limit.set(limit.as_secs_f64());
     }
 
-    /// Where it is counted how the keys of an issuer are had; its name is one of the settings.
+    /// The counters for the keys of an issuer, whose name comes from the settings.
     #[must_use]
     pub(crate) fn fetches(&self, issuer: &str) -> Fetches {
         let issuer: Arc<str> = Arc::from(issuer);
@@ -327,7 +327,7 @@ impl Metrics {
         }
     }
 
-    /// How many connections of a door are open: whoever accepts adds one, and takes it off at its end.
+    /// The number of open connections of a door; each connection adds one while it is open.
     #[must_use]
     pub(crate) fn connections(&self, port: Port) -> Gauge {
         self.0.connections.get_or_create_owned(&[("door", port)])
@@ -339,17 +339,17 @@ impl Metrics {
         ClosedConnections::new(self.0.closed.clone(), port)
     }
 
-    /// All numbers as text.
+    /// All metrics as text.
     #[must_use]
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        // Writing into a string does not fail.
+        // Writing to a string cannot fail.
         let _ = text::encode(&mut text, &self.0.registry);
         text
     }
 }
 
-/// How the keys of one issuer are had.
+/// The counters for the keys of one issuer.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetches {
     ok: Counter,
@@ -358,7 +358,7 @@ pub(crate) struct Fetches {
 }
 
 impl Fetches {
-    /// They were asked for.
+    /// Counts a fetch.
     pub(crate) fn note(&self, outcome: Outcome) {
         match outcome {
             Outcome::Ok => {

@@ -72,7 +72,7 @@ pub(super) struct Limits {
     trusted: usize,
     /// All others, at the HTTP port.
     others: usize,
-    /// All others at the gRPC port, and everybody at `listen.ops`.
+    /// All others at the gRPC port, and all peers at `listen.ops`.
     probes: usize,
 }
 
@@ -138,7 +138,7 @@ impl Listeners {
         let gateways = |age, silence| Conduct {
             places: Places::new(SharedFailure {
                 most: limits.trusted,
-                // None of them takes all.
+                // No single address can take all places.
                 per_address: limits.trusted / 2,
                 when_full: WhenFull::CloseNewest,
             }),

@@ -31,7 +31,7 @@ mod tests {
         }
     }
 
-    /// A certificate of a name without parts, with a key and a signature that nobody looks at.
+    /// A certificate with an empty name, and with a key and a signature that nothing checks.
     fn certificate(tag: u8, not_after: &str) -> Vec<u8> {
         let ed25519 = element(SEQUENCE, &element(OID, &[0x2b, 0x65, 0x70]));
         let start = element(UTC_TIME, b"700101000000Z");

@@ -24,9 +24,9 @@ pub(super) struct SharedFailure {
 /// What happens to a connection beyond the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WhenFull {
-    /// It is closed at once: open ones may have requests.
+    /// It is closed at once, because open ones may have requests.
     CloseNewest,
-    /// It replaces the oldest: idle connections cannot shut out short ones, such as probes.
+    /// It replaces the oldest, so that idle connections do not block short ones such as probes.
     CloseOldest,
 }
 
@@ -72,7 +72,7 @@ impl Places {
     ///
     /// # Errors
     ///
-    /// Why there is none.
+    /// Why there is no place.
     pub(super) fn take(self: &Arc<Self>, peer: Peer) -> Result<(Place, Option<Closed>), Closed> {
         let address = peer.address().map(network);
         let mut taken = self.taken();
@@ -154,7 +154,7 @@ impl Drop for Place {
     }
 }
 
-/// A host has all addresses of its /64.
+/// A host may use all addresses of its /64.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),

@@ -1,4 +1,4 @@
-//! A database: its address, its connections, and running statements with a timeout. Knows no table.
+//! A database: its address, its connections, and statements with a timeout. Knows no table.
 
 mod fault;
 mod place;
@@ -228,7 +228,7 @@ impl Connections {
         let pool = match database {
             Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
             Database::Sqlite(path) => {
-                // SQLite gives the files beside it the same mode.
+                // SQLite gives the files next to it the same mode.
                 create_file(path).map_err(Fault::File)?;
                 Pool::Sqlite(sqlite_pool(path, most, timeout))
             }
@@ -255,7 +255,7 @@ impl Connections {
             ),
         };
         let all = usize::try_from(all).unwrap_or(usize::MAX);
-        // The two numbers are read one after the other, and may change in between.
+        // The two numbers are read one after the other and may change in between.
         let idle = idle.min(all);
         Open { all, idle, most }
     }

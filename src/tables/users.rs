@@ -1,4 +1,4 @@
-//! The user table, Doorward's own or an existing one. Knows its SQL, and not who may log in.
+//! The user table, Doorward's own or an existing one. Contains its SQL; does not decide who may log in.
 
 mod cell;
 mod mapping;
@@ -26,7 +26,7 @@ pub struct Users {
     is_own: bool,
 }
 
-/// A row of the table, for people.
+/// A row of the table, as commands show it.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Listed {
     /// The id, which never changes.
@@ -116,7 +116,7 @@ const OWN_TABLE: (i64, &str, [&str; 2]) = (
     ],
 );
 
-/// The most rows that may have the same name under the column's collation.
+/// The most rows whose names compare equal under the column's collation.
 const MOST_ALIKE: usize = 16;
 
 const MIGRATED: &str = "SELECT 1 FROM doorward_migrations WHERE version = 1";
@@ -406,7 +406,7 @@ impl Users {
         })
     }
 
-    /// Some stored hashes, at most so many from each end of the table.
+    /// Some stored hashes, at most `most` from each end of the table.
     ///
     /// # Errors
     ///

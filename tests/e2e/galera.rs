@@ -1,5 +1,5 @@
-//! Two Doorwards on two nodes of one Galera cluster. Nodes stop, come back, lag and get conflicting writes, and no answer
-//! is wrong.
+//! Two Doorwards on two nodes of one Galera cluster. Nodes stop, return, lag and receive conflicting writes, and no
+//! answer is wrong.
 
 use std::{
     sync::{
@@ -21,20 +21,20 @@ use crate::{
 
 const SECRET: &str = "5ac1e3f7092b4d6f8e0a1c3b5d7f9e2c";
 
-/// The time within which a change at one replica is in force at the other.
+/// A change at one replica takes effect at the other within this time.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How soon logins go on, or are answered again, when half of the cluster is gone or back.
+/// Logins work again within this time after half of the cluster stops or returns.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// The longest that a login without a database may take.
+/// The longest time that a login may take without a database.
 const AWAY: Duration = Duration::from_secs(1);
 
 const PASSWORD: &str = "builder-of-things";
 const WRONG: &str = "another-builder";
 const NEW: &str = "architect-of-things";
 
-/// Nodes that answer only when they know what the others have written.
+/// Makes a node wait for the other nodes' writes before it answers.
 const WAITING: &str = "--wsrep-sync-wait=3";
 
 async fn replica(node: &Node, more: impl FnOnce(&mut Settings)) -> Doorward {
@@ -43,7 +43,7 @@ async fn replica(node: &Node, more: impl FnOnce(&mut Settings)) -> Doorward {
             .envs(node.env())
             .env("JWT_SECRET", SECRET)
             .envs(EVERYTHING)
-            // Whoever is asked for here is not to be told to wait.
+            // The throttle must not refuse the logins of this test.
             .env("DOORWARD_THROTTLE__ACCOUNT_FAILURES", "100")
             .env("DOORWARD_THROTTLE__ADDRESS_FAILURES", "10000");
         more(settings);
@@ -57,7 +57,7 @@ async fn one_each(galera: &Galera) -> [Doorward; 2] {
     [replica(near, |_| {}).await, replica(far, |_| {}).await]
 }
 
-/// How long it takes until logins are answered with a token, and how long the slowest refusal took meanwhile.
+/// Waits until logins get a token, and gives how long that took; until then, each login must get a 503.
 async fn logs_in_again(replica: &Doorward) -> Duration {
     let start = Instant::now();
     until("logins again", RECOVERY, async || {
@@ -74,7 +74,7 @@ async fn refreshed(doorward: &Doorward, refresh: &str) -> Reply {
     post(doorward, "/refresh", None, &body).await
 }
 
-/// People who log in, go on and log out without a pause, at both replicas, and what they were told.
+/// Users who repeatedly log in, refresh and log out at both replicas, and the answers that they received.
 struct Stream {
     ends: Arc<AtomicBool>,
     told: Arc<Told>,
@@ -85,7 +85,7 @@ struct Stream {
 struct Told {
     /// Logouts that were acknowledged.
     ended: Mutex<Vec<Session>>,
-    /// Sessions that were begun or went on, and were left so.
+    /// Sessions that were started or refreshed and not ended.
     open: Mutex<Vec<Session>>,
     good: AtomicU64,
     refused: AtomicU64,
@@ -97,7 +97,7 @@ impl Told {
         [&self.good, &self.refused, &self.away].map(|count| count.load(Ordering::Relaxed))
     }
 
-    /// Counts an answer, which must be one of those that are right: 503 always is.
+    /// Counts an answer. It must have the status `right` or 503, which is always allowed.
     fn note(&self, what: &str, reply: &Reply, right: u16) -> bool {
         assert!(
             [right, 503].contains(&reply.status),
@@ -130,7 +130,7 @@ impl Stream {
 
     async fn end(self) -> Arc<Told> {
         self.ends.store(true, Ordering::Relaxed);
-        // A wrong answer is a panic there.
+        // A wrong answer makes a task panic.
         self.people.join_all().await;
         self.told
     }
@@ -165,7 +165,7 @@ async fn one_round(at: std::net::SocketAddr, nth: usize, told: &Told) {
     }
 }
 
-/// What was acknowledged so far holds at this replica: logouts, and refresh tokens that were handed out.
+/// Asserts that this replica applies everything acknowledged so far: logouts, and issued refresh tokens.
 async fn holds(replica: &Doorward, told: &Told) {
     let ended = told.ended.lock().unwrap().clone();
     let open = std::mem::take(&mut *told.open.lock().unwrap());
@@ -187,7 +187,7 @@ async fn holds(replica: &Doorward, told: &Told) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_dies_and_the_other_goes_on() {
+async fn a_node_is_killed_and_the_other_goes_on() {
     let mut galera = Galera::start(&[WAITING]).await;
     galera.arbitrate().await;
     let both = one_each(&galera).await;
@@ -219,11 +219,11 @@ async fn a_node_dies_and_the_other_goes_on() {
     }
     eprintln!("good, refused, away: {:?}", told.counts());
     let [_, _, away] = told.counts();
-    assert!(away > 0, "nobody noticed");
+    assert!(away > 0, "no login met the outage");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn half_of_a_cluster_is_a_database_that_is_away() {
+async fn half_of_a_cluster_without_quorum_is_treated_as_down() {
     let mut galera = Galera::start(&[WAITING]).await;
     let both = one_each(&galera).await;
     let [near, far] = &both;
@@ -234,7 +234,7 @@ async fn half_of_a_cluster_is_a_database_that_is_away() {
     assert_eq!(reply.status, 200);
 
     galera.nodes[1].kill();
-    // While the node still hopes for the other, and when it has given up and refuses everything.
+    // First the node still waits for the other one; later it gives up and refuses everything.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(6) {
         for replica in &both {
@@ -279,7 +279,7 @@ async fn both_nodes_write_the_same_rows_at_once() {
     near.add_user("ada", PASSWORD, &[]).await;
     let before = conflicts(&galera);
 
-    // The same refresh token: one successor, whoever asks, and again and again.
+    // The same refresh token, repeatedly: whichever replica is asked, there is one successor.
     let mut session = Session::of(&login(near, ("ada", PASSWORD)).await);
     for _ in 0..30 {
         let replies = join_all([near, far, near, far].map(|at| refreshed(at, &session.refresh)));
@@ -293,7 +293,10 @@ async fn both_nodes_write_the_same_rows_at_once() {
             .collect();
         assert!(next.len() >= 2, "{replies:?}");
         for other in &next {
-            assert_eq!(other.refresh, next[0].refresh, "one chain");
+            assert_eq!(
+                other.refresh, next[0].refresh,
+                "both replicas give the same successor"
+            );
             for replica in &both {
                 assert_eq!(judged(replica, &other.bearer).await.status, 200);
             }
@@ -339,7 +342,7 @@ async fn both_nodes_write_the_same_rows_at_once() {
         conflicts(&galera) - before
     );
 
-    // The same count: no failure is lost.
+    // The same failure count: no failure is lost.
     let guesses = (0..30).flat_map(|_| &both).map(|replica| async move {
         loop {
             let reply = login(replica, ("ada", WRONG)).await;
@@ -358,10 +361,10 @@ async fn both_nodes_write_the_same_rows_at_once() {
     .await;
     let conflicts = conflicts(&galera) - before;
     eprintln!("counted: {conflicts} conflicts so far");
-    assert!(conflicts > 0, "nothing was written at once");
+    assert!(conflicts > 0, "no two writes were concurrent");
 }
 
-/// How often a node has undone what was written at it, since another was first.
+/// How many writes of a node the cluster has undone because another node wrote first.
 fn conflicts(galera: &Galera) -> u64 {
     let of = |node: &Node| {
         let status = node.sql("SHOW STATUS WHERE Variable_name IN ('wsrep_local_cert_failures', 'wsrep_local_bf_aborts')");
@@ -374,9 +377,9 @@ fn conflicts(galera: &Galera) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_lags_answers_late_where_it_waits_and_else_too_early() {
+async fn a_lagging_node_answers_late_if_it_waits_and_early_otherwise() {
     let galera = Galera::start(&[]).await;
-    // A session would be written, for which the node must not be locked.
+    // With refresh tokens, a login would write a session, which the lock on the node would block.
     let reading = |settings: &mut Settings| {
         settings.env("DOORWARD_REFRESH__ENABLED", "false");
     };
@@ -387,12 +390,12 @@ async fn a_node_that_lags_answers_late_where_it_waits_and_else_too_early() {
         let warned = far.output().contains("set wsrep_sync_wait to 3");
         assert_eq!(warned, wait == 0, "{}", far.output());
         near.add_user(name, PASSWORD, &[]).await;
-        until("it knows them", SOON, async || {
+        until("the far replica knows the user", SOON, async || {
             (login(&far, (name, PASSWORD)).await.status == 200).then_some(())
         })
         .await;
 
-        // What is written at other nodes does not arrive meanwhile.
+        // Writes at other nodes do not arrive at this node during the lock.
         let lags = galera.nodes[1].sql_meanwhile("FLUSH TABLES WITH READ LOCK; SELECT SLEEP(20)");
         let asleep = async || {
             let id = galera.nodes[1].sql(
@@ -408,9 +411,9 @@ async fn a_node_that_lags_answers_late_where_it_waits_and_else_too_early() {
         assert_eq!(login(&near, (name, PASSWORD)).await.status, 401);
         let with_old = login(&far, (name, PASSWORD)).await;
         assert_eq!(with_old.status, old_password, "{wait}: {}", far.output());
-        assert!(!lags.is_finished(), "the node does not lag any more");
+        assert!(!lags.is_finished(), "the node no longer lags");
         galera.nodes[1].sql(&format!("KILL QUERY {id}"));
-        // Whether its client takes that for a fault does not matter.
+        // The client may report the killed query as a fault.
         let _ = lags.await;
 
         until("the new password alone", SOON, async || {
@@ -418,9 +421,9 @@ async fn a_node_that_lags_answers_late_where_it_waits_and_else_too_early() {
         })
         .await;
         assert_eq!(login(&far, (name, NEW)).await.status, 200);
-        // What was handed out too early is of the generation before.
+        // A token that was issued too early carries the previous generation.
         if let Some(early) = with_old.header("authorization") {
-            until("the token ends", SOON, async || {
+            until("the token is refused", SOON, async || {
                 (judged(&far, early).await.status == 401).then_some(())
             })
             .await;

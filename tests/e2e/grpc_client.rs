@@ -33,7 +33,7 @@ async fn channel(address: std::net::SocketAddr) -> Channel {
         .unwrap()
 }
 
-/// The path of any gRPC method will do: the answer comes from the gateway.
+/// The path of any gRPC method works, because the gateway answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_behind_envoy_sees_a_grpc_status() {
     let rules = "
@@ -84,7 +84,7 @@ async fn a_client_behind_envoy_sees_a_grpc_status() {
     }
 }
 
-/// The contract as a client learns it that has no proto files.
+/// The contract, as a client without proto files learns it through reflection.
 pub async fn reflected(doorward: &Doorward) -> DescriptorPool {
     let mut client = ServerReflectionClient::new(channel(doorward.grpc).await);
     let mut questions = vec![MessageRequest::FileContainingSymbol(wire::SERVICE.into())];
@@ -115,7 +115,7 @@ pub async fn reflected(doorward: &Doorward) -> DescriptorPool {
     pool
 }
 
-/// A check in JSON, as people write it for grpcurl, and the answer in JSON.
+/// Sends a check in JSON, in the form that people write for grpcurl, and gives the response in JSON.
 pub async fn check_json(
     doorward: &Doorward,
     pool: &DescriptorPool,
@@ -159,7 +159,7 @@ async fn a_client_without_proto_files_logs_in_and_checks_a_token() {
         "{answer}"
     );
 
-    // The same with grpcurl, where there is one.
+    // The same with grpcurl, if it is installed.
     let grpcurl = |json: &str| {
         Command::new("grpcurl")
             .args(["-plaintext", "-d", json, &doorward.grpc.to_string()])
@@ -187,7 +187,7 @@ async fn a_client_without_proto_files_logs_in_and_checks_a_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn health_is_told_for_the_server_and_the_service() {
+async fn health_is_reported_for_the_server_and_the_service() {
     let doorward = Doorward::start(|_| {}).await;
     let mut client = HealthClient::new(channel(doorward.grpc).await);
     for service in ["", wire::SERVICE] {
@@ -224,7 +224,7 @@ fn status(response: &CheckResponse) -> (i32, i32) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn checks_that_say_too_little_are_denied() {
+async fn incomplete_checks_are_denied() {
     let doorward = Doorward::start(|_| {}).await;
     let mut client = AuthorizationClient::new(channel(doorward.grpc).await);
     let http = |method: &'static str, path: &'static str| attribute_context::HttpRequest {

@@ -1,4 +1,4 @@
-//! The memory of hashing, if existing rows need much of it.
+//! The memory that hashing takes if existing rows need much of it.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
     harness::{Doorward, Settings, repository, until},
 };
 
-/// The password of the vector below.
+/// The password of the test vector below.
 const HORSE: &str = "correct horse";
 
-/// MiB that all else takes, with room for what an allocator keeps.
+/// MiB for everything except hashing, with room for memory that the allocator keeps.
 const ELSE: u64 = 48;
 
 /// What `password_hash` of PHP writes by default: 64 MiB, four passes.
@@ -26,7 +26,7 @@ fn php() -> String {
     hash.unwrap().to_owned()
 }
 
-/// Users whose rows all hold one hash.
+/// Serves with this many users, whose rows all hold one hash.
 async fn serving(users: usize, hash: &str, choose: impl FnOnce(&mut Settings)) -> Doorward {
     let home = Doorward::prepare(|settings| {
         settings
@@ -46,7 +46,7 @@ async fn serving(users: usize, hash: &str, choose: impl FnOnce(&mut Settings)) -
     home.serve().await
 }
 
-/// The most memory that was resident at any time, in MiB.
+/// The highest resident memory so far, in MiB.
 fn peak(doorward: &Doorward) -> u64 {
     memory(doorward, "VmHWM:")
 }
@@ -68,7 +68,7 @@ fn memory(doorward: &Doorward, what: &str) -> u64 {
     kib / 1024
 }
 
-/// Guesses at many accounts at once, so that neither the throttle nor the line keeps them apart.
+/// Guesses passwords of many accounts at once, so that neither the throttle nor the queue delays them.
 async fn guess(doorward: &Doorward, users: usize) {
     let guesses = (0..users).map(|number| async move {
         let name = format!("user-{number}");
@@ -79,7 +79,7 @@ async fn guess(doorward: &Doorward, users: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guesses_at_rows_of_php_take_no_more_memory_than_is_set() {
+async fn guesses_at_php_hashes_stay_within_the_memory_limit() {
     for budget in [80, 140] {
         let doorward = serving(6, &php(), |settings| {
             settings
@@ -88,7 +88,7 @@ async fn guesses_at_rows_of_php_take_no_more_memory_than_is_set() {
         })
         .await;
         guess(&doorward, 6).await;
-        // Hashes of ours beside them.
+        // Doorward's own hashes are verified at the same time.
         let unknown = (0..8).map(|number| {
             let (doorward, name) = (&doorward, format!("nobody-{number}"));
             async move { login(doorward, (&name, "guess")).await.status }
@@ -106,7 +106,7 @@ async fn guesses_at_rows_of_php_take_no_more_memory_than_is_set() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_of_scrypt_count_as_well() {
+async fn scrypt_hashes_count_as_well() {
     // Werkzeug's default is 32 MiB.
     let hash = format!("scrypt:32768:8:1$salt${}", "ab".repeat(64));
     let doorward = serving(10, &hash, |settings| {
@@ -122,7 +122,7 @@ async fn rows_of_scrypt_count_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_never_fits_is_refused_as_one_of_an_unknown_scheme() {
+async fn a_hash_larger_than_the_limit_is_refused_like_an_unknown_scheme() {
     let doorward = serving(1, &php(), |settings| {
         settings.env("DOORWARD_LOGIN__HASH_MEMORY", "63MiB");
     })
@@ -145,17 +145,17 @@ async fn a_row_that_never_fits_is_refused_as_one_of_an_unknown_scheme() {
     assert_eq!(line["fields"]["seen"], 1, "{line}");
 }
 
-/// What a flood of logins leaves: hashing threads keep their memory for the next hash until they have rested.
+/// After a flood of logins, hashing threads keep their memory for the next hash until they have rested.
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_flood_memory_goes_back_to_the_system() {
     const THREADS: u64 = 4;
-    /// MiB that may stay beside what was resident before: connections, statements and counts.
+    /// MiB that may stay in addition to the resident memory before: connections, statements and counts.
     const STAYS: u64 = 8;
     let doorward = serving(2, &php(), |settings| {
         settings.env("DOORWARD_LOGIN__HASH_THREADS", THREADS.to_string());
     })
     .await;
-    // Doorward measures hashes of the table after its start.
+    // Doorward measures the hashes of the table after its start.
     let reply = login(&doorward, ("user-0", HORSE)).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     tokio::time::sleep(Duration::from_secs(12)).await;
@@ -173,7 +173,7 @@ async fn after_a_flood_memory_goes_back_to_the_system() {
     let used = peak(&doorward);
     assert!(used >= before + 2 * 19, "{before} MiB, then {used} MiB");
     until(
-        "memory is given back",
+        "the memory is returned",
         Duration::from_secs(60),
         async || (resident(&doorward) <= before + STAYS).then_some(()),
     )
@@ -182,12 +182,12 @@ async fn after_a_flood_memory_goes_back_to_the_system() {
         "{before} MiB, {used} MiB in the flood, {} MiB after it",
         resident(&doorward)
     );
-    // It still hashes.
+    // Doorward still hashes.
     let reply = login(&doorward, ("user-1", HORSE)).await;
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// Every manifest that starts Doorward, with its limit of memory in MiB.
+/// Every manifest that starts Doorward, with its memory limit in MiB.
 fn limits() -> Vec<(String, u64)> {
     let mut limits = Vec::new();
     for file in [
@@ -216,19 +216,19 @@ fn limits() -> Vec<(String, u64)> {
 }
 
 #[test]
-fn manifests_have_room_for_what_is_set_where_nothing_is() {
+fn manifests_have_room_for_the_default_hash_memory() {
     for (file, limit) in limits() {
         for threads in [1, 2, 64] {
             let memory = doorward::config::hash_memory_default(threads, Some(limit * 1024)) / 1024;
             assert!(memory + ELSE <= limit, "{file}: {memory} of {limit} MiB");
-            // One row of PHP, beside a hash of Doorward's own.
+            // One PHP hash together with one of Doorward's own hashes.
             assert!(memory >= 64 + 19, "{file}: {memory} MiB");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_size_or_less_than_one_hash_is_a_fault() {
+async fn an_invalid_hash_memory_is_a_fault() {
     for (value, what) in [
         ("64", "less than the 19 MiB"),
         ("18MiB", "less than the 19 MiB"),

@@ -1,5 +1,5 @@
-//! Two virtual hosts behind one gateway: www for everybody, admin for administrators. Whatever host a client names, and
-//! wherever it names it, the service of admin never gets a request that was judged by the rule for www.
+//! Two virtual hosts behind one gateway: www is public, admin is for administrators. Whatever host a client names, and
+//! wherever, the service of admin never receives a request that was judged by the rule for www.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -84,7 +84,7 @@ fn with_admin(edge: Edge, text: String, service: SocketAddr, admin: SocketAddr) 
             let second = change(site.to_owned(), &own, &format!(":{port}"));
             format!("{before}http://:{site}\nhttp://admin.example.com:{second}")
         }
-        // The other of its two files.
+        // The second of its two configuration files.
         Edge::Http(Gateway::Haproxy) if text.starts_with("--") => text,
         Edge::Http(Gateway::Haproxy) => {
             let text = change(
@@ -140,7 +140,7 @@ impl Hosts {
             www,
             admin,
         };
-        // Traefik takes requests before it has read all its routes.
+        // Traefik accepts requests before it has loaded all routes.
         until(
             "both hosts are served",
             Duration::from_secs(10),
@@ -157,8 +157,8 @@ impl Hosts {
         send(self.setup.edge, "GET", path, headers, "").await
     }
 
-    /// What is expected of each host, and no more.
-    async fn answer_for_themselves(&self) {
+    /// Asserts the expected answer of each host.
+    async fn answer_as_configured(&self) {
         let bearer = self.setup.admin().await;
         let known = ("authorization", &*bearer);
         let admin = self.get("/x", &[("host", ADMIN), known]).await;
@@ -180,7 +180,7 @@ impl Hosts {
     }
 }
 
-/// Requests that name two hosts, or one in a spelling.
+/// Requests that name two hosts, or spell one in an unusual way.
 fn questions() -> Vec<String> {
     let mut questions = Vec::new();
     let mut ask = |target: &str, hosts: &[&str], more: &str| {
@@ -274,7 +274,7 @@ async fn admin_is_never_judged_as_www(edge: Edge, change: impl Fn(String) -> Str
             "admin.example.com.",
         ] {
             for headers in [&[][..], &[("host", WWW)], &[("host", ADMIN), ("host", WWW)]] {
-                // Envoy may end the connection instead of answering.
+                // Envoy may close the connection instead of answering.
                 let _ = try_send_http2(at, "GET", &format!("http://{url}/x"), headers).await;
                 let www = format!("http://{WWW}/x");
                 let _ = try_send_http2(at, "GET", &www, &[("host", url)]).await;
@@ -282,7 +282,7 @@ async fn admin_is_never_judged_as_www(edge: Edge, change: impl Fn(String) -> Str
             }
         }
     }
-    hosts.answer_for_themselves().await;
+    hosts.answer_as_configured().await;
 }
 
 macro_rules! through {
@@ -294,7 +294,7 @@ macro_rules! through {
     )* };
 }
 
-/// The settings by which an Envoy chooses a virtual host most generously.
+/// The settings with which Envoy matches virtual hosts most loosely.
 fn stripping(text: String) -> String {
     let (from, to) = (
         "codec_type: AUTO\n",
@@ -306,37 +306,37 @@ fn stripping(text: String) -> String {
     text.replacen(from, to, 1)
 }
 
-fn as_it_is(text: String) -> String {
+fn unchanged(text: String) -> String {
     text
 }
 
-/// `auth-method` left out.
+/// The configuration of ingress-nginx without `auth-method`.
 fn without_method(text: String) -> String {
     text.replace("proxy_method GET;", "")
         .replace("proxy_set_header X-Original-URI $request_uri;", "")
 }
 
 through! {
-    oldest_envoy_grpc: Edge::Grpc(Envoy::OLDEST), as_it_is;
-    newest_envoy_grpc: Edge::Grpc(Envoy::NEWEST), as_it_is;
-    oldest_envoy_http: Edge::Http(Gateway::OldestEnvoy), as_it_is;
-    newest_envoy_http: Edge::Http(Gateway::NewestEnvoy), as_it_is;
+    oldest_envoy_grpc: Edge::Grpc(Envoy::OLDEST), unchanged;
+    newest_envoy_grpc: Edge::Grpc(Envoy::NEWEST), unchanged;
+    oldest_envoy_http: Edge::Http(Gateway::OldestEnvoy), unchanged;
+    newest_envoy_http: Edge::Http(Gateway::NewestEnvoy), unchanged;
     oldest_envoy_grpc_stripping: Edge::Grpc(Envoy::OLDEST), stripping;
     newest_envoy_grpc_stripping: Edge::Grpc(Envoy::NEWEST), stripping;
     oldest_envoy_http_stripping: Edge::Http(Gateway::OldestEnvoy), stripping;
     newest_envoy_http_stripping: Edge::Http(Gateway::NewestEnvoy), stripping;
-    nginx: Edge::Http(Gateway::Nginx), as_it_is;
-    ingress_nginx: Edge::Http(Gateway::IngressNginx), as_it_is;
+    nginx: Edge::Http(Gateway::Nginx), unchanged;
+    ingress_nginx: Edge::Http(Gateway::IngressNginx), unchanged;
     ingress_nginx_without_auth_method: Edge::Http(Gateway::IngressNginx), without_method;
-    caddy: Edge::Http(Gateway::Caddy), as_it_is;
-    haproxy: Edge::Http(Gateway::Haproxy), as_it_is;
-    traefik: Edge::Http(Gateway::Traefik), as_it_is;
+    caddy: Edge::Http(Gateway::Caddy), unchanged;
+    haproxy: Edge::Http(Gateway::Haproxy), unchanged;
+    traefik: Edge::Http(Gateway::Traefik), unchanged;
 }
 
-/// The service of a host is told that host, not the one that the client put beside it.
+/// The service receives the host that was judged, not another one that the client also sent.
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_tells_the_service_the_host_that_was_judged() {
-    let hosts = Hosts::open(Edge::Http(Gateway::Nginx), as_it_is).await;
+async fn nginx_passes_the_judged_host_to_the_service() {
+    let hosts = Hosts::open(Edge::Http(Gateway::Nginx), unchanged).await;
     let bearer = hosts.setup.admin().await;
     let asked = format!(
         "GET http://{ADMIN}/x?y HTTP/1.1\r\nhost: {WWW}\r\nauthorization: {bearer}\r\nconnection: close\r\n\r\n"
@@ -351,10 +351,11 @@ async fn nginx_tells_the_service_the_host_that_was_judged() {
     assert_eq!(hosts.admin.requests(), 1);
 }
 
-/// In absolute form `$request_uri` is the path alone, so that the path is judged that the service gets.
+/// For a target in absolute form, `$request_uri` is only the path, so Doorward judges the path that the service
+/// receives.
 #[tokio::test(flavor = "multi_thread")]
-async fn nginx_tells_doorward_the_path_of_an_absolute_target() {
-    let hosts = Hosts::open(Edge::Http(Gateway::Nginx), as_it_is).await;
+async fn nginx_passes_the_path_of_an_absolute_target_to_doorward() {
+    let hosts = Hosts::open(Edge::Http(Gateway::Nginx), unchanged).await;
     for (path, judged) in [
         ("/a/b", "/a/b"),
         ("/a%20b?c", "/a%20b"),

@@ -1,4 +1,4 @@
-//! Raw HTTP/2, for peers that do what no library does.
+//! Raw HTTP/2, for peers that behave as no library does.
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -23,17 +23,17 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [head, payload.to_vec()].concat()
 }
 
-/// What a client begins with.
+/// The bytes that a client sends first.
 pub fn preface() -> Vec<u8> {
     let settings = frame(SETTINGS, 0, 0, &[]);
     [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*settings].concat()
 }
 
-/// The beginning of a call of this path.
+/// The HEADERS frame that starts a call of this path.
 pub fn call(stream: u32, path: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     let block = [
-        // POST, http, and names of the static table (RFC 7541, appendix A) with values of our own.
+        // POST, http, and names of the static table (RFC 7541, appendix A) with literal values.
         vec![0x83, 0x86, 0x04],
         text(path),
         vec![0x01],
@@ -47,7 +47,7 @@ pub fn call(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block.concat())
 }
 
-/// A message as gRPC writes it.
+/// A length-prefixed gRPC message.
 pub fn message(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap();
     [&[0], &length.to_be_bytes()[..], bytes].concat()
@@ -64,7 +64,7 @@ pub enum Ended {
     Closed,
 }
 
-/// Reads a frame, if the other side sends one.
+/// Reads a frame; gives `None` if the other side sends none.
 pub async fn read(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await.ok()?;
@@ -74,7 +74,7 @@ pub async fn read(stream: &mut TcpStream) -> Option<(u8, u8, u32, Vec<u8>)> {
     Some((kind, flags, u32::from_be_bytes(id), payload))
 }
 
-/// Reads until a call has ended, and answers pings meanwhile.
+/// Reads until a call has ended, and answers pings.
 pub async fn ended(stream: &mut TcpStream, call: u32) -> Ended {
     let mut body = Vec::new();
     while let Some((kind, flags, id, payload)) = read(stream).await {

@@ -185,7 +185,7 @@ async fn validate_answers_as_the_service_it_replaces() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_much_is_refused_and_the_rest_is_answered() {
+async fn requests_beyond_limits_are_refused_and_others_answered() {
     let doorward = setup().await;
     let long = format!("{{\"username\":\"{}\"}}", "x".repeat(8000));
     let reply = post(&doorward, "application/json", long.clone()).await;
@@ -245,9 +245,9 @@ async fn what_is_too_much_is_refused_and_the_rest_is_answered() {
     assert_eq!(reply.status, 200);
 }
 
-/// A thousand clients that send a byte now and then delay nobody.
+/// A thousand clients that send one byte at a time delay nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn slow_clients_hold_up_nobody_and_are_dropped() {
+async fn slow_clients_delay_nobody_and_are_dropped() {
     let doorward = setup().await;
     let mut slow = Vec::new();
     for n in 0..1000 {
@@ -274,7 +274,7 @@ async fn slow_clients_hold_up_nobody_and_are_dropped() {
         "{:?}",
         start.elapsed()
     );
-    // A body that trickles.
+    // A body that arrives slowly.
     let mut trickle = TcpStream::connect(doorward.http).await.unwrap();
     let head = b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     trickle.write_all(head).await.unwrap();
@@ -287,7 +287,7 @@ async fn slow_clients_hold_up_nobody_and_are_dropped() {
     assert_eq!(&answer, b"HTTP/1.1 408");
     let is_told = |line: &serde_json::Value| line["fields"]["reason"] == "slow-body";
     doorward.logged("a body that trickles", is_told).await;
-    // The slow ones keep sending a byte, and are dropped all the same.
+    // The slow clients keep sending bytes, and their connections are closed nevertheless.
     let deadline = Instant::now() + Duration::from_secs(40);
     let mut first = slow.swap_remove(0);
     let mut rest = Vec::new();
@@ -303,11 +303,11 @@ async fn slow_clients_hold_up_nobody_and_are_dropped() {
             return;
         }
     }
-    panic!("a client that sends a byte a second still holds its connection");
+    panic!("a client that sends one byte per second still has its connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_gateways_that_are_named_may_ask() {
+async fn only_trusted_gateways_may_ask() {
     let doorward = Doorward::start(|settings| {
         settings.env("DOORWARD_TRUSTED_PROXIES", "192.0.2.0/24");
     })
@@ -370,7 +370,7 @@ async fn only_gateways_that_are_named_may_ask() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_under_way_are_answered_when_it_ends() {
+async fn requests_in_flight_are_answered_at_a_stop() {
     let doorward = setup().await;
     let http = doorward.http;
     let mut open = TcpStream::connect(http).await.unwrap();

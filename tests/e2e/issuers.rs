@@ -1,4 +1,4 @@
-//! Tokens of another issuer. Its keys come from a test server that can change them, fail, and be slow.
+//! Tokens of another issuer. Its keys come from a test server whose keys can change, and which can fail or be slow.
 
 use std::{
     fs,
@@ -73,7 +73,7 @@ impl Pair {
         }
     }
 
-    /// The `Authorization` value of ada, by a key that is called so.
+    /// The `Authorization` value of ada, signed by a key with this id.
     pub fn bearer_by(&self, kid: &str, claims: &Value) -> String {
         self.signed(kid, &claims.to_string())
     }
@@ -82,7 +82,7 @@ impl Pair {
         self.bearer_by(&self.kid, &claims())
     }
 
-    /// The `Authorization` value with claims that may be any text.
+    /// The `Authorization` value with any text as claims.
     pub fn bearer_of_text(&self, claims: &str) -> String {
         self.signed(&self.kid, claims)
     }
@@ -120,7 +120,7 @@ struct State {
     fetches: usize,
 }
 
-/// Where the issuer publishes its keys.
+/// The server on which the issuer publishes its keys.
 struct Server {
     state: Arc<Mutex<State>>,
     address: SocketAddr,
@@ -287,7 +287,7 @@ async fn a_token_of_another_issuer_passes_every_door() {
     assert_eq!((shown.status, &shown.json()["sub"]), (200, &subject));
     assert_eq!(shown.json()["issuer_claims"], claims());
 
-    // It is not ours to end, and has no password here.
+    // Doorward cannot revoke the token, and its user has no password here.
     let passwords = json!({"current_password": BOB.1, "new_password": "another-good-phrase"});
     for (path, body) in [
         ("/logout", &json!({})),
@@ -332,7 +332,7 @@ async fn a_rotation_is_followed_and_unknown_keys_cost_few_fetches() {
     let doorward = setup(&server.url()).await;
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 200);
     server.change(|state| state.document = new.document.clone());
-    // Nobody has asked for it yet.
+    // No request has used the new key yet.
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 200);
     for n in 0..100 {
         let unknown = new.bearer_by(&format!("unknown-{n}"), &claims());
@@ -351,10 +351,10 @@ async fn a_rotation_is_followed_and_unknown_keys_cost_few_fetches() {
         server.fetches(),
         start.elapsed()
     );
-    // The old key is gone, and so is what was verified with it.
+    // The old key is gone, and tokens verified with it are no longer in the cache.
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 401);
 
-    // The issuer goes away: what was good stays.
+    // The issuer goes down; tokens that were accepted still are.
     server.change(|state| state.fails = true);
     let unknown = new.bearer_by("unknown", &claims());
     assert_eq!(judged(&doorward, &unknown).await.status, 401);
@@ -363,7 +363,7 @@ async fn a_rotation_is_followed_and_unknown_keys_cost_few_fetches() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_starts_while_the_issuer_is_away_or_slow_and_catches_up() {
+async fn it_starts_while_the_issuer_is_down_or_slow_and_catches_up() {
     let pair = Pair::new("k-1");
     let away = free_address();
     let slow = Server::anywhere(&pair.document).await;

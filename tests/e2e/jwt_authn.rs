@@ -1,4 +1,4 @@
-//! Envoy verifies tokens itself, with the keys that Doorward publishes, through a rotation.
+//! Envoy verifies tokens itself, with the keys that Doorward publishes, during a key rotation.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ const ALGORITHMS: [&str; 7] = [
     "RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA",
 ];
 
-/// Two seconds until Doorward looks at its files, one until Envoy fetches again, and one that is cut off a whole second;
-/// the rest is for a busy machine.
+/// Two seconds until Doorward checks its files, one until Envoy fetches again, and one because times are cut to whole
+/// seconds; the rest is for a busy machine.
 const AFTER: &str = "12s";
 
 async fn serving(algorithm: &str) -> Doorward {
@@ -39,8 +39,8 @@ async fn get(envoy: &Envoy, bearer: &str) -> Reply {
     send(envoy.edge, "GET", "/echo", &[("authorization", bearer)], "").await
 }
 
-/// Doorward's doors and every Envoy say the same of a token.
-async fn everybody(doorward: &Doorward, envoys: &[Envoy], bearer: &str, good: bool) {
+/// Asserts that Doorward's doors and every Envoy agree about a token.
+async fn all_agree(doorward: &Doorward, envoys: &[Envoy], bearer: &str, good: bool) {
     let of = header_of(bearer, "kid");
     let refused = refusal(doorward.http, bearer).await;
     assert_eq!(refused.is_none(), good, "{of}: {refused:?}");
@@ -57,14 +57,15 @@ async fn start_all(config: &EnvoyConfig) -> Vec<Envoy> {
     join_all(Envoy::VERSIONS.map(|version| Envoy::start(version, config))).await
 }
 
-/// Every 300 ms, all tokens so far and a new one are good everywhere, until one of another key has been good for a while.
+/// Every 300 ms, all tokens so far and a new one must be accepted everywhere, until a token of the new key has been
+/// accepted for two seconds.
 async fn through_a_rotation(algorithm: &str, service: &Service) {
     let doorward = serving(algorithm).await;
     let envoys = start_all(&fetching(&doorward, service)).await;
     let first = log_in(doorward.http, BOB).await;
     assert_eq!(header_of(&first, "alg"), algorithm);
-    everybody(&doorward, &envoys, &first, true).await;
-    everybody(&doorward, &envoys, &tampered(&first), false).await;
+    all_agree(&doorward, &envoys, &first, true).await;
+    all_agree(&doorward, &envoys, &tampered(&first), false).await;
 
     let rotate = ["keys", "rotate", "--after", AFTER, "--id", "next"];
     doorward.run(&rotate, "").await.ok();
@@ -75,7 +76,7 @@ async fn through_a_rotation(algorithm: &str, service: &Service) {
         assert!(start.elapsed() < Duration::from_secs(45), "{algorithm}");
         newest = log_in(doorward.http, BOB).await;
         for bearer in [&first, &newest] {
-            everybody(&doorward, &envoys, bearer, true).await;
+            all_agree(&doorward, &envoys, bearer, true).await;
         }
         if since.is_none() && header_of(&newest, "kid") == "next" {
             since = Some(Instant::now());
@@ -83,9 +84,9 @@ async fn through_a_rotation(algorithm: &str, service: &Service) {
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     assert_eq!(header_of(&newest, "alg"), algorithm);
-    everybody(&doorward, &envoys, &tampered(&newest), false).await;
+    all_agree(&doorward, &envoys, &tampered(&newest), false).await;
 
-    // What has leaked is refused by both as soon as they know.
+    // A leaked key is retired; Doorward and Envoy refuse its tokens as soon as they learn of it.
     let old = header_of(&first, "kid");
     doorward
         .run(&["keys", "retire", &old, "--now"], "")
@@ -100,7 +101,7 @@ async fn through_a_rotation(algorithm: &str, service: &Service) {
         (refused.as_deref() == Some("token-unknown-key") && statuses == [401, 401]).then_some(())
     })
     .await;
-    everybody(&doorward, &envoys, &newest, true).await;
+    all_agree(&doorward, &envoys, &newest, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,12 +110,12 @@ async fn envoy_follows_every_algorithm_through_a_rotation() {
     join_all(ALGORITHMS.map(|algorithm| through_a_rotation(algorithm, &service))).await;
 }
 
-/// One Envoy knows the keys of seven Doorwards: names of keys tell them apart.
+/// One Envoy has the keys of all these Doorwards and tells them apart by key id.
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_is_given_the_exported_keys() {
     let service = Service::start().await;
     let setups = join_all(ALGORITHMS.map(serving)).await;
-    // Staged keys are exported too: who has to be given them has the time until they sign.
+    // Staged keys are exported too, so that verifiers can receive them before they sign.
     for doorward in &setups {
         let rotate = ["keys", "rotate", "--after", "3s", "--id", "next"];
         let mut rotate = rotate.map(str::to_owned);
@@ -135,8 +136,8 @@ async fn envoy_is_given_the_exported_keys() {
     for (doorward, algorithm) in setups.iter().zip(ALGORITHMS) {
         let bearer = log_in(doorward.http, BOB).await;
         assert_eq!(header_of(&bearer, "alg"), algorithm);
-        everybody(doorward, &envoys, &bearer, true).await;
-        everybody(doorward, &envoys, &tampered(&bearer), false).await;
+        all_agree(doorward, &envoys, &bearer, true).await;
+        all_agree(doorward, &envoys, &tampered(&bearer), false).await;
     }
     for doorward in &setups {
         let next = crate::harness::until("the next key", Duration::from_secs(15), async || {
@@ -146,12 +147,12 @@ async fn envoy_is_given_the_exported_keys() {
                 .then_some(bearer)
         })
         .await;
-        everybody(doorward, &envoys, &next, true).await;
+        all_agree(doorward, &envoys, &next, true).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_service_receives_is_signed() {
+async fn the_service_receives_only_verified_claims() {
     let service = Service::start().await;
     let doorward = serving("ES256").await;
     for envoy in start_all(&fetching(&doorward, &service)).await {
@@ -200,7 +201,7 @@ async fn what_the_service_receives_is_signed() {
         }
         let query = format!("/echo?access_token={}", &ada["Bearer ".len()..]);
         assert_eq!(send(envoy.edge, "GET", &query, &[], "").await.status, 401);
-        // Doorward answers these, and knows who has logged out; Envoy does not.
+        // Doorward answers this request and knows which users have logged out; Envoy does not know.
         let headers = [("authorization", ada)];
         let reply = send(envoy.edge, "POST", "/logout", &headers, "").await;
         assert_eq!(reply.status, 200, "{reply:?}");

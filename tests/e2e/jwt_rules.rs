@@ -1,5 +1,5 @@
-//! What RFC 8725 and years of broken verifiers teach, asked of a Doorward that serves; the rules one by one are in
-//! `crates/core/src/jws/tests.rs`. And what RFCs give as examples.
+//! Known attacks on JWT verifiers (RFC 8725), tried on a running Doorward, and the examples of RFCs.
+//! `crates/core/src/jws/tests.rs` tests each rule.
 
 use std::{
     fs,
@@ -23,12 +23,12 @@ use crate::{
 
 const SECRET: &str = "5b6c7d8e9f00f1e2d3c4a5b69788796a";
 
-/// A Doorward with a secret, an RSA key and two of P-256, and their private halves.
+/// A Doorward with a secret, an RSA key and two P-256 keys, together with their private keys.
 struct Setup {
     doorward: Doorward,
     rsa: rsa::KeyPair,
     ec: EcdsaKeyPair,
-    /// The public key of RSA in every form that somebody could take for a secret.
+    /// The RSA public key in every form that could be mistaken for a secret.
     public: Vec<Vec<u8>>,
 }
 
@@ -90,7 +90,7 @@ impl Setup {
             &["genpkey", "-quiet", "-algorithm", "RSA"],
         );
         let (_, own) = write("ec", "2026-01-01T00:00:00Z", &ec);
-        // It has just taken over from the secret, whose tokens are still good; the others only ever verify.
+        // This key has just replaced the secret, whose tokens are still valid; the other keys only verify.
         let since = SystemTime::now() - Duration::from_secs(60);
         let since = humantime::format_rfc3339_seconds(since).to_string();
         write("other", &since, &ec);
@@ -149,7 +149,7 @@ impl Setup {
         signed.as_ref().to_vec()
     }
 
-    /// The answer of `/validate`, and that the gRPC door says the same.
+    /// The refusal of `/validate`; asserts that the gRPC door agrees.
     async fn refusal(&self, token: &str) -> Option<String> {
         let bearer = format!("Bearer {token}");
         let refused = crate::front::refusal(self.doorward.http, &bearer).await;
@@ -173,7 +173,7 @@ async fn forgeries_are_refused_at_the_door() {
     let rs256 = json!({"alg": "RS256", "typ": "JWT", "kid": "rsa"});
     let hs256 = json!({"alg": "HS256", "typ": "JWT"});
     let pkcs1 = &signature::RSA_PKCS1_SHA256;
-    // What is forged below is only so in what is forged.
+    // The forgeries below differ from these accepted tokens only in the forged part.
     let good = signed(&es256, |message| setup.by_ec(message));
     assert_eq!(setup.refusal(&good).await, None);
     let by_rsa = signed(&rs256, |message| setup.by_rsa(pkcs1, message));
@@ -194,7 +194,7 @@ async fn forgeries_are_refused_at_the_door() {
         }
     }
 
-    // A public key is no secret, whatever form somebody gives it.
+    // A public key is not accepted as a secret, in whatever form.
     for public in &setup.public {
         for (kid, reason) in [
             (json!("rsa"), "token-algorithm"),
@@ -210,7 +210,7 @@ async fn forgeries_are_refused_at_the_door() {
     let secret_of_rsa = signed(&rs256, keyed(SECRET.as_bytes()));
     setup.refused(&secret_of_rsa, "token-signature").await;
 
-    // Keys that a token brings along.
+    // Tokens that carry their own keys.
     let fixed = &signature::ECDSA_P256_SHA256_FIXED_SIGNING;
     let stranger = EcdsaKeyPair::generate(fixed).unwrap();
     let by_stranger = |message: &[u8]| {
@@ -270,7 +270,7 @@ async fn forgeries_are_refused_at_the_door() {
     let pss = signed(&header, |m| setup.by_rsa(&signature::RSA_PSS_SHA256, m));
     setup.refused(&pss, "token-algorithm").await;
 
-    // Spelled in another way.
+    // Other spellings of the same token.
     let parts: Vec<_> = good.split('.').collect();
     let (h, p, s) = (parts[0], parts[1], parts[2]);
     for (token, reason) in [
@@ -305,7 +305,7 @@ async fn forgeries_are_refused_at_the_door() {
             assert!(answer.contains(reason), "{answer}");
         }
     }
-    // Nothing of it has left a mark.
+    // The forgeries have no lasting effect.
     assert_eq!(setup.refusal(&good).await, None);
     let credentials = basic(BOB.0, BOB.1);
     let headers = [("authorization", &*credentials)];
@@ -398,7 +398,7 @@ async fn examples_of_rfcs_are_verified() {
             assert!(said.contains("its algorithm is"), "{said}");
         }
     }
-    // A key that is for something else verifies nothing.
+    // A key with another purpose verifies nothing.
     let (_, key, token) = &examples[2];
     for (member, value, code) in [
         ("use", json!("sig"), 0),

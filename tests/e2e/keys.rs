@@ -1,4 +1,4 @@
-//! Keys as operators keep them: the commands, files of other programs, secrets that change, and mounts.
+//! Keys as operators manage them: commands, files of other programs, secrets that change, and mounts.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ const FIRST: &str = "c2d4e5a60718293a4b5c6d7e8f90f3b1";
 const SECOND: &str = "a60718293a4b5c6d7e8f90f3b1c2d4e5";
 const THIRD: &str = "8293a4b5c6d7e8f90f3b1c2d4e5a6071";
 
-/// Longer than it takes until files are looked at.
+/// Changed files are loaded within this time.
 const FOLLOWED: Duration = Duration::from_secs(10);
 
 const ALGORITHMS: [&str; 8] = [
@@ -36,7 +36,7 @@ fn dir(home: &Home) -> std::path::PathBuf {
     home.dir().join("data/keys")
 }
 
-/// Puts a file among the keys, and makes the directory where it is the first.
+/// Writes a file into the key directory, which is created if it is missing.
 fn put(dir: &Path, name: &str, text: &str) {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join(name), text).unwrap();
@@ -72,7 +72,7 @@ fn now() -> u64 {
     now.unwrap().as_secs()
 }
 
-/// A key as `doorward keys generate` writes it, that has been signing for as many seconds.
+/// A key file as `doorward keys generate` writes it, whose key started signing this many seconds ago.
 async fn signing_since(algorithm: &str, id: &str, seconds: u64) -> String {
     let home = Doorward::prepare(|_| {});
     let generate = ["keys", "generate", algorithm, "--id", id];
@@ -116,7 +116,7 @@ async fn a_first_key_of_every_algorithm() {
         for said in ["KID", "SIGNS FROM", id, algorithm, "signing"] {
             assert!(text.contains(said), "{text}");
         }
-        // Nothing is ever shown of the key itself.
+        // No command shows the private key.
         let content = fs::read_to_string(file.path()).unwrap();
         let longest = content.lines().max_by_key(|line| line.len()).unwrap();
         let piece = &longest[20..40];
@@ -196,7 +196,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
     let home = doorward.home();
     let listed = list(home).await;
     assert_eq!(states(home).await, ["one verifying", "two signing"]);
-    // A day, the lifetime of its last token, and twice the leeway of clocks.
+    // A day, which is the lifetime of its last token, and twice the clock leeway.
     let ends = listed[1]["not_before"].as_u64().unwrap() + 24 * 60 * 60 + 60;
     assert_eq!(listed[0]["until"].as_u64(), Some(ends));
     let exported = home.run(&["keys", "export"], "").await.ok().stdout;
@@ -232,7 +232,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
     assert_eq!(states(home).await, ["two signing"]);
 }
 
-/// What openssl makes is taken as it is.
+/// Keys made by openssl are used unchanged.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_openssl_made() {
     let rsa = openssl(&[
@@ -271,7 +271,7 @@ async fn keys_that_openssl_made() {
         assert_eq!(header_of(&bearer, "alg"), algorithm);
         assert_eq!(header_of(&bearer, "kid"), "own-key");
         assert_eq!(refusal(doorward.http, &bearer).await, None, "{algorithm}");
-        // Somebody else's tokens are verified by the public half alone.
+        // A Doorward with only the public key verifies the tokens.
         let private = doorward.home().dir().join("data/keys/own-key.pem");
         let public = openssl(&["pkey", "-in", private.to_str().unwrap(), "-pubout"]);
         let verifier = prepared(|_| {}).await;
@@ -360,7 +360,7 @@ async fn from_a_secret_to_a_key() {
     let old = log_in(doorward.http, BOB).await;
     assert_eq!(header_of(&old, "alg"), "HS256");
 
-    // Every replica and verifier must know it before it signs.
+    // Every replica and verifier must know the key before it signs.
     let generate = ["keys", "generate", "ES256", "--id", "later"];
     doorward.run(&generate, "").await.ok();
     let home = doorward.home();
@@ -389,7 +389,8 @@ async fn from_a_secret_to_a_key() {
     let secret = header_of(&old, "kid");
     refused(home, &["keys", "retire", &secret, "--now"], "jwt.secret").await;
 
-    // A key that took over long ago: no token of the secret can be good any more, whatever it says.
+    // This key replaced the secret longer ago than a token lives: tokens of the secret are refused, whatever they
+    // claim.
     let key = signing_since("ES256", "long-ago", 25 * 60 * 60).await;
     put(&dir(home), "at-once.pem", &key);
     until("the end of the secret", FOLLOWED, async || {
@@ -416,7 +417,8 @@ async fn a_secret_that_was_changed() {
     .await;
     let old = log_in(doorward.http, BOB).await;
 
-    // Both are exchanged while it serves; between the two they do not hold together, and nothing changes.
+    // Both secrets are replaced while Doorward serves. After the first replacement the settings contradict each other,
+    // so nothing changes.
     fs::write(&previous, format!("{FIRST}\n")).unwrap();
     doorward
         .logged("what does not hold together", |line| {
@@ -434,13 +436,13 @@ async fn a_secret_that_was_changed() {
     for bearer in [&old, &new] {
         assert_eq!(refusal(doorward.http, bearer).await, None);
     }
-    // And at the next start.
+    // Both are accepted after a restart.
     let (home, _) = doorward.stop().await;
     let doorward = home.serve().await;
     for bearer in [&old, &new] {
         assert_eq!(refusal(doorward.http, bearer).await, None);
     }
-    // The one before signs nothing, and is forgotten when it is taken out.
+    // The previous secret signs nothing, and its tokens are refused once it is removed.
     fs::write(&previous, format!("{THIRD}\n")).unwrap();
     until("the end of the old secret", FOLLOWED, async || {
         let refused = refusal(doorward.http, &old).await;
@@ -479,7 +481,7 @@ async fn weak_secrets_are_refused() {
     }
 }
 
-/// As kubelet does it: files are links through `..data`, and that link is exchanged as a whole.
+/// Updates a directory like kubelet: files are links through `..data`, and one rename replaces that link.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_mount_is_followed() {
     let mount = tempfile::tempdir().unwrap();
@@ -519,7 +521,7 @@ async fn a_secret_mount_is_followed() {
         assert_eq!(refusal(doorward.http, bearer).await, None);
     }
 
-    // A file that is broken changes nothing, and is named.
+    // A broken file changes nothing and is named in the log.
     version("..2026_11_22", &[("one.pem", &one), ("two.pem", "broken")]);
     doorward
         .logged("the broken file", |line| {
@@ -531,7 +533,7 @@ async fn a_secret_mount_is_followed() {
         assert_eq!(refusal(doorward.http, bearer).await, None);
     }
 
-    // kubelet removes the link of a file that is gone.
+    // kubelet removes the link of a removed file.
     version("..2026_11_23", &[("two.pem", &two)]);
     fs::remove_file(mount.path().join("one.pem")).unwrap();
     until("the end of the first key", FOLLOWED, async || {
@@ -542,7 +544,7 @@ async fn a_secret_mount_is_followed() {
     assert_eq!(refusal(doorward.http, &new).await, None);
 }
 
-/// A key that comes in the environment, or in one mounted file, needs no directory.
+/// A key in the environment or in one mounted file needs no key directory.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_key_can_come_with_the_settings() {
     let pem = signing_since("ES256", "mounted", 60).await;
@@ -565,7 +567,7 @@ async fn one_key_can_come_with_the_settings() {
             published.text().contains("mounted"),
             "{name}: {published:?}"
         );
-        // It signs alone, so no secret was made beside it.
+        // The key signs alone, so Doorward made no secret.
         assert!(!doorward.home().dir().join("data/jwt.secret").exists());
     }
 

@@ -1,4 +1,4 @@
-//! The manifests: rendered, held against schemas, and read for what they must say.
+//! The Kubernetes manifests: rendered, checked against schemas, and checked for required content.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The version whose schemas manifests must fit.
+/// The Kubernetes version whose schemas the manifests must fit.
 const KUBERNETES: &str = "1.37";
 
 const OVERLAYS: [&str; 6] = [
@@ -29,7 +29,7 @@ const OVERLAYS: [&str; 6] = [
     "production",
 ];
 
-/// An overlay as `kubectl apply -k` would send it.
+/// The manifests that `kubectl apply -k` would send for an overlay.
 fn rendered(overlay: &str) -> String {
     render(&repository().join("k8s/overlays").join(overlay))
 }
@@ -41,12 +41,12 @@ fn render(folder: &Path) -> String {
         .unwrap();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(ran.status.success(), "{}: {said}", folder.display());
-    // Fields that are on their way out.
+    // kustomize warns about deprecated fields.
     assert!(said.is_empty(), "{}: {said}", folder.display());
     String::from_utf8(ran.stdout).unwrap()
 }
 
-/// What is wrong with manifests, or how many objects they are.
+/// Checks manifests against the schemas; gives the faults, or the number of objects.
 fn judged(manifests: &str) -> Result<String, String> {
     let mut validate = Command::new("python3");
     validate
@@ -121,7 +121,7 @@ fn an_overlay_with_monitoring_fits_the_schemas() {
     let production = dir.path().join("k8s/overlays/production");
     let file = production.join("kustomization.yaml");
     let text_of = fs::read_to_string(&file).unwrap();
-    // As the file itself says.
+    // As the comment in the file says.
     let with = text_of.replace("# components:\n#   - ", "components:\n  - ");
     assert_ne!(with, text_of);
     fs::write(&file, with).unwrap();
@@ -140,9 +140,9 @@ fn an_overlay_with_monitoring_fits_the_schemas() {
     assert_eq!(text(&monitor, "spec.endpoints.0.path"), "/metrics");
 }
 
-/// The check is worth something: each of these would be taken by nobody, and it says where.
+/// The check finds faults: no cluster would accept these manifests, and it names the place.
 #[test]
-fn what_does_not_fit_the_schemas_is_refused() {
+fn manifests_that_do_not_fit_the_schemas_are_refused() {
     let mesh = repository().join("k8s/overlays/istio/mesh-config.yaml");
     let mesh = fs::read_to_string(mesh).unwrap();
     let mut known: BTreeMap<&str, String> = BTreeMap::from([("mesh", mesh)]);
@@ -224,7 +224,7 @@ fn what_does_not_fit_the_schemas_is_refused() {
     }
 }
 
-/// The generated `doorward.toml` that a pod mounts, whatever hash is in its name.
+/// The generated `doorward.toml` that a pod mounts; its name ends with a hash.
 fn settings(manifests: &str, pod: &Yaml) -> String {
     let volumes = pod["volumes"].as_vec().unwrap().iter();
     let mut named = volumes.filter(|volume| volume["name"].as_str() == Some("settings"));
@@ -233,7 +233,7 @@ fn settings(manifests: &str, pod: &Yaml) -> String {
     map["data"]["doorward.toml"].as_str().unwrap().to_owned()
 }
 
-/// Each pod of ours: what it is made of, and its kind and name.
+/// The spec of each of our pods, with its kind and name.
 fn pods(manifests: &str) -> Vec<(String, Yaml)> {
     let with_pods = objects(manifests).into_iter().filter_map(|thing| {
         let pod = at(&thing, "spec.template.spec").clone();
@@ -244,7 +244,7 @@ fn pods(manifests: &str) -> Vec<(String, Yaml)> {
 }
 
 #[test]
-fn pods_may_do_what_they_need_and_nothing_else() {
+fn pods_have_only_the_rights_they_need() {
     for overlay in OVERLAYS {
         let pods = pods(&rendered(overlay));
         assert!(!pods.is_empty(), "{overlay}");
@@ -273,7 +273,7 @@ fn pods_may_do_what_they_need_and_nothing_else() {
                 );
                 assert_eq!(text(allowed, "capabilities.drop.0"), "ALL", "{name}");
                 let image = text(container, "image");
-                // MySQL alone writes outside its volume.
+                // Only MySQL writes outside its volume.
                 let read_only = allowed["readOnlyRootFilesystem"].as_bool() == Some(true);
                 assert_ne!(read_only, image.starts_with("mysql:"), "{name}");
                 assert!(
@@ -289,7 +289,7 @@ fn pods_may_do_what_they_need_and_nothing_else() {
 }
 
 #[test]
-fn doorward_is_probed_where_it_answers_and_has_time_to_end() {
+fn probes_use_the_ops_port_and_pods_have_time_to_stop() {
     for overlay in OVERLAYS {
         let manifests = rendered(overlay);
         let deployment = object(&manifests, "Deployment", "doorward");
@@ -315,7 +315,7 @@ fn doorward_is_probed_where_it_answers_and_has_time_to_end() {
 }
 
 #[test]
-fn gateways_let_nobody_in_where_there_is_no_answer() {
+fn gateways_fail_closed_without_an_answer() {
     let own = object(&rendered("envoy-gateway"), "SecurityPolicy", "doorward");
     let auth = at(&own, "spec.extAuth");
     assert_eq!(auth["failOpen"].as_bool(), Some(false));
@@ -338,7 +338,7 @@ fn gateways_let_nobody_in_where_there_is_no_answer() {
     let istio = rendered("istio");
     let policy = object(&istio, "AuthorizationPolicy", "doorward");
     assert_eq!(text(&policy, "spec.provider.name"), text(provider, "name"));
-    // One rule without conditions: every request is asked about.
+    // One rule without conditions: Doorward is asked about every request.
     let rules = at(&policy, "spec.rules").as_vec().unwrap();
     assert!(rules.len() == 1 && rules[0].as_hash().unwrap().is_empty());
     let service = object(&istio, "Service", "doorward");
@@ -356,10 +356,10 @@ fn gateways_let_nobody_in_where_there_is_no_answer() {
     }
 }
 
-/// Where each gateway says who the client is. What is connected to it is a load balancer or a node, so `peer` would be
-/// wrong behind every one of them.
+/// Where each gateway writes the client address. A load balancer or a node connects to each of them, so `peer` would be
+/// wrong.
 #[test]
-fn every_gateways_overlay_says_where_clients_are() {
+fn every_gateway_overlay_sets_the_client_address() {
     for (overlay, expected) in [
         ("envoy-gateway", "x-envoy-external-address"),
         ("gateway-api", "x-forwarded-for:1"),
@@ -373,14 +373,14 @@ fn every_gateways_overlay_says_where_clients_are() {
             .unwrap()
             .iter()
             .find(|variable| text(variable, "name") == "DOORWARD_CLIENT_ADDRESS");
-        let own = own.unwrap_or_else(|| panic!("{overlay} leaves it to the default"));
+        let own = own.unwrap_or_else(|| panic!("{overlay} does not set DOORWARD_CLIENT_ADDRESS"));
         assert_eq!(text(own, "value"), expected, "{overlay}");
     }
     let manifests = rendered("production");
     let deployment = object(&manifests, "Deployment", "doorward");
     let settings = settings(&manifests, at(&deployment, "spec.template.spec"));
     assert!(settings.contains("\nclient_address = \"x-envoy-external-address\"\n"));
-    // The lines that are to be taken in behind a load balancer are what the gateway knows.
+    // The commented lines for use behind a load balancer fit the schema.
     let policies = repository().join("k8s/overlays/envoy-gateway/policies.yaml");
     let policies = fs::read_to_string(policies).unwrap();
     let with = policies
@@ -396,7 +396,7 @@ fn every_gateways_overlay_says_where_clients_are() {
     judged(&with).unwrap();
 }
 
-/// The settings of each overlay as its pod has them; only files are where this machine may have them.
+/// The settings of each overlay as its pod has them, except that files are at paths of this machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_settings_of_every_overlay_hold_together() {
     for overlay in OVERLAYS {
@@ -450,8 +450,8 @@ async fn the_settings_of_every_overlay_hold_together() {
     }
 }
 
-/// `compose.yaml` and `k8s/overlays/minikube` as far as it goes without a cluster: the same Envoy, the same rows, the
-/// same settings, and a MariaDB.
+/// `compose.yaml` and `k8s/overlays/minikube`, as far as they can be tested without a cluster: the same Envoy, rows and
+/// settings, with MariaDB.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_whole_system_answers_logins() {
     let folder = repository().join("k8s/overlays/minikube");
@@ -470,7 +470,7 @@ async fn the_whole_system_answers_logins() {
     }
     let database = Database::<MariaDb>::start().await;
     let rows = fs::read_to_string(folder.join("users.sql")).unwrap();
-    // The database of the test has another name.
+    // The test database has another name.
     let (_, rows) = rows.split_once("USE auth;").unwrap();
     database.sql(rows);
     let settings = fs::read_to_string(repository().join("k8s/base/doorward.toml")).unwrap();
@@ -483,7 +483,7 @@ async fn the_whole_system_answers_logins() {
             .without("JWT_SECRET");
     })
     .with(|chosen| {
-        // The envoy of the test is on loopback.
+        // The test's Envoy connects from loopback.
         chosen.env("DOORWARD_TRUSTED_PROXIES", "127.0.0.0/8");
     });
     home.run(&["migrate"], "").await.ok();
@@ -526,9 +526,9 @@ async fn the_whole_system_answers_logins() {
     front.bearer(("bob@example.com", "builder-of-things")).await;
 }
 
-/// Nothing here runs a cluster; that what is typed names what is there can be seen all the same.
+/// No test runs a cluster; this one checks that the commands name existing things.
 #[test]
-fn the_guide_names_what_is_there() {
+fn the_guide_names_existing_things() {
     let mut applied: Vec<String> = Vec::new();
     for block in blocks("docs/kubernetes.md", "text") {
         for path in block.split("kubectl apply -k ").skip(1) {
@@ -541,7 +541,7 @@ fn the_guide_names_what_is_there() {
     assert_eq!(applied, OVERLAYS);
     assert!(
         blocks("docs/kubernetes.md", "sh").is_empty(),
-        "nothing runs them"
+        "no test runs these blocks"
     );
     let guide = fs::read_to_string(repository().join("docs/kubernetes.md")).unwrap();
     assert!(guide.contains(&format!("Kubernetes {KUBERNETES}")));

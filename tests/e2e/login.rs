@@ -1,4 +1,4 @@
-//! Logins through Envoy: both ways of replying, both forms of credentials, and everything that is refused.
+//! Logins through Envoy: both kinds of reply, both forms of credentials, and every refusal.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ async fn doorward_answers_a_login_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn or_the_gateways_own_route_does() {
+async fn the_gateways_own_route_answers_a_login() {
     for version in Envoy::VERSIONS {
         let front = Front::open(
             version,
@@ -103,9 +103,9 @@ async fn or_the_gateways_own_route_does() {
     }
 }
 
-/// Where the route leads to a service, that service learns who has logged in, and not how.
+/// If the login route leads to a service, the service learns the user but not the credentials.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_service_behind_the_login_sees_who_and_not_how() {
+async fn a_service_behind_the_login_sees_the_user_and_no_credentials() {
     for version in Envoy::VERSIONS {
         let front = Front::open(
             version,
@@ -147,7 +147,7 @@ async fn a_service_behind_the_login_sees_who_and_not_how() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_a_login_is_refused() {
+async fn requests_that_are_no_login_are_refused() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
     front.doorward.add_user("eve", "a-good-password", &[]).await;
     front
@@ -295,7 +295,7 @@ async fn a_json_body_logs_in_too() {
                 "{version} {body}: {reply:?}"
             );
         }
-        // Without the content type it is not looked at.
+        // Without the content type, Doorward does not read the body.
         let body = json!({"username": BOB.0, "password": BOB.1}).to_string();
         let reply = send(front.envoy.edge, "POST", "/login", &[], body).await;
         assert_eq!(reply.text(), "Missing credentials", "{version}");
@@ -303,7 +303,7 @@ async fn a_json_body_logs_in_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn preflights_pass_where_a_setting_says_so() {
+async fn preflights_pass_if_configured() {
     let preflight = [
         ("origin", "https://app.example"),
         ("access-control-request-method", "GET"),

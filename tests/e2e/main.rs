@@ -8,13 +8,13 @@
     clippy::print_stderr,
     missing_docs,
     unreachable_pub,
-    reason = "a test that meets something unexpected ends there"
+    reason = "a test may panic at anything unexpected"
 )]
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
-/// Runs tests, each of them an `async fn name<E: Engine>()`, on every database, that is also in a file.
+/// Defines tests, each an `async fn name<E: Engine>()`, for every database, including SQLite files.
 macro_rules! on_each_database {
     ($($name:ident),+ $(,)?) => {
         on_each_database!(sqlite, crate::harness::Sqlite, $(super::$name),+);
@@ -34,8 +34,8 @@ macro_rules! on_each_database {
     };
 }
 
-/// Runs tests, each of them an `async fn name<S: Server>()`, on every database that is a program: one that can be
-/// killed and frozen, and that knows users and grants.
+/// Defines tests, each an `async fn name<S: Server>()`, for every database server: one that can be killed and frozen,
+/// and that has users and grants.
 macro_rules! on_each_server {
     ($($name:ident),+ $(,)?) => {
         mod servers {

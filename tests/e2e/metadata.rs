@@ -1,4 +1,4 @@
-//! What Envoy itself learns of a decision: its access log, and filters behind ext_authz.
+//! What a decision tells Envoy itself: its access log, and filters after ext_authz.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::{
     harness::{Envoy, EnvoyConfig},
 };
 
-/// The id of somebody, out of a token.
+/// The id of a user, taken from a token.
 async fn id_of(front: &Front, who: (&str, &str)) -> String {
     let bearer = front.bearer(who).await;
     let claims = bearer.split('.').nth(1).unwrap();
@@ -17,13 +17,13 @@ async fn id_of(front: &Front, who: (&str, &str)) -> String {
     claims["sub"].as_str().unwrap().to_owned()
 }
 
-async fn the_access_log_says_who_and_why(version: &str) {
+async fn the_access_log_shows_user_and_reason(version: &str) {
     let front = Front::open(version, |_| {}, |config| config).await;
     let (ada, bob) = (id_of(&front, ADA).await, id_of(&front, BOB).await);
     let bearer = front.bearer(BOB).await;
     let wrong = basic(BOB.0, "a-wrong-password");
     let bad = tampered(&bearer);
-    // What a client says of itself in every way that there is.
+    // Every way in which a client could forge these values.
     let forged = [
         ("x-envoy-filters-http-ext-authz", "sub=root"),
         ("x-ext-authz-sub", "root"),
@@ -102,7 +102,7 @@ async fn the_access_log_says_who_and_why(version: &str) {
         (decision, reason, sub),
         (json!("deny"), json!("wrong-password"), json!(bob))
     );
-    // The one that the id is from.
+    // ada's login, from whose token her id is taken.
     let of_ada = |line: &Value| line["path"] == "/login" && line["sub"] == *ada;
     let login = front.envoy.accessed("a login", of_ada).await;
     let [decision, reason, rule, sub, roles] = said(&login);
@@ -114,16 +114,16 @@ async fn the_access_log_says_who_and_why(version: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_access_log_of_the_oldest_envoy_says_who_and_why() {
-    the_access_log_says_who_and_why(Envoy::OLDEST).await;
+async fn the_access_log_of_the_oldest_envoy_shows_user_and_reason() {
+    the_access_log_shows_user_and_reason(Envoy::OLDEST).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_access_log_of_the_newest_envoy_says_who_and_why() {
-    the_access_log_says_who_and_why(Envoy::NEWEST).await;
+async fn the_access_log_of_the_newest_envoy_shows_user_and_reason() {
+    the_access_log_shows_user_and_reason(Envoy::NEWEST).await;
 }
 
-/// The filter of the guide, in front of the router.
+/// Adds the filter of the guide before the router.
 fn limited(config: EnvoyConfig) -> EnvoyConfig {
     let yaml = blocks("docs/metadata.md", "yaml");
     let filter = yaml
@@ -153,7 +153,7 @@ async fn a_limit_by_user_limits_that_user_alone() {
         };
         let mut statuses = vec![];
         for nth in 0..12 {
-            // Whatever a client calls itself, it is counted by its token.
+            // The request is counted by its token, whatever the client claims to be.
             statuses.push(ask(&bob, &format!("somebody-{nth}")).await);
         }
         assert_eq!(statuses[..10], [200; 10], "{version}");
@@ -164,7 +164,7 @@ async fn a_limit_by_user_limits_that_user_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_said_where_a_setting_says_so() {
+async fn metadata_can_be_turned_off() {
     let choose = |settings: &mut crate::harness::Settings| {
         settings.env("DOORWARD_ENVOY__METADATA", "false");
     };

@@ -1,5 +1,5 @@
-//! Methods as a real service reads them: Flask converts them to upper case, and answers `HEAD` with the handler of
-//! `GET`. What it runs must have been judged by the rule for what it runs.
+//! Methods as a real service reads them: Flask converts them to upper case, and runs the handler of `GET` for `HEAD`.
+//! The handler that runs must be the one whose rule judged the request.
 
 use crate::{
     edges::Edge,
@@ -23,12 +23,12 @@ const RULES: &str = "
     allow = 'public'
 ";
 
-/// Methods that Werkzeug makes `GET`, `HEAD`, `POST`, `DELETE` and `PATCH` of.
+/// Methods that Werkzeug converts to `GET`, `HEAD`, `POST`, `DELETE` and `PATCH`.
 const SPELLINGS: [&str; 11] = [
     "post", "Post", "pOST", "POSt", "delete", "Delete", "get", "Get", "head", "heaD", "patch",
 ];
 
-/// How a client speaks to a gateway.
+/// The HTTP version between client and gateway.
 #[derive(Clone, Copy, Debug)]
 enum Version {
     Http1,
@@ -60,7 +60,7 @@ async fn no_spelling_of_a_method_reaches_its_handler(edge: Edge, version: Versio
     let ask = async |method: &str, path: &str, headers: &[(&str, &str)]| {
         version.send(setup.edge, method, path, headers).await
     };
-    // ingress-nginx redirects to where somebody signs in.
+    // ingress-nginx redirects to the sign-in page.
     let refused = |reply: &Reply| (300..=499).contains(&reply.status);
     for method in SPELLINGS {
         for path in ["/items/7", "/elsewhere", "/login"] {
@@ -77,12 +77,12 @@ async fn no_spelling_of_a_method_reaches_its_handler(edge: Edge, version: Versio
         ("access-control-request-method", "post"),
     ];
     let reply = ask("OPTIONS", "/items/7", &preflight).await;
-    // HAProxy does not show Doorward what a preflight announces.
+    // HAProxy does not pass the headers of a preflight request to Doorward.
     let is_shown = edge != Edge::Http(Gateway::Haproxy);
     assert_eq!(refused(&reply), is_shown, "{edge:?} preflight: {reply:?}");
     assert!(service.ran().await.is_empty(), "{edge:?}");
 
-    // With a token, and where a rule says public, the same handlers run.
+    // With a token, and under a public rule, the same handlers run.
     let admin = setup.admin().await;
     let admin = [("authorization", &*admin)];
     for (method, path, headers) in [
@@ -128,7 +128,7 @@ through! {
     traefik_http1: Edge::Http(Gateway::Traefik), Http1;
 }
 
-/// The reason has a name of its own, on every route, at the gateway that lets every spelling through.
+/// The refusal has its own reason, on every route. Caddy passes every spelling on.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_case_of_a_method_is_logged_as_such() {
     let service = Flask::start().await;

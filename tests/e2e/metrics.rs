@@ -1,4 +1,4 @@
-//! The numbers at `/metrics`, read by the official parser and held against what was asked.
+//! The metrics at `/metrics`, read by the official parser and compared with the requests that were sent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +16,7 @@ use crate::{
     harness::{Doorward, Envoy, fed, repository, send, send_bytes, tool, until},
 };
 
-/// What the parser has read.
+/// The families that the parser has read.
 pub struct Scrape(Vec<Value>);
 
 impl Scrape {
@@ -40,7 +40,7 @@ impl Scrape {
         families.flat_map(|family| family["samples"].as_array().unwrap())
     }
 
-    /// The sum of all series of this name that have these labels; nothing where there is none.
+    /// The sum of all series with this name and these labels; `None` if there is none.
     pub fn find(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
         let has = |sample: &&Value| {
             sample["name"] == name
@@ -59,13 +59,13 @@ impl Scrape {
         assert_eq!(found, Some(value), "{name} {labels:?}");
     }
 
-    /// Every series, without its value.
+    /// Every series without its value.
     pub fn series(&self) -> BTreeSet<String> {
         let name = |sample: &Value| format!("{} {}", sample["name"], sample["labels"]);
         self.samples().map(name).collect()
     }
 
-    /// A row for each family, by its name.
+    /// A table row for each family, by its name.
     fn rows(&self) -> BTreeMap<String, (String, BTreeSet<String>, String)> {
         let rows = self.0.iter().map(|family| {
             let text = |key: &str| family[key].as_str().unwrap().to_owned();
@@ -104,7 +104,7 @@ async fn front() -> Front {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_is_counted() {
+async fn requests_are_counted() {
     let front = front().await;
     let doorward = &front.doorward;
     let bob = front.bearer(BOB).await;
@@ -148,7 +148,7 @@ async fn what_is_asked_is_counted() {
     );
     scrape.is("doorward_hash_duration_seconds_count", &[], 1.0);
     scrape.is("doorward_hash_queue", &[], 0.0);
-    // One good token was new here; the tampered one speaks for nobody.
+    // One valid token was new to the cache; the tampered one identifies no user.
     scrape.is("doorward_token_age_seconds_count", &[], 1.0);
     let key = [("alg", "HS256"), ("state", "signing")];
     scrape.is("doorward_key_begin_timestamp_seconds", &key, 0.0);
@@ -170,23 +170,27 @@ async fn what_is_asked_is_counted() {
     let lag = scrape.find("doorward_revocation_lag_seconds", &[]).unwrap();
     assert!(lag < 10.0, "{lag}");
 
-    // Across a reload everything goes on.
+    // A reload does not reset the counters.
     doorward.signal(Signal::HUP);
-    until("it is read again", Duration::from_secs(5), async || {
-        let scrape = Scrape::of(doorward).await;
-        (scrape.find("doorward_reloads_total", &[("result", "ok")]) == Some(1.0)).then_some(())
-    })
+    until(
+        "the settings are reloaded",
+        Duration::from_secs(5),
+        async || {
+            let scrape = Scrape::of(doorward).await;
+            (scrape.find("doorward_reloads_total", &[("result", "ok")]) == Some(1.0)).then_some(())
+        },
+    )
     .await;
     front.send("GET", "/x", &[("authorization", &bob)]).await;
     let scrape = Scrape::of(doorward).await;
     let passes = [("decision", "allow"), ("rule", "/*")];
     scrape.is("doorward_decisions_total", &passes, 8.0);
-    // The memory of tokens went with the keys.
+    // The token cache was cleared together with the keys.
     scrape.is("doorward_token_age_seconds_count", &[], 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn logins_that_fail_are_counted_by_what_became_of_them() {
+async fn failed_logins_are_counted_by_reason() {
     let doorward = Doorward::start(|settings| {
         settings
             .env("DOORWARD_SELF_SERVICE__REGISTER", "true")
@@ -198,7 +202,7 @@ async fn logins_that_fail_are_counted_by_what_became_of_them() {
     doorward.add_user(BOB.0, BOB.1, &[]).await;
     let wrong = |who| (who, "not-the-password");
     let mut statuses = Vec::new();
-    // Two failures, then the account waits; then the address does, at a third name.
+    // After two failures the account must wait; then, with a third name, the address must wait.
     for (who, client) in [
         (wrong("bob"), "203.0.113.7"),
         (wrong("bob"), "203.0.113.7"),
@@ -221,11 +225,11 @@ async fn logins_that_fail_are_counted_by_what_became_of_them() {
         &[("reason", "throttled"), ("door", "login")],
         2.0,
     );
-    // Two names and one address; what was refused needs no room.
+    // Two names and one address; refused attempts add no entries.
     scrape.is("doorward_throttle_entries", &[], 3.0);
 }
 
-/// Whatever a client sends, no series comes of it that is not there for what is harmless.
+/// Whatever a client sends, it creates no series that harmless requests do not create.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_makes_no_series() {
     let front = front().await;
@@ -272,7 +276,7 @@ async fn a_client_makes_no_series() {
     }
 }
 
-/// What no scrape of these tests shows.
+/// Families that no scrape of these tests contains.
 const OTHER_ROWS: [(&str, &str, &str, &str); 1] = [(
     "doorward_connections",
     "gauge",
@@ -280,7 +284,7 @@ const OTHER_ROWS: [(&str, &str, &str, &str); 1] = [(
     "Open connections, by port",
 )];
 
-/// The table in docs/metrics.md, held against two Doorwards that show all there is.
+/// The table in docs/metrics.md, compared with two Doorwards that together show every other family.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_of_metrics_is_what_is_scraped() {
     let front = front().await;
@@ -293,7 +297,7 @@ async fn the_table_of_metrics_is_what_is_scraped() {
     });
     home.run(&["keys", "generate", "ES256"], "").await.ok();
     let exported = home.run(&["keys", "export"], "").await.ok().stdout;
-    // Two keys must not begin in one second.
+    // Two keys must not start in the same second.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     home.run(&["keys", "rotate", "--after", "0s"], "")
         .await

@@ -1,4 +1,4 @@
-//! The examples for Prometheus and Grafana, with a real Prometheus that asks a real Doorward.
+//! The examples for Prometheus and Grafana, with a real Prometheus that scrapes a real Doorward.
 
 use std::{collections::BTreeSet, fs, process::Command, time::Duration};
 
@@ -65,7 +65,7 @@ fn every_alert_fires_and_does_not_fire() {
     }
 }
 
-/// The expressions of the dashboard, with its variables as Grafana fills them in.
+/// The expressions of the dashboard; Grafana's variables are filled in.
 fn expressions() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(&example("dashboard.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
@@ -87,7 +87,7 @@ fn expressions() -> Vec<(String, String)> {
     found
 }
 
-/// The names of metrics in an expression.
+/// The metric names in an expression.
 fn names(expression: &str) -> BTreeSet<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = expression.split(|c| !is_word(c));
@@ -95,7 +95,7 @@ fn names(expression: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What there is only with TLS, other issuers, or keys in a certain state.
+/// Metrics that exist only with TLS or other issuers.
 const NOT_HERE: [&str; 2] = [
     "doorward_tls_certificate_expiry_timestamp_seconds",
     "doorward_issuer_last_good_fetch_timestamp_seconds",
@@ -144,7 +144,7 @@ async fn prometheus_finds_what_alerts_and_dashboard_ask_for() {
     })
     .await;
 
-    // The file of alerts names no metric that is not in an expression, a typo in a label's name included.
+    // The alerts name no metric that no expression uses, and no misspelt label.
     let alerts_text: String = example("alerts.yaml")
         .lines()
         .filter(|line| !line.contains(": "))
@@ -189,7 +189,7 @@ async fn prometheus_finds_what_alerts_and_dashboard_ask_for() {
     )
     .await;
 
-    // promtool reads the older text format, in which a counter is described by its whole name.
+    // promtool reads the older text format, which describes a counter by its whole name.
     let numbers = send(front.doorward.ops, "GET", "/metrics", &[], "").await;
     let counters = numbers.text().lines().filter_map(|line| {
         let described = line.strip_prefix("# TYPE ")?;

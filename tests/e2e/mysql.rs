@@ -1,5 +1,5 @@
-//! What MySQL alone does: it makes itself a certificate, and takes a password it has not seen yet only where nobody
-//! else can read it.
+//! What only MySQL does: it creates its own certificate, and it accepts a password that is not in its cache only over a
+//! private connection.
 
 use crate::{
     front::{BOB, Front},
@@ -38,7 +38,7 @@ async fn doorward_logs_in_over_tls_by_default() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_certificate_is_verified_where_that_is_asked_for() {
+async fn the_certificate_is_verified_if_configured() {
     let database = Database::<MySql>::start().await;
     let authority = database.file("ca.pem");
     let authority = authority.to_str();
@@ -46,7 +46,7 @@ async fn the_certificate_is_verified_where_that_is_asked_for() {
         ("required", None, None),
         ("verify-ca", None, Some("UnknownIssuer")),
         ("verify-ca", authority, None),
-        // MySQL writes no name into it.
+        // MySQL writes no host name into the certificate.
         ("verify-identity", authority, Some("not valid for name")),
     ] {
         let ran = migrate(&database, tls, authority).await;
@@ -58,7 +58,7 @@ async fn the_certificate_is_verified_where_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_tls_only_a_password_that_it_has_seen_is_taken() {
+async fn without_tls_only_a_cached_password_is_accepted() {
     let database = Database::<MySql>::start().await;
     let refused = migrate(&database, "disabled", None).await;
     assert_eq!(refused.status.code(), Some(2));

@@ -1,4 +1,4 @@
-//! Names that would be taken for somebody else's: users of another issuer, and those whom everybody believes.
+//! Names that could be confused with others: users of another issuer, and names with authority.
 
 use std::fs;
 
@@ -39,14 +39,14 @@ fn choose(settings: &mut Settings, toml: &str) {
 
 const PASSWORD: &str = "a-quite-good-password";
 
-/// Registers by some way.
+/// Registers a user.
 async fn register(at: std::net::SocketAddr, name: &str) -> Reply {
     let body = json!({"username": name, "password": PASSWORD}).to_string();
     let headers = [("content-type", "application/json")];
     send(at, "POST", "/register", &headers, body).await
 }
 
-async fn nobody_registers_them(at: std::net::SocketAddr, doorward: &Doorward) {
+async fn they_cannot_be_registered(at: std::net::SocketAddr, doorward: &Doorward) {
     for name in [
         "partner.bob",
         "partner.",
@@ -92,21 +92,21 @@ async fn nobody_registers_them(at: std::net::SocketAddr, doorward: &Doorward) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_registers_a_name_that_is_somebody_elses() {
+async fn reserved_and_foreign_names_cannot_be_registered() {
     let toml = format!("{RULES}{ISSUER}");
     for version in Envoy::VERSIONS {
         let front = Front::open(version, |settings| choose(settings, &toml), |config| config);
         let front = front.await;
-        // Bob is there already.
+        // Bob exists already.
         front
             .doorward
             .run(&["user", "remove", "bob"], "")
             .await
             .ok();
-        nobody_registers_them(front.envoy.edge, &front.doorward).await;
+        they_cannot_be_registered(front.envoy.edge, &front.doorward).await;
     }
     let doorward = Doorward::start(|settings| choose(settings, &toml)).await;
-    nobody_registers_them(doorward.http, &doorward).await;
+    they_cannot_be_registered(doorward.http, &doorward).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -118,7 +118,7 @@ async fn the_list_of_reserved_names_is_a_setting() {
     .await;
     assert_eq!(register(doorward.http, "boss").await.status, 400);
     assert_eq!(register(doorward.http, "admin").await.status, 201);
-    // Without other issuers no name is theirs.
+    // Without other issuers, no prefix is reserved.
     assert_eq!(register(doorward.http, "partner.bob").await.status, 201);
     let file = doorward.home().dir().join("doorward.toml");
     fs::write(file, toml.replace("Boss", "a:b")).unwrap();
@@ -164,10 +164,10 @@ async fn the_command_line_adds_reserved_names_and_no_foreign_ones() {
     assert_eq!(ran.stderr, "");
 }
 
-/// Rows that were there before the issuer was, or that another program writes: nobody gets a token for one, and nobody
-/// without the password learns why.
+/// Rows from before the issuer was configured, or written by another program: such a user gets no token, and without
+/// the password nobody learns why.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_that_would_be_taken_for_the_issuers_user_does_not_log_in() {
+async fn an_account_with_the_name_of_an_issuers_user_does_not_log_in() {
     let doorward = Doorward::start(|settings| choose(settings, RULES)).await;
     let names = ["partner.bob", "PARTNER.eve", "p\u{e1}rtner.ada"];
     let mut sessions = Vec::new();
@@ -196,7 +196,7 @@ async fn an_account_that_would_be_taken_for_the_issuers_user_does_not_log_in() {
         })
         .await;
     assert_eq!(login(&doorward, ("bob", PASSWORD)).await.status, 200);
-    // Nor do their sessions go on.
+    // Sessions of these users end as well.
     for (number, session) in sessions.iter().enumerate() {
         let body = json!({"refresh_token": session.refresh});
         let status = post(&doorward, "/refresh", None, &body).await.status;

@@ -1,4 +1,4 @@
-//! The runbook: it knows every reason and every line of the log, names nothing that is not there, and its commands work.
+//! The runbook: it describes every reason and every log line, names only things that exist, and its commands work.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -15,7 +15,7 @@ fn runbook() -> String {
     fs::read_to_string(repository().join("docs/operations.md")).unwrap()
 }
 
-/// The rows of the table below a heading, each by its first cell.
+/// The rows of the table below a heading, with their first cells.
 fn rows(heading: &str) -> Vec<(String, String)> {
     let text = runbook();
     let (_, rest) = text.split_once(&format!("\n## {heading}\n")).unwrap();
@@ -32,12 +32,12 @@ fn rows(heading: &str) -> Vec<(String, String)> {
     .collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// The sources without their tests, file by file.
+/// The source files without their tests.
 fn sources(dir: &Path, all: &mut Vec<String>) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -51,12 +51,12 @@ fn sources(dir: &Path, all: &mut Vec<String>) {
     }
 }
 
-/// The text literals of a piece of code, without escapes.
+/// The string literals in code, without escapes.
 fn literals(code: &str) -> Vec<&str> {
     code.split('"').skip(1).step_by(2).collect()
 }
 
-/// Code up to the parenthesis that closes what was open before it.
+/// The code up to the parenthesis that closes an open one.
 fn within(code: &str) -> &str {
     let (mut depth, mut is_text) = (1, false);
     let end = code.find(|letter| {
@@ -84,7 +84,7 @@ fn code() -> Vec<String> {
 fn the_runbook_knows_every_reason() {
     let mut reasons = BTreeSet::new();
     for file in code() {
-        // The list of all reasons, and what names the faults of tokens.
+        // The list of all reasons, and the functions that name token faults.
         let list = file.split("\nreasons! {\n").skip(1);
         let functions = file.split("fn reason(self) -> &'static str").skip(1);
         let bodies = (list.filter_map(|body| body.split("\n}\n").next()))
@@ -118,7 +118,7 @@ fn the_runbook_knows_every_line() {
         for macro_name in ["error!(", "warn!(", "info!(", "debug!("] {
             for event in file.split(&format!("tracing::{macro_name}")).skip(1) {
                 let event = within(event);
-                // The message comes last; what the audit trail says has none.
+                // The message is the last literal; audit events have no message.
                 let Some(message) = literals(event).pop().filter(|_| !event.contains("TARGET"))
                 else {
                     continue;
@@ -159,7 +159,7 @@ fn the_runbook_knows_every_alert_and_metric() {
     assert_eq!(told, there);
     for name in quoted(&runbook) {
         let name = name.split('{').next().unwrap();
-        // Tables of the database begin like metrics, and stand in no unit.
+        // Names of database tables begin like metrics, but are not metrics.
         let is_table = ["clocks", "endings", "generations", "tallies", "sessions"]
             .iter()
             .any(|table| name == format!("doorward_{table}"));
@@ -169,7 +169,7 @@ fn the_runbook_knows_every_alert_and_metric() {
     }
 }
 
-/// A link within the page leads to a heading of it.
+/// A link within the page leads to an existing heading.
 #[test]
 fn links_within_the_runbook_lead_somewhere() {
     let runbook = runbook();
@@ -266,5 +266,5 @@ async fn the_commands_of_the_runbook_do_what_it_says() {
     let users: Value =
         serde_json::from_str(&doorward.run(&restored, "").await.ok().stdout).unwrap();
     assert!(users.to_string().contains("ada"), "{users}");
-    assert_eq!(blocks.next(), None, "a block that nobody knows");
+    assert_eq!(blocks.next(), None, "no test knows this block");
 }

@@ -1,4 +1,4 @@
-//! Tokens and keys against another implementation, in both directions: PyJWT with OpenSSL. Doorward itself signs with
+//! Tokens and keys, checked in both directions against another implementation: PyJWT with OpenSSL. Doorward signs with
 //! jsonwebtoken and verifies with aws-lc.
 
 use std::{
@@ -71,7 +71,7 @@ fn claims() -> Value {
     })
 }
 
-/// The name of whoever the token speaks for, by this key.
+/// The user that the token identifies, if this key verifies it.
 fn speaks_for(token: &str, key: Key) -> Option<String> {
     let compact = Compact::parse(token).unwrap();
     let verifier = Verifier::of(&ring(key), terms());
@@ -81,14 +81,14 @@ fn speaks_for(token: &str, key: Key) -> Option<String> {
         .map(|identity| identity.identity().username.as_str().to_owned())
 }
 
-/// The same token with one bit of its signature changed.
+/// The token with one changed bit in its signature.
 fn tampered(token: &str) -> String {
     let (signed, signature) = token.rsplit_once('.').unwrap();
     let other = if signature.starts_with('A') { 'B' } else { 'A' };
     format!("{signed}.{other}{}", &signature[1..])
 }
 
-/// A file of a new key of each algorithm, called after it. Of the keys of a ring, each starts to sign at a time of its own.
+/// Files with a new key of each algorithm, named by it. In one keyring, each key starts to sign at its own time.
 fn generated() -> Vec<(Algorithm, String)> {
     let file = |(at, algorithm): (u64, Algorithm)| {
         let id = KeyId::parse(algorithm.name()).unwrap();
@@ -103,7 +103,7 @@ fn read(file: &str) -> Key {
 }
 
 #[test]
-fn others_verify_what_doorward_signs() {
+fn others_verify_doorwards_tokens() {
     let files = generated();
     let mut shown = Map::new();
     let mut secrets = Map::new();
@@ -117,7 +117,7 @@ fn others_verify_what_doorward_signs() {
     let keys = files.iter().map(|(_, file)| read(file)).collect();
     let ring = Keyring::new(keys, terms().lasts()).unwrap();
     let jwks: Value = serde_json::from_str(&ring.jwks(now())).unwrap();
-    // All keys that have a public half. Those that sign no more would have expired by now.
+    // All keys with a public half. Keys that no longer sign would have expired by now.
     let all: Vec<_> = (files.iter())
         .filter_map(|(_, file)| read(file).public().cloned())
         .collect();
@@ -136,7 +136,7 @@ fn others_verify_what_doorward_signs() {
 }
 
 #[test]
-fn doorward_verifies_what_others_sign_with_its_keys() {
+fn doorward_verifies_tokens_that_others_sign_with_its_keys() {
     let files = generated();
     let keys: Map<_, _> = (files.iter())
         .map(|(algorithm, file)| (algorithm.name().into(), json!(file)))
@@ -167,7 +167,7 @@ fn keys_of_others_are_read_in_every_form() {
     for algorithm in Algorithm::ALL {
         let made = &made[algorithm.name()];
         let token = made["token"].as_str().unwrap();
-        // PEM says neither the name nor, for RSA, the algorithm; others skip what stands before it.
+        // PEM states neither the key id nor, for RSA, the algorithm; other programs skip the lines before it.
         let read = |text: &Value| {
             let text = text.as_str().unwrap();
             match text.starts_with('{') {
@@ -193,7 +193,7 @@ fn keys_of_others_are_read_in_every_form() {
             let found = speaks_for(token, read(text));
             assert_eq!(found.unwrap(), "ada", "{algorithm} {form}");
             assert_eq!(speaks_for(&tampered(token), read(text)), None);
-            // What is signed with it here is verified with each of its public forms.
+            // A token signed here is verified with each public form of the key.
             let own = issued(read(text));
             for (half, text) in public {
                 let half = format!("{algorithm} {form} {half}");
@@ -207,9 +207,9 @@ fn keys_of_others_are_read_in_every_form() {
     }
 }
 
-/// The JWK Set of another issuer, and its tokens.
+/// The JWK Set and the tokens of another issuer.
 #[test]
-fn issuers_are_believed_by_the_keys_that_they_publish() {
+fn issuers_are_trusted_by_their_published_keys() {
     let mut claims = claims();
     claims["iss"] = json!("https://id.example.com/");
     let names = IssuerTerms::ALGORITHMS.map(Algorithm::name);

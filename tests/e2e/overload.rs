@@ -1,4 +1,4 @@
-//! More requests in flight than `listen.max_requests`: they are refused at once, and none passes.
+//! More requests in flight than `listen.max_requests`: the excess is refused at once, and none passes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +25,7 @@ use crate::{
 /// The code of `google.rpc.Code`.
 const UNAVAILABLE: i32 = 14;
 
-/// A check of a public path, and of how many bytes its body is.
+/// A check of a public path with a body of `length` bytes.
 fn check(length: usize) -> Vec<u8> {
     let http = HttpRequest {
         method: "GET".into(),
@@ -42,7 +42,7 @@ fn check(length: usize) -> Vec<u8> {
     message(&check.encode_to_vec())
 }
 
-/// A gateway with checks in flight of which only half has come.
+/// A gateway whose checks in flight are only half sent.
 struct Busy {
     stream: TcpStream,
     next: u32,
@@ -52,7 +52,7 @@ struct Busy {
 }
 
 impl Busy {
-    /// Takes all places. Each check has ten seconds to come whole.
+    /// Takes all places. Each check must arrive completely within ten seconds.
     async fn at_the_limit(doorward: &Doorward) -> Self {
         let mut stream = TcpStream::connect(doorward.grpc).await.unwrap();
         stream.write_all(&preface()).await.unwrap();
@@ -63,7 +63,7 @@ impl Busy {
             bodies: BTreeMap::new(),
             ended: BTreeSet::new(),
         };
-        // Calls are taken up in any order, so that a whole check may get a place before a half one.
+        // Calls start in any order, so a complete check may get a place before a half-sent one.
         loop {
             let half = frame(http2::DATA, 0, busy.next, &check(0)[..9]);
             let begun = [call(busy.next, CHECK), half].concat();
@@ -74,7 +74,7 @@ impl Busy {
                 break;
             }
         }
-        // The health has no limit.
+        // Health checks have no limit.
         busy.ask(HEALTH, &message(&[])).await;
         busy
     }
@@ -117,7 +117,7 @@ impl Busy {
         self.bodies.remove(&id).unwrap()
     }
 
-    /// Sends the other halves, and says how many of the checks pass.
+    /// Sends the second halves and gives how many checks pass.
     async fn finish(&mut self) -> usize {
         let mut passed = 0;
         for id in std::mem::take(&mut self.half_sent) {
@@ -139,7 +139,7 @@ fn two(settings: &mut Settings) {
     settings.env("DOORWARD_LISTEN__MAX_REQUESTS", "2");
 }
 
-/// Envoy as nobody should configure it: what Doorward does not answer passes.
+/// An unsafe Envoy configuration: requests pass if Doorward does not answer.
 fn open(config: EnvoyConfig) -> EnvoyConfig {
     config.replace("failure_mode_allow: false", "failure_mode_allow: true")
 }
@@ -152,7 +152,7 @@ async fn a_check_beyond_the_limit_is_denied_and_the_others_of_its_connection_go_
     })
     .await;
     let mut busy = Busy::at_the_limit(&doorward).await;
-    // Also one that is longer than the windows of HTTP/2 is read to its end.
+    // A check larger than the HTTP/2 windows is also read completely.
     for length in [0, 30_000] {
         let answer = busy.check(length).await;
         assert_eq!(code(&answer), UNAVAILABLE);
@@ -175,7 +175,7 @@ async fn a_check_beyond_the_limit_is_denied_and_the_others_of_its_connection_go_
     let counted = lines.find_map(|line| line.strip_prefix(&*counted)).unwrap();
     assert!(counted.parse::<u64>().unwrap() >= 3, "{counted}");
     assert_eq!(busy.finish().await, 2);
-    // Places that are free again are given away again.
+    // Places that became free are given out again.
     assert_eq!(code(&busy.check(0).await), 0);
 }
 
@@ -196,7 +196,7 @@ async fn nothing_passes_an_envoy_that_lets_errors_through_at_the_limit() {
     }
 }
 
-/// In its HTTP mode Envoy takes a 5xx for a failure, so the denial is another one there.
+/// In its HTTP mode, Envoy treats a 5xx as a failure, so the denial has another status there.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_http_envoy_that_lets_errors_through_at_the_limit() {
     for version in Envoy::VERSIONS {
@@ -224,7 +224,7 @@ async fn nothing_passes_an_http_envoy_that_lets_errors_through_at_the_limit() {
     }
 }
 
-/// Peers that are not trusted have a quarter of the places.
+/// Untrusted peers get a quarter of the places.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_are_refused_first() {
     let doorward = Doorward::start(|settings| {
@@ -233,8 +233,8 @@ async fn strangers_are_refused_first() {
             .env("DOORWARD_TRUSTED_PROXIES", "127.0.0.1");
     })
     .await;
-    // Two of them hold a place each, with a login that does not end. One that comes while a probe has a place is refused, so
-    // each probe is preceded by another.
+    // Two strangers hold one place each, with a login that does not end. A login that arrives while a probe holds a
+    // place is refused, so each probe follows a new login.
     let mut strangers = Vec::new();
     let login = "POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n";
     let validate = "GET /validate HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
@@ -243,7 +243,7 @@ async fn strangers_are_refused_first() {
         strangers.push(stranger(&doorward, login).await);
         answer.clear();
         let mut probe = stranger(&doorward, validate).await;
-        // A connection may be closed instead where an address has too many.
+        // Doorward may close the connection instead if the address has too many.
         let _ = probe.read_to_string(&mut answer).await;
         if answer.starts_with("HTTP/1.1 503 ") {
             break;

@@ -1,5 +1,5 @@
-//! Panics while a request is decided. A denial and a login need random bytes for ids; here the system stops giving them,
-//! which the library that makes ids answers with a panic.
+//! Panics during a decision. Denials and logins need random bytes for ids; in these tests the system stops providing
+//! them, and the library that makes ids panics.
 
 use std::{
     fs,
@@ -21,7 +21,7 @@ use crate::{
     http2::{self, CHECK, Ended, HEALTH, call, frame, message, preface},
 };
 
-/// What panics, and the file that makes it panic as long as it is there.
+/// A Doorward that panics while the file `broken` exists.
 struct Fragile {
     doorward: Doorward,
     broken: PathBuf,
@@ -45,12 +45,12 @@ impl Fragile {
         Self { doorward, broken }
     }
 
-    /// From now on, whatever needs random bytes panics.
+    /// From now on, everything that needs random bytes panics.
     fn break_it(&self) {
         fs::write(&self.broken, "").unwrap();
     }
 
-    /// How many decisions of a door failed inside Doorward.
+    /// How many decisions of a door have failed inside Doorward.
     async fn failures(&self, door: &str) -> u64 {
         let numbers = send(self.doorward.ops, "GET", "/metrics", &[], "").await;
         let labels = format!(
@@ -61,8 +61,8 @@ impl Fragile {
         count.map_or(0, |count| count.parse().unwrap())
     }
 
-    /// The log says where it panicked.
-    async fn says_where(&self) {
+    /// Asserts that the log contains the place of the panic.
+    async fn logs_the_place(&self) {
         let line = self
             .doorward
             .logged("a panic", |line| line["fields"]["message"] == "panicked")
@@ -107,7 +107,7 @@ fn check(method: &str, path: &str) -> Vec<u8> {
     message(&check.encode_to_vec())
 }
 
-/// Envoy as nobody should configure it: what Doorward does not answer passes.
+/// An unsafe Envoy configuration: requests pass if Doorward does not answer.
 fn open(config: EnvoyConfig) -> EnvoyConfig {
     config.replace("failure_mode_allow: false", "failure_mode_allow: true")
 }
@@ -121,10 +121,10 @@ fn has_status(reply: &Reply, status: u16) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_a_denial_and_the_other_calls_of_its_connection_go_on() {
+async fn a_panic_is_a_denial_and_other_calls_of_the_connection_go_on() {
     let fragile = Fragile::start().await;
     let mut stream = TcpStream::connect(fragile.doorward.grpc).await.unwrap();
-    // Of the first call, only half is there when the next one panics.
+    // The first call is half sent when the next one panics.
     let public = check("GET", "/healthz");
     let (half, rest) = public.split_at(9);
     let begun = [preface(), call(1, CHECK), frame(http2::DATA, 0, 1, half)].concat();
@@ -158,10 +158,10 @@ async fn a_panic_is_a_denial_and_the_other_calls_of_its_connection_go_on() {
         panic!("no answer");
     };
     assert_eq!(fragile.failures("grpc").await, 2);
-    fragile.says_where().await;
+    fragile.logs_the_place().await;
 }
 
-/// A login panics in a task of its own, after its password was verified.
+/// A login panics in its own task, after its password was verified.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_envoy_that_lets_errors_through_when_a_decision_panics() {
     for version in Envoy::VERSIONS {
@@ -175,7 +175,7 @@ async fn nothing_passes_an_envoy_that_lets_errors_through_when_a_decision_panics
         let envoy = Envoy::start(version, &config).await;
         let profile = [("authorization", &*bearer)];
         fragile.break_it();
-        // A good token needs no random bytes, not even the first one.
+        // A valid token needs no random bytes, not even the first one.
         let reply = send(envoy.edge, "GET", "/profile", &profile, "").await;
         assert_eq!(reply.status, 200, "{version}: {reply:?}");
         let credentials = basic(BOB.0, BOB.1);
@@ -188,7 +188,7 @@ async fn nothing_passes_an_envoy_that_lets_errors_through_when_a_decision_panics
         }
         assert_eq!(service.requests(), 1, "{version}");
         assert_eq!(fragile.failures("grpc").await, 3, "{version}");
-        fragile.says_where().await;
+        fragile.logs_the_place().await;
         let reply = send(envoy.edge, "GET", "/profile", &profile, "").await;
         assert_eq!(reply.status, 200, "{version}: {reply:?}");
     }
@@ -214,7 +214,7 @@ async fn without_random_bytes_nothing_starts() {
     );
 }
 
-/// In its HTTP mode Envoy takes a 5xx for a failure, so the denial is another one there.
+/// In its HTTP mode, Envoy treats a 5xx as a failure, so the denial has another status there.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_passes_an_http_envoy_that_lets_errors_through_when_a_decision_panics() {
     for version in Envoy::VERSIONS {
@@ -231,7 +231,7 @@ async fn nothing_passes_an_http_envoy_that_lets_errors_through_when_a_decision_p
         }
         assert_eq!(service.requests(), 0, "{version}");
         assert_eq!(fragile.failures("envoy-http").await, 3, "{version}");
-        fragile.says_where().await;
+        fragile.logs_the_place().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Spellings of a path that a service could read as another one, sent through an Envoy that changes nothing and
+//! Spellings of a path that a service could read as another path, sent through an Envoy that changes nothing and
 //! through the committed one.
 
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     harness::{Envoy, EnvoyConfig, Reply, send_bytes},
 };
 
-/// Everything is public, but a host and those below it, which are for administrators.
+/// Everything is public except one host and its subdomains, which are for administrators.
 pub const HOST_RULES: &str = "
     [[route]]
     path = '/login'
@@ -71,7 +71,7 @@ async fn ambiguous_paths_are_refused_as_they_are_sent() {
             assert_eq!(status(&answer), 400, "{version} {path}: {answer}");
         }
         assert_eq!(front.service.requests(), 0, "{version}");
-        // Whoever looks into the log at night sees which path it was, and nothing that ends the line.
+        // The log shows the path, and no character of it ends the line.
         front
             .doorward
             .logged("an ambiguous path", |line| {
@@ -93,9 +93,9 @@ async fn ambiguous_paths_are_refused_as_they_are_sent() {
     }
 }
 
-/// Envoy resolves some of them first: then what is judged is what the service gets.
+/// Envoy normalizes some of these paths first; Doorward then judges the path that the service receives.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_spelling_leads_past_the_rule_through_the_committed_edge() {
+async fn no_spelling_bypasses_the_rule_behind_the_committed_envoy() {
     for version in Envoy::VERSIONS {
         let front = Front::open(version, |_| {}, |config| config).await;
         let bob = front.bearer(BOB).await;
@@ -114,7 +114,7 @@ async fn no_spelling_leads_past_the_rule_through_the_committed_edge() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_tolerated_is_judged_in_both_readings() {
+async fn tolerated_paths_are_judged_in_both_readings() {
     let front = Front::open(
         Envoy::NEWEST,
         |settings| {

@@ -1,4 +1,4 @@
-//! What a peer can do at the ports before it is asked whether it is trusted, and what trusted ones are spared of it.
+//! What a peer can do at the ports before Doorward checks its trust, and how trusted peers are protected from it.
 
 use std::{fs, net::SocketAddr, os::unix::fs::PermissionsExt as _, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
     tls::certificate,
 };
 
-/// A gateway, a peer that is none, and one that asks about health now and then.
+/// A gateway, a peer that sends health checks, and an untrusted peer.
 const TRUSTED: [u8; 4] = [127, 0, 0, 2];
 const PROBE: [u8; 4] = [127, 0, 0, 4];
 const STRANGER: [u8; 4] = [127, 0, 0, 3];
@@ -40,7 +40,7 @@ async fn doorward(choose: impl FnOnce(&mut Settings)) -> Doorward {
     .await
 }
 
-/// A connection from an address of this machine.
+/// Connects from an address of this machine.
 async fn from(address: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((address, 0).into()).unwrap();
@@ -55,7 +55,7 @@ fn memory(doorward: &Doorward) -> u64 {
     kibibytes.parse::<u64>().unwrap() * 1024
 }
 
-/// The health of Doorward, as a probe asks for it.
+/// Sends a health check and gives its result.
 async fn health(stream: &mut TcpStream, id: u32) -> ServingStatus {
     let question = message(&HealthCheckRequest::default().encode_to_vec());
     let question = frame(DATA, END_STREAM, id, &question);
@@ -69,7 +69,7 @@ async fn health(stream: &mut TcpStream, id: u32) -> ServingStatus {
     HealthCheckResponse::decode(&body[5..]).unwrap().status()
 }
 
-/// What a call without a body is answered with.
+/// The answer to a call without a body.
 async fn ask(stream: &mut TcpStream, id: u32, path: &str) -> Vec<u8> {
     stream.write_all(&call(id, path)).await.unwrap();
     match http2::ended(stream, id).await {
@@ -79,12 +79,12 @@ async fn ask(stream: &mut TcpStream, id: u32, path: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_is_not_trusted_is_answered_about_health_alone() {
+async fn an_untrusted_peer_gets_only_health_answers() {
     let doorward = doorward(|_| {}).await;
     let mut stream = from(STRANGER, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
     assert_eq!(health(&mut stream, 1).await, ServingStatus::Serving);
-    // Denied before a byte of the body has come.
+    // Denied before any byte of the body has arrived.
     let answer = ask(&mut stream, 3, CHECK).await;
     let answer = CheckResponse::decode(&answer[5..]).unwrap();
     assert_ne!(answer.status.unwrap().code, 0);
@@ -118,7 +118,7 @@ async fn calls_that_are_half_sent_hold_no_memory() {
     })
     .await;
     doorward.home().add_user(BOB.0, BOB.1, &[]).await;
-    // Hashing has its memory by then.
+    // Hashing has allocated its memory by then.
     gateway_works(&doorward).await;
     let before = memory(&doorward);
     let stream = from(STRANGER, doorward.grpc).await;
@@ -133,7 +133,7 @@ async fn calls_that_are_half_sent_hold_no_memory() {
                 let request = request.body(()).unwrap();
                 let mut sender = sender.ready().await?;
                 let (response, mut body) = sender.send_request(request, false)?;
-                // It may have been answered already.
+                // The call may have been answered already.
                 let _ = body.send_data(half, false);
                 response.await
             })
@@ -145,7 +145,7 @@ async fn calls_that_are_half_sent_hold_no_memory() {
         answered += usize::from(matches!(ended, Ok(Ok(Ok(_)))));
         assert!(memory(&doorward) < before + (16 << 20), "{answered}");
     }
-    assert_eq!(answered, 100, "each is denied at once");
+    assert_eq!(answered, 100, "each call is denied at once");
     connection.abort();
 }
 
@@ -154,7 +154,7 @@ fn sent(method: &str, path: &str, authorization: &str) -> Vec<u8> {
     message(&question(method, path, authorization).encode_to_vec())
 }
 
-/// The answer to a check, which must come soon.
+/// Sends a check and gives the response, which must arrive soon.
 async fn checked(stream: &mut TcpStream, id: u32, question: &[u8]) -> CheckResponse {
     let check = [call(id, CHECK), frame(DATA, END_STREAM, id, question)].concat();
     stream.write_all(&check).await.unwrap();
@@ -165,7 +165,7 @@ async fn checked(stream: &mut TcpStream, id: u32, question: &[u8]) -> CheckRespo
     CheckResponse::decode(&body[5..]).unwrap()
 }
 
-/// A gateway logs somebody in, and passes a request of theirs.
+/// Asserts that a gateway logs a user in and that a request of the user passes.
 async fn gateway_works(doorward: &Doorward) {
     let mut stream = from(TRUSTED, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
@@ -192,7 +192,7 @@ async fn gateway_works(doorward: &Doorward) {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-/// A probe from an address that is not trusted is answered.
+/// Asserts that a health check from an untrusted address is answered.
 async fn probe_works(doorward: &Doorward) {
     let mut stream = from(PROBE, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
@@ -200,7 +200,7 @@ async fn probe_works(doorward: &Doorward) {
     assert_eq!(healthy, Ok(ServingStatus::Serving));
 }
 
-/// The sum of the series of `/metrics` that begin so.
+/// The sum of the series at `/metrics` that begin with this text.
 async fn number(doorward: &Doorward, series: &str) -> u64 {
     let numbers = send(doorward.ops, "GET", "/metrics", &[], "").await;
     let lines = numbers
@@ -217,14 +217,14 @@ fn closed(door: &str, peer: &str, reason: &str) -> String {
     )
 }
 
-/// Whether the other side closes a connection within this time.
+/// Whether the peer closes the connection within this time.
 async fn closes(stream: &mut TcpStream, limit: Duration) -> bool {
     let end = async { while http2::read(stream).await.is_some() {} };
     timeout(limit, end).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_connections_of_strangers_shut_nobody_out() {
+async fn idle_connections_of_strangers_do_not_block_others() {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_TRUSTED_PROXIES", "127.0.0.2");
     });
@@ -233,7 +233,7 @@ async fn idle_connections_of_strangers_shut_nobody_out() {
     let mut idle = Vec::new();
     for number in 0..2000_u32 {
         let [_, _, high, low] = (number % 300).to_be_bytes();
-        // 300 addresses, so that no share of one address is in the way.
+        // From 300 addresses, so that the limit per address does not matter.
         for door in [doorward.grpc, doorward.http] {
             idle.push(from([127, 0, 1 + high, low.max(1)], door).await);
         }
@@ -260,9 +260,9 @@ async fn idle_connections_of_strangers_shut_nobody_out() {
     drop(idle);
 }
 
-/// Where few files may be open, strangers cannot take them all.
+/// If few files may be open, untrusted peers cannot take all of them.
 #[tokio::test(flavor = "multi_thread")]
-async fn gateways_have_files_left() {
+async fn strangers_cannot_exhaust_file_descriptors() {
     let dir = tempfile::tempdir().unwrap();
     let few = dir.path().join("doorward");
     let binary = env!("CARGO_BIN_EXE_doorward");
@@ -291,9 +291,9 @@ async fn gateways_have_files_left() {
     drop(idle);
 }
 
-/// One address takes its part and no more; at the gRPC port the newest of it is served, and at the HTTP port the oldest.
+/// An address gets a limited share of connections: the gRPC port keeps the newest ones, the HTTP port the oldest.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_address_has_its_part() {
+async fn one_address_gets_a_limited_share() {
     const SOON: Duration = Duration::from_secs(3);
     for with_tls in [false, true] {
         let home = Doorward::prepare(|settings| {
@@ -337,9 +337,9 @@ async fn one_address_has_its_part() {
     }
 }
 
-/// Who is trusted is asked at every call, on connections of before as well.
+/// Doorward checks trust at every call, also on existing connections.
 #[tokio::test(flavor = "multi_thread")]
-async fn trust_that_changes_holds_for_connections_that_are_open() {
+async fn changed_trust_applies_to_open_connections() {
     let home = Doorward::prepare(|settings| {
         settings.toml("trusted_proxies = ['127.0.0.2']\n");
     });
@@ -356,7 +356,7 @@ async fn trust_that_changes_holds_for_connections_that_are_open() {
     fs::write(&file, "trusted_proxies = ['127.0.0.3']\n").unwrap();
     let mut id = 3;
     until(
-        "it is trusted no more",
+        "the peer is no longer trusted",
         Duration::from_secs(10),
         async || {
             id += 2;
@@ -369,9 +369,9 @@ async fn trust_that_changes_holds_for_connections_that_are_open() {
     assert_eq!(status(checked(&mut stream, 1, &asked).await), 401);
 }
 
-/// Whatever a peer leaves unsaid, its connection ends.
+/// Doorward closes connections on which a peer sends nothing or an incomplete call.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_say_nothing_end() {
+async fn silent_connections_are_closed() {
     let doorward = doorward(|_| {}).await;
     let question = message(&HealthCheckRequest::default().encode_to_vec());
     let begun = [
@@ -404,7 +404,7 @@ async fn connections_that_say_nothing_end() {
     assert_eq!(silent, 2);
 }
 
-/// A call of a gateway whose body does not come is ended, though its connection is not.
+/// A gateway's call whose body does not arrive ends; its connection does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_sent_calls_end() {
     let doorward = doorward(|_| {}).await;
@@ -416,7 +416,7 @@ async fn half_sent_calls_end() {
     assert_eq!(health(&mut stream, 3).await, ServingStatus::Serving);
 }
 
-/// Whether a connection is closed on which this frame is sent without end.
+/// Whether Doorward closes a connection on which this frame is sent again and again.
 async fn is_ended(address: [u8; 4], doorward: &Doorward, frame: &[u8]) -> bool {
     let mut stream = from(address, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
@@ -434,7 +434,7 @@ async fn is_ended(address: [u8; 4], doorward: &Doorward, frame: &[u8]) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn floods_of_frames_end_their_connection_alone() {
+async fn floods_of_frames_end_only_their_connection() {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_TRUSTED_PROXIES", "127.0.0.2");
     });
@@ -464,7 +464,7 @@ async fn floods_of_frames_end_their_connection_alone() {
             id += 2;
         }
     }
-    // Calls that are reset at once, of a peer that has nothing to call.
+    // Calls that are reset at once, from a peer that may make no calls.
     let resets = (0..20_000).flat_map(|number| {
         let id = 2 * number + 1;
         let reset = frame(RST_STREAM, 0, id, &8_u32.to_be_bytes());
@@ -483,7 +483,7 @@ async fn floods_of_frames_end_their_connection_alone() {
     gateway_works(&doorward).await;
 }
 
-/// A busy gateway is no flood, whatever goes with its calls.
+/// A busy gateway is not a flood, whatever frames accompany its calls.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_connection_stays() {
     let doorward = doorward(|_| {}).await;

@@ -1,5 +1,5 @@
-//! Every gateway that asks at the HTTP port, with its committed configuration: what passes through a real one, what
-//! does not, and what reaches the service.
+//! Every gateway that asks the HTTP port, with its committed configuration: what passes through it, what it refuses,
+//! and what reaches the service.
 
 use std::{fs, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Each case through each gateway, as a test of its own.
+/// Runs each case through each gateway, as one test each.
 macro_rules! through {
     ($($name:ident: $gateway:ident),*: $cases:tt) => { $(through!(@ $name $gateway $cases);)* };
     (@ $name:ident $gateway:ident { $($case:ident),* }) => {
@@ -43,12 +43,12 @@ through!(
         logins_reach_doorward_and_nothing_else_does,
         a_logout_ends_the_token,
         forged_identity_does_not_arrive,
-        forged_questions_change_no_decision,
+        forged_forwarding_headers_change_no_decision,
         addresses_are_the_clients_own,
         hosts_are_the_clients_own,
-        hosts_that_are_none_pass_nothing,
+        invalid_hosts_pass_nothing,
         doubled_and_oversize_headers_pass_nothing,
-        no_spelling_leads_past_the_rule,
+        no_spelling_bypasses_the_rule,
         without_doorward_nothing_passes
     }
 );
@@ -93,7 +93,7 @@ impl Setup {
         send(self.proxy.edge, method, path, headers, "").await
     }
 
-    /// The status of the answer to bytes.
+    /// Sends raw bytes and gives the status of the answer.
     async fn status(&self, request: &str) -> u16 {
         status(&send_bytes(self.proxy.edge, request.as_bytes()).await)
     }
@@ -112,7 +112,7 @@ impl Setup {
         reply.header("authorization").unwrap().to_owned()
     }
 
-    /// What arrived at the service for a request that passed.
+    /// The headers that the service received with a request that passed.
     async fn arrived(&self, path: &str, headers: &[(&str, &str)]) -> Vec<(String, String)> {
         let reply = self.send("GET", path, headers).await;
         let gateway = self.gateway;
@@ -126,8 +126,8 @@ impl Setup {
         pairs.map(|pair| (text(&pair[0]), text(&pair[1]))).collect()
     }
 
-    /// What the gateway makes of a denial: nginx knows 401 and 403 alone, and where somebody signs in is said there
-    /// instead of 401.
+    /// The status into which the gateway turns a denial: nginx supports only 401 and 403, and ingress-nginx redirects
+    /// to the sign-in page instead of 401.
     fn denied(&self, status: u16) -> u16 {
         match (self.gateway, status) {
             (Gateway::IngressNginx, 401) => 302,
@@ -142,7 +142,7 @@ fn status(answer: &str) -> u16 {
     code.unwrap_or_else(|| panic!("{answer:?}"))
 }
 
-/// What a service could take for an identity, sorted.
+/// The headers that a service could read as an identity, sorted.
 fn identity(arrived: Vec<(String, String)>) -> Vec<(String, String)> {
     let mut identity: Vec<_> = arrived
         .into_iter()
@@ -253,13 +253,13 @@ async fn every_row(gateway: Gateway) {
         let reply = setup.send(method, path, headers).await;
         let row = format!("{gateway:?} {method} {path} with {shown:?}: {reply:?}");
         let said = reply.header("www-authenticate").unwrap_or("");
-        // Doorward answers it and no sub-request.
+        // Doorward answers this path directly, without a sub-request.
         let direct = path == "/login";
         if direct || expected == 200 || !gateway.is_nginx() {
             assert_eq!((reply.status, said), (expected, authenticate), "{row}");
             assert!(reply.text().contains(body), "{row}");
         } else {
-            // The sub-request gives nginx no body.
+            // nginx receives no body from the sub-request.
             assert_eq!(reply.status, setup.denied(expected), "{row}");
             if gateway == Gateway::Nginx {
                 assert_eq!(said, authenticate, "{row}");
@@ -274,7 +274,7 @@ async fn every_row(gateway: Gateway) {
             assert_eq!(reply.header("cache-control"), Some("no-store"), "{row}");
         }
     }
-    // An anonymous request arrives as nobody's.
+    // An anonymous request arrives without an identity.
     for shown in [None, Some(good_basic), Some(bad)] {
         let headers: Vec<_> = shown
             .map(|value| ("authorization", value))
@@ -285,7 +285,7 @@ async fn every_row(gateway: Gateway) {
         assert!(!authorization, "{gateway:?} {arrived:?}");
         assert_eq!(identity(arrived), named("-", "-"), "{gateway:?}");
     }
-    // The body goes to the service, and only there.
+    // The body goes only to the service.
     let headers = [("authorization", plain)];
     let body = "u".repeat(100_000);
     let reply = send(setup.proxy.edge, "POST", "/upload", &headers, body).await;
@@ -365,7 +365,7 @@ async fn logins_reach_doorward_and_nothing_else_does(gateway: Gateway) {
              content-length: 0\r\n\r\n"
         );
         let answer = send_bytes(edge, request.as_bytes()).await;
-        // A gateway may see `/login` in a spelling of it; then it has to be a login.
+        // A gateway may treat another spelling as `/login`; then the request must be a login.
         let is_login = answer.contains("Bearer eyJ");
         assert!(
             status(&answer) != 200 || (is_login && path.ends_with("/login")),
@@ -392,7 +392,7 @@ async fn forged_identity_does_not_arrive(gateway: Gateway) {
     let refused = setup.send("GET", "/admin/users", &forged).await;
     assert_eq!(refused.status, 403, "{gateway:?}");
 
-    // A proxy takes off what Connection names; not from what the service is told.
+    // A proxy removes the headers that Connection names; it must not remove them from what the service receives.
     for connection in [
         "x-auth-user",
         "close, X-Auth-Admin",
@@ -411,7 +411,7 @@ async fn forged_identity_does_not_arrive(gateway: Gateway) {
     }
 }
 
-async fn forged_questions_change_no_decision(gateway: Gateway) {
+async fn forged_forwarding_headers_change_no_decision(gateway: Gateway) {
     let setup = Setup::open(gateway).await;
     let bob = setup.bearer(BOB).await;
     let (known, nobody) = ([("authorization", &*bob)], []);
@@ -503,7 +503,7 @@ async fn addresses_are_the_clients_own(gateway: Gateway) {
 }
 
 async fn hosts_are_the_clients_own(gateway: Gateway) {
-    // ingress-nginx names a host that need not be the one of its server, and Doorward does not believe it.
+    // ingress-nginx passes a host that may not be the one of its server, so Doorward does not trust it.
     let statuses = match gateway {
         Gateway::IngressNginx => (403, 403),
         Gateway::OldestEnvoy
@@ -557,7 +557,7 @@ async fn hosts_are(
     }
 }
 
-async fn hosts_that_are_none_pass_nothing(gateway: Gateway) {
+async fn invalid_hosts_pass_nothing(gateway: Gateway) {
     let setup = Setup::open(gateway).await;
     let mut before = setup.service.requests();
     let bob = format!("authorization: {}\r\n", setup.bearer(BOB).await);
@@ -589,12 +589,12 @@ async fn hosts_that_are_none_pass_nothing(gateway: Gateway) {
             };
             format!("GET {line}\r\n{host}{shown}connection: close\r\n\r\n")
         });
-        // At once: Envoy holds a connection for a second after an answer of its own.
+        // All at once, because Envoy keeps a connection open for a second after an answer of its own.
         let answers = requests
             .iter()
             .map(|request| send_bytes(setup.proxy.edge, request.as_bytes()));
         for (request, answer) in requests.iter().zip(join_all(answers).await) {
-            // `http://a?b=/admin/users` is `/` with a query, and bob may ask for that.
+            // `http://a?b=/admin/users` means `/` with a query, which bob may request.
             let root = !shown.is_empty() && answer.contains("\"path\":\"/?b=");
             before += u64::from(root);
             assert!(
@@ -639,7 +639,7 @@ async fn doubled_and_oversize_headers_pass_nothing(gateway: Gateway) {
     assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
-async fn no_spelling_leads_past_the_rule(gateway: Gateway) {
+async fn no_spelling_bypasses_the_rule(gateway: Gateway) {
     let setup = Setup::open(gateway).await;
     let (edge, bob) = (setup.proxy.edge, setup.bearer(BOB).await);
     let asked = |form: String| {
@@ -655,7 +655,7 @@ async fn no_spelling_leads_past_the_rule(gateway: Gateway) {
         let row = format!("{gateway:?} {form}: {answer}");
         assert!(!answer.contains("\"users\""), "{row}");
         if status(&answer) == 200 {
-            // The gateway has made another path of it; what the service got must be harmless in every reading.
+            // The gateway has changed the path; what the service received must be harmless in every reading.
             let (_, got) = answer.split_once("\"path\":\"").expect(&row);
             let got = got.split('"').next().unwrap().to_ascii_lowercase();
             assert!(!got.contains("admin") && !got.contains('%'), "{row}");
@@ -698,9 +698,9 @@ async fn without_doorward_nothing_passes(gateway: Gateway) {
     assert_eq!(setup.service.requests(), before, "{gateway:?}");
 }
 
-/// The action of HAProxy that asks is a program, and a program may fail.
+/// The action with which HAProxy asks is a program, and a program may fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_question_passes_nothing() {
+async fn a_failing_action_passes_nothing() {
     let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
     let setup = Setup::with(Gateway::Haproxy, rules, |text| {
         text.replace("core.httpclient()", "core.no_such_thing()")
@@ -714,9 +714,9 @@ async fn a_broken_question_passes_nothing() {
     assert_eq!(setup.service.requests(), 0);
 }
 
-/// Somebody puts a cache in front of the question, keyed by the token alone.
+/// An operator adds a cache for Doorward's answers, keyed only by the token.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_in_nginx_does_not_make_a_pass_of_a_denial() {
+async fn a_cache_in_nginx_does_not_turn_a_denial_into_a_pass() {
     for gateway in [Gateway::Nginx, Gateway::IngressNginx] {
         let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
         let setup = Setup::with(gateway, rules, |text| {
@@ -746,9 +746,9 @@ async fn a_cache_in_nginx_does_not_make_a_pass_of_a_denial() {
     }
 }
 
-/// Reads the annotations and what they lead to.
+/// Checks the annotations and the resources that they name.
 #[test]
-fn the_ingresses_hold_together() {
+fn the_ingresses_are_consistent() {
     let read = |file: &str| -> Yaml {
         let file = repository().join("k8s/overlays/ingress-nginx").join(file);
         let text = fs::read_to_string(&file).unwrap();
@@ -766,7 +766,7 @@ fn the_ingresses_hold_together() {
         let value = service["metadata"]["annotations"][&*name].as_str();
         value.unwrap_or_else(|| panic!("{name}"))
     };
-    // The same as in the configuration that ingress-nginx makes of them.
+    // The annotations equal the configuration that ingress-nginx generates from them.
     let made = fs::read_to_string(repository().join("examples/nginx/ingress-nginx.conf")).unwrap();
     let headers = annotation("auth-response-headers");
     assert_eq!(

@@ -1,5 +1,5 @@
-//! Paths as services are known to read them: Caddy ignores case as Unicode folds it, Python's `re` and `str` fold more,
-//! `urlsplit` reads a host after two slashes, Rails cuts an extension, and Windows cuts dots and blanks.
+//! Paths as services are known to read them: Caddy ignores case by Unicode folding, Python's `re` and `str` fold more,
+//! `urlsplit` reads a host after two slashes, Rails removes an extension, and Windows removes trailing dots and spaces.
 
 use std::{collections::BTreeSet, fmt::Write as _, process::Command};
 
@@ -45,9 +45,9 @@ async fn get(edge: std::net::SocketAddr, target: &str) -> String {
     send_bytes(edge, request.as_bytes()).await
 }
 
-/// Every character that some mapping makes an ASCII letter of, in every place of the path.
+/// Every character that some mapping turns into an ASCII letter, at every place of the path.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_spelling_leads_to_caddys_handler_for_administrators() {
+async fn no_spelling_reaches_caddys_handler_for_administrators() {
     let (public, admin) = (Service::start().await, Service::start().await);
     let (own, other) = (public.address.port(), admin.address.port());
     let change = |text: String| {
@@ -87,7 +87,7 @@ async fn no_spelling_leads_to_caddys_handler_for_administrators() {
                 let (before, after) = path.split_at(place);
                 targets.push(escaped(&format!("{before}{letter}{}", &after[1..])));
                 targets.push(escaped(&format!("{before}{letter}{}", after)));
-                // Go takes it unescaped, too.
+                // Go also accepts the character unescaped.
                 targets.push(format!("{before}{letter}{}", &after[1..]));
             }
         }
@@ -98,7 +98,7 @@ async fn no_spelling_leads_to_caddys_handler_for_administrators() {
             assert_eq!(admin.requests(), 0, "{target}: {answer}");
         }
     }
-    // Caddy itself does take them for the same.
+    // Caddy itself treats these characters as equal.
     let bearer = setup.admin().await;
     let request = format!(
         "GET /admin/users HTTP/1.1\r\nhost: x\r\nauthorization: {bearer}\r\nconnection: close\r\n\r\n"
@@ -110,10 +110,10 @@ async fn no_spelling_leads_to_caddys_handler_for_administrators() {
     assert_eq!(public.requests(), before + 1);
 }
 
-/// Python as another implementation: what its case mappings, its `re.IGNORECASE` and its normal forms take for one
-/// another is one in the loose reading.
+/// Python as another implementation: characters that its case mappings, its `re.IGNORECASE` or its normal forms treat
+/// as equal are equal in the loose reading.
 #[test]
-fn what_python_takes_for_ascii_is_read_as_ascii() {
+fn what_python_treats_as_ascii_is_read_as_ascii() {
     const PROGRAM: &str = "
 import re, sys, unicodedata
 ascii = re.compile('[a-z]', re.IGNORECASE)
@@ -138,7 +138,7 @@ for code in range(0x80, sys.maxunicode + 1):
     let said = String::from_utf8(ran.stdout).unwrap();
     let loose = |text: &str| {
         let target: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        // Some make a slash, a backslash, a percent sign or a dot segment: those are refused, or judged as such.
+        // Some become a slash, a backslash, a percent sign or a dot segment; Doorward refuses or judges them as such.
         Path::parse(format!("/x{target}").as_bytes(), Tolerance::default())
             .map(|path| path.loose().to_owned())
     };
@@ -156,7 +156,8 @@ for code in range(0x80, sys.maxunicode + 1):
                 assert_eq!(of_character, of_text, "{character:?} is {text:?} to Python");
             }
             (Ok(of_character), Err(_)) => {
-                // Escaped, a slash or a percent sign is refused; the character is judged as one.
+                // Escaped, a slash or a percent sign is refused; the character itself is judged as a slash or percent
+                // sign.
                 assert!(
                     text.contains(['/', '%']),
                     "{character:?} is {text:?}: {of_character}"
@@ -172,9 +173,9 @@ for code in range(0x80, sys.maxunicode + 1):
     assert!(seen > 1000, "{seen}");
 }
 
-/// What follows two slashes is a host to some, and the path begins behind it.
+/// Some services read a host after two slashes, and the path after that host.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_host_in_a_path_leads_past_the_rule() {
+async fn no_host_in_a_path_bypasses_the_rule() {
     let rules = format!(
         "[paths]\ntolerate = ['double-slash', 'encoded-slash', 'semicolon', 'encoded-percent']\n{RULES}"
     );
@@ -222,7 +223,7 @@ async fn no_host_in_a_path_leads_past_the_rule() {
         ];
         let answers = join_all(targets.iter().map(|target| get(setup.edge, target))).await;
         for (target, answer) in targets.iter().zip(answers) {
-            // Some gateways make another path of it, and Doorward judges that one.
+            // Some gateways change the path, and Doorward judges the changed one.
             let read = status(&answer) == 200 && answer.contains("users");
             assert!(!read, "{edge:?} {target}: {answer}");
         }
@@ -238,7 +239,7 @@ async fn no_host_in_a_path_leads_past_the_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_service_cuts_is_judged_where_a_setting_says_so() {
+async fn what_a_service_removes_is_judged_if_configured() {
     for (also, refused) in [
         ("", &[][..]),
         (

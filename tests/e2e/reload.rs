@@ -1,4 +1,4 @@
-//! Rules, keys and whom to trust, changed under a Doorward that serves.
+//! Rules, keys and trusted addresses that change while Doorward serves.
 
 use std::{
     fs,
@@ -51,7 +51,7 @@ allow = 'signed-in'
 const SECRET: &str = "4b1f0c6e92d7a8355e3c9b70f1d2846aa09b7c5d3e2f1807";
 const ANOTHER: &str = "c09e7d41b3a258f6610f8e2d7b4c9a53d1e6f7082b3c4d59";
 
-/// How long a change may take that nobody announces, on a machine that is busy.
+/// The longest time until a change takes effect without a signal, on a busy machine.
 const BY_ITSELF: Duration = Duration::from_secs(20);
 
 struct Setup {
@@ -64,7 +64,7 @@ impl Setup {
         let home = Doorward::prepare(|settings| {
             settings.toml(toml);
         });
-        // The directory is known only now.
+        // The directory exists only now.
         let dir = home.dir().to_owned();
         fs::write(dir.join("secret"), SECRET).unwrap();
         let home = home.with(|settings| choose(settings, &dir));
@@ -99,7 +99,7 @@ impl Setup {
         self.lines(|line| line["level"] == "ERROR")
     }
 
-    /// Does something, and waits for what comes of it: a line of the log that is not there yet.
+    /// Acts, and waits for a new log line of this kind.
     async fn after(
         &self,
         what: &str,
@@ -130,7 +130,7 @@ impl Setup {
         reply.json()
     }
 
-    /// The rules of [`RULES`] and the token of the start are as they were.
+    /// Asserts that [`RULES`] and the token from the start are still in force.
     async fn is_as_before(&self, why: &str) {
         for (path, bearer, status) in [
             ("/open", None, 200),
@@ -155,7 +155,7 @@ async fn ask(http: SocketAddr, path: &str, bearer: Option<&str>) -> Reply {
     send(http, "GET", "/auth/forward", &headers, "").await
 }
 
-/// Whole or not at all, whatever is in its place.
+/// Replaces a file atomically, whatever is at its path.
 fn replace(path: &Path, content: &[u8]) {
     let draft = path.with_file_name(".written");
     fs::write(&draft, content).unwrap();
@@ -170,7 +170,7 @@ fn by_secret_file(settings: &mut Settings, dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
+async fn every_change_takes_effect_with_and_without_a_signal() {
     let head = "self_service.register = true\n";
     let setup = Setup::open(&format!("{head}{RULES}"), by_secret_file).await;
     setup.write("common", "something-else-entirely\n");
@@ -199,7 +199,7 @@ async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
             assert_eq!(line["fields"]["by"], by, "{line}");
         };
         let bob = Some(&*setup.bob);
-        // Added, changed, taken away.
+        // A rule is added, changed and removed.
         change(&|| write("", &format!("{strange}'public'"))).await;
         assert_eq!(setup.status("/new", None).await, 200);
         change(&|| write("", &format!("{strange}'role:admin'"))).await;
@@ -254,7 +254,7 @@ async fn every_change_is_in_force_by_itself_and_when_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_named_and_left_as_it_is() {
+async fn settings_that_need_a_restart_are_named_and_not_applied() {
     let listen = |port: u16| format!("listen.http = '127.0.0.1:{port}'\n");
     let setup = Setup::open(&format!("{}{RULES}", listen(0)), |settings, _| {
         settings.without("DOORWARD_LISTEN__HTTP");
@@ -304,7 +304,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
             })
             .await;
         assert_eq!(line["fields"]["keys"], names.join(", "), "{line}");
-        // The rest is in force; the warning comes before it.
+        // The other changes are in force; the warning is logged before that.
         until("the realm", BY_ITSELF, async || {
             let reply = setup.ask("/x", None).await;
             let challenge = reply.header("www-authenticate").unwrap();
@@ -325,7 +325,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     );
     assert!(!setup.path("elsewhere").exists());
 
-    // A rule of an endpoint that only a restart switches on.
+    // A rule of an endpoint that only a restart enables.
     let rule = "[[route]]\npath = '/refresh'\nallow = 'refresh'\n";
     let line = setup
         .after("a refusal", Setup::refusals, || {
@@ -340,7 +340,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     );
     setup.is_as_before("the rule of an endpoint").await;
 
-    // With all of it put back, nothing is left to say; and a restart takes what there is.
+    // After all changes are undone there is no warning; a restart applies what is in the file.
     let told = warnings(&setup).len();
     setup
         .after("it reloads", Setup::reloads, || {
@@ -361,7 +361,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
 async fn nothing_fails_during_a_hundred_reloads() {
     let setup = Setup::open(RULES, by_secret_file).await;
     let (http, grpc) = (setup.doorward.http, setup.doorward.grpc);
-    // A request under way: half a body.
+    // A request in flight with half of its body.
     let mut open = TcpStream::connect(http).await.unwrap();
     let head = b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{";
     open.write_all(head).await.unwrap();
@@ -373,7 +373,7 @@ async fn nothing_fails_during_a_hundred_reloads() {
         let shared = (setup.bob.clone(), ended.clone(), answered.clone());
         let (bob, ended, answered) = shared.clone();
         clients.push(tokio::spawn(async move {
-            // One connection for all.
+            // All requests use one connection.
             let stream = TcpStream::connect(http).await.unwrap();
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
@@ -431,7 +431,7 @@ async fn nothing_fails_during_a_hundred_reloads() {
         if turn % 10 == 0 {
             assert_eq!(setup.status(&format!("/turn/{turn}"), None).await, 200);
         }
-        // After many reloads, and before a body has taken too long.
+        // After many reloads, and before the timeout of the body.
         if turn == 30 {
             open.write_all(b"}").await.unwrap();
         }
@@ -447,7 +447,7 @@ async fn nothing_fails_during_a_hundred_reloads() {
     assert!(setup.refusals().is_empty(), "{}", setup.doorward.output());
 }
 
-/// A mount as Kubernetes makes it: all of it is exchanged by one rename.
+/// Updates a mount like Kubernetes: one rename replaces all files.
 fn mount(dir: &Path, turn: usize, files: &[(&str, &str)]) {
     let own = format!("..2026_11_21_{turn}");
     fs::create_dir_all(dir.join(&own)).unwrap();
@@ -469,7 +469,7 @@ fn mount(dir: &Path, turn: usize, files: &[(&str, &str)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mount_is_exchanged_as_a_whole() {
+async fn a_mount_is_replaced_as_a_whole() {
     let rules = |open: &str| format!("{RULES}[[route]]\npath = '{open}'\nallow = 'public'\n");
     let setup = Setup::open(RULES, |settings, dir| {
         mount(
@@ -495,7 +495,7 @@ async fn a_mount_is_exchanged_as_a_whole() {
         let before = setup.status(&format!("/turn/{}", turn - 1), None).await;
         assert_eq!((open, before), (200, 401), "{turn}");
     }
-    // Both files at once: whoever has the new rules has the new secret.
+    // Both files change at once: when the new rules are in force, so is the new secret.
     let (http, bob) = (setup.doorward.http, setup.bob.clone());
     for turn in 4..30 {
         let secret = if turn % 2 == 0 { ANOTHER } else { SECRET };
@@ -515,11 +515,11 @@ async fn a_mount_is_exchanged_as_a_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
+async fn a_partly_written_file_is_not_applied() {
     let setup = Setup::open(RULES, by_secret_file).await;
     let file = setup.path("doorward.toml");
     let whole = format!("{RULES}[[route]]\npath = '/new'\nallow = 'public'\n");
-    // In place, with pauses; some of the pieces are settings that hold together.
+    // Written in place, with pauses; some of the partial files are valid settings.
     for size in [whole.len() / 9, whole.len() / 3] {
         let mut written = fs::File::create(&file).unwrap();
         sleep(Duration::from_millis(300)).await;
@@ -539,7 +539,7 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
         .await;
     }
 
-    // Empty, without rules, gone, for a while: one line each, and no other rules.
+    // The file is empty, without rules or missing for a while: each case is logged once, and the rules stay in force.
     for (text, why) in [
         (Some(""), "is empty"),
         (Some("\n \n"), "is empty"),
@@ -562,7 +562,11 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
         assert!(cause.contains(why), "{cause}");
         sleep(Duration::from_millis(2500)).await;
         setup.is_as_before(why).await;
-        assert_eq!(setup.refusals().len(), refused + 1, "one line a change");
+        assert_eq!(
+            setup.refusals().len(),
+            refused + 1,
+            "one line for each change"
+        );
         setup.write("doorward.toml", RULES);
         setup
             .after("it reloads", Setup::reloads, || setup.hang_up())
@@ -570,9 +574,9 @@ async fn what_is_half_written_is_left_alone_until_the_whole_is_there() {
     }
 }
 
-/// The file of the usual name, which nobody has named.
+/// The file with the default name, which no setting names.
 #[tokio::test(flavor = "multi_thread")]
-async fn rules_that_vanish_are_no_rules_that_are_in_force() {
+async fn rules_stay_in_force_when_their_file_disappears() {
     let setup = Setup::open(RULES, |settings, _| {
         settings.without("DOORWARD_CONFIG");
     })
@@ -596,7 +600,7 @@ async fn rules_that_vanish_are_no_rules_that_are_in_force() {
             })
             .await;
     }
-    // And one that appears is read.
+    // A file that appears is read.
     let without = Setup::open("", |settings, _| {
         settings.without("DOORWARD_CONFIG");
     });
@@ -667,7 +671,7 @@ async fn breaks(setup: &Setup, broken: Vec<(Break, &str)>) -> usize {
         let path = dir.join(act.name());
         let good = fs::read(&path).ok();
         let refused = setup.refusals().len();
-        // Most are asked for, which is faster.
+        // Most are applied by a signal, which is faster.
         let asked = index % 8 != 0;
         let line = setup
             .after(why, Setup::refusals, || {
@@ -693,7 +697,7 @@ async fn breaks(setup: &Setup, broken: Vec<(Break, &str)>) -> usize {
         }
         setup.is_as_before(why).await;
         setup
-            .after("it is mended", Setup::reloads, || {
+            .after("the file is restored", Setup::reloads, || {
                 match &good {
                     Some(good) => replace(&path, good),
                     None => fs::remove_file(&path)
@@ -705,7 +709,7 @@ async fn breaks(setup: &Setup, broken: Vec<(Break, &str)>) -> usize {
                 }
             })
             .await;
-        setup.is_as_before("mended").await;
+        setup.is_as_before("restored").await;
         assert_eq!(setup.refusals().len(), refused + 1, "{why}");
     }
     count
@@ -895,7 +899,7 @@ async fn broken_keys_change_nothing() {
     ];
     breaks(&setup, broken).await;
 
-    // The directory itself, whose keys would be gone with it.
+    // The whole directory disappears with its keys.
     let (keys, away) = (setup.path("data/keys"), setup.path("away"));
     for _ in 0..2 {
         let line = setup
@@ -930,9 +934,9 @@ fn doorward_key(id: &str, since: &str) -> String {
     key.unwrap().to_string()
 }
 
-/// The secret that was generated is never made anew while Doorward serves.
+/// Doorward never replaces the generated secret while it serves.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_generated_secret_is_not_drawn_again() {
+async fn the_generated_secret_is_not_made_again() {
     let setup = Setup::open(RULES, |_, _| {}).await;
     let secret = setup.path("data/jwt.secret");
     let kept = fs::read(&secret).unwrap();
@@ -955,11 +959,11 @@ async fn the_generated_secret_is_not_drawn_again() {
             })
             .await;
     }
-    // A key that signs takes its place, and what it signed is good for as long as it is there.
+    // A key replaces the secret, whose tokens are valid as long as the file exists.
     fs::create_dir_all(setup.path("data/keys")).unwrap();
     setup
         .after("it reloads", Setup::reloads, || {
-            // From now on: what the secret signed is good for a while.
+            // It signs from now on, so tokens of the secret stay valid for a while.
             let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
             let key = doorward_key("k", &now.to_string());
             setup.write("data/keys/k.pem", key);

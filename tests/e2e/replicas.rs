@@ -1,4 +1,4 @@
-//! Two Doorwards on one database: what ends at one ends at the other, and who guesses at one waits at both.
+//! Two Doorwards on one database: a token revoked at one is refused at the other, and failed logins count at both.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,33 +14,33 @@ use crate::{
 
 const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
-/// The time within which a change at one replica is in force at the other.
+/// A change at one replica takes effect at the other within this time.
 const SOON: Duration = Duration::from_secs(2);
 
-/// From where an owner logs in, and from where a stranger guesses.
+/// The addresses from which an owner logs in and a stranger guesses.
 const OWNER: &str = "198.51.100.7";
 const STRANGER: &str = "203.0.113.9";
 
 on_each_database!(
-    what_ends_at_one_ends_at_the_other_and_stays_so,
-    whoever_is_switched_off_in_their_own_table_is_refused_meanwhile,
-    guesses_are_counted_together,
+    a_revocation_at_one_replica_holds_at_the_other_and_after_a_restart,
+    a_user_who_is_inactive_in_an_existing_table_is_refused,
+    failures_at_all_replicas_count_together,
     strangers_do_not_make_owners_wait,
     a_burst_is_read_once_and_for_the_overlap,
     administrators_see_counts_and_clear_them,
 );
 
-/// While the database is away; with a server that can be.
+/// Tests that stop the database, which must be a server.
 mod away {
     use super::*;
 
     on_each_server!(
-        tokens_stay_good_or_wait_as_the_settings_say,
-        more_endings_than_are_read_at_once_are_all_read
+        tokens_pass_or_get_503_as_configured,
+        more_revocations_than_one_page_are_all_read
     );
 
-    /// All of one second, so that a page ends in the midst of them.
-    async fn more_endings_than_are_read_at_once_are_all_read<S: Server>() {
+    /// All revocations have the same second, so a page ends among them.
+    async fn more_revocations_than_one_page_are_all_read<S: Server>() {
         const MANY: usize = 12_000;
         let database = Database::<S>::start().await;
         let replica = replica(&database, |_| {}).await;
@@ -54,7 +54,7 @@ mod away {
             .duration_since(UNIX_EPOCH)
             .unwrap()
             .as_secs();
-        // By their order these come first, in between, and last.
+        // In the order of reading, these come first, in between and last.
         let others = (0..MANY).map(|number| match number % 2 {
             0 => format!("+{number:08}"),
             _ => format!("~{number:08}"),
@@ -92,7 +92,7 @@ mod away {
         claims["jti"].as_str().unwrap().to_owned()
     }
 
-    async fn tokens_stay_good_or_wait_as_the_settings_say<S: Server>() {
+    async fn tokens_pass_or_get_503_as_configured<S: Server>() {
         let mut database = Database::<S>::start().await;
         let trusting = replica(&database, |_| {}).await;
         let strict = replica(&database, |settings| {
@@ -160,13 +160,13 @@ async fn two<E: Engine>(database: &Database<E>, more: impl Fn(&mut Settings)) ->
     ]
 }
 
-/// Ends both without a word and starts them again.
+/// Kills both and starts them again.
 async fn again([one, other]: [Doorward; 2]) -> [Doorward; 2] {
     let (one, other) = (one.kill(), other.kill());
     [one.serve().await, other.serve().await]
 }
 
-/// Says after how long something is so, which must be soon.
+/// Waits for a condition, which must hold soon, and gives the time that it took.
 async fn soon(what: &str, mut is: impl AsyncFnMut() -> bool) -> Duration {
     let start = Instant::now();
     until(what, 3 * SOON, async || is().await.then_some(())).await;
@@ -175,7 +175,7 @@ async fn soon(what: &str, mut is: impl AsyncFnMut() -> bool) -> Duration {
     took
 }
 
-async fn what_ends_at_one_ends_at_the_other_and_stays_so<E: Engine>() {
+async fn a_revocation_at_one_replica_holds_at_the_other_and_after_a_restart<E: Engine>() {
     let database = Database::<E>::start().await;
     let both = two(&database, |_| {}).await;
     let [one, other] = &both;
@@ -238,7 +238,7 @@ async fn what_ends_at_one_ends_at_the_other_and_stays_so<E: Engine>() {
     holds(&both).await;
     let both = again(both).await;
     holds(&both).await;
-    // Who was only logged out may come back.
+    // Users who were only logged out can log in again.
     for (who, password) in [
         ("u1", "a-password-of-theirs"),
         ("u4", "a-password-of-another-kind"),
@@ -248,7 +248,7 @@ async fn what_ends_at_one_ends_at_the_other_and_stays_so<E: Engine>() {
     }
 }
 
-async fn whoever_is_switched_off_in_their_own_table_is_refused_meanwhile<E: Engine>() {
+async fn a_user_who_is_inactive_in_an_existing_table_is_refused<E: Engine>() {
     let database = Database::<E>::start().await;
     database.sql("CREATE TABLE people (id INTEGER PRIMARY KEY, name VARCHAR(100) NOT NULL, hash VARCHAR(255) NOT NULL, works_here INTEGER NOT NULL)");
     let password = "correct horse";
@@ -372,7 +372,7 @@ fn by_forwarded_for(settings: &mut Settings) {
     settings.env("DOORWARD_CLIENT_ADDRESS", "x-forwarded-for:1");
 }
 
-/// Fails as often as costs nothing.
+/// Fails logins, fewer than cause a wait.
 async fn fail(doorward: &Doorward, name: &str, client: &str, times: usize) {
     for _ in 0..times {
         let reply = login_from(doorward, (name, "a wrong password"), client).await;
@@ -380,9 +380,8 @@ async fn fail(doorward: &Doorward, name: &str, client: &str, times: usize) {
     }
 }
 
-/// Says after how long an attempt is told to wait. Attempts that are taken count too, so there are too few of them to
-/// be the reason.
-async fn made_to_wait(
+/// Gives the time until an attempt must wait. Its own attempts count too, but they are too few to cause the wait.
+async fn must_wait(
     doorward: &Doorward,
     client: &str,
     mut name: impl FnMut() -> String,
@@ -400,10 +399,10 @@ async fn made_to_wait(
         assert_eq!(reply.status, 401, "{reply:?}");
         tokio::time::sleep(SOON / 5 + SOON / 40).await;
     }
-    panic!("not after {:?}", start.elapsed());
+    panic!("no wait after {:?}", start.elapsed());
 }
 
-async fn guesses_are_counted_together<E: Engine>() {
+async fn failures_at_all_replicas_count_together<E: Engine>() {
     let database = Database::<E>::start().await;
     let [one, other] = two(&database, |settings| {
         by_forwarded_for(settings);
@@ -421,8 +420,8 @@ async fn guesses_are_counted_together<E: Engine>() {
             (429, Some("1"))
         );
         assert_eq!(reply.text(), "Too many attempts");
-        // From elsewhere too.
-        let took = made_to_wait(&other, "192.0.2.3", || name.into()).await;
+        // Attempts from another address must wait too.
+        let took = must_wait(&other, "192.0.2.3", || name.into()).await;
         eprintln!("{name}: told to wait at the other replica after {took:?}");
     }
 
@@ -431,7 +430,7 @@ async fn guesses_are_counted_together<E: Engine>() {
         fail(&one, &format!("name-{nth}"), STRANGER, 1).await;
     }
     let mut nth = 100;
-    let took = made_to_wait(&other, STRANGER, || {
+    let took = must_wait(&other, STRANGER, || {
         nth += 1;
         format!("name-{nth}")
     })
@@ -440,7 +439,7 @@ async fn guesses_are_counted_together<E: Engine>() {
     assert_eq!(login_from(&one, ("eve", BOB.1), STRANGER).await.status, 429);
     assert_eq!(login_from(&one, ("eve", BOB.1), OWNER).await.status, 200);
 
-    // Success clears, at both.
+    // A successful login clears the count at both replicas.
     fail(&one, "eve", OWNER, 4).await;
     assert_eq!(login_from(&one, ("eve", BOB.1), OWNER).await.status, 200);
     tokio::time::sleep(SOON).await;
@@ -459,7 +458,7 @@ async fn strangers_do_not_make_owners_wait<E: Engine>() {
     for replica in &both {
         assert_eq!(login_from(replica, BOB, OWNER).await.status, 200);
     }
-    // For long enough to outlast what follows.
+    // Long enough for the rest of the test.
     let written = async || {
         let failures =
             database.sql("SELECT failures FROM doorward_tallies WHERE tally_key LIKE 'n:%'");
@@ -473,7 +472,7 @@ async fn strangers_do_not_make_owners_wait<E: Engine>() {
             assert_eq!(login_from(replica, BOB, STRANGER).await.status, 429);
             assert_eq!(login_from(replica, BOB, OWNER).await.status, 200);
         }
-        // Somebody who guesses where the owner is makes the owner wait, and nobody else.
+        // Failed logins from the owner's address make that address wait, and no other.
         fail(replica, BOB.0, OWNER, 2).await;
     }
 }
@@ -499,7 +498,7 @@ async fn administrators_see_counts_and_clear_them<E: Engine>() {
             .count()
     };
     until("all is written", SOON, async || (keys() == 7).then_some(())).await;
-    // Long waits, so that it is the clearing that ends them.
+    // Long waits, so that only the clearing can end them.
     let long = || {
         let now = one_second_ago();
         database.sql(&format!("UPDATE doorward_tallies SET failures = 14, last_failure = {now}, changed_at = {now} / 1000 WHERE tally_key NOT LIKE 'f:%'"));
@@ -580,7 +579,7 @@ fn one_second_ago() -> u128 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sub_request_logs_nobody_in_and_makes_nobody_wait() {
+async fn a_sub_request_logs_nobody_in_and_throttles_nobody() {
     let doorward = Doorward::start(|_| {}).await;
     doorward.add_user(BOB.0, BOB.1, &[]).await;
     for password in ["a wrong password", BOB.1] {
@@ -601,7 +600,7 @@ async fn a_sub_request_logs_nobody_in_and_makes_nobody_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_tells_how_long_to_wait() {
+async fn a_denial_through_envoy_has_retry_after() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
     for _ in 0..5 {
         assert_eq!(front.login((BOB.0, "wrong")).await.status, 401);
@@ -617,9 +616,9 @@ async fn envoy_tells_how_long_to_wait() {
     assert_eq!(front.login(BOB).await.status, 200);
 }
 
-/// Whoever does not wait for the answer has still guessed.
+/// An attempt counts even if the client does not wait for the answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn hanging_up_saves_no_attempt() {
+async fn disconnecting_saves_no_attempt() {
     let doorward = Doorward::start(|_| {}).await;
     let body = |name: &str| json!({"username": name, "password": "wrong"}).to_string();
     for name in ["bob", "eve"] {
@@ -636,7 +635,7 @@ async fn hanging_up_saves_no_attempt() {
             ),
         };
         let before = refusals(&doorward);
-        // One that is gone before it is looked at is no attempt, and learns nothing.
+        // An attempt whose client disconnects before Doorward reads it does not count, and the client learns nothing.
         for nth in 0..200 {
             if refusals(&doorward) >= before + 5 {
                 break;

@@ -1,4 +1,4 @@
-//! Whatever is logged of a request names it, by the name that the gateway has for it.
+//! Every log line about a request contains its id, which is the id that the gateway uses.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::{
     harness::{Database, Doorward, Envoy, Reply, Sqlite, send},
 };
 
-/// A Doorward that logs everything, on a database that a test can spoil, behind the newest Envoy.
+/// A Doorward that logs everything, behind the newest Envoy, on a database that the test can damage.
 async fn talkative(env: &[(&str, &str)], edge: &str) -> (Front, Database<Sqlite>) {
     let database = Database::<Sqlite>::start().await;
     let home = Doorward::prepare(|settings| {
@@ -34,7 +34,7 @@ async fn talkative(env: &[(&str, &str)], edge: &str) -> (Front, Database<Sqlite>
     (front, database)
 }
 
-/// What a line says; lines of the trail have no level above their members.
+/// A member of a log line; lines of the audit trail have their members at the top level.
 fn member<'a>(line: &'a Value, name: &str) -> &'a Value {
     let fields = if line["fields"].is_object() {
         &line["fields"]
@@ -51,11 +51,11 @@ fn request_id(line: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_line_of_a_request_names_it() {
+async fn every_line_of_a_request_has_its_id() {
     let (front, database) = talkative(&[], "").await;
     let doorward = &front.doorward;
 
-    // Through Envoy, and by every other door without an id.
+    // Through Envoy, and at every other door without an id.
     let bob = front.bearer(BOB).await;
     let bearer = [("authorization", &*bob)];
     for (path, status) in [("/profile", 200), ("/login", 405), ("/a;b", 400)] {
@@ -102,7 +102,7 @@ async fn every_line_of_a_request_names_it() {
         .await,
         at("/login", "GET", vec![]).await,
         at("/logout", "POST", vec![authorization(&bob)]).await,
-        // An id that could end a line is none.
+        // An id that could end a line is not used.
         at("/validate", "GET", vec![("x-request-id", "a b".into())]).await,
     ]
     .map(|reply: Reply| reply.status);
@@ -116,7 +116,7 @@ async fn every_line_of_a_request_names_it() {
         .unwrap();
     client.check(CheckRequest::default()).await.unwrap();
 
-    // What is logged deep below a login, and behind its answer.
+    // Lines that are logged deep inside a login, and after its answer.
     database.sql("UPDATE users SET password_hash = '$2b$04$WdtKMduT.JSHbG9FedM0FuJ4DEWvKZZZza60Yf7T39JDEQmgZqm9i' WHERE username = 'ada'");
     assert_eq!(front.login((ADA.0, "correct horse")).await.status, 200);
     let message = |text: &'static str| {
@@ -165,7 +165,7 @@ async fn every_line_of_a_request_names_it() {
         ["DEBUG", "INFO", "trail"]
     );
 
-    // A decision and its line in the trail have one name.
+    // A decision and its line in the audit trail have the same id.
     for line in &log {
         let decision = member(line, "decision");
         if decision.is_string() {
@@ -179,8 +179,8 @@ async fn every_line_of_a_request_names_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_and_doorward_have_one_name_for_a_request() {
-    // Envoy gives requests from outside a name of its own, unless it is told to keep theirs.
+async fn envoy_and_doorward_use_the_same_request_id() {
+    // Envoy gives external requests a new id, unless it is configured to keep theirs.
     for keeps in [false, true] {
         let edge = match keeps {
             false => "",

@@ -1,4 +1,5 @@
-//! How Doorward ends and is replaced: what is under way is answered, and replicas that are restarted in turn lose nothing.
+//! How Doorward stops and is replaced: requests in flight are answered, and replicas that are restarted in turn lose
+//! nothing.
 
 use std::{
     env, fs,
@@ -61,7 +62,7 @@ async fn health(doorward: &Doorward, service: &str) -> ServingStatus {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_says_that_it_goes_and_serves_on_meanwhile() {
+async fn it_reports_the_stop_and_serves_until_the_delay_ends() {
     let doorward = doorward("3s", |_| {}).await;
     for service in ["", "envoy.service.auth.v3.Authorization"] {
         assert_eq!(health(&doorward, service).await, ServingStatus::Serving);
@@ -81,10 +82,10 @@ async fn it_says_that_it_goes_and_serves_on_meanwhile() {
         send(doorward.ops, "GET", "/livez", &[], "").await.status,
         200
     );
-    // New connections are served like the old ones, logins included.
+    // New connections are served like existing ones, including logins.
     let answer = check(doorward.grpc, "POST", "/login", &basic(BOB.0, BOB.1)).await;
     let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
-        panic!("not answered by Doorward");
+        panic!("Doorward did not answer the login");
     };
     assert_eq!(denied.status.unwrap().code, 200);
     let reply = send(doorward.http, "GET", "/validate", &[], "").await;
@@ -92,7 +93,10 @@ async fn it_says_that_it_goes_and_serves_on_meanwhile() {
         (reply.status, reply.header("connection")),
         (401, Some("close"))
     );
-    assert!(asked.elapsed() < Duration::from_secs(3), "too slow to tell");
+    assert!(
+        asked.elapsed() < Duration::from_secs(3),
+        "the checks took as long as the delay"
+    );
     let (_home, status) = doorward.end().await;
     assert!(status.success());
     let took = asked.elapsed();
@@ -100,7 +104,7 @@ async fn it_says_that_it_goes_and_serves_on_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_the_delay_and_an_interrupt_has_none() {
+async fn a_second_signal_ends_the_delay_and_sigint_skips_it() {
     for first in [Signal::TERM, Signal::INT] {
         let doorward = doorward("10min", |_| {}).await;
         doorward.signal(first);
@@ -115,7 +119,7 @@ async fn a_second_signal_ends_the_delay_and_an_interrupt_has_none() {
     }
 }
 
-/// A login as a call on an HTTP/2 connection.
+/// The frame of a gRPC message with a login.
 fn login() -> Bytes {
     let http = HttpRequest {
         method: "POST".into(),
@@ -159,7 +163,7 @@ async fn call(sender: SendRequest<Bytes>) -> Result<CheckResponse, h2::Error> {
     Ok(CheckResponse::decode(&message[5..]).unwrap())
 }
 
-/// What a connection ended with, and where its calls are sent.
+/// Connects; gives the sender for calls and the task with the result of the connection.
 async fn connect(doorward: &Doorward) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
     let stream = TcpStream::connect(doorward.grpc).await.unwrap();
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
@@ -167,7 +171,7 @@ async fn connect(doorward: &Doorward) -> (SendRequest<Bytes>, JoinHandle<Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_under_way_are_answered_before_a_connection_ends() {
+async fn calls_in_flight_are_answered_before_a_connection_ends() {
     let doorward = doorward("0s", |_| {}).await;
     let (sender, connection) = connect(&doorward).await;
     call(sender.clone()).await.unwrap();
@@ -175,9 +179,9 @@ async fn calls_under_way_are_answered_before_a_connection_ends() {
     let calls: Vec<_> = (0..12)
         .map(|_| tokio::spawn(call(sender.clone())))
         .collect();
-    // All of them have been begun when the last of them is in the line.
+    // All calls have started when the last one is in the queue.
     until(
-        "the calls are under way",
+        "the calls are in flight",
         Duration::from_secs(5),
         async || {
             doorward
@@ -191,34 +195,37 @@ async fn calls_under_way_are_answered_before_a_connection_ends() {
     tokio::time::sleep(Duration::from_millis(30)).await;
     doorward.signal(Signal::TERM);
     for call in calls {
-        let answer = call.await.unwrap().expect("answered, not broken off");
+        let answer = call
+            .await
+            .unwrap()
+            .expect("an answer before the connection ends");
         let Some(HttpResponse::DeniedResponse(denied)) = answer.http_response else {
-            panic!("not answered by Doorward");
+            panic!("Doorward did not answer the login");
         };
         assert_eq!(denied.status.unwrap().code, 200);
     }
-    // GOAWAY without an error, and then the end; nothing is left to be asked.
-    connection.await.unwrap().expect("ended in good order");
+    // GOAWAY without an error and then the end of the connection; new calls fail.
+    connection.await.unwrap().expect("an end without an error");
     assert!(call(sender).await.is_err(), "the connection has ended");
     let (_home, status) = doorward.end().await;
     assert!(status.success());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_does_not_close_is_dropped_at_the_deadline() {
+async fn connections_that_stay_open_are_dropped_at_the_deadline() {
     let doorward = doorward("0s", |settings| {
         settings.env("DOORWARD_SHUTDOWN__DEADLINE", "1s");
     })
     .await;
-    // Says that it speaks HTTP/2, and then nothing, not even to a ping.
+    // Opens HTTP/2 and then sends nothing, not even an answer to a ping.
     let mut deaf = TcpStream::connect(doorward.grpc).await.unwrap();
     deaf.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
         .await
         .unwrap();
-    // Has begun a request, and never ends it.
+    // Starts a request and never finishes it.
     let mut slow = TcpStream::connect(doorward.http).await.unwrap();
     slow.write_all(b"POST /login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
-    // Has never said anything.
+    // Sends nothing.
     let silent = TcpStream::connect(doorward.grpc).await.unwrap();
     assert_eq!(
         send(doorward.http, "GET", "/validate", &[], "")
@@ -242,12 +249,12 @@ async fn whoever_does_not_close_is_dropped_at_the_deadline() {
     drop((deaf, silent));
 }
 
-/// How often replicas are restarted: a few times, unless somebody wants to know for certain.
+/// How often replicas are restarted: a few times by default, more with `make soak`.
 fn restarts() -> u32 {
     env::var("DOORWARD_SOAK_RESTARTS").map_or(4, |text| text.parse().expect("a number of restarts"))
 }
 
-/// What was asked, and what was answered with anything but 200.
+/// The number of requests, and the answers other than 200.
 #[derive(Default)]
 struct Tally {
     ended: AtomicBool,
@@ -302,7 +309,7 @@ async fn replicas_that_are_restarted_in_turn_lose_no_request() {
     let mut config = EnvoyConfig::file("envoy-replicas.yaml")
         .free_ports()
         .service(service.address)
-        // As in the file, five times as fast.
+        // Like in the file, but five times as fast.
         .replace("interval: 1s", "interval: 0.2s");
     for (written, address) in ["127.0.0.2", "127.0.0.3"].into_iter().zip(addresses) {
         config = config.replace(
@@ -361,9 +368,9 @@ async fn replicas_that_are_restarted_in_turn_lose_no_request() {
     assert!(passed > 100 * u64::from(restarts) && logins > u64::from(restarts));
 }
 
-/// `make soak` is the same test, long enough to be believed.
+/// `make soak` runs the same test with enough restarts to be convincing.
 #[test]
-fn the_soak_is_this_test() {
+fn make_soak_runs_the_test_above() {
     let makefile = fs::read_to_string(crate::harness::repository().join("Makefile")).unwrap();
     assert!(makefile.contains(
         "DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request"

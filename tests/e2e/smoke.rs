@@ -1,4 +1,4 @@
-//! That the parts themselves start, work together and end; what they ought to answer is for the other modules.
+//! The parts start, work together and stop. Other modules test their answers.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -59,7 +59,7 @@ async fn a_login_and_a_profile_through_every_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn envoy_admits_nobody_while_there_is_no_doorward() {
+async fn envoy_lets_nothing_pass_without_doorward() {
     for version in Envoy::VERSIONS {
         let service = Service::start().await;
         let config = EnvoyConfig::committed()
@@ -76,7 +76,7 @@ async fn envoy_admits_nobody_while_there_is_no_doorward() {
                 let reply = send(envoy.edge, "POST", path, &[], "{}").await;
                 assert_eq!(reply.status, 503, "{version} {path}");
             }
-            // More than the route allows to be held back.
+            // More than the route buffers.
             let reply = send(envoy.edge, "POST", "/login", &[], vec![b' '; 8193]).await;
             assert_eq!(reply.status, 413, "{version}");
         }
@@ -141,7 +141,7 @@ async fn the_database_can_be_killed_and_frozen_and_comes_back<S: Server>() {
     assert_eq!(database.sql("SELECT * FROM t"), "kept\n");
 
     database.stop();
-    // A frozen server still has a listening socket, and says nothing on it.
+    // A frozen server still has a listening socket, but sends nothing.
     let greeting = try_send(address, "GET", "/", &[], "");
     assert!(
         tokio::time::timeout(Duration::from_millis(300), greeting)
@@ -188,11 +188,11 @@ async fn every_answer_of_the_demo_is_as_expected() {
     assert!(shown.contains("answers were as expected"), "{shown}");
     assert!(
         !shown.contains('\x1b'),
-        "colours without a terminal: {shown}"
+        "colours although the output is no terminal: {shown}"
     );
 }
 
-/// An example, which Cargo builds beside the tests.
+/// The path of an example, which Cargo builds together with the tests.
 fn example(name: &str) -> std::path::PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_doorward"))
         .with_file_name("examples")

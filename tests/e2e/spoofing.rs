@@ -1,4 +1,4 @@
-//! What a client says of itself never reaches the service as if the gateway had said it.
+//! Identity headers that a client sends never reach the service as if the gateway had sent them.
 
 use crate::{
     front::{ADA, BOB, Front},
@@ -71,24 +71,24 @@ async fn nothing_forged_arrives(version: &str, front: &Front, bob: &str, forged:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_through_the_oldest_envoy() {
+async fn forged_headers_do_not_pass_the_oldest_envoy() {
     forged_headers_do_not_arrive(Envoy::OLDEST, EnvoyConfig::untouched).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_through_the_newest_envoy() {
+async fn forged_headers_do_not_pass_the_newest_envoy() {
     forged_headers_do_not_arrive(Envoy::NEWEST, EnvoyConfig::untouched).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_with_raw_headers() {
+async fn forged_raw_headers_do_not_arrive() {
     forged_headers_do_not_arrive(Envoy::NEWEST, |config| config.untouched().raw_headers()).await;
 }
 
-/// A filter with `allowed_headers` hides from Doorward what it still sends to the service. Then the common aliases are
-/// removed, in case the filter does not show them as its page says.
+/// A filter with `allowed_headers` hides headers from Doorward that the service still receives. Doorward then removes
+/// the common aliases, in case the filter does not show them as its page requires.
 #[tokio::test(flavor = "multi_thread")]
-async fn not_where_the_filter_shows_some_headers_only() {
+async fn forged_headers_do_not_arrive_if_the_filter_shows_only_some_headers() {
     for version in Envoy::VERSIONS {
         let config = |config: EnvoyConfig| {
             config.untouched().replace(
@@ -104,7 +104,7 @@ async fn not_where_the_filter_shows_some_headers_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_committed_edge_refuses_names_with_underscores_itself() {
+async fn the_committed_envoy_refuses_names_with_underscores() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
     let bob = front.bearer(BOB).await;
     let reply = front
@@ -176,7 +176,7 @@ async fn a_token_counts_only_in_the_header() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_sees_the_token_unless_a_setting_says_no() {
+async fn the_service_sees_the_token_unless_configured_otherwise() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
     let bob = front.bearer(BOB).await;
     let seen =
@@ -225,7 +225,7 @@ async fn names_that_are_not_ascii_arrive_encoded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bytes_that_are_not_utf8_are_refused_and_not_an_error_of_the_check() {
+async fn bytes_that_are_not_utf8_are_refused_without_a_grpc_error() {
     for config in [EnvoyConfig::untouched, |config: EnvoyConfig| {
         config.untouched().raw_headers()
     }] {

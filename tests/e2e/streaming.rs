@@ -1,4 +1,4 @@
-//! Bodies flow past the check: it neither holds them back nor waits for them.
+//! Bodies pass while Doorward checks the headers: the check neither delays them nor waits for them.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -67,7 +67,7 @@ async fn a_download_streams_with_the_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_token_an_upload_is_refused_before_a_byte_of_it_is_sent() {
+async fn without_a_token_an_upload_is_refused_before_its_first_byte() {
     for version in Envoy::VERSIONS {
         let front = Front::open(version, |_| {}, |config| config).await;
         let head = format!(

@@ -1,4 +1,4 @@
-//! Refusals that must not be told apart are the same to the byte, and take the same time.
+//! Refusals that a client must not distinguish are identical to the byte and take the same time.
 
 use std::{
     path::Path,
@@ -13,17 +13,17 @@ use crate::{
     harness::{Doorward, Home, Settings, repository, send_bytes},
 };
 
-/// Attempts of each kind.
+/// The number of attempts of each kind.
 const SAMPLES: usize = 45;
 
-/// Which difference between medians nobody would see through a network, and beyond which z of Mann and Whitney's test a
-/// difference is none of chance: a p of 0.001.
+/// A relative difference between medians that nobody can see through a network, and the z of the Mann-Whitney test
+/// above which a difference is significant (p = 0.001).
 const UNSEEN: f64 = 0.03;
 const BY_CHANCE: f64 = 3.29;
 
 const WRONG: &str = "no password of anybody";
 
-/// Somebody whose login is refused.
+/// A kind of login that is refused.
 struct Kind {
     what: &'static str,
     name: &'static str,
@@ -38,7 +38,7 @@ const fn kind(what: &'static str, name: &'static str, password: &'static str) ->
     }
 }
 
-/// How long each kind takes, one attempt of each in turn and each turn in another order.
+/// The durations of each kind: one attempt of each per round, in random order.
 async fn sampled(doorward: &Doorward, kinds: &[Kind], status: u16) -> Vec<Vec<f64>> {
     let mut times = vec![Vec::new(); kinds.len()];
     for nth in 0..SAMPLES + 5 {
@@ -46,13 +46,13 @@ async fn sampled(doorward: &Doorward, kinds: &[Kind], status: u16) -> Vec<Vec<f6
         order.sort_by_key(|_| uuid::Uuid::new_v4());
         for which in order {
             let Kind { name, password, .. } = kinds[which];
-            // From where nobody has been before.
+            // An address that has not been used before.
             let client = format!("198.51.{}.{}", nth, which + 1);
             let start = Instant::now();
             let reply = login_from(doorward, (name, password), &client).await;
             let took = start.elapsed();
             assert_eq!(reply.status, status, "{name}: {reply:?}");
-            // What is slow is known only once it has been seen.
+            // Doorward learns the slowest hash only from attempts, so the first rounds do not count.
             if nth >= 5 {
                 times[which].push(took.as_secs_f64() * 1000.0);
             }
@@ -67,7 +67,7 @@ fn median(times: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// How far the ranks of one sample lie from where chance would put them, in standard deviations.
+/// The z of the Mann-Whitney test: the distance of the rank sum from its expectation, in standard deviations.
 fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     let count = |n: usize| f64::from(u32::try_from(n).unwrap());
     let above = one
@@ -78,9 +78,9 @@ fn mann_whitney(one: &[f64], other: &[f64]) -> f64 {
     (above - n * m / 2.0) / (n * m * (n + m + 1.0) / 12.0).sqrt()
 }
 
-/// Holds every kind against the first.
+/// Compares every kind with the first one.
 async fn take_the_same_time(doorward: &Doorward, kinds: &[Kind], status: u16) {
-    // A second time where the machine had other things to do.
+    // Repeats once, because the machine may have been busy.
     for last in [false, true] {
         let times = sampled(doorward, kinds, status).await;
         let first = &times[0];
@@ -102,7 +102,7 @@ async fn take_the_same_time(doorward: &Doorward, kinds: &[Kind], status: u16) {
         if differ.is_empty() {
             return;
         }
-        assert!(!last, "told apart from {}: {differ:#?}", kinds[0].what);
+        assert!(!last, "distinguishable from {}: {differ:#?}", kinds[0].what);
         if status == 401 {
             doorward.run(&["throttle", "clear", "--all"], "").await.ok();
             tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -110,7 +110,7 @@ async fn take_the_same_time(doorward: &Doorward, kinds: &[Kind], status: u16) {
     }
 }
 
-/// The whole answer as it comes, but for the date.
+/// The whole answer without the date.
 async fn bytes(doorward: &Doorward, kind: &Kind) -> String {
     let credentials = basic(kind.name, kind.password);
     let request = format!(
@@ -137,7 +137,7 @@ fn unthrottled(settings: &mut Settings) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_cannot_tell_why() {
+async fn refusals_do_not_reveal_their_reason() {
     let home = Doorward::prepare(unthrottled);
     home.add_user("eve", "a-password-of-hers", &[]).await;
     for name in ["leo", "lea"] {
@@ -154,7 +154,7 @@ async fn who_is_refused_cannot_tell_why() {
     read_the_same(&doorward, &kinds, "401").await;
     take_the_same_time(&doorward, &kinds, 401).await;
 
-    // Hashes of the same scheme and of another cost.
+    // Hashes of the same scheme with another cost.
     let file = doorward.home().dir().join("data/doorward.db");
     for (name, begins) in [("lea", "m=64,t=1"), ("leo", "m=32768,t=2")] {
         let hash = vector(
@@ -175,7 +175,7 @@ async fn who_is_refused_cannot_tell_why() {
     take_the_same_time(&doorward, &kinds, 401).await;
 }
 
-/// One of the vectors, perhaps at another cost: nobody's password is tried.
+/// A test vector, possibly at another cost; no test logs in with its password.
 fn vector(scheme: &str, begins: &str, instead: &str) -> String {
     let vectors = std::fs::read(repository().join("tests/vectors/passwords.json")).unwrap();
     let vectors: Vec<Value> = serde_json::from_slice(&vectors).unwrap();
@@ -186,7 +186,7 @@ fn vector(scheme: &str, begins: &str, instead: &str) -> String {
     format!("{instead}{}", hash.into_iter().next().unwrap())
 }
 
-/// A table that was there before, with hashes of several schemes.
+/// An existing table with hashes of several schemes.
 async fn mixed(home: &Home) {
     let own = vector(
         "argon2id",
@@ -224,7 +224,7 @@ fn file(home: &Home) -> std::path::PathBuf {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_cannot_tell_whose_hash_is_of_which_scheme() {
+async fn refusals_do_not_reveal_the_hash_scheme() {
     let home = Doorward::prepare(|settings| {
         unthrottled(settings);
         settings.envs([
@@ -254,7 +254,7 @@ async fn who_is_refused_cannot_tell_whose_hash_is_of_which_scheme() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_guess_cannot_tell_who_is_there() {
+async fn a_long_guess_does_not_reveal_existing_users() {
     let home = Doorward::prepare(unthrottled);
     home.run(&["migrate"], "").await.ok();
     let file = file(&home);
@@ -293,7 +293,7 @@ async fn a_long_guess_cannot_tell_who_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_must_wait_cannot_tell_for_whom() {
+async fn waits_do_not_reveal_existing_users() {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_CLIENT_ADDRESS", "x-forwarded-for:1");
     });
@@ -316,7 +316,7 @@ async fn who_must_wait_cannot_tell_for_whom() {
     let long = "UPDATE doorward_tallies SET failures = 14, last_failure = (SELECT MAX(last_failure) FROM doorward_tallies)";
     sqlite(Path::new(&file), long).await;
     let doorward = home.serve().await;
-    // How long to wait is said in seconds, which pass.
+    // The remaining wait, in seconds, changes between answers.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
         let answers = [
@@ -330,5 +330,5 @@ async fn who_must_wait_cannot_tell_for_whom() {
             return;
         }
     }
-    panic!("never the same");
+    panic!("the answers always differed");
 }

@@ -1,4 +1,4 @@
-//! The doors within TLS: the gRPC door behind a real Envoy, the HTTP port with curl, and certificates that are exchanged.
+//! The doors with TLS: the gRPC door behind a real Envoy, the HTTP port with curl, and certificates that are replaced.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::{
 
 const CLUSTER: &str = "    - name: doorward\n      type: STATIC\n";
 
-/// A certificate that is its own authority, for 127.0.0.1, under these names.
+/// Makes a self-signed certificate for 127.0.0.1 under these file names.
 pub fn certificate(dir: &Path, certificate: &str, key: &str) {
     openssl(
         dir,
@@ -20,7 +20,7 @@ pub fn certificate(dir: &Path, certificate: &str, key: &str) {
     );
 }
 
-/// What curl gets for a login, if the certificate is of this authority.
+/// Logs in with curl, which trusts this authority.
 fn login(doorward: &Doorward, authority: &Path) -> Result<String, String> {
     let (authority, credentials) = (authority.display().to_string(), basic(BOB.0, BOB.1));
     curl(&[
@@ -35,7 +35,7 @@ fn login(doorward: &Doorward, authority: &Path) -> Result<String, String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_doors_speak_tls_and_follow_their_certificate() {
+async fn both_doors_use_tls_and_reload_their_certificate() {
     let home = Doorward::prepare(|settings| {
         settings
             .env("DOORWARD_LISTEN__TLS_CERTIFICATE", "tls.crt")
@@ -67,7 +67,7 @@ async fn both_doors_speak_tls_and_follow_their_certificate() {
             .starts_with("eyJ")
     );
 
-    // A pair that does not belong together, half a file, and none: what was shown is shown.
+    // A key of another certificate, a truncated file and no file: the previous certificate stays in use.
     certificate(&dir, "second.crt", "second.key");
     let first = ["tls.crt", "tls.key"].map(|file| fs::read(dir.join(file)).unwrap());
     let half = first[0].len() / 2;
@@ -99,10 +99,12 @@ async fn both_doors_speak_tls_and_follow_their_certificate() {
     for (from, to) in [("second.crt", "tls.crt"), ("second.key", "tls.key")] {
         fs::copy(dir.join(from), dir.join(to)).unwrap();
     }
-    // Without being asked: the files are looked at.
-    until("the second is shown", Duration::from_secs(10), async || {
-        login(doorward, &dir.join("second.crt")).ok()
-    })
+    // Without a signal: Doorward checks the files.
+    until(
+        "the second certificate is in use",
+        Duration::from_secs(10),
+        async || login(doorward, &dir.join("second.crt")).ok(),
+    )
     .await;
     assert!(login(doorward, &dir.join("first.crt")).is_err());
     assert_eq!(profile().await, 200, "connections that are open stay so");

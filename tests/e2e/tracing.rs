@@ -1,4 +1,4 @@
-//! Spans: in one trace with Envoy's, with what the log says and no more, and never in the way of an answer.
+//! Spans: they belong to Envoy's trace, contain what the log contains and no more, and never delay an answer.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Settings, free_address, repository, send, until},
 };
 
-/// A collector, in this process.
+/// A collector in this process.
 struct Collector {
     task: JoinHandle<()>,
     received: Arc<Mutex<Vec<ResourceSpans>>>,
@@ -44,7 +44,7 @@ struct Receiver(Arc<Mutex<Vec<ResourceSpans>>>);
 impl TraceService for Receiver {
     #[expect(
         clippy::disallowed_types,
-        reason = "the signature is the trait's; no error is ever made"
+        reason = "the trait requires this signature; no error occurs"
     )]
     async fn export(
         &self,
@@ -67,7 +67,7 @@ impl Collector {
                 .add_service(service)
                 .serve_with_incoming(TcpIncoming::from(listener))
                 .await
-                .expect("the collector goes on");
+                .expect("the collector keeps running");
         });
         Self {
             task,
@@ -80,7 +80,7 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// What has come from a service so far.
+    /// The spans that a service has exported so far.
     fn of(&self, service: &str) -> Vec<ResourceSpans> {
         let received = self.received.lock().unwrap();
         let of_it = received.iter().filter(|spans| {
@@ -126,7 +126,7 @@ fn said(span: &Span, key: &str) -> String {
     text(&span.attributes, key).unwrap_or_default()
 }
 
-/// The guide's Envoy, which tells its spans to the same collector.
+/// The Envoy configuration of the guide, which exports spans to the same collector.
 pub fn traced(collector: SocketAddr) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig {
     let indented = |block: &str, spaces: usize| {
         let lines = block.lines();
@@ -147,7 +147,7 @@ pub fn traced(collector: SocketAddr) -> impl FnOnce(EnvoyConfig) -> EnvoyConfig 
         config
             .replace(filters, &format!("{tracing}{filters}"))
             .replace("  clusters:\n", &format!("  clusters:\n{cluster}"))
-            // Spans are told at once.
+            // Envoy exports each span at once.
             .replace(
                 "static_resources:\n",
                 "layered_runtime:\n  layers:\n    - name: soon\n      static_layer: { tracing.opentelemetry.min_flush_spans: 1 }\n\nstatic_resources:\n",
@@ -206,7 +206,7 @@ async fn decisions_are_in_the_trace_of_envoy(version: &str) {
         let parent = |other: &Span| other.span_id == span.parent_span_id;
         let parent = collector.seen("edge", "the call of Envoy", parent).await;
         assert_eq!(parent.trace_id, span.trace_id, "{version}");
-        // The call is a child of Envoy's span of the request, which has the same id as our log.
+        // The call is a child of Envoy's span for the request, which has the id that Doorward logs.
         let whole = |other: &Span| other.span_id == parent.parent_span_id;
         let whole = collector.seen("edge", "the request at Envoy", whole).await;
         let id = said(&whole, "guid:x-request-id");
@@ -254,7 +254,7 @@ async fn decisions_are_in_the_trace_of_envoy(version: &str) {
         ]
     );
 
-    // No secret in any byte of it, and nothing said beside what the guide names.
+    // The export contains no secret, and no attribute that the guide does not name.
     let secrets = [
         BOB.1,
         typed.0,
@@ -303,7 +303,7 @@ async fn decisions_are_in_the_trace_of_the_newest_envoy() {
     decisions_are_in_the_trace_of_envoy(Envoy::NEWEST).await;
 }
 
-/// Asks at the gRPC door, with headers of the call and of the request that it is about.
+/// Asks the gRPC door, with headers of the call itself and of the request to check.
 async fn ask(door: SocketAddr, path: &str, call: &[(&'static str, &str)], about: &[(&str, &str)]) {
     let http = HttpRequest {
         method: "GET".into(),
@@ -341,7 +341,7 @@ fn parent(nth: u8, flags: &str) -> String {
     )
 }
 
-/// What has been told of, by path, with the parent of each; all of it, since the process has ended.
+/// The exported spans by path, with their parents. The list is complete because the process has ended.
 async fn told(collector: &Collector, doorward: Doorward) -> BTreeMap<String, String> {
     let (_home, status) = doorward.stop().await;
     assert!(status.success(), "{status}");
@@ -358,11 +358,11 @@ async fn told(collector: &Collector, doorward: Doorward) -> BTreeMap<String, Str
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_gateway_decides_what_is_sampled_and_otherwise_a_setting() {
+async fn the_gateway_or_else_a_setting_decides_what_is_sampled() {
     for sample in ["0", "1"] {
         let collector = Collector::start().await;
         let doorward = Doorward::start(|settings| {
-            // The standard names do as well.
+            // The standard variable names work too.
             settings
                 .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
                 .env("DOORWARD_TRACING__SAMPLE", sample);
@@ -375,7 +375,7 @@ async fn the_gateway_decides_what_is_sampled_and_otherwise_a_setting() {
         ask(door, "/sampled", &[("traceparent", &sampled)], &[]).await;
         ask(door, "/not-sampled", &[("traceparent", &not)], &[]).await;
         ask(door, "/broken", &[("traceparent", "00-x-y-01")], &[]).await;
-        // What a client says in the request that is asked about is not what the gateway says of its call.
+        // The client's header in the checked request does not count as the gateway's header of the call.
         ask(door, "/client", &[], &[("traceparent", &client)]).await;
         ask(
             door,
@@ -407,7 +407,7 @@ async fn the_gateway_decides_what_is_sampled_and_otherwise_a_setting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_is_away_is_an_error_and_a_denial_is_none() {
+async fn a_database_that_is_down_is_an_error_and_a_denial_is_not() {
     let collector = Collector::start().await;
     let nobody = free_address();
     let doorward = Doorward::start(|settings| {
@@ -438,8 +438,8 @@ async fn a_database_that_is_away_is_an_error_and_a_denial_is_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_collector_that_is_away_delays_nothing_and_is_told_of_once() {
-    // One that refuses, and one that takes connections and never answers.
+async fn a_collector_that_is_down_delays_nothing_and_is_logged_once() {
+    // A collector that refuses connections, and one that accepts them and never answers.
     let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     for (what, address) in [
         ("refuses", free_address()),
@@ -452,7 +452,7 @@ async fn a_collector_that_is_away_delays_nothing_and_is_told_of_once() {
         let mut slowest = Duration::ZERO;
         let begun = Instant::now();
         let mut asked = 0;
-        // Long enough that several batches have failed.
+        // Long enough for several batches to fail.
         while begun.elapsed() < Duration::from_secs(12) {
             for _ in 0..20 {
                 let started = Instant::now();

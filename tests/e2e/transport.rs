@@ -1,4 +1,4 @@
-//! How gateways reach Doorward: Unix sockets, certificates on both sides, and connections that grow old.
+//! How gateways reach Doorward: Unix sockets, mutual TLS, and connections that reach their maximum age.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Home, Service, send, until},
 };
 
-/// Doorward, Envoy with a committed file, and the service.
+/// Doorward, the service, and Envoy with a committed file.
 async fn front(
     version: &str,
     file: &str,
@@ -36,7 +36,7 @@ async fn users(home: &Home) {
     home.add_user(BOB.0, BOB.1, &[]).await;
 }
 
-/// Answers are what they are over TCP.
+/// Asserts that answers are the same as over TCP.
 async fn works(front: &Front) {
     let bearer = front.bearer(BOB).await;
     let arrived = front
@@ -57,7 +57,7 @@ async fn gateways_ask_through_unix_sockets() {
         });
         users(&home).await;
         let sockets = ["grpc.sock", "http.sock"].map(|name| home.dir().join(name));
-        // What a process that was killed leaves behind.
+        // Sockets that a killed process left behind.
         for socket in &sockets {
             drop(std::os::unix::net::UnixListener::bind(socket).unwrap());
         }
@@ -77,7 +77,8 @@ async fn gateways_ask_through_unix_sockets() {
         let login = ["--unix-socket", &http, "-X", "POST", "-u", &credentials];
         let token = curl(&[&login[..], &["http://doorward/login"]].concat()).unwrap();
         assert!(token.starts_with("eyJ"), "{token}");
-        // Where the client is, only a gateway can say here; whoever may open the socket is one.
+        // Behind a Unix socket, only the gateway knows the client address; whoever may open the socket is a trusted
+        // gateway.
         let forward = [
             "--unix-socket",
             &http,
@@ -105,7 +106,7 @@ async fn gateways_ask_through_unix_sockets() {
         );
         works(&front).await;
 
-        // Killed and started again, it takes its sockets back; Envoy goes on by itself.
+        // Killed and started again, Doorward takes over its sockets; Envoy reconnects.
         let Front {
             doorward,
             service,
@@ -132,7 +133,7 @@ async fn gateways_ask_through_unix_sockets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_socket_is_left_alone() {
+async fn a_file_that_is_no_socket_is_not_replaced() {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_LISTEN__GRPC", "unix:precious");
     });
@@ -153,7 +154,7 @@ struct Mutual {
     front: Front,
 }
 
-/// Doorward that lets in only whoever has a certificate with a name, and Envoy that has.
+/// A Doorward that accepts only clients whose certificate has one of these names, and an Envoy with such a certificate.
 async fn mutual(version: &str, names: &str) -> Mutual {
     let home = Doorward::prepare(|settings| {
         settings
@@ -182,7 +183,7 @@ async fn mutual(version: &str, names: &str) -> Mutual {
 }
 
 impl Mutual {
-    /// What curl gets at the HTTP port with the certificate of this name, if any.
+    /// Logs in with curl at the HTTP port, with the client certificate of this name, if any.
     fn login(&self, shown: Option<&str>) -> Result<String, String> {
         let file = |name: &str| self.dir.join(name).display().to_string();
         let credentials = format!("Authorization: {}", basic(BOB.0, BOB.1));
@@ -213,7 +214,7 @@ impl Mutual {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_clients_whose_certificates_have_a_name_are_let_in() {
+async fn only_clients_with_a_configured_certificate_name_are_accepted() {
     for (version, names) in Envoy::VERSIONS
         .into_iter()
         .zip(["spiffe://example.com/envoy", "envoy.EXAMPLE.com"])
@@ -242,7 +243,7 @@ async fn only_clients_whose_certificates_have_a_name_are_let_in() {
             assert!(refused.is_err(), "{shown}: {refused:?}");
         }
         assert!(mutual.login(None).is_err());
-        // Who speaks plainly is no client at all.
+        // Connections without TLS are refused.
         let plain = curl(&[&format!("http://{}/validate", mutual.front.doorward.http)]);
         assert!(plain.is_err(), "{plain:?}");
         let said = mutual
@@ -261,15 +262,15 @@ async fn only_clients_whose_certificates_have_a_name_are_let_in() {
     }
 }
 
-/// Envoy shows a certificate of an authority that is exchanged: new connections of the old one are refused.
+/// The authority of Envoy's certificate is replaced: new connections with a certificate of the old one are refused.
 #[tokio::test(flavor = "multi_thread")]
-async fn authorities_are_exchanged_while_it_serves() {
+async fn authorities_are_replaced_while_it_serves() {
     let mutual = mutual(Envoy::NEWEST, "envoy.example.com").await;
     assert!(mutual.login(Some("envoy")).is_ok());
     let new = Authority::new(&mutual.dir, "new");
     new.issue("renewed", ENVOY, 1);
     assert!(mutual.login(Some("renewed")).is_err());
-    // Half a file changes nothing.
+    // A truncated file changes nothing.
     let whole = fs::read(mutual.dir.join("new.crt")).unwrap();
     let authorities = mutual.dir.join("ca.crt");
     let old = fs::read(&authorities).unwrap();
@@ -289,13 +290,13 @@ async fn authorities_are_exchanged_while_it_serves() {
         mutual.login(Some("renewed")).ok()
     })
     .await;
-    // curl takes the file for Doorward's authority too, so the old one stays in it for her.
+    // curl also uses this file to verify Doorward, so it still contains the old authority.
     assert!(mutual.login(Some("envoy")).is_ok());
     works(&mutual.front).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_of_transport_that_do_not_hold_together_are_named() {
+async fn contradictory_transport_settings_are_named() {
     for (settings, expected) in [
         (
             &[("DOORWARD_LISTEN__TLS_CLIENT_CA", "ca.crt")][..],
@@ -343,9 +344,9 @@ async fn settings_of_transport_that_do_not_hold_together_are_named() {
     }
 }
 
-/// Under load, connections end one after another, and no request does with them.
+/// Under load, connections reach their maximum age one after another, and no request is lost.
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_grow_old_without_losing_a_request() {
+async fn connections_reach_their_maximum_age_without_losing_a_request() {
     let front = Front::open(
         Envoy::NEWEST,
         |settings| {
@@ -383,9 +384,9 @@ async fn connections_grow_old_without_losing_a_request() {
     assert!((8..=40).contains(&renewed), "{renewed}");
 }
 
-/// The rest of the time nobody is in the way of a health probe without a certificate.
+/// The operations port answers health probes without a client certificate.
 #[tokio::test(flavor = "multi_thread")]
-async fn operators_are_answered_plainly() {
+async fn the_ops_port_answers_without_tls() {
     let mutual = mutual(Envoy::NEWEST, "envoy.example.com").await;
     let ready = send(mutual.front.doorward.ops, "GET", "/readyz", &[], "").await;
     assert_eq!(ready.status, 200);

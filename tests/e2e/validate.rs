@@ -1,4 +1,4 @@
-//! What `/validate` says about tokens of another issuer: the identity that Doorward judges, whatever the token claims.
+//! What `/validate` returns for tokens of another issuer: the identity that Doorward judges, whatever the token claims.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{
     issuers::{NAME, Pair},
 };
 
-/// Rules under which clients reach `/validate` through a gateway, and an issuer whose tokens claim what they like.
+/// Rules under which clients reach `/validate` through a gateway, and an issuer whose tokens may contain any claims.
 fn settings() -> String {
     format!(
         "[[route]]
@@ -51,7 +51,7 @@ fn now() -> u64 {
     since.unwrap().as_secs()
 }
 
-/// Claims of somebody who wants to be taken for the local user of this id, who is an administrator.
+/// Claims that try to pass for a local administrator with this id.
 fn hostile(local_id: &Value) -> Value {
     json!({
         "iss": NAME, "aud": ["other", "my-api"], "sub": local_id, "iat": now(), "exp": now() + 600,
@@ -90,11 +90,11 @@ async fn a_hostile_issuer_makes_nobody_an_administrator_or_a_local_user() {
         (&json!("ada"), &json!(true), None)
     );
     let claims = hostile(&ours["sub"]);
-    // The second time it is known from the first.
+    // The second time, the token is in the cache.
     for _ in 0..2 {
         let shown = ask(doorward.http, &pair.bearer_by("k-1", &claims)).await;
         is_judged(&shown, &claims);
-        // A service that knows our own tokens finds every member that it reads.
+        // A service that reads Doorward's own tokens finds every member.
         for member in [
             "sub", "username", "admin", "roles", "iss", "aud", "iat", "exp",
         ] {
@@ -102,7 +102,7 @@ async fn a_hostile_issuer_makes_nobody_an_administrator_or_a_local_user() {
         }
     }
 
-    // A doubled claim is refused; a doubled member inside of one is shown as it was read, and once.
+    // A duplicate claim is refused; a duplicate member inside a claim appears once, with the value that Doorward read.
     let text = claims.to_string();
     for member in [r#""admin":false"#, r#""username":"eve""#, r#""x":1,"x":2"#] {
         let doubled = text.replacen('{', &format!("{{{member},"), 1);
@@ -126,7 +126,7 @@ async fn a_hostile_issuer_makes_nobody_an_administrator_or_a_local_user() {
     assert_eq!(reply.text().matches(r#""admin":"#).count(), 3, "{reply:?}");
 }
 
-/// `/validate` behind each gateway: Doorward is asked about the request, and answers it as the service.
+/// `/validate` behind each gateway: Doorward first checks the request and then answers it as the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hostile_issuer_gains_nothing_through_any_gateway() {
     let pair = Pair::new("k-1");

@@ -1,4 +1,4 @@
-//! Secrets that are published and RSA keys that can be factored, by every way that a key comes.
+//! Published secrets and RSA keys that can be factored, from every source of keys.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ const PUBLISHED: &str =
 
 const GOOD: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
-/// A modulus that was made as libraries with the weakness of CVE-2017-15361 make them.
+/// A modulus as libraries with the weakness CVE-2017-15361 make it.
 const ROCA: &str = "zUyguPcEl4y2drkRLM3aF6TGvuakuRTiTFgTEf4hBF-oz24MtTfYj9k5w1GFTemtyG9mCMPW2w6a-hgX7l2pXuoAtVtwxB1K9VvH2zIdNybNxZ7_2PRW7Qck5AbXPiR3TEkL5LVDHcLkM1NMz29C7P4ks3mEsZQ-ULZuV2bD8KAsNwuOLFJ3Nx8bl63rTNHYT9VIWBh4tNpDhTFnPTrezC5jPft3aNSKnOc-mKBeFiR8OHnVysutoIFU_VhZUmukDuoajKeWRyuJ9WTFQVl3DcVh-9s93ofLMstL6PvEeIKUNtJ9ZSBlMwF1jiBAaA27ZVELDBe-5friB_D0VaAXHQ";
 
 fn roca() -> String {
@@ -24,7 +24,7 @@ fn oct() -> String {
     format!(r#"{{"kty":"oct","kid":"k","alg":"HS256","k":"{PUBLISHED}"}}"#)
 }
 
-/// What it says where it does not start, with these settings and these files in its data.
+/// The error of a start that fails, with these settings and these files in the data directory.
 async fn refused(choose: impl FnOnce(&mut Settings), files: &[(&str, &str)]) -> String {
     let home = Doorward::prepare(choose);
     let data = home.dir().join("data");
@@ -76,7 +76,7 @@ async fn rsa_keys_with_the_weakness_roca_are_refused() {
     let said = refused(|_| {}, &[("keys/old.jwk", &roca())]).await;
     assert!(said.contains("CVE-2017-15361"), "{said}");
 
-    // Of another issuer it is overlooked.
+    // In the JWK Set of another issuer, such a key is skipped.
     let home = Doorward::prepare(|settings| {
         settings.toml(format!(
             "[[issuer]]\nissuer = '{NAME}'\naudience = 'a'\njwks = 'jwks.json'\nprefix = 'x/'\n"

@@ -201,7 +201,7 @@ pub async fn send_bytes(address: SocketAddr, bytes: &[u8]) -> String {
     }
 }
 
-/// Sends bytes as they are and reads one answer: its status, and its body as text. The connection may stay open.
+/// Sends raw bytes and reads one answer: its status, and its body as text. The connection may stay open.
 ///
 /// # Panics
 ///
@@ -224,7 +224,7 @@ pub async fn ask_bytes(address: SocketAddr, bytes: &[u8]) -> (u16, String) {
     parts.unwrap_or_else(|| panic!("{address}: {end:?} after {answer:?} to {asked}"))
 }
 
-/// Whether bytes are an answer to its end, where its head says where that is.
+/// Whether these bytes are a complete answer, by the length in its head.
 fn is_whole(answer: &[u8]) -> bool {
     let text = String::from_utf8_lossy(answer);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

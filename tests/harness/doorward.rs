@@ -1,4 +1,4 @@
-//! Doorward as its users run it: the binary, settings from the environment and a file, a directory for its data.
+//! Doorward as its users run it: the binary, settings in the environment and a file, and a data directory.
 
 use std::{
     collections::BTreeMap,
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{PAUSE, Process, START, until};
 
-/// What a Doorward is started with.
+/// The settings with which a Doorward starts.
 pub struct Settings {
     binary: Option<PathBuf>,
     env: BTreeMap<String, String>,
@@ -24,19 +24,19 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Another binary than the one that Cargo built for the tests.
+    /// Uses another binary than the one that Cargo built for the tests.
     pub fn binary(&mut self, path: impl Into<PathBuf>) -> &mut Self {
         self.binary = Some(path.into());
         self
     }
 
-    /// A setting in the environment.
+    /// Sets a variable of the environment.
     pub fn env(&mut self, key: impl Into<String>, value: impl Into<String>) -> &mut Self {
         self.env.insert(key.into(), value.into());
         self
     }
 
-    /// Several settings in the environment.
+    /// Sets several variables of the environment.
     pub fn envs<K: Into<String>, V: Into<String>>(
         &mut self,
         pairs: impl IntoIterator<Item = (K, V)>,
@@ -49,27 +49,27 @@ impl Settings {
         self
     }
 
-    /// A setting that is not made, though [`Doorward::prepare`] would.
+    /// Removes a variable that [`Doorward::prepare`] sets.
     pub fn without(&mut self, key: &str) -> &mut Self {
         self.env.remove(key);
         self
     }
 
-    /// The text of `doorward.toml`.
+    /// Sets the text of `doorward.toml`.
     pub fn toml(&mut self, text: impl Into<String>) -> &mut Self {
         self.toml = Some(text.into());
         self
     }
 }
 
-/// A directory with settings and data, in which no Doorward serves at the moment.
+/// A directory with settings and data, while no Doorward serves from it.
 pub struct Home {
     binary: PathBuf,
     env: BTreeMap<String, String>,
     dir: TempDir,
 }
 
-/// What a command said.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Ran {
     pub status: ExitStatus,
@@ -78,7 +78,7 @@ pub struct Ran {
 }
 
 impl Ran {
-    /// The same, if the command succeeded.
+    /// The result, if the command succeeded.
     ///
     /// # Panics
     ///
@@ -96,12 +96,12 @@ impl Ran {
 }
 
 impl Home {
-    /// The temporary directory, with `data` and perhaps `doorward.toml` in it.
+    /// The temporary directory. It contains `data` and, if set, `doorward.toml`.
     pub fn dir(&self) -> &Path {
         self.dir.path()
     }
 
-    /// The same with other settings, which may name files in the directory. The text of `doorward.toml` stays.
+    /// Changes the settings, which may name files in the directory. The text of `doorward.toml` stays.
     pub fn with(self, choose: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {
             binary: Some(self.binary),
@@ -116,7 +116,7 @@ impl Home {
         }
     }
 
-    /// Runs `doorward` with `arguments` and this standard input.
+    /// Runs `doorward` with these arguments and this standard input.
     ///
     /// # Panics
     ///
@@ -162,7 +162,7 @@ impl Home {
     ///
     /// # Panics
     ///
-    /// If Doorward refuses to.
+    /// If Doorward refuses.
     pub async fn add_user(&self, name: &str, password: &str, flags: &[&str]) {
         let arguments: Vec<_> = ["user", "add", name].iter().chain(flags).copied().collect();
         self.run(&arguments, format!("{password}\n")).await.ok();
@@ -172,7 +172,7 @@ impl Home {
     ///
     /// # Panics
     ///
-    /// If it does not say that it serves.
+    /// If Doorward does not report that it serves.
     pub async fn serve(self) -> Doorward {
         let mut process = Process::start("doorward", &mut self.command(&["serve"]), self.dir());
         let (grpc, http, ops) = process
@@ -210,37 +210,37 @@ impl Home {
     }
 }
 
-/// Where a port would be, of a Doorward that listens on a Unix socket.
+/// Stands for the port of a Doorward that listens on a Unix socket.
 const UNIX: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A Doorward that serves.
 pub struct Doorward {
-    // Before `home`, so that the process has ended when its directory goes.
+    // Declared before `home`, so that the process ends before the directory is removed.
     process: Process,
     home: Home,
-    /// Where it listens for Envoy.
+    /// The address of the gRPC door, for Envoy.
     pub grpc: SocketAddr,
-    /// Where it listens for other gateways, logins and `/validate`.
+    /// The address of the HTTP port, for other gateways, logins and `/validate`.
     pub http: SocketAddr,
-    /// Where it answers about its health.
+    /// The address of the operations port, for health and metrics.
     pub ops: SocketAddr,
 }
 
 impl Doorward {
-    /// Prepares and serves.
+    /// Prepares a home and starts Doorward in it.
     ///
     /// # Panics
     ///
-    /// If it does not start.
+    /// If Doorward does not start.
     pub async fn start(choose: impl FnOnce(&mut Settings)) -> Self {
         Self::prepare(choose).serve().await
     }
 
-    /// Makes a directory and settings for it: free ports, JSON logs, data in the directory, and what `choose` adds.
+    /// Makes a directory and default settings: free ports, JSON logs, data in the directory, and what `choose` adds.
     ///
     /// # Panics
     ///
-    /// If the directory cannot be made, or there is no binary.
+    /// If the directory cannot be made or there is no binary.
     pub fn prepare(choose: impl FnOnce(&mut Settings)) -> Home {
         let dir = tempfile::Builder::new()
             .prefix("doorward-")
@@ -255,10 +255,10 @@ impl Doorward {
             .env("DOORWARD_LISTEN__GRPC", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__HTTP", "127.0.0.1:0")
             .env("DOORWARD_LISTEN__OPS", "127.0.0.1:0")
-            // Nobody has to learn that it goes.
+            // No gateway has to notice the stop.
             .env("DOORWARD_SHUTDOWN__DELAY", "0s")
             .env("DOORWARD_LOG__FORMAT", "json")
-            // Many programs run beside it here, in the same control group.
+            // Many programs run beside Doorward here, in the same control group.
             .env("DOORWARD_LOGIN__HASH_PRIORITY", "normal")
             .env(
                 "DOORWARD_DATA_DIR",
@@ -292,12 +292,12 @@ impl Doorward {
         &self.home
     }
 
-    /// Runs another `doorward` beside it, as [`Home::run`] does.
+    /// Runs another `doorward` with the same settings and data, like [`Home::run`].
     pub async fn run(&self, arguments: &[&str], stdin: impl AsRef<[u8]>) -> Ran {
         self.home.run(arguments, stdin).await
     }
 
-    /// Adds a user, as [`Home::add_user`] does.
+    /// Adds a user, like [`Home::add_user`].
     pub async fn add_user(&self, name: &str, password: &str, flags: &[&str]) {
         self.home.add_user(name, password, flags).await;
     }
@@ -307,12 +307,12 @@ impl Doorward {
         lines(&self.process).collect()
     }
 
-    /// Where its log is written to.
+    /// The file that its log is written to.
     pub fn log_file(&self) -> &Path {
         self.process.stderr_file()
     }
 
-    /// Its log and output as they are.
+    /// Its log and output as text.
     pub fn output(&self) -> String {
         self.process.output()
     }
@@ -321,7 +321,7 @@ impl Doorward {
     ///
     /// # Panics
     ///
-    /// If it does not come within five seconds.
+    /// If the line does not appear within five seconds.
     pub async fn logged(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(
             &format!("a line of the log: {what}"),
@@ -331,7 +331,7 @@ impl Doorward {
         .await
     }
 
-    /// Ends it without a word (SIGKILL).
+    /// Kills it (SIGKILL).
     pub fn kill(self) -> Home {
         let Self {
             mut process,
@@ -344,7 +344,7 @@ impl Doorward {
         home
     }
 
-    /// Asks it to stop, as an operator does, and waits for it.
+    /// Sends SIGTERM, like an operator, and waits for the end.
     ///
     /// # Panics
     ///
@@ -354,7 +354,7 @@ impl Doorward {
         self.end().await
     }
 
-    /// Waits for it; it has been asked to stop.
+    /// Waits for the end; the caller has already sent a signal.
     ///
     /// # Panics
     ///
@@ -374,7 +374,7 @@ impl Doorward {
 
 fn lines(process: &Process) -> impl Iterator<Item = Value> + use<> {
     let text = process.stderr();
-    // What follows the last end of a line is still being written.
+    // The text after the last line end is still being written.
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     let lines: Vec<_> = text[..whole].lines().map(str::to_owned).collect();
     lines

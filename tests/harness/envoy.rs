@@ -12,7 +12,7 @@ use super::{Process, Reply, client, repository, tool, until};
 pub struct EnvoyConfig(String);
 
 impl EnvoyConfig {
-    /// `envoy/envoy.yaml` as it is, with its ports.
+    /// `envoy/envoy.yaml` with its committed ports.
     pub fn committed() -> Self {
         Self::file("envoy.yaml")
     }
@@ -25,11 +25,11 @@ impl EnvoyConfig {
         )
     }
 
-    /// Another `from`, everywhere.
+    /// Replaces every `from`.
     ///
     /// # Panics
     ///
-    /// If there is no `from`.
+    /// If `from` does not occur.
     pub fn replace(self, from: &str, to: &str) -> Self {
         assert!(
             self.0.contains(from),
@@ -38,18 +38,18 @@ impl EnvoyConfig {
         Self(self.0.replace(from, to))
     }
 
-    /// Another text.
+    /// Changes the text.
     pub fn change(self, change: impl FnOnce(String) -> String) -> Self {
         Self(change(self.0))
     }
 
-    /// Envoy chooses the ports that it listens on.
+    /// Lets Envoy choose the ports that it listens on.
     pub fn free_ports(self) -> Self {
         self.replace("port_value: 8080 }", "port_value: 0 }")
             .replace("port_value: 9901 }", "port_value: 0 }")
     }
 
-    /// Doorward is there.
+    /// Sets the address of Doorward's gRPC door.
     pub fn doorward(self, address: SocketAddr) -> Self {
         self.replace(
             "port_value: 9001 }",
@@ -57,7 +57,7 @@ impl EnvoyConfig {
         )
     }
 
-    /// The HTTP port of Doorward is there.
+    /// Sets the address of Doorward's HTTP port.
     pub fn doorward_http(self, address: SocketAddr) -> Self {
         self.replace(
             "port_value: 9002 }",
@@ -65,7 +65,7 @@ impl EnvoyConfig {
         )
     }
 
-    /// The service is there.
+    /// Sets the address of the service.
     pub fn service(self, address: SocketAddr) -> Self {
         self.replace(
             "port_value: 8081 }",
@@ -73,11 +73,11 @@ impl EnvoyConfig {
         )
     }
 
-    /// Public keys are given, not fetched.
+    /// Configures these public keys instead of fetching them.
     ///
     /// # Panics
     ///
-    /// If there are none to be fetched.
+    /// If the file fetches no keys.
     pub fn local_jwks(self, jwks: &str) -> Self {
         let (before, remote) = self.0.split_once("remote_jwks:").expect("remote_jwks");
         let indent = before.rsplit('\n').next().unwrap().len();
@@ -93,7 +93,7 @@ impl EnvoyConfig {
         ))
     }
 
-    /// Paths and headers reach Doorward as the client sent them.
+    /// Forwards paths and headers unchanged to Doorward.
     pub fn untouched(self) -> Self {
         self.replace("normalize_path: true", "normalize_path: false")
             .replace("merge_slashes: true", "merge_slashes: false")
@@ -107,7 +107,7 @@ impl EnvoyConfig {
             )
     }
 
-    /// Headers are sent to Doorward one by one and as bytes.
+    /// Sends headers to Doorward one by one, as bytes.
     pub fn raw_headers(self) -> Self {
         self.replace(
             "failure_mode_allow: false",
@@ -120,25 +120,25 @@ impl EnvoyConfig {
 pub struct Envoy {
     process: Process,
     _dir: TempDir,
-    /// Where clients come.
+    /// The address for clients.
     pub edge: SocketAddr,
-    /// Where it can be asked about itself.
+    /// The address of the admin interface.
     pub admin: SocketAddr,
 }
 
 impl Envoy {
-    /// The newest that the tests run.
+    /// The newest version in the tests.
     pub const NEWEST: &str = "1.40.0";
-    /// The oldest that the tests run.
+    /// The oldest version in the tests.
     pub const OLDEST: &str = "1.36.4";
-    /// All of them.
+    /// All versions in the tests.
     pub const VERSIONS: [&str; 2] = [Self::OLDEST, Self::NEWEST];
 
-    /// Starts it, and waits until it takes requests.
+    /// Starts Envoy and waits until it accepts requests.
     ///
     /// # Panics
     ///
-    /// If it does not.
+    /// If Envoy does not start.
     pub async fn start(version: &str, config: &EnvoyConfig) -> Self {
         let binary = tool(&format!("envoy-{version}")).join("envoy");
         let dir = tempfile::Builder::new().prefix("envoy-").tempdir().unwrap();
@@ -157,7 +157,7 @@ impl Envoy {
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
-                // The access log is written soon.
+                // Writes the access log without delay.
                 "--file-flush-interval-msec",
                 "20",
             ])
@@ -183,7 +183,7 @@ impl Envoy {
         }
     }
 
-    /// Asks it about itself.
+    /// Requests a path of the admin interface.
     pub async fn ask(&self, path: &str) -> Reply {
         client::send(self.admin, "GET", path, &[], "").await
     }
@@ -209,7 +209,7 @@ impl Envoy {
     ///
     /// # Panics
     ///
-    /// If it does not come within five seconds.
+    /// If the line does not appear within five seconds.
     pub async fn accessed(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(
             &format!("a line of Envoy's access log: {what}"),

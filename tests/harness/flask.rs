@@ -1,4 +1,4 @@
-//! A real service in Flask, which converts methods to upper case and answers `HEAD` with the handler of `GET`.
+//! A real Flask service. It converts methods to upper case and answers `HEAD` with the handler of `GET`.
 
 use std::{fs, net::SocketAddr, process::Command};
 
@@ -8,10 +8,10 @@ use super::{Process, client, program, repository, tool};
 
 /// The running service.
 pub struct Flask {
-    // The process before its directory, so that it has ended when the directory goes.
+    // Declared before the directory, so that the process ends before the directory is removed.
     _process: Process,
     _dir: TempDir,
-    /// Where it listens.
+    /// The address of the service.
     pub address: SocketAddr,
 }
 
@@ -48,7 +48,7 @@ impl Flask {
         }
     }
 
-    /// The handlers that ran so far, by the method that they are for.
+    /// The handlers that have run so far, each named by its method.
     pub async fn ran(&self) -> Vec<String> {
         let reply = client::send(self.address, "GET", "/ran", &[], "").await;
         serde_json::from_slice(&reply.body).unwrap()

@@ -12,7 +12,7 @@ ran = []
 
 @app.before_request
 def admin():
-    # As the standard library reads a target; Node's `new URL(target, base)` reads it the same.
+    # Like the standard library; Node's `new URL(target, base)` reads a target in the same way.
     if urlsplit(request.environ["TARGET"]).path.startswith("/admin"):
         ran.append("ADMIN")
         return "users\n"

@@ -1,5 +1,5 @@
-//! A service behind CGI, in lighttpd: of all servers that tests can install, the one that makes `_` of most bytes of a
-//! header's name.
+//! A CGI service in lighttpd. Of all servers that tests can install, lighttpd converts the most bytes of a header name
+//! to `_`.
 
 use std::{fs, net::SocketAddr, process::Command};
 
@@ -7,22 +7,21 @@ use tempfile::TempDir;
 
 use super::{Process, client, free_address, program};
 
-/// A running lighttpd, every path of which is one CGI program.
+/// A running lighttpd that runs one CGI program for every path.
 pub struct Lighttpd {
-    // Before its directory, so that it has ended when the directory goes.
+    // Declared before the directory, so that the process ends before the directory is removed.
     process: Process,
     _dir: TempDir,
-    /// Where it listens.
+    /// The address of the service.
     pub address: SocketAddr,
 }
 
 impl Lighttpd {
-    /// A program of the shell that answers with the environment it was started in, one variable a line. `env` would leave
-    /// out what is there twice.
+    /// A shell program that answers with its environment, one variable per line. `env` would omit duplicates.
     pub const ENVIRONMENT: &str =
         "printf 'Content-Type: text/plain\\r\\n\\r\\n'\ntr '\\0' '\\n' < /proc/$$/environ\n";
 
-    /// Starts it with this program of the shell, which gets the target as `REQUEST_URI`.
+    /// Starts lighttpd with this shell program, which receives the target as `REQUEST_URI`.
     ///
     /// # Panics
     ///
@@ -64,7 +63,7 @@ impl Lighttpd {
         }
     }
 
-    /// What it said so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.process.output()
     }

@@ -1,4 +1,4 @@
-/* Preloaded into a program: while the file that NO_RANDOMNESS names is there, the system gives no random bytes. */
+/* Preloaded into a program: while the file named by NO_RANDOMNESS exists, the system returns no random bytes. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>

@@ -12,7 +12,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-# Built-in kinds are in groups without a dot or in these; whatever else ends in k8s.io is somebody's CRD.
+# Built-in kinds are in groups without a dot or in these; every other group that ends in k8s.io belongs to a CRD.
 BUILT_IN = {
     "admissionregistration.k8s.io", "networking.k8s.io", "policy", "rbac.authorization.k8s.io", "scheduling.k8s.io",
     "storage.k8s.io",

@@ -1,5 +1,5 @@
 <?php
-// The part of passwords.py that PHP makes: reads passwords and writes vectors.
+// The part of passwords.py that runs in PHP: reads passwords and writes vectors.
 
 $passwords = json_decode(stream_get_contents(STDIN), true);
 $vectors = [];
@@ -20,6 +20,6 @@ foreach ($passwords['any'] as $password) {
     $add('sha512-crypt', 'crypt', $password, crypt($password, '$6$rounds=1001$' . $salt(7) . '$'));
     $add('md5-crypt', 'crypt', $password, crypt($password, '$1$' . $salt(8) . '$'));
 }
-// Its defaults: 64 MiB, four passes.
+// PHP's defaults: 64 MiB, four passes.
 $add('argon2id', 'password_hash', $passwords['any'][0], password_hash($passwords['any'][0], PASSWORD_ARGON2ID));
 echo json_encode($vectors, JSON_UNESCAPED_SLASHES | JSON_UNESCAPED_UNICODE);

@@ -37,11 +37,11 @@ def argon2_cffi():
             add(f"argon2{kind.name.lower()}", by, password, made)
     add("argon2id", by, PLAIN, argon2.PasswordHasher(1, 256, 4, hash_len=64, salt_len=8).hash(PLAIN))
     add("argon2id", by, PLAIN, argon2.PasswordHasher(2, 19456, 1).hash(PLAIN))
-    # Lengths that libargon2 takes and the PHC string format does not.
+    # Lengths that libargon2 accepts and the PHC string format does not.
     for salt_len, hash_len in [(8, 4), (64, 32), (16, 128), (100, 300)]:
         hasher = argon2.PasswordHasher(1, 64, 1, hash_len=hash_len, salt_len=salt_len)
         add("argon2id", by, PLAIN, hasher.hash(PLAIN))
-    # Version 0x10, with and without the field that says so.
+    # Version 0x10, with and without its field.
     old = argon2.low_level.hash_secret(PLAIN.encode(), os.urandom(16), 2, 64, 1, 32, argon2.Type.I, version=16).decode()
     add("argon2i", by, PLAIN, old)
     add("argon2i", by + ", field v removed", PLAIN, old.replace("$v=16", ""))
@@ -90,7 +90,7 @@ def passlib():
                 add(scheme, by, password, handler.hash(password))
     for salt_size in (0, 1, 4, 64):
         add("scrypt", by, PLAIN, known.scrypt.using(rounds=5, block_size=8, parallelism=1, salt_size=salt_size).hash(PLAIN))
-    # Written without the rounds where they are 5000.
+    # The rounds are omitted if they are 5000.
     add("sha256-crypt", by, PLAIN, known.sha256_crypt.using(rounds=5000).hash(PLAIN))
     add("sha512-crypt", by, FOREIGN, known.sha512_crypt.using(rounds=5000, salt="short").hash(FOREIGN))
     add("sha512-crypt", by, PLAIN, known.ldap_sha512_crypt.using(rounds=1000).hash(PLAIN))

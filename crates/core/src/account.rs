@@ -168,7 +168,7 @@ impl fmt::Debug for Roles {
     }
 }
 
-/// Whom a token speaks for.
+/// The user that a token identifies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The id, which never changes.
@@ -179,8 +179,8 @@ pub struct Identity {
     pub roles: Roles,
 }
 
-/// The canonical form of a name that somebody chooses: 3 to 64 lower-case ASCII letters, digits, `.`, `_`, `+`, `@` and
-/// `-`, beginning with a letter or digit. No two such names look alike to a person or to a collation.
+/// The canonical form of a new name: 3 to 64 lower-case ASCII letters, digits, `.`, `_`, `+`, `@` and `-`, beginning
+/// with a letter or digit. No two such names look alike to a person or compare equal in a collation.
 #[must_use]
 pub fn canonical_name(name: &str) -> Option<Username> {
     let canonical = (3..=64).contains(&name.len())

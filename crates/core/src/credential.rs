@@ -97,7 +97,7 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// Whether a test holds for every byte. Unlike `all` it does not stop early, so that many bytes are tested at once.
+/// Whether a test holds for every byte. Unlike `all`, it does not stop early, so that several bytes are tested at once.
 fn every(bytes: &[u8], holds: impl Fn(u8) -> bool) -> bool {
     bytes
         .iter()

@@ -1,7 +1,7 @@
-//! What comes of a request: what every door must say, and nothing about how.
+//! The result of a request: what every door must answer, without any wire format.
 //!
-//! A denial has two voices. [`Denial::answer`] is what the client reads, the same for everything it must not tell
-//! apart; [`Denial::reason`] is what the log says.
+//! A denial has two texts. [`Denial::answer`] is what the client reads, identical for cases that it must not
+//! distinguish; [`Denial::reason`] is what the log shows.
 
 mod denial;
 mod reason;
@@ -15,16 +15,16 @@ use super::{
     token::Token,
 };
 
-/// The verdict on one request. There is no default: whoever makes one has decided.
+/// The verdict on one request. There is no default, so each verdict is an explicit decision.
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// The request may pass.
     Allow(Admission),
     /// The request may not pass.
     Deny(Denial),
-    /// Somebody gets a token.
+    /// A token is issued.
     Issue(Issued),
-    /// An endpoint of Doorward's own has done what it was asked, and there is nothing to hand out.
+    /// An endpoint of Doorward has finished, and there is no token to return.
     Done(Done),
 }
 
@@ -40,7 +40,7 @@ impl Decision {
         }
     }
 
-    /// The stable code by which the log says why.
+    /// The stable code of the reason, for the log.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -54,7 +54,7 @@ impl Decision {
         }
     }
 
-    /// Whom it is about, where that is known: the id, never the name that was typed.
+    /// The user id, if it is known; never the name as typed.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
@@ -98,14 +98,14 @@ pub enum Verdict {
     Allow,
     /// The request does not pass.
     Deny,
-    /// Somebody gets a token.
+    /// A token is issued.
     Issue,
-    /// An endpoint has done what it was asked.
+    /// An endpoint has finished.
     Done,
 }
 
 impl Verdict {
-    /// The word that log, metrics and audit trail show.
+    /// The word in log, metrics and audit trail.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -123,25 +123,25 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What an endpoint has done.
+/// The result of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// A token has ended, or all of a user's.
+    /// One token, or all tokens of a user, are revoked.
     LoggedOut {
-        /// Whose, as an id.
+        /// The user id.
         subject: String,
-        /// Whether all have.
+        /// Whether all tokens are revoked.
         everywhere: bool,
     },
-    /// Somebody can log in who could not before.
+    /// A user is added.
     Registered {
-        /// Who, as an id, where the table tells.
+        /// The user id, if the table returns it.
         subject: Option<String>,
     },
 }
 
 impl Done {
-    /// The stable code by which the log names it.
+    /// The stable code for the log.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -155,7 +155,7 @@ impl Done {
         }
     }
 
-    /// Whom it is about, where that is known.
+    /// The user id, if it is known.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
@@ -207,31 +207,31 @@ pub enum Forwarding {
 pub struct Issued {
     /// Who logged in.
     pub identity: Identity,
-    /// The token they get.
+    /// The token that is issued.
     pub token: Token,
-    /// The form they want it in.
+    /// The form in which the client wants it.
     pub form: TokenForm,
-    /// Who answers.
+    /// Who answers the login.
     pub reply: LoginReply,
-    /// What they can have a new one for, and for how long.
+    /// The refresh token and its lifetime.
     pub refresh: Option<(RefreshToken, Duration)>,
-    /// What they got it for.
+    /// Why the token is issued.
     pub by: By,
 }
 
-/// What a token was handed out for.
+/// Why a token is issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     /// A user name and a password.
     Login,
     /// A refresh token.
     Refresh,
-    /// A change of the password, which ended the token before.
+    /// A change of the password, which revoked the previous token.
     Password,
 }
 
 impl By {
-    /// The stable code by which the log names it.
+    /// The stable code for the log.
     #[must_use]
     pub fn reason(self) -> Reason {
         match self {
@@ -242,7 +242,7 @@ impl By {
     }
 }
 
-/// Who answers a login that succeeded.
+/// Who answers a successful login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginReply {
     /// Doorward, with the token in header and body.
@@ -268,7 +268,7 @@ const PLAIN: (&str, Cow<'static, str>) =
 const JSON: (&str, Cow<'static, str>) = ("content-type", Cow::Borrowed("application/json"));
 
 impl Issued {
-    /// The headers that carry the token to the client, in either way of replying.
+    /// The headers that carry the token to the client, for both kinds of reply.
     #[must_use]
     pub fn token_headers(&self) -> Vec<(&'static str, Cow<'static, str>)> {
         let bearer = format!("Bearer {}", self.token.expose());
@@ -339,7 +339,7 @@ impl Default for Realm {
 }
 
 impl Realm {
-    /// Takes visible ASCII and blanks, without quotes and backslashes, or nothing.
+    /// Accepts visible ASCII and spaces without quotes and backslashes; `None` for other text.
     #[must_use]
     pub fn parse(realm: &str) -> Option<Self> {
         let possible = (1..=64).contains(&realm.len())

@@ -53,7 +53,7 @@ pub struct Histogram {
 /// The values of a histogram at one moment, in seconds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// The upper bound of each range, and the number of durations in that range alone; the last bound is infinite.
+    /// The upper bound of each range and the number of durations in that range only; the last bound is infinite.
     pub ranges: Vec<(f64, u64)>,
     /// The sum of all durations.
     pub sum: f64,
@@ -138,7 +138,7 @@ mod tests {
         };
         let histogram = Histogram::new(&LONG);
         for _ in 0..3 {
-            // A hundred years. A sum of nanoseconds would overflow at the sixth.
+            // A hundred years. A sum in nanoseconds would overflow at the sixth duration.
             histogram.observe(Duration::from_secs(3_155_760_000));
             histogram.observe(Duration::from_secs(3_155_760_000));
         }

@@ -1,16 +1,17 @@
-//! The names of the headers that tell a service who is asking, and the names that a service could read as one of them.
-//! Knows no values and no doors.
+//! The names of the headers that identify the user to a service, and the names that a service could read as one of
+//! them. Contains no values and no doors.
 //!
-//! CGI (RFC 3875, 4.1.18) makes `HTTP_X_AUTH_USER` of `x-auth-user`. Servers differ in which other bytes become `_`; for
-//! lighttpd it is every byte that is neither letter nor digit. So all of these bytes are one here: a separator.
+//! CGI (RFC 3875, 4.1.18) turns `x-auth-user` into `HTTP_X_AUTH_USER`. Servers differ in which other bytes become `_`;
+//! for lighttpd it is every byte that is neither a letter nor a digit. So all of these bytes count as the same
+//! separator here.
 
 use std::{fmt, sync::LazyLock};
 
-/// The longest name of a header that Doorward looks for, in bytes.
+/// The longest header name that Doorward looks for, in bytes.
 pub const LONGEST_NAME: usize = 32;
 
-/// The names of the identity headers: of the user, the roles and the flag of administrators, in this order. A request
-/// that passes as somebody carries all of them, and none otherwise.
+/// The names of the identity headers: user, roles and administrator flag, in this order. A request of a known user has
+/// all of them, any other request has none.
 #[derive(Clone, Copy)]
 pub struct IdentityHeaders(&'static Kept);
 
@@ -20,19 +21,19 @@ struct Kept {
     common_aliases: Vec<&'static str>,
 }
 
-/// What the name of a header is beside the names of the identity headers.
+/// How a header name relates to the names of the identity headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Likeness {
     /// No service reads it as an identity header.
     Different,
     /// An identity header.
     Same,
-    /// Another name, which a service can read as that of an identity header.
+    /// Another name that a service can read as an identity header.
     Alias,
 }
 
 impl IdentityHeaders {
-    /// Keeps names until the process ends: each answer holds them, and copies nothing.
+    /// Keeps the names until the process ends, so that answers refer to them without copying.
     #[must_use]
     pub fn keep(names: IdentityNames) -> Self {
         if names == IdentityNames::default() {
@@ -61,7 +62,7 @@ impl IdentityHeaders {
         &self.0.common_aliases
     }
 
-    /// What a name in lower case is.
+    /// Compares a lower-case name with the names of the identity headers.
     #[must_use]
     pub fn likeness(self, lower: &[u8]) -> Likeness {
         for own in self.0.names {
@@ -99,7 +100,7 @@ impl Kept {
     }
 }
 
-/// Whether two names of the same length, in lower case, are one where every separator is.
+/// Whether two lower-case names of the same length are equal if all separators are equal.
 fn fold_the_same(one: &[u8], other: &[u8]) -> bool {
     one.iter().zip(other).all(|(one, other)| {
         one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
@@ -109,7 +110,7 @@ fn fold_the_same(one: &[u8], other: &[u8]) -> bool {
 fn common_aliases(name: &str) -> Vec<String> {
     const SEPARATORS: [char; 3] = ['-', '_', '.'];
     let is_separator = |c: &char| !c.is_ascii_alphanumeric();
-    // All mixtures of few separators; of many, which would be hundreds, the uniform ones.
+    // With few separators all combinations; with many, which would be hundreds, only uniform ones.
     let mut spellings = match name.chars().filter(is_separator).count() {
         0..=3 => name.chars().fold(vec![String::new()], |so_far, next| {
             let ends = match is_separator(&next) {
@@ -139,7 +140,7 @@ pub struct IdentityNames([String; 3]);
 /// Why identity headers cannot have these names.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NamesFault {
-    /// Not three.
+    /// Not three names.
     #[error(
         "must be three names: the headers of the user, of the roles and of the flag of administrators"
     )]
@@ -149,10 +150,10 @@ pub enum NamesFault {
         "{0:?} is not the name of a header; write 1 to {LONGEST_NAME} letters, digits and \"-\", with a letter among them"
     )]
     Name(String),
-    /// A name that HTTP, a gateway or Doorward reads.
+    /// HTTP, a gateway or Doorward uses the name.
     #[error("{0:?} is, or can be read as, a header with a meaning of its own; choose another name")]
     Reserved(String),
-    /// Two names that a service could read as one.
+    /// A service could read both names as one.
     #[error("{0:?} and {1:?} are the same name to a service behind CGI; choose another one")]
     Same(String, String),
 }
@@ -164,11 +165,11 @@ impl Default for IdentityNames {
 }
 
 impl IdentityNames {
-    /// Takes the names of user, roles and admin, in any case.
+    /// Parses the names of user, roles and admin, in any case.
     ///
     /// # Errors
     ///
-    /// The first name that cannot be, or the first two that are one.
+    /// The first name that is not possible, or the first two that are equal.
     pub fn parse(names: &[String]) -> Result<Self, NamesFault> {
         let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         for name in &lower {
@@ -197,7 +198,7 @@ fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a name in lower case is one that means something else, in any spelling.
+/// Whether a lower-case name has another meaning in any spelling.
 fn is_reserved(name: &str) -> bool {
     let name = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     RESERVED.contains(&&*name) || RESERVED_STARTS.iter().any(|start| name.starts_with(start))
@@ -267,7 +268,7 @@ mod tests {
 
     use super::*;
 
-    /// All bytes of a name that HTTP allows beside letters and digits.
+    /// All bytes that HTTP allows in a name besides letters and digits.
     const SEPARATORS: &str = "!#$%&'*+-.^_`|~";
 
     fn names(names: [&str; 3]) -> Result<IdentityNames, NamesFault> {
@@ -278,7 +279,7 @@ mod tests {
         IdentityHeaders::keep(names(chosen).unwrap())
     }
 
-    /// What lighttpd, which folds most, makes of a name.
+    /// The variable that lighttpd makes of a name; lighttpd folds the most bytes.
     fn of_cgi(name: &[u8]) -> Vec<u8> {
         name.iter()
             .map(|byte| match byte.is_ascii_alphanumeric() {
@@ -397,7 +398,7 @@ mod tests {
                 return Ok(());
             };
             let headers = IdentityHeaders::keep(parsed);
-            // Any bytes, and another spelling of the name itself.
+            // Arbitrary bytes, and another spelling of the name itself.
             let respelled: Vec<u8> = own.bytes().zip(&spelling).map(|(byte, other)| {
                 match byte.is_ascii_alphanumeric() || other.is_ascii_alphanumeric() {
                     true => byte,

@@ -1,5 +1,5 @@
-//! Tokens of other issuers: which of them are believed, by which keys, and who they speak for. An issuer is only ever chosen
-//! by the exact name that the settings have, and its keys verify nothing but its own tokens.
+//! Tokens of other issuers: which are accepted, by which keys, and whom they identify. An issuer is chosen only by its
+//! exact name in the settings, and its keys verify only its own tokens.
 
 use std::{
     fmt,
@@ -30,29 +30,29 @@ use super::{
     token_fault::TokenFault,
 };
 
-/// What is asked of an issuer's tokens, and what is taken from them.
+/// What an issuer's tokens must satisfy, and what Doorward reads from them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuerTerms {
     /// `iss`, byte for byte.
     pub issuer: String,
-    /// What must be in `aud`.
+    /// The value that `aud` must contain.
     pub audience: String,
-    /// What comes before every user name.
+    /// The prefix of every user name.
     pub prefix: String,
-    /// The claim that is the user name, with dots for nested ones.
+    /// The claim with the user name; dots separate the names of nested claims.
     pub username: String,
-    /// The claim that has roles.
+    /// The claim with the roles.
     pub roles: Option<String>,
-    /// The roles that are taken from it.
+    /// The roles that are accepted from it.
     pub accept_roles: Roles,
-    /// The roles that everybody of this issuer has.
+    /// The roles of every user of this issuer.
     pub grant: Roles,
-    /// How its tokens may be signed.
+    /// The accepted algorithms.
     pub algorithms: Vec<Algorithm>,
 }
 
 impl IssuerTerms {
-    /// Every algorithm whose keys can be published.
+    /// All algorithms whose keys can be published.
     pub const ALGORITHMS: [Algorithm; 7] = [
         Algorithm::Rs256,
         Algorithm::Rs384,
@@ -72,34 +72,34 @@ pub struct Issuer {
     wanted: AtomicBool,
 }
 
-/// All issuers that are believed.
+/// All accepted issuers.
 pub type Issuers = Arc<[Issuer]>;
 
-/// Keys, and the tokens that were verified with them: both go at once.
+/// Keys and the tokens verified with them; both are replaced together.
 struct Known {
     keys: Vec<Published>,
     verified: TokenCache,
 }
 
 struct Published {
-    /// As it was published: others have names that our own keys cannot have.
+    /// As published: other issuers use key ids that Doorward's own keys cannot have.
     kid: Box<str>,
     key: Key,
 }
 
-/// Why a document of keys is not taken.
+/// Why a JWK Set is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentFault {
-    /// More bytes than are read.
+    /// Longer than the limit.
     #[error("has more than {} KiB", Issuer::LONGEST / 1024)]
     Long,
     /// Not a JWK Set.
     #[error("is not a JWK Set (RFC 7517, 5)")]
     Syntax,
-    /// More keys than anybody needs.
+    /// More keys than the limit.
     #[error("has more than {} keys", Issuer::MOST_KEYS)]
     Many,
-    /// Nothing in it can be used.
+    /// It contains no usable key.
     #[error(
         "has no key that can be used: public, for signatures, of a known kind and strength, with a kid"
     )]
@@ -112,13 +112,13 @@ pub(super) struct Vouched<'i> {
     terms: &'i IssuerTerms,
     expires: u64,
     issued: Option<u64>,
-    /// What the issuer says, which nobody has judged.
+    /// The issuer's claims, not judged.
     claims: Map<String, Value>,
 }
 
 impl Vouched<'_> {
-    /// Claims as a token of Doorward's own has them, made of what was judged. What the issuer says stands in one member,
-    /// so that nobody takes its `admin` or `username` for ours.
+    /// Claims in the form of Doorward's own tokens, made from the judged identity. The issuer's claims are in one
+    /// member, so that nobody mistakes its `admin` or `username` for Doorward's.
     pub(super) fn judged(self) -> Vec<u8> {
         let Identity {
             subject,
@@ -144,12 +144,12 @@ impl Vouched<'_> {
 }
 
 impl Issuer {
-    /// The bytes of the longest document that is read.
+    /// The length limit of a JWK Set, in bytes.
     pub const LONGEST: usize = 256 * 1024;
-    /// The most keys that a document may have.
+    /// The most keys of a JWK Set.
     pub const MOST_KEYS: usize = 64;
 
-    /// An issuer whose keys are still to come.
+    /// An issuer without keys; they arrive later.
     #[must_use]
     pub fn new(terms: IssuerTerms) -> Self {
         Self {
@@ -165,11 +165,11 @@ impl Issuer {
         &self.terms
     }
 
-    /// Takes the keys that the issuer has published (RFC 7517, 5), and says whether they are others than before.
+    /// Takes published keys (RFC 7517, 5); returns whether they differ from the previous ones.
     ///
     /// # Errors
     ///
-    /// Why the keys of before stay.
+    /// Why the previous keys stay.
     pub fn take(&self, document: &[u8]) -> Result<bool, DocumentFault> {
         let keys = read(document)?;
         let published = |keys: &[Published]| -> Vec<_> {
@@ -190,13 +190,13 @@ impl Issuer {
         known.keys.iter().map(|one| one.kid.to_string()).collect()
     }
 
-    /// Whether a token named a key that is not known, since the wish was last heard.
+    /// Whether a token has named an unknown key since the last fetch started.
     #[must_use]
     pub fn wants_keys(&self) -> bool {
         self.wanted.load(Ordering::Relaxed)
     }
 
-    /// The wish for keys is heard: they are asked for.
+    /// Clears that flag: a fetch starts now.
     pub fn wish_is_heard(&self) {
         self.wanted.store(false, Ordering::Relaxed);
     }
@@ -294,7 +294,7 @@ impl Issuer {
         };
         let username = Username::parse(&format!("{}{name}", self.terms.prefix));
         let identity = Identity {
-            // No id of a user table is that of an issuer with something behind it.
+            // No id in a user table has this form of an issuer with a suffix.
             subject: format!("{}|{sub}", self.terms.issuer),
             username: username.ok_or(TokenFault::Identity)?,
             roles: self.roles(&claims)?,
@@ -339,8 +339,8 @@ impl Issuer {
     }
 }
 
-/// Who a token speaks for that names none of our own keys, by the word of the issuer it names; nothing where it is no such
-/// token, or names no issuer that is believed.
+/// Verifies a token that names none of Doorward's own keys as a token of the issuer that it names; `None` if it is no
+/// such token or names no accepted issuer.
 pub(super) fn vouched<'i>(
     issuers: &'i [Issuer],
     hashed: Hashed<'_>,
@@ -352,12 +352,12 @@ pub(super) fn vouched<'i>(
     let header = parts.header().ok()?;
     let header = Header::parse(&header).ok()?;
     let kid = header.kid.as_deref()?;
-    // A key of ours is asked for by this name, be its time over or not.
+    // One of Doorward's own keys has this id, even if its time is over.
     if own.keys().iter().any(|key| key.id().as_str() == kid) {
         return None;
     }
     let payload = parts.payload().ok()?;
-    // Unverified, and used for nothing but this choice.
+    // Not verified; used only for this choice.
     let Claimed { iss } = serde_json::from_slice(&payload).ok()?;
     let issuer = issuers.iter().find(|issuer| issuer.terms.issuer == iss)?;
     (iss != our_name).then(|| issuer.vouch(&parts, hashed.fingerprint, &header, now, leeway))
@@ -377,7 +377,7 @@ impl Known {
     }
 }
 
-/// Members of an object, none of them twice.
+/// The members of an object without duplicates.
 struct Members(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -406,7 +406,7 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// The claim of this exact name, or else the one that its dots lead to: some issuers call their claims by URLs.
+/// The claim with exactly this name, or else the nested claim at its dots: some issuers use URLs as claim names.
 fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let mut steps = name.split('.');
@@ -415,7 +415,7 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// Names of keys that others give: looked up in memory, and shown in the log.
+/// Key ids of other issuers are looked up in memory and shown in the log.
 fn is_possible(kid: &str) -> bool {
     (1..=256).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
 }
@@ -441,7 +441,7 @@ fn read(document: &[u8]) -> Result<Vec<Published>, DocumentFault> {
     }
 }
 
-/// A key that can be used; what else there is in a document is for others.
+/// A usable key; a document may contain other keys.
 fn usable(jwk: &Value) -> Option<Published> {
     let text = |name: &str| jwk.get(name).and_then(Value::as_str);
     let kid = text("kid").filter(|kid| is_possible(kid))?;
@@ -453,7 +453,7 @@ fn usable(jwk: &Value) -> Option<Published> {
         }
         (None, None) => true,
     };
-    // A secret, or a private key, that everybody can read signs for everybody.
+    // A secret or private key that is published lets anybody sign.
     let is_public = text("kty") != Some("oct") && jwk.get("d").is_none() && jwk.get("k").is_none();
     if !signs || !is_public {
         return None;
@@ -462,7 +462,7 @@ fn usable(jwk: &Value) -> Option<Published> {
     let mut public: Map<String, Value> = (members.iter())
         .filter_map(|name| Some(((*name).to_owned(), jwk.get(name)?.clone())))
         .collect();
-    // Some issuers leave it out, and sign with what every issuer must know (OpenID Connect Core, 15.1).
+    // Some issuers omit it and sign with the algorithm that all must support (OpenID Connect Core, 15.1).
     if text("kty") == Some("RSA") {
         let usual = || Algorithm::Rs256.name().into();
         public.entry("alg").or_insert_with(usual);

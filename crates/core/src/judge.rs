@@ -1,4 +1,4 @@
-//! What becomes of every credential on every kind of route.
+//! Judges every credential on every kind of route.
 //!
 //! Must not know: password hashes, signing keys, tables.
 
@@ -18,10 +18,11 @@ use super::{
     token::{Presented, TokenFault, UnixTime, ValidToken, Verifier},
 };
 
-/// Decides every request that needs no waiting. It verifies tokens, but holds no password rule and signs nothing.
+/// Decides every request for which nothing must be awaited. It verifies tokens, but has no password rules and signs
+/// nothing.
 #[derive(Debug)]
 pub struct Judge {
-    /// What routes demand.
+    /// The rules.
     pub policy: Policy,
     /// Verifies tokens.
     pub verifier: Verifier,
@@ -42,16 +43,16 @@ pub enum Step {
     Act(Action),
 }
 
-/// What is next, and the rule that says so, where one does.
+/// The next step, and the rule that requires it, if a rule does.
 #[derive(Debug)]
 pub struct Judged<'p> {
-    /// Which rule decided.
+    /// The rule that decided.
     pub rule: Option<&'p Rule>,
-    /// What is next.
+    /// The next step.
     pub step: Step,
 }
 
-/// What a request asks of an endpoint, as parsed data. Running it takes rows of tables, and hashes.
+/// A request to an endpoint, as parsed data. Running it needs table rows and hashes.
 #[derive(Debug)]
 pub enum Action {
     /// Verify a name and a password, and issue a token.
@@ -62,7 +63,7 @@ pub enum Action {
     Refresh(RefreshToken, TokenForm),
     /// Add a user.
     Register(Box<Registration>),
-    /// Replace a password, if the current one is right.
+    /// Replace a password, if the current one is correct.
     ChangePassword(Box<PasswordChange>),
 }
 
@@ -87,20 +88,20 @@ pub struct Logout {
 /// A registration; neither the name nor the password is checked against rules yet.
 #[derive(Debug)]
 pub struct Registration {
-    /// The wanted name, in canonical form.
+    /// The new name, in canonical form.
     pub username: Username,
-    /// The wanted password.
+    /// The new password.
     pub password: Password,
 }
 
 /// A change of a password; the current one is not verified yet.
 #[derive(Debug)]
 pub struct PasswordChange {
-    /// Who asks, by a good token.
+    /// The user, identified by a valid token.
     pub identity: Identity,
     /// The current password as typed.
     pub current: Password,
-    /// The wanted password.
+    /// The new password.
     pub new: Password,
     /// The form in which the client wants the new token.
     pub form: TokenForm,
@@ -155,8 +156,8 @@ impl Judge {
         }
     }
 
-    /// A preflight asks whether the request it announces may be sent; it passes where that request has a rule under
-    /// which somebody passes, unless a rule that names `OPTIONS` decides the preflight itself.
+    /// A preflight asks whether the announced request may be sent. It passes if a rule allows that request for some
+    /// user, unless a rule that names `OPTIONS` decides the preflight itself.
     fn passes_as_preflight(&self, request: &Request<'_>) -> Option<&Rule> {
         if !self.allows_preflight || request.credential != Credential::Absent {
             return None;
@@ -168,7 +169,7 @@ impl Judge {
         {
             Access::Rule(rule) if rule.names_method("OPTIONS") => return None,
             Access::Rule(_) | Access::EndpointMethod(_) | Access::NoRule => {}
-            // One of the readings may be such a rule's.
+            // One of the readings may fall under such a rule.
             Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => return None,
         }
         match self.policy.access(announced, request.host, &request.path) {
@@ -188,7 +189,7 @@ impl Judge {
 
     fn public(&self, credential: Credential<'_>, now: UnixTime) -> Decision {
         let (caller, authorization) = match credential {
-            // Two readings of who is asking, and a service may take the one that was not judged.
+            // Two credentials: a service may read the one that was not judged.
             Credential::Malformed(fault @ CredentialFault::Several) => {
                 return Decision::Deny(Denial::MalformedToken(fault));
             }
@@ -236,7 +237,7 @@ impl Judge {
         }
     }
 
-    /// The one token that a credential is, where tokens can be judged at all.
+    /// The token of a credential, if tokens can be judged at all.
     fn bearer<'a>(&self, credential: Credential<'a>, now: UnixTime) -> Result<Compact<'a>, Denial> {
         match credential {
             Credential::Bearer(_) if self.revoked.are_stale(now) => {
@@ -261,11 +262,11 @@ impl Judge {
         opened.map_err(Denial::InvalidToken)
     }
 
-    /// The claims of a good token, as JSON, for whoever asks about it. Those of another issuer's token are as they were judged.
+    /// The claims of a valid token, as JSON, for `/validate`. For another issuer's token, they are the judged claims.
     ///
     /// # Errors
     ///
-    /// Why the credential is not one.
+    /// Why the credential is refused.
     pub fn validate(
         &self,
         credential: Credential<'_>,
@@ -276,7 +277,7 @@ impl Judge {
         claims.map_err(Denial::InvalidToken)
     }
 
-    /// Takes what a request asks of an endpoint; which route it came by has been decided.
+    /// Parses a request to an endpoint; the route has already been decided.
     #[must_use]
     pub fn endpoint(&self, endpoint: Endpoint, request: &Request<'_>, now: UnixTime) -> Step {
         let action = match (request.answerable, endpoint) {

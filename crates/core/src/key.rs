@@ -1,4 +1,4 @@
-//! One key: its name, its one algorithm, and what it can do (RFC 7517, RFC 7518). Parsed once; never shown.
+//! One key: its name, its only algorithm, and what it can do (RFC 7517, RFC 7518). Parsed once; never shown.
 //!
 //! jsonwebtoken holds keys. What it does not do stands here: it does not read private JWKs or SEC 1, does not check how strong
 //! a key is, and its signers and verifiers cannot be shared by threads (see `signer` and `verifier`).
@@ -35,7 +35,7 @@ use super::{
     time::UnixTime,
 };
 
-/// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1): what Doorward allows of jsonwebtoken's algorithms.
+/// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1): the algorithms of jsonwebtoken that Doorward accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
     /// HMAC with SHA-256.
@@ -57,7 +57,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 8] = [
         Self::Hs256,
         Self::Rs256,
@@ -84,7 +84,7 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of an `alg`, byte for byte.
+    /// Parses an `alg`, byte for byte.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|own| own.name() == name)
@@ -129,12 +129,12 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// The name of a key (`kid`): 1 to 64 letters, digits, `.`, `_` and `-`. Only ever looked up in memory.
+/// The name of a key (`kid`): 1 to 64 letters, digits, `.`, `_` and `-`. It is only looked up in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(Box<str>);
 
 impl KeyId {
-    /// Takes a possible name, or nothing.
+    /// Parses a name; `None` if it is invalid.
     #[must_use]
     pub fn parse(id: &str) -> Option<Self> {
         let possible = (1..=64).contains(&id.len())
@@ -151,36 +151,36 @@ impl KeyId {
     }
 }
 
-/// Why a key is refused. The key itself is not told.
+/// Why a key is refused. The text does not contain the key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyFault {
-    /// Neither a JWK nor PEM, or one that breaks off.
+    /// Neither a JWK nor PEM, or an incomplete one.
     #[error("is neither a JWK (RFC 7517) nor a key in PEM (PKCS #8)")]
     Syntax,
-    /// A name that no key can have.
+    /// The name is invalid.
     #[error("has no valid name; a kid is 1 to 64 letters, digits, \".\", \"_\" and \"-\"")]
     Id,
-    /// No algorithm, or one that is not known here.
+    /// No algorithm, or an unknown one.
     #[error(
         "does not name an algorithm of: HS256, RS256, RS384, RS512, PS256, ES256, ES384, EdDSA"
     )]
     Algorithm,
-    /// The key and its algorithm are of different kinds.
+    /// The key does not fit the algorithm.
     #[error("is no key for {0}")]
     Kind(Algorithm),
     /// A part is missing, malformed, or does not fit the others.
     #[error("has a part that is missing, malformed, or does not fit the others")]
     Parts,
-    /// Under 2048 bits.
+    /// Fewer than 2048 bits.
     #[error("has {0} bits; RSA needs at least 2048 (RFC 7518, 3.3)")]
     ShortRsa(u64),
-    /// One that can be factored.
+    /// The key can be factored.
     #[error("is a weak RSA key: {0}; make another")]
     WeakRsa(#[from] WeakRsa),
     /// A weak secret.
     #[error("{0}; make another with `doorward keys generate HS256`")]
     Secret(#[from] SecretFault),
-    /// A point in time that cannot be read.
+    /// The time cannot be parsed.
     #[error("has a not-before that cannot be read; write not-before: 2026-01-31T00:00:00Z")]
     NotBefore,
 }
@@ -190,7 +190,7 @@ pub struct Key {
     id: KeyId,
     algorithm: Algorithm,
     verifier: SharedVerifier,
-    /// Whether it signs at its time, even if this copy has no private half.
+    /// Whether it signs at its time, even if this copy has no private key.
     signs: bool,
     signing: Option<SharedSigner>,
     not_before: UnixTime,
@@ -209,8 +209,8 @@ pub(super) struct Halves {
 }
 
 impl Key {
-    /// Reads a file of a directory of keys: a JWK, or PEM with lines such as `alg: RS256` before it. The name of the key
-    /// is in the JWK, or else that of the file, without what follows its last dot.
+    /// Reads a file of the key directory: a JWK, or PEM preceded by lines such as `alg: RS256`. The name of the key is
+    /// in the JWK, or else it is the file name without its extension.
     ///
     /// # Errors
     ///
@@ -224,7 +224,7 @@ impl Key {
         }
     }
 
-    /// Reads one JWK, whose name may be missing, to look at tokens with it: of secrets, published ones are taken as well.
+    /// Reads one JWK, which may have no name, to examine tokens with it; published secrets are accepted as well.
     ///
     /// # Errors
     ///
@@ -254,7 +254,7 @@ impl Key {
         Self::new(id, Algorithm::Hs256, not_before, Halves::of_secret(secret))
     }
 
-    /// The same key, which signs no more.
+    /// The same key, which no longer signs.
     #[must_use]
     pub fn only_verifying(self) -> Self {
         Self {
@@ -264,7 +264,7 @@ impl Key {
         }
     }
 
-    /// A copy without the private half. Its state at a time is that of the key.
+    /// A copy without the private key; it has the same states at the same times.
     #[must_use]
     pub(super) fn public_half(&self) -> Self {
         Self {
@@ -304,7 +304,7 @@ impl Key {
         }
     }
 
-    /// Draws a new key, as the file that [`Key::read`] reads.
+    /// Generates a new key in the file format that [`Key::read`] reads.
     ///
     /// # Errors
     ///
@@ -354,7 +354,7 @@ impl Key {
         self.algorithm
     }
 
-    /// Since when it may sign.
+    /// The time from which it may sign.
     #[must_use]
     pub fn not_before(&self) -> UnixTime {
         self.not_before
@@ -366,13 +366,13 @@ impl Key {
         self.signs
     }
 
-    /// The JWK of its public half, where it has one.
+    /// The JWK of its public key, if it has one.
     #[must_use]
     pub fn public(&self) -> Option<&Jwk> {
         self.public.as_ref()
     }
 
-    /// A key for another purpose, which does not reveal this one; only if there is a private half.
+    /// A key for another purpose that does not reveal this one; `None` without a private key.
     #[must_use]
     pub fn seal(&self) -> Option<&hmac::Key> {
         self.seal.as_ref()
@@ -384,7 +384,7 @@ impl Key {
         &self.header
     }
 
-    /// Whether this key has made a signature over a message.
+    /// Whether this key signed the message.
     #[must_use]
     pub(super) fn verifies(&self, message: &[u8], signature: &Vec<u8>) -> bool {
         self.verifier.verify(message, signature).is_ok()
@@ -396,10 +396,10 @@ impl Key {
     }
 }
 
-/// The least length of an RSA key (RFC 7518, 3.3).
+/// The minimum length of an RSA key (RFC 7518, 3.3).
 const MIN_RSA: u64 = 2048;
 
-/// Why an RSA modulus is too short. It is checked before the library parses the key, because its error does not say why.
+/// Checks the length of an RSA modulus before the library parses the key, because the library's error does not name it.
 fn check_length(modulus: &[u8]) -> Result<(), KeyFault> {
     match BigUint::from_bytes_be(modulus).bits() {
         MIN_RSA.. => Ok(()),
@@ -417,7 +417,7 @@ impl Halves {
         }
     }
 
-    /// Derives the seal, which only the holder of the private half can do.
+    /// Derives the seal, which requires the private key.
     fn sealed_by(self, private: &[u8]) -> Self {
         let own = hmac::Key::new(hmac::HMAC_SHA256, private);
         let tag = hmac::sign(&own, b"doorward throttle");
@@ -459,7 +459,7 @@ impl Halves {
             return Err(KeyFault::Kind(algorithm));
         }
         let der = AsDer::<Pkcs8V1Der<'static>>::as_der(pair).map_err(|_| KeyFault::Parts)?;
-        // jsonwebtoken wants the `RSAPrivateKey` alone (RFC 8017, A.1.2).
+        // jsonwebtoken expects only the `RSAPrivateKey` (RFC 8017, A.1.2).
         let info = PrivateKeyInfoRef::try_from(der.as_ref()).map_err(|_| KeyFault::Parts)?;
         let key = EncodingKey::from_rsa_der(info.private_key.as_bytes());
         Self::of_private(algorithm, key)

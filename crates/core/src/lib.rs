@@ -1,8 +1,8 @@
 //! The rules: pure, synchronous, answering in data.
 //!
 //! A [`request::Request`] goes into [`judge::Judge::judge`], and a [`decision::Decision`] comes out. A request for an
-//! endpoint, such as the login, comes out as an [`judge::Action`], which the program runs. Nothing in here waits, knows a
-//! wire format, a database or a password hash, or reads the clock, the environment or a file.
+//! endpoint, such as the login, comes out as an [`judge::Action`], which the program runs. This crate awaits nothing,
+//! knows no wire format, database or password hash, and reads no clock, environment or file.
 
 #![warn(missing_docs)]
 

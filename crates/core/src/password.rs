@@ -1,4 +1,4 @@
-//! A password as somebody typed it.
+//! A password as a person typed it.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Secrets of HS256: what is refused as one, and what is derived from one.
+//! HS256 secrets: which are refused, and what is derived from them.
 
 mod known;
 
@@ -7,29 +7,29 @@ use std::fmt;
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
-/// The key of HS256: at least 32 bytes that nobody could guess (RFC 7518, 3.2); never shown.
+/// The key of HS256: at least 32 bytes that cannot be guessed (RFC 7518, 3.2); never shown.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 /// Why a secret is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretFault {
-    /// Shorter than the hash it keys.
+    /// Shorter than the output of the hash.
     #[error("has {0} bytes; HS256 needs at least 32 (RFC 7518, 3.2)")]
     Short(usize),
-    /// Repetitive, or a phrase out of a tutorial.
+    /// Repetitive, or a phrase from a tutorial.
     #[error("is easy to guess")]
     Guessable,
-    /// In a public list, or made by a pattern.
+    /// In a public list, or a pattern.
     #[error("is known to everybody: it is in a public list of secrets, or follows a pattern")]
     Known,
 }
 
 impl Secret {
-    /// The least number of bytes.
+    /// The minimum length in bytes.
     pub const MIN: usize = 32;
 
-    /// Takes a secret, without the line end that files have.
+    /// Parses a secret without the line end that files have.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl Secret {
         Self::parse_exactly(secret)
     }
 
-    /// Takes the bytes of a secret as they are.
+    /// Parses the bytes of a secret unchanged.
     ///
     /// # Errors
     ///
@@ -53,11 +53,11 @@ impl Secret {
         }
     }
 
-    /// The same, for looking at examples: published secrets are taken, which nothing may be signed with.
+    /// Parses a secret of an example: published secrets are accepted, but nothing may be signed with them.
     ///
     /// # Errors
     ///
-    /// Why it is weak all the same.
+    /// Why it is weak, even for an example.
     pub(super) fn parse_example(secret: &[u8]) -> Result<Self, SecretFault> {
         if secret.len() < Self::MIN {
             return Err(SecretFault::Short(secret.len()));
@@ -72,7 +72,7 @@ impl Secret {
         &self.0
     }
 
-    /// Draws a new secret of more than 256 random bits, as 128 hexadecimal digits.
+    /// Generates a secret with more than 256 random bits, as 128 hexadecimal digits.
     #[must_use]
     pub fn generate() -> Zeroizing<String> {
         // A version 4 UUID has 122 random bits (RFC 9562, 5.4).
@@ -82,7 +82,7 @@ impl Secret {
 }
 
 impl Secret {
-    /// A key for another purpose, from which nobody can tell this one.
+    /// A key for another purpose that does not reveal this one.
     pub(super) fn derived(&self, purpose: &str) -> hmac::Key {
         let own = hmac::Key::new(hmac::HMAC_SHA256, &self.0);
         hmac::Key::new(

@@ -71,7 +71,7 @@ impl Dialect {
             Self::Envoy => {
                 let target = request.uri().path_and_query().map(|target| target.as_str());
                 let target = target.and_then(|target| target.strip_prefix(ENVOY_PREFIX));
-                // In absolute form the path is not what follows the prefix that Envoy was told to send.
+                // In absolute form, the path does not follow the prefix that Envoy is configured to send.
                 let origin_form = request.uri().authority().is_none();
                 Ok(RequestLine {
                     method: request.method().as_str().as_bytes(),
@@ -94,7 +94,7 @@ impl Dialect {
         match decision {
             Decision::Allow(admission) => self.allow(admission, headers, identity),
             Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
-            // A sub-request is never asked to log anybody in; if it were, 200 would let the request pass.
+            // A sub-request is not meant to log a user in; with a 200, the request would pass.
             Decision::Issue(_) | Decision::Done(_) => {
                 self.deny(Denial::EndpointInSubRequest.answer(realm), sign_in)
             }
@@ -135,8 +135,8 @@ impl Dialect {
         response
     }
 
-    /// Denies in a way that the gateway does not take for a failure of Doorward: nginx makes a 500 of every status but 401
-    /// and 403, and Envoy with `failure_mode_allow` lets a request pass when it is answered with a 5xx.
+    /// Denies in a way that the gateway does not treat as a failure of Doorward: nginx turns every status except 401
+    /// and 403 into a 500, and Envoy with `failure_mode_allow` lets a request pass if the answer is a 5xx.
     pub(super) fn deny(
         self,
         answer: Answer,
@@ -156,7 +156,7 @@ impl Dialect {
                 }
             }
             Self::Envoy if response.status().is_server_error() => {
-                // Like a 503, it may come with Retry-After.
+                // Like a 503, it may have Retry-After.
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
                 let own = response.headers_mut();
                 own.insert("x-auth-status", HeaderValue::from(status));
@@ -187,7 +187,7 @@ fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
     let slash = rest.iter().position(|byte| *byte == b'/').ok_or(fault)?;
     let (named, target) = rest.split_at_checked(slash).ok_or(fault)?;
     Host::parse(named).ok_or(fault)?;
-    // Of two headers one may be the client's.
+    // If there are two headers, one may be the client's.
     if uri.is_some_and(|uri| uri != target) {
         return Err(RequestFault::TwoOriginals);
     }

@@ -56,7 +56,7 @@ use crate::{
 
 const PROXY: Peer = Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
-/// All doors with one authorizer behind them.
+/// All doors with one authorizer.
 struct Doors {
     runtime: Runtime,
     http: Door,
@@ -204,7 +204,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     }
 });
 
-/// A body that fails as a fault of Doorward would.
+/// A body that panics when it is read.
 struct Panics;
 
 impl hyper::body::Body for Panics {
@@ -240,7 +240,7 @@ struct Question {
     headers: Vec<(String, String)>,
 }
 
-/// What the gateway is told, in terms that every dialect has.
+/// The answer to the gateway, in terms that all dialects share.
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     status: u16,
@@ -469,7 +469,7 @@ proptest! {
     #[test]
     fn the_same_question_gets_the_same_answer_at_every_door(question in any_question()) {
         let mut expected = question.grpc();
-        // A login is taken by the gRPC door alone; a sub-request is told that it needs one.
+        // Only the gRPC door accepts a login; a sub-request gets the answer that a token is required.
         if question.method == "POST" && question.target == "/login" {
             expected = Told {
                 status: 401,
@@ -490,7 +490,7 @@ proptest! {
                 prop_assert_eq!(&told(&response), &expected, "{} {:?}", door, headers);
             }
         }
-        // By the URL the same is judged, but for the host.
+        // The URL leads to the same decision, except for the host.
         if Host::parse(question.host.as_bytes()).is_some() {
             let expected = RequestLine {
                 method: question.method.as_bytes(),
@@ -619,7 +619,8 @@ fn a_dialect_header_that_is_missing_doubled_or_malformed_is_a_denial() {
     );
 }
 
-/// Without a host in the request line nginx makes `http:///admin`, of which a URL library makes the host "admin".
+/// For a request line without a host, nginx sends `http:///admin`, in which a URL library would read "admin" as the
+/// host.
 #[test]
 fn an_original_url_is_cut_and_not_parsed() {
     let read = |url: &str| {
@@ -647,7 +648,7 @@ fn an_original_url_is_cut_and_not_parsed() {
     }
 }
 
-/// ingress-nginx sends it in every question, and a client who adds it gains nothing.
+/// ingress-nginx sends it with every sub-request, and a client that adds it gains nothing.
 #[test]
 fn where_an_original_url_comes_no_host_is_believed() {
     let plain = &*DOORS.plain;
@@ -682,7 +683,7 @@ fn parts(line: RequestLine<'_>) -> [&[u8]; 3] {
     [line.method, line.host, line.target]
 }
 
-/// Gateways that cannot be told to remove a header replace the client's by the one of the answer.
+/// Gateways that cannot remove a header on request replace the client's header by that of the answer.
 #[test]
 fn a_pass_repeats_the_authorization_that_may_travel_on() {
     let plain = &*DOORS.plain;

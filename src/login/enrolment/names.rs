@@ -1,4 +1,4 @@
-//! Names that others would confuse: those of users of other issuers, and reserved names such as `admin`.
+//! Names that could be confused with others: names of other issuers' users, and reserved names such as `admin`.
 
 use std::collections::HashSet;
 
@@ -9,12 +9,12 @@ use crate::{domain::account::Username, login::account::Account};
 /// Names that belong to others.
 #[derive(Clone, Debug, Default)]
 pub struct NameRules {
-    /// Reserved names, as they look.
+    /// Reserved names, in the form in which they look the same.
     reserved: HashSet<String>,
     foreign: Vec<Foreign>,
 }
 
-/// The prefixes of names and ids of another issuer's users.
+/// The prefixes of the names and ids of another issuer's users.
 #[derive(Clone, Debug)]
 struct Foreign {
     issuer: String,
@@ -114,7 +114,8 @@ fn begins(name: &str, prefix: &str) -> bool {
     !prefix.is_empty() && name.starts_with(prefix)
 }
 
-/// A text as the most generous collation compares it: without case, marks, blanks and invisible characters.
+/// A text in the form in which the most lenient collation compares it: without case, marks, spaces and invisible
+/// characters.
 fn folded(text: &str) -> String {
     let upper: String = seen(text).flat_map(char::to_uppercase).collect();
     let lower: String = upper.chars().flat_map(char::to_lowercase).collect();
@@ -126,13 +127,13 @@ fn seen(text: &str) -> impl Iterator<Item = char> {
     decomposed.filter(|c| !is_combining_mark(*c) && !c.is_whitespace() && !is_ignorable(*c))
 }
 
-/// What a person sees of a text (UTS 39, 4).
+/// The form of a text that people see (UTS 39, 4).
 fn look(text: &str) -> String {
     let skeleton: String = unicode_security::skeleton(&folded(text)).collect();
     folded(&skeleton)
 }
 
-/// The look of the mailbox that a name is, without what stands behind `+`, and without separators.
+/// The look of the mailbox in a name, without the part after `+` and without separators.
 fn person(name: &str) -> Option<String> {
     let mailbox = name.split('@').next().unwrap_or(name);
     let mailbox = mailbox.split('+').next().unwrap_or(mailbox);
@@ -256,7 +257,7 @@ mod tests {
             ("7", "bob"),
             ("plain", "plain"),
             ("https://partner.example/x|bob", "bob"),
-            // Who reads it takes it for the other; programs do not.
+            // A person confuses these names; programs do not.
             ("7", "modem/x"),
         ] {
             assert_eq!(
@@ -300,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// No name that can be registered is one that the issuer could have, in any case.
+        /// No name that can be registered is a name of the issuer's users, in any case.
         #[test]
         fn no_registered_name_is_the_issuers(prefix in "[A-Za-z0-9./|=]{1,8}", rest in "[a-z0-9._+@-]{0,20}") {
             let rules = NameRules::new([], [("i", &*prefix)]);

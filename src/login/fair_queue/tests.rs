@@ -15,7 +15,7 @@ fn key(kind: &str, number: usize) -> Key {
 }
 
 impl FairQueue {
-    /// Takes an entry that is ready at once.
+    /// Adds an entry that can hash at once.
     fn join(&mut self, account: &str, address: Option<&str>) -> Result<Number, Full> {
         let entered = self.enter(account.into(), address.map(Into::into))?;
         self.ready(entered.number, 1);
@@ -26,13 +26,13 @@ impl FairQueue {
         self.next(|_| Admit::Yes)
     }
 
-    /// Hashes and leaves.
+    /// Marks the entry as hashed and removes it.
     fn finish(&mut self, number: Number) {
         self.settle(number);
         self.leave(number);
     }
 
-    /// What is counted is what is there.
+    /// Asserts that the counts equal the entries.
     fn check(&self) {
         let of = |state| self.entries.values().filter(move |own| own.state == state);
         let counted = self.entries.values().filter(|own| own.round > 0).count();
@@ -75,7 +75,7 @@ fn whoever_is_alone_comes_next_however_many_one_account_has_waiting() {
     assert_eq!(queue.join("a", None), Err(Full::One(Whose::Account)));
     let alone = queue.join("b", Some("x")).unwrap();
     queue.finish(first);
-    // One of the crowd has the same round and came before.
+    // One entry of the crowd has the same round and came first.
     assert_eq!(queue.start(), Some(crowd[0]));
     queue.finish(crowd[0]);
     assert_eq!(queue.start(), Some(alone));
@@ -132,7 +132,7 @@ fn what_is_dear_waits_for_room_and_is_not_overtaken() {
     assert_eq!(queue.start(), Some(heavy));
     assert_eq!(queue.start(), Some(late));
     queue.finish(heavy);
-    // What fits never is not here; what is all the same goes alone.
+    // An entry that never fits does not get here; a larger one runs alone.
     let over = join(&mut queue, "d", 11);
     assert_eq!(queue.start(), None);
     queue.finish(late);
@@ -187,7 +187,7 @@ fn who_is_not_admitted_yet_keeps_its_turn_and_who_never_is_leaves() {
 #[derive(Clone, Debug)]
 enum Act {
     Enter(usize, Option<usize>),
-    /// Of the entries there are, one by its place.
+    /// An existing entry, chosen by its position.
     Ready(usize, u64),
     Settle(usize),
     Leave(usize),
@@ -207,7 +207,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    /// Counts hold, limits hold, and an account has its turns in the order in which it came.
+    /// Counts are correct, limits hold, and an account's entries get their turns in order of arrival.
     #[test]
     fn nothing_gets_lost(acts in prop::collection::vec(act(), 0..200), places in 1..4_usize, entries in 1..12_usize) {
         let mut queue = queue(places, 10, entries);
@@ -256,7 +256,8 @@ proptest! {
         prop_assert!(queue.entries.is_empty() && queue.accounts.is_empty() && queue.addresses.is_empty());
     }
 
-    /// However many come meanwhile, from wherever: whoever waits hashes after a bounded number of others.
+    /// However many entries arrive meanwhile, from whatever source, a waiting entry hashes after a bounded number of
+    /// others.
     #[test]
     fn nobody_starves(
         before in prop::collection::vec((0..3_usize, 0..3_usize), 0..8),
@@ -271,7 +272,7 @@ proptest! {
         let rounds = usize::try_from(queue.entries[&own].round).unwrap();
         let mut others = 0;
         for (account, address) in fresh {
-            // Those that come later do so as fast as places become free.
+            // Later entries arrive as fast as places become free.
             let _ = queue.join(&key("m", account), Some(&key("b", address)));
             let started = queue.start().unwrap();
             queue.finish(started);
@@ -280,12 +281,12 @@ proptest! {
             }
             others += 1;
         }
-        // When a round begins, all its entries are there but one that may still come. Each entry may wait in a round of
-        // its own, and so may the one that makes room for this one.
+        // When a round begins, all its entries exist except one that may still arrive. Each entry may wait in its own
+        // round, and so may the one that makes room for this one.
         prop_assert!(others <= (ENTRIES + 1) * rounds && rounds <= ENTRIES + 1, "{others}, {rounds}");
     }
 
-    /// Who is alone with its account and its address is refused only where everybody is.
+    /// An entry that is alone with its account and address is refused only if all entries are.
     #[test]
     fn who_is_alone_finds_room(crowd in prop::collection::vec((0..6_usize, 0..6_usize), 1..60)) {
         let mut queue = queue(1, 10, 12);

@@ -32,7 +32,7 @@ enum Of<'a> {
     HexSha256,
     /// passlib before its version 1.7.3.
     Base64Sha256,
-    /// passlib, keyed with the salt as it is spelt.
+    /// passlib; the key is the text of the salt.
     Base64Hmac(&'a str),
 }
 

@@ -1,4 +1,4 @@
-//! Parses stored hashes: the scheme is told from the text alone.
+//! Parses stored hashes; only the text determines the scheme.
 
 use super::{
     PasswordHash, Scheme,
@@ -39,7 +39,7 @@ pub(super) fn scheme(stored: &PasswordHash, plaintext_allowed: bool) -> Scheme {
     parse(stored.expose(), plaintext_allowed).map_or(Scheme::Unknown, |stored| stored.scheme())
 }
 
-/// The tags of OpenLDAP and Dovecot before a hash that tells its scheme itself.
+/// The tags of OpenLDAP and Dovecot before a hash that names its scheme itself.
 const TAGS: &[&str] = &[
     "CRYPT",
     "ARGON2",

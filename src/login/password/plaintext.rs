@@ -19,7 +19,7 @@ impl<'a> Plaintext<'a> {
     }
 }
 
-/// How hashes begin, in lower case, whether or not they are verified here.
+/// The prefixes of hashes, in lower case, including schemes that Doorward does not verify.
 const PREFIXES: &[&str] = &[
     "$",
     "{",
@@ -54,7 +54,7 @@ const PREFIXES: &[&str] = &[
 fn looks_hashed(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    // A bare digest in hexadecimal; MySQL's has a star before it.
+    // A digest in hexadecimal digits; MySQL puts an asterisk before it.
     let digest = [32, 40, 56, 64, 96, 128].contains(&text.len()) && is_hex(text);
     let starred = text
         .strip_prefix('*')

@@ -36,7 +36,7 @@ impl Scrypt {
         let known = params
             .iter()
             .all(|(name, _)| ["ln", "r", "p"].contains(&name.as_str()));
-        // Of any length: passlib can be told to make short ones.
+        // Of any length, because passlib can be configured to use short ones.
         let salt = bare(fields.next()?)?;
         let output = bare(fields.next()?)?;
         // The start of an output is also the output of a shorter length, so the length must be known from elsewhere.

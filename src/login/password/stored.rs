@@ -1,4 +1,4 @@
-//! A stored hash that was understood, and the memory for hashing.
+//! A parsed stored hash, and the memory for hashing.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -43,8 +43,9 @@ pub(super) trait Stored {
     fn matches(&self, password: &[u8], memory: &Memory) -> bool;
 }
 
-/// Reuses the memory of finished hashes of Doorward's own, until the hashing threads rest: an allocator that is asked again and
-/// again keeps many times as much. Kept memory and memory in use stay within the limit together, as long as memory in use does.
+/// Reuses the memory of finished hashes of Doorward's own until the hashing threads rest, because repeated allocation makes
+/// the allocator keep many times as much. Kept memory and memory in use together stay within the limit, as long as memory
+/// in use does.
 #[derive(Default)]
 pub(super) struct Memory {
     /// KiB; 0 for no limit.

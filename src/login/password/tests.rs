@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::*;
 
-/// A hash made by other software; `tests/vectors/passwords.py` writes them.
+/// A hash made by other software, written by `tests/vectors/passwords.py`.
 #[derive(Deserialize)]
 struct Vector {
     scheme: String,
@@ -18,7 +18,7 @@ fn vectors() -> Vec<Vector> {
     serde_json::from_str(include_str!("../../../tests/vectors/passwords.json")).unwrap()
 }
 
-/// One vector of each form: the text without what is drawn or a number.
+/// One vector of each form; forms differ in more than numbers and random parts.
 fn forms() -> Vec<Vector> {
     let form = |vector: &Vector| {
         let hash = &vector.hash;
@@ -43,7 +43,7 @@ fn stored(text: &str) -> PasswordHash {
     PasswordHash::new(text.to_owned())
 }
 
-/// What a hasher says, without the decoy, which would make thousands of texts slow.
+/// The result of verification without the decoy, which would make thousands of texts slow.
 fn matches(text: &str, password: &str) -> bool {
     parse::parse(text, false)
         .filter(|known| known.is_affordable())
@@ -114,11 +114,11 @@ fn a_damaged_hash_never_matches() {
             assert!(!matches(&text[..end], password), "{text} until {end}");
         }
         for (at, _) in text.char_indices() {
-            // The lowest bit makes no scheme of another; `$2x$` is not verified.
+            // Changing the lowest bit does not turn one scheme into another; `$2x$` is not supported.
             let mut bytes = text.clone().into_bytes();
             bytes[at] ^= 1;
             let damaged = String::from_utf8(bytes).unwrap();
-            // bcrypt at cost 14 takes a second to say the same.
+            // bcrypt at cost 14 takes a second for the same result.
             assert!(
                 damaged.contains("$14$") || !matches(&damaged, password),
                 "{damaged}"
@@ -324,7 +324,7 @@ fn what_looks_like_a_hash_is_no_plaintext() {
         for end in 0..vector.hash.len() {
             let text = &vector.hash[..end];
             let plaintext = parse::scheme(&stored(text), true) == Scheme::Plaintext;
-            // Of Django's and Werkzeug's names alone nobody could tell.
+            // The names of Django and Werkzeug alone do not identify a scheme.
             assert!(!plaintext || end <= "pbkdf2".len() + 6, "{text}");
         }
     }
@@ -345,7 +345,7 @@ fn impossible_passwords_do_not_exist() {
     assert!(Password::parse(&"ä".repeat(512)).is_some());
 }
 
-/// Texts out of the pieces that hashes are made of; costs are beyond the caps or next to nothing.
+/// Texts made of the parts of hashes; costs are above the limits or minimal.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         prop::sample::select(vec![
@@ -411,7 +411,7 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
     let bcrypt = format!("$2b$12${}{}", ".".repeat(22), ".".repeat(31));
     assert_eq!(hasher.memory(None), OWN_MEMORY);
     assert_eq!(weight("no hash"), OWN_MEMORY);
-    // Next to nothing by itself, and the decoy besides.
+    // Almost nothing for the hash, but the decoy too.
     assert_eq!(weight("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="), OWN_MEMORY);
     assert_eq!(weight(&bcrypt), LEAST_MEMORY);
     assert_eq!(weight(&argon2("m=64,t=1,p=1")), OWN_MEMORY);
@@ -421,7 +421,7 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
         (argon2("m=65536,t=4,p=1"), true),
         (argon2("m=65537,t=1,p=1"), false),
         (scrypt("ln=15,r=8,p=1"), true),
-        // The blocks beside the table count, too.
+        // The blocks besides the table count too.
         (scrypt("ln=16,r=8,p=1"), false),
     ] {
         let hash = stored(&text);
@@ -446,7 +446,7 @@ fn memory_is_kept_for_the_next_hash_as_far_as_the_limit_goes() {
     let dearer = PasswordHash::new(dearer);
     for (stored, verdict, kept) in [
         (None, Verdict::Mismatch, vec![ours]),
-        // It takes all there is.
+        // It needs all of the memory.
         (Some(&dearer), Verdict::Match, vec![]),
         (None, Verdict::Mismatch, vec![ours]),
         (None, Verdict::Mismatch, vec![ours]),

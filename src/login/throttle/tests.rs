@@ -21,7 +21,7 @@ const FREE: Free = Free {
     unknown: 1000,
 };
 
-/// With room for few counts of each kind.
+/// A throttle with room for few counts of each kind.
 fn small(room: usize) -> Throttle {
     Throttle::bounded(seal(), FREE, room, room)
 }
@@ -34,14 +34,14 @@ fn after(seconds: u64) -> UnixMillis {
     UnixMillis(START.0 + seconds * 1000)
 }
 
-/// Fails as often as attempts are taken within some time, asking every second.
+/// Fails every second for some time; gives how many attempts were admitted.
 fn failures(throttle: &Throttle, limited: &Limited, from: u64, seconds: u64) -> usize {
     (from..from + seconds)
         .filter(|second| fail(throttle, limited, *second).is_ok())
         .count()
 }
 
-/// One failed attempt, if it is taken.
+/// One failed attempt, if it is admitted.
 fn fail(throttle: &Throttle, limited: &Limited, second: u64) -> Result<(), Wait> {
     let admitted = throttle.admit(limited, after(second))?;
     assert!(!throttle.failed(&admitted, after(second)).is_empty());
@@ -81,7 +81,7 @@ fn attempts_at_the_same_time_are_counted_before_any_fails() {
         .filter_map(|_| throttle.admit(&ada, START).ok())
         .collect();
     assert_eq!(taken.len(), 5);
-    // Who comes next waits only for what becomes of these.
+    // The next attempt waits only for the results of these.
     assert!(throttle.admit(&ada, START).unwrap_err().is_short);
     let _ = throttle.succeeded(&taken[0], START);
     assert!(throttle.look(&ada, START).is_ok());
@@ -144,9 +144,9 @@ fn a_stranger_does_not_make_the_owner_wait() {
     assert!(throttle.admit(&stranger, after(600)).is_err());
     let admitted = throttle.admit(&owner, after(600)).unwrap();
     let _ = throttle.succeeded(&admitted, START);
-    // The owner's login does not give the stranger new guesses.
+    // The owner's login gives the stranger no new guesses.
     assert!(throttle.admit(&stranger, after(600)).is_err());
-    // Nor has whoever sits at the owner's address more of them than anybody.
+    // The owner's address gets no more guesses than other addresses.
     assert!(failures(&throttle, &owner, 600, 60) < 15);
 }
 
@@ -163,7 +163,7 @@ fn another_replica_learns_of_it() {
     };
     there.learn(key, tally(0, 7), START);
     assert!(there.admit(&at_home, START).is_err());
-    // Old news change nothing, later news do.
+    // Outdated news change nothing, later news do.
     there.learn(key, tally(0, 1), START);
     assert!(there.admit(&at_home, START).is_err());
     there.learn(key, tally(1, 0), START);
@@ -171,7 +171,7 @@ fn another_replica_learns_of_it() {
     there.learn(key, tally(0, 50), START);
     assert!(there.admit(&at_home, START).is_ok());
 
-    // A familiar address that is not in memory is asked for once.
+    // A familiar address that is not in memory is looked up once.
     let reserve = at_home.keys().last().unwrap().clone();
     there.learn(key, tally(2, 50), START);
     assert_eq!(
@@ -234,7 +234,7 @@ fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
     assert_eq!(throttle.len(), 100);
 }
 
-/// A refused attempt leaves nothing behind, from however many addresses it comes.
+/// A refused attempt leaves no trace, from however many addresses.
 #[test]
 fn refused_attempts_need_no_room() {
     let throttle = throttle();
@@ -247,7 +247,7 @@ fn refused_attempts_need_no_room() {
         let [a, b, c, d] = number.to_be_bytes();
         let other = limited(&throttle, "ada", &format!("{a}.{b}.{c}.{d}"));
         let wait = throttle.admit(&other, START).unwrap_err();
-        // As the tables say that nobody has logged in from there.
+        // The tables report that nobody has logged in from there.
         throttle.learn(&wait.reserve.unwrap(), FailureCount::default(), START);
     }
     assert_eq!(throttle.len(), before);
@@ -260,7 +260,7 @@ fn refused_attempts_need_no_room() {
     assert_eq!(throttle.len(), before);
 }
 
-/// Where everything makes somebody wait, there is no room: what is new is counted together, and is not free of waits.
+/// If every count causes a wait, there is no room: new keys share a count, which also causes waits.
 #[test]
 fn where_there_is_no_room_failures_are_counted_together() {
     let throttle = small(100);
@@ -279,7 +279,7 @@ fn where_there_is_no_room_failures_are_counted_together() {
     let guesses = (0..2000).filter(|_| fail(&throttle, &ada, 55).is_ok());
     assert!(guesses.count() <= 100);
     assert!(fail(&throttle, &ada, 55).is_err());
-    // Others are not locked out by it, but for those who share the count.
+    // Others are not locked out, except those who share the count.
     let locked = (0..100).filter(|number| {
         let bob = limited(
             &throttle,
@@ -289,7 +289,7 @@ fn where_there_is_no_room_failures_are_counted_together() {
         fail(&throttle, &bob, 55).is_err()
     });
     assert!(locked.count() <= 3);
-    // When the rest has waited, there is room again.
+    // When the other waits are over, there is room again.
     let later = limited(&throttle, "eve", "198.51.100.9");
     for _ in 0..5 {
         fail(&throttle, &later, 4000).unwrap();
@@ -311,7 +311,7 @@ fn clients_without_an_address_share_a_count() {
     );
     assert!(!wait.is_short);
     assert!(throttle.admit_from(None, START).is_err());
-    // From then on one a second, for however long.
+    // After that, one per second without end.
     let taken = (1..=600_u32)
         .filter(|second| {
             let first = fail(&throttle, &nowhere(1000 + second), u64::from(*second));
@@ -321,13 +321,13 @@ fn clients_without_an_address_share_a_count() {
         })
         .count();
     assert_eq!(taken, 600);
-    // Who has an address does not notice.
+    // Clients with a known address are not affected.
     assert!(
         throttle
             .admit(&limited(&throttle, "ada", "198.51.100.7"), after(600))
             .is_ok()
     );
-    // And those who mistype now and then never get there.
+    // Occasional mistakes never reach that point.
     let calm = super::tests::throttle();
     for second in 0..10_000_u32 {
         let user = calm.limited(&Username::parse(&format!("u{second}")).unwrap(), None);
@@ -372,7 +372,7 @@ fn a_48_is_counted_beside_its_64s() {
         .is_ok()
     });
     assert_eq!(later.count(), 100);
-    // One customer uses up their own /64 long before the /48.
+    // One customer reaches the limit of their /64 long before that of the /48.
     let alone = super::tests::throttle();
     let taken = (0..5000).filter(|number| {
         let name = format!("user{number}");
@@ -422,10 +422,10 @@ fn ipv4_in_ipv6_is_ipv4() {
     }
 }
 
-/// What may happen beside somebody who waits.
+/// What may happen while an attempt must wait.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Attempts of many names from many addresses, that end so.
+    /// Attempts with many names from many addresses, with this result.
     Flood {
         names: u16,
         clients: u16,
@@ -439,7 +439,7 @@ enum Event {
         failures: u8,
         epoch: u8,
     },
-    /// One name is guessed at until it waits.
+    /// Guesses at one name until it must wait.
     Guess(u16),
     Registrations(u16),
     Pause(u16),
@@ -460,7 +460,7 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever comes from wherever: who waits waits until the time is over, and memory is bounded.
+    /// Whatever happens, a wait lasts until its end, and memory is bounded.
     #[test]
     fn who_waits_waits_whatever_comes(
         guesses in 5_usize..20,
@@ -488,7 +488,7 @@ proptest! {
                     for number in 0..u16::from(count) {
                         let name = format!("user{}", names.wrapping_add(number) % 997);
                         let from = client(clients.wrapping_mul(31).wrapping_add(number));
-                        // Ada among them, from everywhere.
+                        // Some are for ada, from many addresses.
                         let name = if number % 7 == 0 { "ada" } else { &name };
                         if let Ok(admitted) = throttle.admit(&limited(&throttle, name, &from), after(now)) {
                             prop_assert!(name != "ada" || now >= over);
@@ -546,7 +546,8 @@ proptest! {
         prop_assert!(guesses <= 1000 + now);
     }
 
-    /// Whatever happens in whatever order, in any hour a stranger has no more guesses at an account than the curve gives.
+    /// Whatever happens in whatever order, a stranger gets no more guesses at an account in an hour than the curve
+    /// allows.
     #[test]
     fn no_order_of_events_gives_more_guesses(events: Vec<(u8, u16)>) {
         let throttle = throttle();
@@ -575,7 +576,7 @@ proptest! {
                 }
             }
         }
-        // Five at once, then 1 + 2 + 4 … + 256 seconds, then every five minutes.
+        // Five at once, then after 1 + 2 + 4 … + 256 seconds, then every five minutes.
         prop_assert!(guesses <= 5 + 9 + 11, "{guesses}");
     }
 }

@@ -165,7 +165,7 @@ impl Decisions {
         Arc::clone(name)
     }
 
-    /// Creates series with 0, all or none.
+    /// Creates these series with 0, or none of them.
     fn expect(&self, rule: &Arc<str>, expected: impl Iterator<Item = Expected>) {
         let labels = expected.map(|(door, decision, reason)| Labels {
             door,
@@ -209,7 +209,7 @@ impl Decisions {
 pub struct DecisionCounts {
     decisions: Decisions,
     rules: Box<[RuleCounts]>,
-    /// Of decisions that follow from no rule, such as those of `/validate`.
+    /// For decisions without a rule, such as those of `/validate`.
     none: RuleCounts,
 }
 
@@ -318,13 +318,13 @@ mod tests {
         let first = metrics.decisions(&before);
         first.count(pass(number(&before, "/b")));
         first.count(pass(number(&before, "/b")));
-        // The same rule stands elsewhere.
+        // The same rule at another position.
         let after = policy(&["/b"]);
         assert_ne!(number(&before, "/b"), number(&after, "/b"));
         let second = metrics.decisions(&after);
         second.count(pass(number(&after, "/b")));
         second.count(pass(None));
-        // A request that began before the reload.
+        // A request that started before the reload.
         first.count(pass(number(&before, "/b")));
         let line = |rule: &str| {
             format!(
@@ -361,7 +361,7 @@ mod tests {
             &metrics,
             "doorward_decisions_total{door=\"grpc\",decision=\"allow\",reason=\"token\",rule=\"other\"} 1000",
         );
-        // Those that are known stay so.
+        // Rules that have their own series keep them.
         metrics.decisions(&policy(&["/7"])).count(pass(Some(0)));
         has(
             &metrics,
@@ -389,7 +389,7 @@ mod tests {
             );
         }
         let text = metrics.text();
-        // Neither what the demand of the rule excludes nor endpoints that are off.
+        // No series for reasons that the rule's demand excludes, and none for disabled endpoints.
         assert!(!text.contains("reason=\"missing-role\""));
         assert!(!text.contains("door=\"refresh\""));
     }

@@ -82,7 +82,7 @@ const OF_PASSWORDS: [Reason; 5] = [
 /// A kind of decision at a door.
 pub(super) type Expected = (Door, Verdict, Reason);
 
-/// Decisions at doors that judge, as far as they follow from no rule, and those of `/validate`.
+/// Decisions without a rule at doors that judge, and those of `/validate`.
 pub(super) fn without_rule() -> impl Iterator<Item = Expected> {
     let judging = JUDGING.into_iter().flat_map(|door| {
         let possible = WITHOUT_RULE.into_iter().filter(move |reason| {

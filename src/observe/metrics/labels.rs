@@ -84,7 +84,7 @@ impl LoginResult {
     }
 }
 
-/// Whose failures throttled an attempt.
+/// The origin of the failures that throttled an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ThrottledBy {
     Account,
@@ -112,10 +112,10 @@ impl ThrottledBy {
     }
 }
 
-/// What a decision took.
+/// What a decision needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Work {
-    /// Memory alone.
+    /// Only memory.
     Check,
     /// Database rows and password hashes.
     Action,

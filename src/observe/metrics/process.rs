@@ -1,5 +1,5 @@
-//! What the process costs, under the names that Prometheus has for every process, as the kernel tells it (proc(5)). Where
-//! there is no `/proc`, nothing is told.
+//! The resources of the process, under Prometheus's standard names for processes, from proc(5). Without `/proc`, there
+//! are no values.
 
 use std::{fmt, fs};
 
@@ -72,7 +72,7 @@ impl Collector for Process {
 struct Stat {
     ticks: f64,
     threads: f64,
-    /// In ticks since the machine began.
+    /// In ticks since the machine started.
     started: f64,
 }
 
@@ -82,10 +82,10 @@ impl Stat {
     }
 
     fn parse(stat: &str) -> Option<Self> {
-        // The name of the program is in parentheses, and may hold anything.
+        // The program name is in parentheses and may contain any character.
         let (_, fields) = stat.rsplit_once(')')?;
         let fields: Vec<_> = fields.split_whitespace().collect();
-        // Behind the name, the third field is the first.
+        // The first field after the name is the third one.
         let number = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
         Some(Self {
             ticks: number(14)? + number(15)?,

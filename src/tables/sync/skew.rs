@@ -11,41 +11,41 @@ use crate::{
     tables::{database::Fault, state::State},
 };
 
-/// How often it is measured.
+/// How often to measure.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// How often it is said at most, and how often other replicas are told.
+/// The shortest time between two warnings, and between two messages to other replicas.
 const SAID_EVERY: Duration = Duration::from_secs(300);
 
-/// The smallest difference that is too large: asking takes time.
+/// The smallest limit: a measurement takes time itself.
 const SMALLEST_LIMIT: Duration = Duration::from_secs(1);
 
-/// What is known of the difference.
+/// The measured difference.
 #[derive(Debug, Default)]
 pub(super) struct Skew {
-    /// By how many milliseconds this replica's clock is ahead; negative where it is behind.
+    /// How many milliseconds this replica's clock is ahead; negative if it is behind.
     ahead: i64,
     measured: Option<Instant>,
-    /// Whether it is more than is allowed.
+    /// Whether the difference exceeds the limit.
     differs: bool,
-    /// When that was last said, and whether it was since the clocks last agreed.
+    /// The time of the last warning, and whether there was one since the clocks last agreed.
     said: Option<Instant>,
     is_said: bool,
-    /// When other replicas were last told.
+    /// When other replicas were informed last.
     told: Option<Instant>,
 }
 
 impl Skew {
-    /// Whether it is time to measure.
+    /// Whether a measurement is due.
     pub(super) fn is_due(&self) -> bool {
         is_past(self.measured, EVERY)
     }
 
-    /// Measures, and says where the clocks differ by more than `leeway`.
+    /// Measures, and warns if the clocks differ by more than `leeway`.
     ///
     /// # Errors
     ///
-    /// What kept the database from answering.
+    /// The error of the database.
     pub(super) async fn measure(
         &mut self,
         state: &State,
@@ -75,8 +75,8 @@ impl Skew {
         Ok(())
     }
 
-    /// Where this clock is ahead, the tokens that it issues become good at other replicas only when what ended them would
-    /// have been removed there. So other replicas are told to keep it.
+    /// If this clock is ahead, other replicas accept its tokens only when their revocations would already be removed
+    /// there. So this replica asks the others to keep revocations longer.
     pub(super) async fn tell(&mut self, state: &State, terms: &TokenTerms) {
         if !self.differs || self.ahead < 0 || !is_past(self.told, SAID_EVERY) {
             return;

@@ -1,4 +1,4 @@
-//! Why a request may not pass: what the client reads of it, and what the log says.
+//! Why a request is denied: what the client reads, and what the log shows.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -12,58 +12,58 @@ use crate::{
     token_fault::TokenFault,
 };
 
-/// Why a request may not pass.
+/// Why a request is denied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// The request cannot be judged.
     Malformed(RequestFault),
-    /// Read generously, the path falls under another rule.
+    /// The additional reading of the path falls under another rule.
     TwoReadings,
     /// Some rules name hosts, and the request has no trusted host.
     NoHost,
-    /// No rule, or the rule that nobody passes.
+    /// No rule matches, or the rule allows nobody.
     Nobody,
-    /// An endpoint asked by another method than these.
+    /// An endpoint does not accept the method; it accepts these methods.
     EndpointMethod(Vec<String>),
     /// A login without credentials.
     MissingCredentials,
-    /// A login with something that is not one credential.
+    /// A login whose credentials are not exactly one credential.
     MalformedCredentials(CredentialFault),
-    /// A login with credentials that are not good.
+    /// A login with wrong credentials.
     InvalidCredentials(Refusal),
-    /// A body that is wrong.
+    /// The body is invalid.
     Body(BodyFault),
-    /// A question of a gateway that cannot be read.
+    /// The check of a gateway cannot be read.
     Check(CheckFault),
-    /// An endpoint by a door that can only say whether a request may pass.
+    /// An endpoint is requested through a door that can only allow or deny.
     EndpointInSubRequest,
-    /// Too many failures before: not yet.
+    /// Too many failures; the client must wait this long.
     Throttled(Duration),
-    /// Too many logins of this account, or from this address, wait already.
+    /// Too many logins to this account or from this address are waiting.
     QueueFull(Whose),
-    /// Nobody waits for the answer any more.
+    /// The caller has disconnected.
     CallerGone,
-    /// A refresh token that is not good, and whose session it was of, as an id.
+    /// The refresh token is not valid; with the user id of its session, if there is one.
     InvalidRefresh(RefreshFault, Option<String>),
     /// A new user name that is not canonical.
     NewName,
-    /// A new user name that begins as those of another issuer's users do.
+    /// A new user name with the prefix of another issuer's users.
     ForeignName,
-    /// A new user name that nobody registers.
+    /// A new user name that is reserved.
     ReservedName,
-    /// A new user name that somebody has.
+    /// A new user name that another user has.
     NameTaken,
-    /// A new password that is not good enough.
+    /// A new password that is too weak.
     WeakPassword(WeakPassword),
-    /// A change of a password that somebody else changed meanwhile.
+    /// The password was changed by another request at the same time.
     PasswordChanged(String),
-    /// A question of somebody who is not a gateway of ours.
+    /// The peer is not a trusted gateway.
     UntrustedPeer,
-    /// No token where one is needed.
+    /// A token is required and missing.
     MissingToken,
-    /// Something that is not one credential where a token is needed.
+    /// A token is required, and the credentials are not exactly one credential.
     MalformedToken(CredentialFault),
-    /// A token that is not good.
+    /// The token is not valid.
     InvalidToken(TokenFault),
     /// A good token of somebody without the role.
     MissingRole(Arc<Principal>),
@@ -71,14 +71,14 @@ pub enum Denial {
     Unavailable(Unavailable),
 }
 
-/// Why a question of a gateway cannot be read.
+/// Why a gateway's check cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckFault {
     /// It has more bytes than `listen.max_check`.
     TooLarge,
-    /// It did not come whole in time.
+    /// It did not arrive completely in time.
     TooSlow,
-    /// It is not one uncompressed message, or not the one that is expected.
+    /// It is not exactly one uncompressed message, or not the expected one.
     Malformed,
 }
 
@@ -87,28 +87,28 @@ pub enum CheckFault {
 pub enum Refusal {
     /// The Basic credentials are not well formed.
     Basic(LoginFault),
-    /// No such account.
+    /// The account does not exist.
     UnknownUser,
-    /// The account of this id has another password.
+    /// The account with this id has another password.
     WrongPassword(String),
-    /// The account of this id is disabled.
+    /// The account with this id is disabled.
     Disabled(String),
-    /// The hash of the account of this id is in no format that is verified here.
+    /// The hash of the account with this id has an unsupported format.
     UnsupportedHash(String),
-    /// A service would take the account of this id for a user of another issuer.
+    /// A service could confuse the account with this id with a user of another issuer.
     ForeignName(String),
 }
 
-/// Why Doorward cannot decide; always closed.
+/// Why Doorward cannot decide; the request is always denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
-    /// The user table could not be asked.
+    /// The user table cannot be reached.
     Database,
     /// The user table did not answer in time.
     DatabaseTimeout,
-    /// Too many logins wait for hashing, or one waited too long.
+    /// Too many logins wait for hashing, or this one waited too long.
     Busy,
-    /// What has ended could not be read for too long, and a setting says to wait.
+    /// The last read of revocations is too old, and a setting says to wait.
     Stale,
     /// Too many requests are in flight.
     Overloaded,
@@ -116,11 +116,11 @@ pub enum Unavailable {
     Internal,
 }
 
-/// How long a client waits before it asks again where Doorward could not decide.
+/// How long a client should wait before it retries after Doorward could not decide.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Denial {
-    /// The stable code by which the log names the denial.
+    /// The stable code of the denial, for the log.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -192,7 +192,7 @@ impl Denial {
         }
     }
 
-    /// Whom the denial is about, where that is known: the id, never the name that was typed.
+    /// The user id, if it is known; never the name as typed.
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
@@ -281,7 +281,7 @@ impl Denial {
             Self::Check(CheckFault::TooLarge) => refuse(413, "Request too large", []),
             Self::Check(CheckFault::Malformed) => refuse(400, "Malformed request", []),
             Self::Throttled(wait) => {
-                // In whole seconds, and never too early.
+                // In whole seconds, rounded up, so that no client returns too early.
                 let seconds = wait.as_millis().div_ceil(1000).max(1).to_string();
                 refuse(429, "Too many attempts", [("retry-after", seconds.into())])
             }
@@ -295,7 +295,7 @@ impl Denial {
                 [bearer(Some("invalid_token"))],
             ),
             Self::NewName => refuse(400, NEW_NAME, []),
-            // One answer for both: other issuers are nobody's business.
+            // The same answer for both, because it must not reveal other issuers.
             Self::ForeignName | Self::ReservedName => refuse(400, "username: reserved", []),
             Self::NameTaken => refuse(409, "username: taken", []),
             Self::WeakPassword(fault) => refuse(400, fault.to_string(), []),
@@ -316,24 +316,24 @@ impl Denial {
     }
 }
 
-/// What a name must be, for whoever chose another.
+/// The rule for new names, as the client reads it.
 const NEW_NAME: &str = "username: must be 3 to 64 lower-case letters, digits, \".\", \"_\", \"+\", \"@\" and \"-\", beginning with a letter or digit";
 
-/// Why a new password is refused, for whoever chose it to read.
+/// Why a new password is refused, as the client reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
-    /// Short, and easy to guess for its length.
+    /// Too short for how easy it is to guess.
     #[error("password: too short; use at least {0} characters")]
     Short(usize),
-    /// On a list, or as good as on one.
+    /// On the blocklist, or too easy to guess.
     #[error("password: too common or too easy to guess")]
     Common,
-    /// The name, or little more.
+    /// Too similar to the user name.
     #[error("password: too similar to the user name")]
     LikeName,
 }
 
-/// Whose logins fill the queue.
+/// What has too many logins in the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Whose {
     /// An account.

@@ -1,4 +1,4 @@
-//! Why a request was decided as it was, as one stable word for log, metrics and audit trail.
+//! Why a request was decided, as one stable word for log, metrics and audit trail.
 
 use std::fmt;
 
@@ -7,19 +7,19 @@ use crate::token_fault::TokenFault;
 /// Defines the reasons once: variant, word, and the list of all.
 macro_rules! reasons {
     ($($(#[$meta:meta])* $variant:ident => $word:literal,)+) => {
-        /// The stable code of a decision; clients must not be able to tell some of them apart.
+        /// The stable code of a decision. Some codes must not be distinguishable for clients.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Reason {
             $($(#[$meta])* $variant,)+
-            /// A token that is not good.
+            /// The token is not valid.
             InvalidToken(TokenFault),
         }
 
         impl Reason {
-            /// All reasons but those of [`Reason::InvalidToken`].
+            /// All reasons except those of [`Reason::InvalidToken`].
             pub const WITHOUT_TOKEN_FAULTS: &[Self] = &[$(Self::$variant,)+];
 
-            /// The word that log, metrics and audit trail show.
+            /// The word in log, metrics and audit trail.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -32,9 +32,9 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Allowed, and no token says who is asking.
+    /// Allowed without a token.
     Anonymous => "anonymous",
-    /// Allowed with a good token.
+    /// Allowed with a valid token.
     Token => "token",
     /// A token was issued for a user name and a password.
     Login => "login",
@@ -54,13 +54,13 @@ reasons! {
     MalformedMethod => "malformed-method",
     /// The method differs from a known one in case only.
     MethodCase => "method-case",
-    /// The host is not one.
+    /// The host is malformed.
     MalformedHost => "malformed-host",
     /// The path can be read in several ways.
     AmbiguousPath => "ambiguous-path",
-    /// A header that counts came twice.
+    /// A header that Doorward reads is duplicated.
     DoubledHeader => "doubled-header",
-    /// A header that a service may take for another one.
+    /// A service may read this header as another one.
     AliasedHeader => "aliased-header",
     /// A header of the gateway's dialect is missing or malformed.
     DialectHeader => "dialect-header",
@@ -68,19 +68,19 @@ reasons! {
     TwoOriginals => "two-originals",
     /// The two readings of the path fall under different rules.
     TwoReadings => "two-readings",
-    /// There are rules for hosts, and the request names none.
+    /// Some rules name hosts, and the request has no trusted host.
     NoHost => "no-host",
-    /// No rule, or a rule that nobody passes.
+    /// No rule matches, or the rule allows nobody.
     NoRule => "no-rule",
-    /// An endpoint does not take the method.
+    /// The endpoint does not accept the method.
     EndpointMethod => "endpoint-method",
     /// A login without credentials.
     MissingCredentials => "missing-credentials",
-    /// `Authorization` is not one credential.
+    /// `Authorization` is not exactly one credential.
     MalformedAuthorization => "malformed-authorization",
     /// The Basic credentials are malformed.
     MalformedBasic => "malformed-basic",
-    /// No such account.
+    /// The account does not exist.
     UnknownUser => "unknown-user",
     /// The account has another password.
     WrongPassword => "wrong-password",
@@ -98,17 +98,17 @@ reasons! {
     CheckTooLarge => "check-too-large",
     /// A check did not arrive in time.
     CheckTooSlow => "check-too-slow",
-    /// A check is not the message that is expected.
+    /// A check is not the expected message.
     MalformedCheck => "malformed-check",
-    /// An endpoint, asked through a door that can only allow or deny.
+    /// An endpoint is requested through a door that can only allow or deny.
     EndpointInSubRequest => "endpoint-in-sub-request",
-    /// Too many failures before.
+    /// Too many failures.
     Throttled => "throttled",
     /// Too many logins of this account wait.
     AccountQueueFull => "account-queue-full",
     /// Too many logins from this address wait.
     AddressQueueFull => "address-queue-full",
-    /// The caller hung up.
+    /// The caller has disconnected.
     CallerGone => "caller-gone",
     /// The refresh token is malformed.
     RefreshMalformed => "refresh-malformed",
@@ -126,21 +126,21 @@ reasons! {
     NameTaken => "name-taken",
     /// A new password is too weak.
     WeakPassword => "weak-password",
-    /// Somebody else changed the password at the same time.
+    /// Another request changed the password at the same time.
     PasswordChangedMeanwhile => "password-changed-meanwhile",
     /// The peer is not a trusted gateway.
     UntrustedPeer => "untrusted-peer",
-    /// No token where one is needed.
+    /// A token is required and missing.
     MissingToken => "missing-token",
-    /// A good token of somebody without the role.
+    /// The token is valid, but its user does not have the role.
     MissingRole => "missing-role",
-    /// The user table cannot be asked.
+    /// The user table cannot be reached.
     DatabaseUnavailable => "database-unavailable",
     /// The user table did not answer in time.
     DatabaseTimeout => "database-timeout",
     /// Too many logins wait for hashing.
     HashingBusy => "hashing-busy",
-    /// Revocations of other replicas are too old.
+    /// The last read of revocations is too old.
     RevocationsStale => "revocations-stale",
     /// Too many requests are in flight.
     Overloaded => "overloaded",

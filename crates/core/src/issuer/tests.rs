@@ -18,7 +18,7 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 const NAME: &str = "https://id.example.com/";
 const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
 
-/// A key of theirs, one of ours, and one of nobody.
+/// A key of the issuer, one of Doorward, and one of nobody else.
 static KEYS: LazyLock<[Key; 3]> = LazyLock::new(|| ["theirs", "ours", "nobody"].map(generated));
 
 fn generated(id: &str) -> Key {
@@ -95,7 +95,7 @@ fn ask(tokens: &Verifier, token: &str) -> Result<Identity, TokenFault> {
     let ended = Revocations::new(None);
     let compact = Compact::parse(token).unwrap();
     let first = tokens.verify(compact, NOW, &ended);
-    // What is remembered is what was said, and the claims are shown to nobody else.
+    // The cached result equals the first one, and no other caller sees the claims.
     assert_eq!(tokens.verify(compact, NOW, &ended), first);
     assert_eq!(tokens.claims(compact, NOW, &ended).is_ok(), first.is_ok());
     assert!(tokens.open(compact, NOW, &ended).is_err() || first.is_ok());
@@ -131,7 +131,7 @@ fn a_token_of_another_issuer_speaks_for_who_it_names() {
         serde_json::from_slice::<Value>(&shown.claims).unwrap(),
         judged
     );
-    // It is no token that can be logged out with.
+    // A logout does not accept it.
     assert!(tokens.open(compact, NOW, &ended).is_err());
     let later = UnixTime(NOW.0 + 90);
     assert_eq!(
@@ -224,7 +224,7 @@ fn signatures_are_those_of_the_key_that_is_named() {
     assert!(verify(&format!("{rest}.AAAA")).is_err());
 }
 
-/// Neither's keys are good for the other's name.
+/// The key of one issuer is not accepted for the name of the other.
 #[test]
 fn ours_and_theirs_are_never_mixed_up() {
     let tokens = house(terms());
@@ -237,20 +237,20 @@ fn ours_and_theirs_are_never_mixed_up() {
     let text = signed(&own_header("ES256"), &ours.to_string(), own);
     assert_eq!(ask(&tokens, &text).unwrap().subject, "42");
     for header in [HEADER.to_owned(), own_header("ES256")] {
-        // Our claims, and theirs with our name, by their key.
+        // Doorward's claims, and the issuer's claims with Doorward's name, signed by the issuer's key.
         assert!(ask(&tokens, &signed(&header, &ours.to_string(), &KEYS[0])).is_err());
         let mut renamed = claims();
         renamed["iss"] = "doorward".into();
         renamed["aud"] = "doorward".into();
         assert!(ask(&tokens, &signed(&header, &renamed.to_string(), &KEYS[0])).is_err());
-        // Their claims, and ours with their name, by our key.
+        // The issuer's claims, and Doorward's claims with the issuer's name, signed by Doorward's key.
         assert!(ask(&tokens, &signed(&header, &claims().to_string(), own)).is_err());
         let mut renamed = ours.clone();
         renamed["iss"] = NAME.into();
         renamed["aud"] = "my-api".into();
         assert!(ask(&tokens, &signed(&header, &renamed.to_string(), own)).is_err());
     }
-    // An issuer that publishes a key of our name gains nothing by it, nor one that is called as we are.
+    // An issuer gains nothing by publishing a key with the id of Doorward's key, or by using Doorward's name.
     let impostor = generated("ours");
     let issuer = &house(terms());
     let taken = Issuer::new(IssuerTerms {
@@ -388,7 +388,7 @@ fn names_and_roles_are_taken_as_the_terms_say() {
         name(by("a.b.c", "p-"), "a", json!({"b": {"c": "x"}})).as_str(),
         "p-x"
     );
-    // A claim whose name has dots, as Auth0 has them.
+    // A claim name that contains dots, as at Auth0.
     let url = "https://app.example.com/name";
     assert_eq!(name(by(url, ""), url, json!("x")).as_str(), "x");
 
@@ -406,7 +406,7 @@ fn names_and_roles_are_taken_as_the_terms_say() {
     assert_eq!(roles(Some("scope"), json!(["viewer admin"])), "member");
     assert_eq!(roles(Some("nothing"), json!("editor")), "member");
     assert_eq!(roles(None, json!("editor")), "member");
-    // An administrator is only who the terms let be one.
+    // Only the terms make a user an administrator.
     for (accept, grant, admin) in [
         ("admin", "", true),
         ("", "admin", true),
@@ -473,7 +473,7 @@ fn documents_are_read_leniently_and_keys_strictly() {
     ] {
         assert_eq!(issuer.take(document.to_string().as_bytes()), Err(fault));
     }
-    // Names as others give them.
+    // Key ids in the style of other issuers.
     let odd = but("kid", json!("aGk+/w=="));
     assert_eq!(
         issuer.take(json!({"keys": [odd]}).to_string().as_bytes()),
@@ -493,7 +493,7 @@ fn what_was_verified_goes_with_its_keys() {
     issuer.wish_is_heard();
     issuer.take(&document(&[&KEYS[0]])).unwrap();
     assert!(ask(&tokens, &text).is_ok() && issuer.recall(Hashed::of(&text).fingerprint).is_some());
-    // What cannot be used changes nothing.
+    // A document that cannot be used changes nothing.
     assert!(issuer.take(b"{}").is_err());
     assert!(issuer.recall(Hashed::of(&text).fingerprint).is_some() && !issuer.wants_keys());
     issuer.take(&document(&[&KEYS[2]])).unwrap();
@@ -531,7 +531,7 @@ proptest! {
         let _ = read(&broken);
     }
 
-    /// Whatever is changed in a token, it speaks for nobody, or for the same.
+    /// A changed token identifies nobody, or the same user.
     #[test]
     fn no_byte_can_be_changed(at in 0..1000_usize, put in "[A-Za-z0-9_.-]") {
         static HOUSE: LazyLock<(Verifier, String)> =
@@ -546,7 +546,7 @@ proptest! {
         }
     }
 
-    /// Whatever claims there are beside those that are needed.
+    /// Arbitrary claims besides the required ones.
     #[test]
     fn what_is_shown_is_what_was_judged(
         members in prop::collection::hash_map(

@@ -95,7 +95,7 @@ fn judge(rules: &Judge, method: &str, path: &str, authorization: &[&str]) -> Str
     }
 }
 
-/// Section 2 of the design as all pairs.
+/// Section 2 of the design, as all combinations.
 #[test]
 fn the_core_table() {
     let rules = example();
@@ -192,7 +192,7 @@ fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
 fn no_token_that_cannot_be_judged_reaches_the_service() {
     let mut rules = example();
     let plain = token("");
-    // Nothing has been read of what ended.
+    // Revocations have not been read yet.
     rules.revoked = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
     assert_eq!(
         judge(&rules, "GET", "/public/x", &[&plain]),
@@ -204,7 +204,7 @@ fn no_token_that_cannot_be_judged_reaches_the_service() {
     );
 }
 
-/// A token of another issuer may be one of the service's own, unless it is ended here.
+/// A token of another issuer may belong to the service, unless it is revoked here.
 #[test]
 fn tokens_of_other_issuers_stay_unless_they_are_ended() {
     let id = KeyId::parse("theirs").unwrap();

@@ -1,4 +1,4 @@
-//! One test a rule, each against tokens that are right but for that rule: what is signed is signed with a key of the ring.
+//! One test for each rule. Each test's tokens break only that rule, and are signed with a key of the ring.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::{
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-/// The files of a key of every algorithm, called after it, and of a second one that nobody here knows.
+/// A key file of each algorithm, named by it, and of a second key that is in no ring.
 static FILES: LazyLock<HashMap<(Algorithm, bool), String>> = LazyLock::new(|| {
     let mut files = HashMap::new();
     for (n, algorithm) in Algorithm::ALL.into_iter().enumerate() {
@@ -27,7 +27,7 @@ static FILES: LazyLock<HashMap<(Algorithm, bool), String>> = LazyLock::new(|| {
     files
 });
 
-/// All of them, and the RSA key of RS256 once more for PS256.
+/// All of these keys, and the RSA key of RS256 a second time for PS256.
 static HOUSE: LazyLock<Verifier> = LazyLock::new(|| {
     let terms = TokenTerms {
         issuer: "doorward".into(),
@@ -74,7 +74,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A token of two parts as they are, and the signature over them.
+/// A token with these two parts unchanged, and a signature over them.
 fn over(header: &str, payload: &str, key: &Key) -> String {
     let signed = format!("{header}.{payload}");
     let signature = key.sign(signed.as_bytes()).unwrap();
@@ -89,7 +89,7 @@ fn good(algorithm: Algorithm) -> String {
     token(&header(algorithm.name(), algorithm.name()), &own(algorithm))
 }
 
-/// Why it is refused; what is no credential at all is refused before.
+/// Why the token is refused; the credential parser refuses some tokens before.
 fn refusal(token: &str) -> Option<TokenFault> {
     let Some(compact) = Compact::parse(token) else {
         return Some(TokenFault::Parts);
@@ -241,7 +241,7 @@ fn a_name_is_that_of_a_key_and_of_no_other() {
     }
 }
 
-/// Keys come from the ring alone, and a header that asks for another reading is not read.
+/// Keys come only from the ring, and a header that asks for special processing is refused.
 #[test]
 fn nothing_else_in_a_header_is_accepted() {
     let stranger = strangers(Algorithm::Es256);
@@ -275,7 +275,7 @@ fn nothing_else_in_a_header_is_accepted() {
             }
         }
     }
-    // Nor is a key that is called as one here.
+    // A key with the id of one in the ring is not used either.
     jwk["kid"] = json!("ES256");
     let header = json!({"alg": "ES256", "typ": "JWT", "kid": "ES256", "jwk": jwk}).to_string();
     assert_eq!(
@@ -475,12 +475,12 @@ fn claims_are_there_once_and_of_their_type() {
     }
 }
 
-/// One spelling of every part: what is signed is what is read.
+/// Each part has one spelling, so the bytes that are read are the bytes that were signed.
 #[test]
 fn base64url_has_one_spelling() {
     for algorithm in Algorithm::ALL {
         let key = own(algorithm);
-        // Of a length that leaves bits unused at the end.
+        // Lengths that leave unused bits at the end.
         let loose = |text: &str| {
             let spellings = ["", " "].map(|blank| encode(format!("{text}{blank}")));
             spellings
@@ -522,12 +522,12 @@ fn base64url_has_one_spelling() {
     }
 }
 
-/// A part as lenient decoders read it too.
+/// Spellings of a part that lenient decoders accept.
 fn misspelt(part: &str) -> Vec<String> {
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let (rest, last) = part.split_at(part.len() - 1);
     let value = ALPHABET.find(last).unwrap();
-    // With two characters over, four bits are unused; with three, two.
+    // With two extra characters, four bits are unused; with three, two.
     let unused = match part.len() % 4 {
         0 => 1,
         2 => 16,
@@ -610,7 +610,7 @@ fn what_is_huge_or_deep_is_refused() {
         let token = over(&own_header, &encode(payload), &key);
         assert_eq!(refusal(&token), Some(TokenFault::Claims));
     }
-    // Longer than the signature of any key.
+    // Longer than any signature.
     for length in [1025, 4000] {
         let long = with_signature(&good(Algorithm::Hs256), &vec![7; length]);
         assert_eq!(refusal(&long), Some(TokenFault::Signature));
@@ -619,7 +619,7 @@ fn what_is_huge_or_deep_is_refused() {
 
 #[test]
 fn signatures_of_curves_are_two_numbers_of_full_length() {
-    // The order of the group (SEC 2), which no number reaches.
+    // The group order (SEC 2); both numbers of a signature must be less.
     let orders = [
         "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
         "ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52973",
@@ -675,7 +675,7 @@ fn signatures_of_curves_are_two_numbers_of_full_length() {
     }
 }
 
-/// As other formats write a signature of ECDSA (RFC 3279, 2.2.3).
+/// An ECDSA signature in the DER format (RFC 3279, 2.2.3).
 fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     let integer = |number: &[u8]| {
         let start = number.iter().take_while(|byte| **byte == 0).count();
@@ -690,7 +690,7 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
 
 #[test]
 fn other_signatures_have_one_form_too() {
-    // Ed25519: S must be less than the order (RFC 8032, 5.1.7), or every signature had a second one.
+    // Ed25519: S must be less than the order (RFC 8032, 5.1.7); otherwise every signature would have a second form.
     let order: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,
         0x14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,

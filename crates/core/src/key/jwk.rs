@@ -1,5 +1,5 @@
-//! JWKs (RFC 7517, RFC 7518 6, RFC 8037 2), private and public, read strictly. jsonwebtoken's `Jwk` has public keys only,
-//! no `nbf`, and takes a member that is there twice; so files are read here, and become its keys.
+//! JWKs (RFC 7517, RFC 7518 6, RFC 8037 2), private and public, parsed strictly. jsonwebtoken's `Jwk` has only public
+//! keys and no `nbf`, and accepts duplicate members; so files are parsed here and then become its keys.
 
 use aws_lc_rs::{
     rsa::{KeyPair, KeyPairComponents, PublicKeyComponents},
@@ -46,7 +46,7 @@ type Part = Option<Zeroizing<String>>;
 
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// Reads a secret, or says why it is refused.
+/// Parses a secret, or returns why it is refused.
 type ReadSecret = fn(&[u8]) -> Result<Secret, SecretFault>;
 
 pub(super) fn read(
@@ -87,7 +87,7 @@ pub(super) fn read(
     Ok(Key::new(id, algorithm, not_before, halves))
 }
 
-/// The algorithm of a key. A curve has one; RSA and secrets have several, and the key must say which.
+/// The algorithm of a key. A curve has only one; RSA keys and secrets have several, so the key must name it.
 fn algorithm(alg: Option<&str>, kty: &str, crv: Option<&str>) -> Option<Algorithm> {
     match (alg, kty, crv) {
         (Some(alg), _, _) => Algorithm::parse(alg),
@@ -179,7 +179,7 @@ fn ed25519(jwk: &JwkFile) -> Result<Halves, KeyFault> {
     Halves::of_ed25519(&pair.map_err(|_| KeyFault::Parts)?)
 }
 
-/// A member of the public half.
+/// A member of the public key.
 fn text(part: &Part) -> Result<String, KeyFault> {
     let part = part.as_ref().ok_or(KeyFault::Parts)?;
     Ok(part.as_str().to_owned())

@@ -1,5 +1,5 @@
-//! Keys in PEM (RFC 7468): PKCS #8, SEC 1 and PKCS #1 private keys and public keys. Lines such as `alg: RS256` and
-//! `not-before: 2026-01-31T00:00:00Z` may stand before the key, where other programs overlook them.
+//! Keys in PEM (RFC 7468): PKCS #8, SEC 1 and PKCS #1 private keys, and public keys. Lines such as `alg: RS256` and
+//! `not-before: 2026-01-31T00:00:00Z` may precede the key; other programs skip them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -98,7 +98,7 @@ const RSA: ObjectIdentifier = pkcs1::ALGORITHM_OID;
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
-/// RFC 8410, 3. The one of X25519, whose keys are as long, ends with 110.
+/// RFC 8410, 3. The identifier of X25519, whose keys have the same length, ends with 110.
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 
 /// A `SubjectPublicKeyInfo` (RFC 5280, 4.1.2.7).

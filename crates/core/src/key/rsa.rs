@@ -1,35 +1,35 @@
-//! RSA public keys that can be factored: by how their primes were drawn, or because somebody has made them so.
+//! RSA public keys that can be factored, because of a weak generator or on purpose.
 
 use num_bigint::BigUint;
 
-/// The primes by which a library with the weakness of CVE-2017-15361 (ROCA) made keys of 1984 to 3936 bits; those of longer
-/// keys are made by these and further ones.
+/// The primes with which a library with the weakness CVE-2017-15361 (ROCA) made keys of 1984 to 3936 bits; longer keys
+/// use these and more.
 const ROCA_PRIMES: u32 = 701;
 
-/// By how small a prime no modulus may be divisible.
+/// No modulus may be divisible by a prime up to this one.
 const SMALL_PRIMES: u32 = 10_000;
 
-/// How many steps Fermat's method is given. Primes that were drawn apart from each other take more than anybody has.
+/// The number of steps of Fermat's method. Primes that were generated independently need many more.
 const FERMAT_STEPS: u32 = 100;
 
 /// Why a key is weak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakRsa {
-    /// Of 1, or even.
+    /// The exponent is 1 or even.
     #[error("its exponent is 1 or even")]
     Exponent,
-    /// Even, or divisible by a small prime.
+    /// The modulus is even or divisible by a small prime.
     #[error("its modulus has a small factor")]
     SmallFactor,
-    /// Those of CVE-2017-15361.
+    /// The primes have the weakness CVE-2017-15361.
     #[error("its primes were drawn by a library with the weakness ROCA (CVE-2017-15361)")]
     Roca,
-    /// So close that Fermat's method finds them (CVE-2022-26320).
+    /// The primes are so close that Fermat's method finds them (CVE-2022-26320).
     #[error("its primes are close to each other (CVE-2022-26320)")]
     ClosePrimes,
 }
 
-/// Looks at a modulus and an exponent, both big-endian.
+/// Checks a modulus and an exponent, both big-endian.
 pub(super) fn check(n: &[u8], e: &[u8]) -> Result<(), WeakRsa> {
     let leading = e.iter().take_while(|byte| **byte == 0).count();
     let exponent = e.get(leading..).unwrap_or_default();
@@ -48,15 +48,15 @@ pub(super) fn check(n: &[u8], e: &[u8]) -> Result<(), WeakRsa> {
     }
 }
 
-/// Both primes are *k·M + (65537^a mod M)*, where *M* is the product of the first primes: so modulo each of these the modulus
-/// is a power of 65537 (Nemec et al., The Return of Coppersmith's Attack, 2017). Of a random modulus that is so with a
-/// probability of less than 2⁻¹⁰⁰.
+/// Both primes are *k·M + (65537^a mod M)*, where *M* is the product of the first primes, so the modulus is a power of
+/// 65537 modulo each of them (Nemec et al., The Return of Coppersmith's Attack, 2017). A random modulus has this
+/// property with a probability of less than 2⁻¹⁰⁰.
 fn is_roca(n: &[u8]) -> bool {
     primes(ROCA_PRIMES).skip(1).all(|prime| {
         let generator = 65537 % prime;
         let mut power = 1;
         let mut order = 0;
-        // The powers make a cyclic group: a residue is one of them where it has an order that divides theirs.
+        // The powers form a cyclic group: a residue is one of them if its order divides theirs.
         loop {
             power = power * generator % prime;
             order += 1;
@@ -76,7 +76,7 @@ fn has_close_primes(n: &BigUint) -> bool {
     (0..FERMAT_STEPS).any(|step| {
         let middle = &half + step;
         let square = &middle * &middle - n;
-        // Most numbers are no squares, which their last digits tell.
+        // The last digits show that most numbers are not squares.
         let digit = square.iter_u32_digits().next().unwrap_or(0) % 16;
         matches!(digit, 0 | 1 | 4 | 9) && {
             let root = square.sqrt();
@@ -124,7 +124,7 @@ mod tests {
         number
     }
 
-    /// Fermat's test by one base is enough for numbers that nobody has chosen.
+    /// Fermat's test with one base is enough for numbers that no attacker chose.
     fn is_prime(number: &BigUint) -> bool {
         let bytes = number.to_bytes_be();
         let less = number - 1_u32;
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn keys_with_the_weakness_roca_are_refused() {
         let product: BigUint = primes(ROCA_PRIMES).map(BigUint::from).product();
-        // As published for keys of 2048 bits: the first 126 primes.
+        // The published number for keys of 2048 bits: the first 126 primes.
         assert_eq!(primes(ROCA_PRIMES).count(), 126);
         let n = roca_prime(&product) * roca_prime(&product);
         assert_eq!(fault(&n, E), Some(KeyFault::WeakRsa(WeakRsa::Roca)));
@@ -204,7 +204,7 @@ mod tests {
             let file = Key::generate(&id, Algorithm::Rs256, zero).unwrap();
             assert!(Key::read("k", file.as_bytes()).is_ok());
         }
-        // As keys look to whoever cannot factor them: no small factors.
+        // Without small factors, like the keys that nobody can factor.
         let mut taken = 0;
         while taken < 200 {
             let n = random(2048).to_bytes_be();

@@ -8,7 +8,7 @@ use crate::jws;
 
 const NOW: UnixTime = UnixTime(1_800_000_000);
 
-/// A file of every algorithm; an RSA key takes its time.
+/// A key file of each algorithm; generating an RSA key is slow.
 static FILES: LazyLock<Vec<(Algorithm, String)>> = LazyLock::new(|| {
     let id = KeyId::parse("k-1").unwrap();
     Algorithm::ALL
@@ -72,7 +72,7 @@ fn public_keys_in_pem_are_told_apart_by_what_they_say() {
         assert_eq!(json!(key.public())["x"], x);
     }
 
-    // X25519 (RFC 8410, 4) differs from Ed25519 in one byte of its identifier; P-256 from secp256k1 in more.
+    // X25519 (RFC 8410, 4) differs from Ed25519 in one byte of its identifier; P-256 differs from secp256k1 in more.
     let mut x25519 = der_of_x25519();
     let refused = |der: &[u8]| Key::read("k.pem", pem(der).as_bytes()).unwrap_err();
     assert_eq!(refused(&x25519), KeyFault::Parts);
@@ -88,7 +88,7 @@ fn der_of_x25519() -> Vec<u8> {
     der
 }
 
-/// A key of the published half alone verifies what is signed here. `tests/e2e` asks another implementation as well.
+/// A key read from its published half verifies what is signed here. `tests/e2e` also asks another implementation.
 #[test]
 fn published_keys_verify() {
     for (algorithm, file) in &*FILES {
@@ -108,7 +108,7 @@ fn published_keys_verify() {
     }
 }
 
-/// A public key is no secret: used as one, it signs nothing.
+/// A public key is not a secret and signs nothing.
 #[test]
 fn a_public_key_is_never_taken_for_a_secret() {
     for (algorithm, file) in &*FILES {
@@ -193,7 +193,7 @@ fn weak_and_malformed_keys_say_why() {
             r#"{"kty":"OKP","crv":"Ed25519"}"#.to_owned(),
             KeyFault::Parts,
         ),
-        // A `SubjectPublicKeyInfo` in the place of the key.
+        // A `SubjectPublicKeyInfo` instead of the key.
         (
             format!(
                 r#"{{"kty":"OKP","crv":"Ed25519","x":"{}"}}"#,

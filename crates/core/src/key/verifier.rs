@@ -78,7 +78,7 @@ pub(super) fn check(
         }
         _ => return Err(KeyFault::Kind(algorithm)),
     };
-    // aws-lc tells forms of keys apart by themselves, and would take a `SubjectPublicKeyInfo` as well.
+    // aws-lc detects the format of a key itself and would accept a `SubjectPublicKeyInfo` as well.
     match key.kind() {
         DecodingKeyKind::SecretOrDer(point) if point.len() == length => Ok(()),
         DecodingKeyKind::SecretOrDer(_) | DecodingKeyKind::RsaModulusExponent { .. } => {
@@ -92,7 +92,7 @@ pub(super) fn of_secret(secret: &Secret) -> SharedVerifier {
     Arc::new(Hmac(hmac::Key::new(hmac::HMAC_SHA256, secret.expose())))
 }
 
-/// The verifier of a public key, which is parsed for all signatures to come.
+/// The verifier of a public key, which is parsed once.
 pub(super) fn of_public(
     algorithm: Algorithm,
     key: &DecodingKey,

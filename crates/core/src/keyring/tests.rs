@@ -51,7 +51,7 @@ fn keys_hold_together_or_say_why() {
     assert_eq!(tie.unwrap_err(), KeyringFault::Tie("a".into(), "b".into()));
     let later = Keyring::new(vec![key("a", 7)], LASTS).unwrap();
     assert!(later.signer(UnixTime(6)).is_none());
-    // One that only verifies ties with nobody, signs nothing, and ends never.
+    // A key that only verifies has no tie, signs nothing, and never expires.
     let ring = Keyring::new(vec![key("a", 7), key("b", 7).only_verifying()], LASTS).unwrap();
     assert_eq!(ring.signer(UnixTime(99)).unwrap().id().as_str(), "a");
     assert_eq!(states(&ring, 99_999)[1].1, KeyState::Verifying(None));

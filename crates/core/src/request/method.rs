@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::RequestFault;
 
-/// A request method: a token of RFC 9110, 5.6.2, that is no registered method in another case.
+/// A request method: a token of RFC 9110, 5.6.2, that does not differ from a registered method only by case.
 ///
 /// Methods are case-sensitive, and many services convert them to upper case before they choose a handler.
 #[derive(Clone, Copy, PartialEq, Eq)]

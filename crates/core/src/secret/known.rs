@@ -1,4 +1,4 @@
-//! Secrets that are known to everybody: those of published lists, and those that follow a pattern.
+//! Publicly known secrets: those of published lists, and patterns.
 //!
 //! The table holds the first eight bytes of the SHA-256 of each known secret, as a sorted line of hexadecimal digits;
 //! `tests/tools/known-secrets` adds to it. Among some 1,900 entries, a secret drawn at random is refused by mistake with
@@ -31,8 +31,8 @@ const BASE64: [GeneralPurpose; 4] = [
 
 type Bytes = Zeroizing<Vec<u8>>;
 
-/// Whether somebody could look a secret up. A secret is known in each of its forms: with blanks and quotes around it,
-/// encoded in base64 or hexadecimal digits, and decoded from them.
+/// Whether a secret can be looked up, in any of its forms: with spaces and quotes around it, encoded in base64 or
+/// hexadecimal digits, and decoded from them.
 pub(super) fn is_known(secret: &[u8]) -> bool {
     let trimmed = trimmed(secret);
     let upper = Zeroizing::new(hex::encode(secret).to_ascii_uppercase());
@@ -60,7 +60,7 @@ fn decoded(secret: &[u8]) -> impl Iterator<Item = Bytes> {
         .map(Zeroizing::new)
 }
 
-/// Without blanks and quotes around it, as the table has it.
+/// Without the spaces and quotes around it, as in the table.
 fn trimmed(text: &[u8]) -> &[u8] {
     let is_around = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'');
     let mut text = text;
@@ -94,7 +94,7 @@ fn is_listed(text: &[u8]) -> bool {
     false
 }
 
-/// Whether most bytes are that before them, or the next in order, or the whole repeats itself. Random bytes do not.
+/// Whether most bytes repeat or follow the byte before, or the whole repeats. Random bytes do not.
 fn is_pattern(secret: &[u8]) -> bool {
     let repeats = (1..=secret.len() / 2).any(|period| {
         secret
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// RFC 7515, A.1, and RFC 7520, 3.5, as JWKs have them; jwt.io, now and before.
+    /// RFC 7515, A.1, and RFC 7520, 3.5, as in JWKs; the current and the former secret of jwt.io.
     const EXAMPLES: [&str; 5] = [
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
         "hJtXIZ2uSN5kbQfbtTNWbpdmhkV8FJG-Onbc6mxCcYg",

@@ -51,7 +51,7 @@ impl Line {
 async fn who_hangs_up_keeps_no_place_and_no_count() {
     let line = line(1, 2);
     let first = line.join("ada").unwrap().turn(1).await.unwrap();
-    // Waits, and gives up before its turn.
+    // Waits and gives up before its turn.
     let waiting = Box::pin(line.join("bob").unwrap().turn(1));
     let waiting = match select(waiting, Box::pin(tokio::task::yield_now())).await {
         Either::Left(_) => panic!("it is not its turn"),
@@ -59,7 +59,7 @@ async fn who_hangs_up_keeps_no_place_and_no_count() {
     };
     assert!(matches!(line.join("eve"), Err(Full::All)));
     drop(waiting);
-    // Is told of its turn, and does not look any more.
+    // Gets its turn and is not polled again.
     let mut told = Box::pin(line.join("eve").unwrap().turn(1));
     assert!(futures_util::poll!(&mut told).is_pending());
     drop(first);
@@ -68,7 +68,8 @@ async fn who_hangs_up_keeps_no_place_and_no_count() {
     for _ in 0..4 {
         drop(line.join("eve").unwrap().turn(1).await.unwrap());
     }
-    // Four have failed, since nobody has said what became of them; what was not told of has not.
+    // Four attempts count as failed, because nobody reported their results; the attempt that did not see its turn does
+    // not count.
     let mut fifth = line.join("eve").unwrap().turn(1).await.unwrap();
     drop(fifth.failed());
     drop(fifth);
@@ -82,12 +83,12 @@ async fn a_place_is_handed_on_while_an_answer_is_held_back() {
     let mut first = line.join("ada").unwrap().turn(1).await.unwrap();
     let second = line.join("ada").unwrap();
     first.hashed();
-    // Another account's turn comes, the same account's does not.
+    // Another account gets its turn, the same account does not.
     let other = line.join("bob").unwrap().turn(1).await.unwrap();
     let mut second = Box::pin(second.turn(1));
     drop(other);
     assert!(futures_util::poll!(&mut second).is_pending());
-    // Once more, and nobody is admitted twice.
+    // Hashes a second time; no attempt is admitted twice.
     first.again(1).await.unwrap();
     drop(first.succeeded());
     drop(first);
