@@ -1450,7 +1450,7 @@ async fn a_refresh_token_continues_a_session_until_it_is_revoked<E: Dialect>() {
         refused(&doorward, &session.1, "refresh-unknown").await;
         ends_soon(&strict, &session.0).await;
     }
-    // Doorward is not told of changes in a user table of another program; it sees them when the refresh token is used.
+    // No event tells Doorward of changes in another program's user table; it sees them when the refresh token is used.
     let ada = pair(&refresh(&doorward, &ada.1).await);
     database.sql("UPDATE users SET disabled = TRUE WHERE username = 'ada'");
     refused(&doorward, &ada.1, "refresh-account").await;

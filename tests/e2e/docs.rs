@@ -70,7 +70,7 @@ fn the_table_of_settings_is_the_one_in_the_code() {
     );
 }
 
-/// Each section of settings, with what of it is read again and what needs a restart.
+/// The sections of settings, with the settings that a reload applies and those that need a restart.
 #[test]
 fn the_table_of_what_is_read_again_is_the_one_in_the_code() {
     let section = |key: &Entry| key.name.split_once('.').map_or("", |(section, _)| section);
@@ -137,7 +137,8 @@ async fn every_block_of_settings_holds_together() {
     }
 }
 
-/// The blocks of docs/keys.md, each where its reader would be: a block that nobody knows is a fault.
+/// Runs the blocks of docs/keys.md in order, each in the situation that the guide describes. A block that no test knows
+/// is a fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_of_the_guide_to_keys_does_what_it_says() {
     let home = Doorward::prepare(|settings| {
@@ -168,7 +169,7 @@ async fn every_block_of_the_guide_to_keys_does_what_it_says() {
     let first = next("keys generate ES256");
     let said = run(&first, &dir, &variables(&[]), &[]);
     assert!(said.contains("signing") && said.contains("ES256"), "{said}");
-    // Beside a secret it is staged, and nobody is logged out.
+    // If a secret exists, the key is staged, and tokens of the secret stay valid.
     let given = "JWT_SECRET";
     let secret = "a4c1e0937f62d85b1c3e7f9024d6b8a15e7c9d02";
     let beside = variables(&[("DOORWARD_JWT__KEYS_DIR", &path("beside")), (given, secret)]);
@@ -188,7 +189,7 @@ async fn every_block_of_the_guide_to_keys_does_what_it_says() {
         "{said}"
     );
 
-    // Two that began years ago: the older has expired.
+    // Two keys that started to sign years ago; the older one has expired.
     let old = path("old");
     for (name, since) in [("older", 1_600_000_000), ("old", 1_700_000_000)] {
         let id = KeyId::parse(name).unwrap();
@@ -235,7 +236,7 @@ async fn every_block_of_the_guide_to_keys_does_what_it_says() {
         .await;
 }
 
-/// Envoy verifies tokens by the public keys, fetched and from a file, before anybody asks Doorward.
+/// Envoy verifies tokens with the public keys, fetched or from a file, and does not ask Doorward.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_filters_of_the_guide_to_keys_verify() {
     let [fetched, local] = <[String; 2]>::try_from(blocks("docs/keys.md", "yaml")).unwrap();
@@ -321,7 +322,7 @@ fn is_installed(program: &str) -> bool {
     env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// Runs a block as its reader would, with our binary in the path and the ports where things really are.
+/// Runs a block as its reader would, with this build of Doorward in the path and with the real ports of the test.
 pub fn run(
     block: &str,
     dir: &Path,
@@ -356,7 +357,7 @@ pub fn run(
     said
 }
 
-/// Each block of commands is tested once, by what it contains: a block that nobody knows is a fault.
+/// Runs each block of commands once, identified by its content. A block that no test knows is a fault.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_block_of_commands_does_what_it_says() {
     let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
@@ -385,7 +386,7 @@ async fn every_block_of_commands_does_what_it_says() {
     for block in documents.map(|document| blocks(document, "sh")).concat() {
         known += 1;
         if block.starts_with("make ") {
-            // `every_make_target_exists`, the smoke test of the demo, and whoever runs this.
+            // `every_make_target_exists`, the smoke test of the demo, and this test run itself cover these.
         } else if block.contains("-- serve") {
             assert_eq!(block, "cargo run --release -- serve\n");
         } else if block.contains("/validate") {
@@ -446,7 +447,7 @@ async fn every_block_of_commands_does_what_it_says() {
             for (name, _) in &env {
                 assert!(exports.contains(&format!("{name}=")), "{name}");
             }
-            // The database of the test has its own address and password.
+            // The test database has its own address and password.
             let rest = block.replacen(exports, "", 1);
             let said = run(&rest, &dir, &env, &[]);
             assert!(

@@ -1,5 +1,5 @@
-//! Every kind of caller against every route of the example rules, as a committed table. After an intended change, run
-//! `DOORWARD_GOLDEN=write cargo test --test e2e golden` and review the diff.
+//! The decision for every kind of caller on every route of the example rules, as a committed table. After an intended
+//! change, run `DOORWARD_GOLDEN=write cargo test --test e2e golden` and review the diff.
 
 use std::{env, fmt::Write as _, fs};
 

@@ -675,7 +675,7 @@ async fn without_doorward_nothing_passes(gateway: Gateway) {
     assert_eq!(setup.send("GET", "/profile", &headers).await.status, 200);
     let before = setup.service.requests();
     setup.doorward.signal(Signal::KILL);
-    until("it is away", Duration::from_secs(5), async || {
+    until("Doorward is down", Duration::from_secs(5), async || {
         let there = tokio::net::TcpStream::connect(setup.doorward.http).await;
         there.is_err().then_some(())
     })

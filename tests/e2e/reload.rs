@@ -533,7 +533,7 @@ async fn a_partly_written_file_is_not_applied() {
         })
         .await;
         setup.write("doorward.toml", RULES);
-        until("the rules of before", BY_ITSELF, async || {
+        until("the previous rules", BY_ITSELF, async || {
             (setup.status("/new", None).await == 401).then_some(())
         })
         .await;

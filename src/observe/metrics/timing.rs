@@ -9,7 +9,7 @@ use prometheus_client::{
 
 use crate::domain::histogram::{Histogram, Scale};
 
-/// Times that a part of the house counts. The library's own histogram takes a lock for each.
+/// A histogram of durations that another part of the program counts. The library's own histogram takes a lock for each.
 #[derive(Clone, Debug)]
 pub(super) struct Timing(Arc<Histogram>);
 

@@ -54,7 +54,7 @@ fn own_key() -> Key {
     Key::read("k", OWN_KEY.as_bytes()).unwrap()
 }
 
-fn house(terms: IssuerTerms) -> Verifier {
+fn verifier(terms: IssuerTerms) -> Verifier {
     let issuer = Issuer::new(terms);
     issuer.take(&document(&[&KEYS[0]])).unwrap();
     let own = TokenTerms {
@@ -103,7 +103,7 @@ fn ask(tokens: &Verifier, token: &str) -> Result<Identity, TokenFault> {
 }
 
 fn verify(token: &str) -> Result<Identity, TokenFault> {
-    ask(&house(terms()), token)
+    ask(&verifier(terms()), token)
 }
 
 fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
@@ -114,7 +114,7 @@ fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
 
 #[test]
 fn a_token_of_another_issuer_speaks_for_who_it_names() {
-    let tokens = house(terms());
+    let tokens = verifier(terms());
     let text = token(&claims());
     let identity = ask(&tokens, &text).unwrap();
     assert_eq!(identity.subject, "https://id.example.com/|7");
@@ -227,7 +227,7 @@ fn signatures_are_those_of_the_key_that_is_named() {
 /// The key of one issuer is not accepted for the name of the other.
 #[test]
 fn ours_and_theirs_are_never_mixed_up() {
-    let tokens = house(terms());
+    let tokens = verifier(terms());
     let own = &own_key();
     let ours = json!({
         "sub": "42", "username": "ada", "admin": false, "roles": [], "iss": "doorward",
@@ -252,7 +252,7 @@ fn ours_and_theirs_are_never_mixed_up() {
     }
     // An issuer gains nothing by publishing a key with the id of Doorward's key, or by using Doorward's name.
     let impostor = generated("ours");
-    let issuer = &house(terms());
+    let issuer = &verifier(terms());
     let taken = Issuer::new(IssuerTerms {
         issuer: "doorward".into(),
         ..terms()
@@ -375,7 +375,7 @@ fn names_and_roles_are_taken_as_the_terms_say() {
     let identity = |terms, member: &str, value| {
         let mut claims = claims();
         claims[member] = value;
-        ask(&house(terms), &token(&claims)).unwrap()
+        ask(&verifier(terms), &token(&claims)).unwrap()
     };
     let by = |username: &str, prefix: &str| IssuerTerms {
         username: username.into(),
@@ -486,7 +486,7 @@ fn documents_are_read_leniently_and_keys_strictly() {
 fn what_was_verified_goes_with_its_keys() {
     let text = token(&claims());
     let issuers: Issuers = Arc::new([Issuer::new(terms())]);
-    let tokens = house(terms()).believing(Arc::clone(&issuers));
+    let tokens = verifier(terms()).believing(Arc::clone(&issuers));
     let issuer = &issuers[0];
     assert_eq!(ask(&tokens, &text), Err(TokenFault::UnknownKey));
     assert!(issuer.wants_keys());
@@ -510,7 +510,7 @@ fn a_token_of_another_issuer_is_hashed_once() {
     });
     let issuers: Issuers = others.into_iter().chain([Issuer::new(terms())]).collect();
     issuers[2].take(&document(&[&KEYS[0]])).unwrap();
-    let tokens = house(terms()).believing(issuers);
+    let tokens = verifier(terms()).believing(issuers);
     let text = token(&claims());
     let compact = Compact::parse(&text).unwrap();
     let ended = Revocations::new(None);
@@ -534,9 +534,9 @@ proptest! {
     /// A changed token identifies nobody, or the same user.
     #[test]
     fn no_byte_can_be_changed(at in 0..1000_usize, put in "[A-Za-z0-9_.-]") {
-        static HOUSE: LazyLock<(Verifier, String)> =
-            LazyLock::new(|| (house(terms()), token(&claims())));
-        let (tokens, text) = &*HOUSE;
+        static VERIFIER: LazyLock<(Verifier, String)> =
+            LazyLock::new(|| (verifier(terms()), token(&claims())));
+        let (tokens, text) = &*VERIFIER;
         let at = at % text.len();
         let mut broken = text.clone();
         broken.replace_range(at..=at, &put);
@@ -558,7 +558,7 @@ proptest! {
             0..8,
         ),
     ) {
-        static TOKENS: LazyLock<Verifier> = LazyLock::new(|| house(terms()));
+        static TOKENS: LazyLock<Verifier> = LazyLock::new(|| verifier(terms()));
         let tokens = &*TOKENS;
         let mut all = claims();
         for (member, value) in members {

@@ -28,7 +28,7 @@ static FILES: LazyLock<HashMap<(Algorithm, bool), String>> = LazyLock::new(|| {
 });
 
 /// All of these keys, and the RSA key of RS256 a second time for PS256.
-static HOUSE: LazyLock<Verifier> = LazyLock::new(|| {
+static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     let terms = TokenTerms {
         issuer: "doorward".into(),
         audience: "doorward".into(),
@@ -94,7 +94,7 @@ fn refusal(token: &str) -> Option<TokenFault> {
     let Some(compact) = Compact::parse(token) else {
         return Some(TokenFault::Parts);
     };
-    HOUSE.verify(compact, NOW, &Revocations::new(None)).err()
+    VERIFIER.verify(compact, NOW, &Revocations::new(None)).err()
 }
 
 fn with_signature(token: &str, signature: &[u8]) -> String {
@@ -440,14 +440,14 @@ fn claims_are_there_once_and_of_their_type() {
         assert_eq!(judged(&payload), Some(TokenFault::Claims), "{number}");
     }
     let (from, to) = (NOW.0, NOW.0 + 60);
-    let house = "doorward";
+    let name = "doorward";
     let values = json!([
         "42",
         "ada",
         false,
         [],
-        house,
-        house,
+        name,
+        name,
         from,
         from,
         to,
