@@ -66,7 +66,7 @@ impl Decision {
         }
     }
 
-    /// Who a token speaks for that was shown or is handed out, where it is good.
+    /// The user of the valid token that was presented or issued, if there is one.
     #[must_use]
     pub fn identity(&self) -> Option<&Identity> {
         match self {
@@ -77,7 +77,7 @@ impl Decision {
         }
     }
 
-    /// Who a token speaks for that was shown, where it is good.
+    /// The caller of the valid token that was presented, if there is one.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         match self {
@@ -180,29 +180,29 @@ impl Done {
 pub struct Admission {
     /// Who is asking.
     pub caller: Caller,
-    /// What becomes of the `Authorization` header.
+    /// What happens to the `Authorization` header.
     pub authorization: Forwarding,
 }
 
 /// Who is asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// Nobody that a token speaks for.
+    /// No valid token.
     Anonymous,
-    /// Somebody that a token speaks for.
+    /// The user of a valid token.
     Known(Arc<Principal>),
 }
 
-/// What becomes of the `Authorization` header on the way to the service.
+/// What happens to the `Authorization` header before the request reaches the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Forwarding {
-    /// It goes on as it came.
+    /// It is forwarded unchanged.
     Keep,
-    /// It is taken off.
+    /// It is removed.
     Strip,
 }
 
-/// A login that succeeded.
+/// A successful login.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// Who logged in.

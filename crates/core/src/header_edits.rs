@@ -1,26 +1,26 @@
-//! What a pass changes in the headers of a request, before a service gets it. Made here for all doors, which write it in
-//! their own form.
+//! The changes that a pass makes in the headers of a request before the service gets it. All doors use them, each in
+//! its own format.
 //!
-//! Must not know: protocols, and what a service does with a header.
+//! Must not know: protocols, or what a service does with a header.
 
 use super::{
     decision::{Admission, Caller, Forwarding},
     identity_headers::IdentityHeaders,
 };
 
-/// What a gateway can do with a request, beside replacing headers.
+/// What a gateway can do with a request besides replacing headers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Gateway {
-    /// It removes headers, and has shown all of them, so that no alias of an identity header is among them.
+    /// It can remove headers and has shown all of them, so no alias of an identity header is among them.
     ShowsAll,
-    /// It removes headers, and has shown some of them, so that an alias may be hidden.
+    /// It can remove headers and has shown only some of them, so an alias may be hidden.
     #[default]
     ShowsSome,
-    /// It only replaces headers reliably, so that nobody is written as a value. Aliases may be hidden.
+    /// It can only replace headers reliably, so a missing identity is written as values. Aliases may be hidden.
     Replaces,
 }
 
-/// The headers to set and to remove. No name is in both: Envoy would remove what it has set.
+/// The headers to set and to remove. No name is in both, because Envoy would remove what it has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderEdits<'a> {
     names: [&'static str; 3],
@@ -73,8 +73,7 @@ impl<'a> HeaderEdits<'a> {
     }
 }
 
-/// The values of the identity headers where there is nobody: gateways leave a client's own header in place where Doorward
-/// sends none.
+/// The values of the identity headers without an identity: gateways keep a client's own header if Doorward sends none.
 const NOBODY: [&str; 3] = ["-", "-", "false"];
 
 #[cfg(test)]

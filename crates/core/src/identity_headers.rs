@@ -49,14 +49,14 @@ impl IdentityHeaders {
         self.0.names
     }
 
-    /// The names, for a request that passes as nobody.
+    /// The names to remove, for a request without an identity.
     #[must_use]
     pub fn names_to_remove(self) -> &'static [&'static str] {
         &self.0.names
     }
 
-    /// The spellings of the names with `-`, `_` and `.`, which are the aliases that most services know. There are many
-    /// more, so that a gateway must show or refuse them all; taking these off where it does not is a second line.
+    /// The spellings of the names with `-`, `_` and `.`, which are the most common aliases. There are many more, so a
+    /// gateway must show or refuse all of them; removing these is a second line of defence if it does not.
     #[must_use]
     pub fn common_aliases(self) -> &'static [&'static str] {
         &self.0.common_aliases

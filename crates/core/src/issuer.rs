@@ -106,7 +106,7 @@ pub enum DocumentFault {
     NoKey,
 }
 
-/// A good token of another issuer.
+/// A valid token of another issuer.
 pub(super) struct Vouched<'i> {
     pub(super) principal: Arc<Principal>,
     terms: &'i IssuerTerms,

@@ -195,7 +195,7 @@ impl Judge {
             }
             Credential::Bearer(compact) => match self.known(compact, now) {
                 Ok(principal) => (Caller::Known(principal), self.forwarding(credential)),
-                // A service that reads it all the same would believe what was refused here.
+                // The token was refused here, or claims to be Doorward's; a service that reads it would trust it.
                 Err(is_ours) if is_ours => (Caller::Anonymous, Forwarding::Strip),
                 Err(_) => (Caller::Anonymous, self.forwarding(credential)),
             },
@@ -210,7 +210,7 @@ impl Judge {
         })
     }
 
-    /// Who a token speaks for; where it speaks for nobody, whether it is, or says that it is, for Doorward to judge.
+    /// The caller of a token. For a refused token, the error says whether the token is Doorward's own or claims to be.
     fn known(&self, compact: Compact<'_>, now: UnixTime) -> Result<Arc<Principal>, bool> {
         if self.revoked.are_stale(now) {
             return Err(self.verifier.are_named_by(compact));

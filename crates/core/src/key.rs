@@ -1,7 +1,7 @@
 //! One key: its name, its only algorithm, and what it can do (RFC 7517, RFC 7518). Parsed once; never shown.
 //!
-//! jsonwebtoken holds keys. What it does not do stands here: it does not read private JWKs or SEC 1, does not check how strong
-//! a key is, and its signers and verifiers cannot be shared by threads (see `signer` and `verifier`).
+//! jsonwebtoken holds keys. This module does what jsonwebtoken does not: it reads private JWKs and SEC 1, checks the
+//! strength of keys, and shares signers and verifiers between threads (see `signer` and `verifier`).
 
 mod jwk;
 mod pem;

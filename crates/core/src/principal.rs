@@ -1,5 +1,5 @@
-//! Who a verified token speaks for, with everything that doors send of them. Made once, when a token is first verified, and
-//! kept with it, so that a check costs the same however many roles there are.
+//! The user that a verified token identifies, with everything that doors send about the user. It is made once, when a
+//! token is first verified, and stays with it, so that a check costs the same with any number of roles.
 
 use std::sync::OnceLock;
 
@@ -10,7 +10,7 @@ use super::account::Identity;
 pub struct Principal {
     identity: Identity,
     header_values: [Box<str>; 3],
-    /// What a door makes of the identity in its wire format.
+    /// The identity in the wire format of a door.
     encoded: OnceLock<Box<[u8]>>,
 }
 
@@ -33,27 +33,27 @@ impl Principal {
         }
     }
 
-    /// Who it is.
+    /// The identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The values of the identity headers, in the order of their names. None is empty, because gateways leave a client's
-    /// own header in place where Doorward sends an empty one.
+    /// The values of the identity headers, in the order of their names. None is empty, because gateways keep a client's
+    /// own header if Doorward sends an empty one.
     #[must_use]
     pub fn header_values(&self) -> [&str; 3] {
         self.header_values.each_ref().map(|value| &**value)
     }
 
-    /// The identity in the wire format of a door, made at the first call. A process has one such format.
+    /// The identity in the wire format of a door, encoded at the first call. A process has only one such format.
     pub fn encoded(&self, encode: impl FnOnce(&Identity) -> Vec<u8>) -> &[u8] {
         let encoded = || encode(&self.identity).into();
         self.encoded.get_or_init(encoded)
     }
 }
 
-/// What was rendered follows from the identity.
+/// The rendered values follow from the identity.
 impl PartialEq for Principal {
     fn eq(&self, other: &Self) -> bool {
         self.identity == other.identity

@@ -28,7 +28,7 @@ pub use super::{
     token_fault::TokenFault,
 };
 
-/// What tokens say and how long they last.
+/// The issuer, audience and lifetime of tokens.
 #[derive(Clone, Debug)]
 pub struct TokenTerms {
     /// `iss`.
@@ -42,13 +42,13 @@ pub struct TokenTerms {
 }
 
 impl TokenTerms {
-    /// For how long a token is good anywhere, clocks that differ included.
+    /// How long a token is valid anywhere, including clock skew.
     #[must_use]
     pub fn lasts(&self) -> Duration {
         self.lifetime + self.leeway + self.leeway
     }
 
-    /// By when every token that is issued at `now` is of no use any more.
+    /// The time at which all tokens issued at `now` have expired everywhere.
     #[must_use]
     pub fn all_expired(&self, now: UnixTime) -> UnixTime {
         UnixTime(now.0.saturating_add(self.lasts().as_secs()))
@@ -79,7 +79,8 @@ impl Signer {
         Self { keys, terms }
     }
 
-    /// Makes a token for somebody that is good from `now` on, of their generation and, with a refresh token, of a session.
+    /// Issues a token for a user, valid from `now` on, with the user's generation and, if there is a refresh token, its
+    /// session.
     ///
     /// # Errors
     ///
@@ -134,7 +135,7 @@ pub static AGES: Scale = Scale {
     resolution: Resolution::Seconds,
 };
 
-/// A token fresh from issuing; never shown by accident.
+/// An issued token; `Debug` does not show it.
 #[derive(Clone)]
 pub struct Token {
     compact: Zeroizing<String>,
@@ -158,24 +159,24 @@ impl fmt::Debug for Token {
     }
 }
 
-/// A token could not be made.
+/// Issuing a token failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the token could not be signed")]
 pub struct IssueFault;
 
-/// A good token, and its claims.
+/// A valid token and its claims.
 #[derive(Clone, Debug)]
 pub struct ValidToken {
-    /// Who it speaks for.
+    /// The user of the token.
     pub principal: Arc<Principal>,
     /// The claims as JSON.
     pub claims: Vec<u8>,
 }
 
-/// A good token, taken apart.
+/// A valid token, in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
-    /// Who it speaks for.
+    /// The user of the token.
     pub identity: Identity,
     /// `jti`.
     pub token: String,
@@ -193,7 +194,7 @@ impl Verifier {
         Self::of(&keys, terms)
     }
 
-    /// Takes keys, of which it keeps no private half, and the terms.
+    /// Takes keys, without their private keys, and the terms.
     #[must_use]
     pub fn of(keys: &Keyring, terms: TokenTerms) -> Self {
         Self {
@@ -205,7 +206,7 @@ impl Verifier {
         }
     }
 
-    /// Counts how old tokens of ours are when they are first shown here.
+    /// Records the age of Doorward's own tokens when they are first presented here.
     #[must_use]
     pub fn counting(self, ages: Arc<Histogram>) -> Self {
         Self {
@@ -220,7 +221,7 @@ impl Verifier {
         Self { issuers, ..self }
     }
 
-    /// What tokens say and how long they last.
+    /// The issuer, audience and lifetime of tokens.
     #[must_use]
     pub fn terms(&self) -> &TokenTerms {
         &self.terms
@@ -232,11 +233,11 @@ impl Verifier {
         &self.keys
     }
 
-    /// Says who a token speaks for at `now`.
+    /// Verifies a token at `now` and returns its user.
     ///
     /// # Errors
     ///
-    /// The first reason why it speaks for nobody. Claims are read only after the signature fits.
+    /// The first reason for which the token is refused. Claims are read only after the signature was verified.
     pub fn verify(
         &self,
         compact: Compact<'_>,
@@ -273,14 +274,14 @@ impl Verifier {
         Ok(principal)
     }
 
-    /// `exp`, or sooner where the token was issued when tokens lasted longer: what has ended is remembered only for as long
-    /// as tokens last now.
+    /// `exp`, or an earlier time if the lifetime was shortened after the token was issued: revocations are kept only
+    /// for the current lifetime.
     fn ends(&self, claims: &Claims<'_>) -> u64 {
         let last = claims.iat.saturating_add(self.terms.lifetime.as_secs());
         claims.exp.min(last)
     }
 
-    /// Verifies a token that is not ours, for the reason given, as one of another issuer.
+    /// Verifies a token that is not Doorward's own as a token of another issuer; if that fails too, returns `fault`.
     fn verify_foreign(
         &self,
         hashed: Hashed<'_>,
@@ -321,7 +322,7 @@ impl Verifier {
         }
     }
 
-    /// Takes a token of ours apart that speaks for somebody at `now`.
+    /// Verifies one of Doorward's own tokens at `now` and returns its parts.
     ///
     /// # Errors
     ///
@@ -376,8 +377,8 @@ impl Verifier {
         })
     }
 
-    /// Whether a token says that it is one of ours, by a key or by its issuer. That is not verified, and so proves nothing;
-    /// but a service could believe it.
+    /// Whether a token claims to be one of Doorward's own, by a key or by its issuer. The claim is not verified and
+    /// proves nothing, but a service could trust it.
     #[must_use]
     pub fn are_named_by(&self, compact: Compact<'_>) -> bool {
         let mut parts = compact.expose().split('.');
@@ -389,7 +390,7 @@ impl Verifier {
             || named::names(claims, "iss", |issuer| issuer == self.terms.issuer)
     }
 
-    /// What was signed with a key of ours.
+    /// The payload that one of Doorward's own keys has signed.
     fn genuine(&self, compact: Compact<'_>, now: UnixTime) -> Result<Vec<u8>, TokenFault> {
         let parts = Parts::split(compact.expose())?;
         parts.genuine(&self.keys, now, |header| {
@@ -458,7 +459,7 @@ impl Verifier {
     }
 }
 
-/// Tokens of other issuers end by their subject alone: their `jti` are not ours.
+/// Tokens of other issuers are revoked only by subject: their `jti` are not Doorward's.
 fn check_foreign_end(identity: &Identity, ended: &Revocations) -> Result<(), TokenFault> {
     let of = Endings {
         subject: &identity.subject,
@@ -476,12 +477,12 @@ fn parse(claims: &[u8]) -> Result<Claims<'_>, TokenFault> {
     jws::object(claims).ok_or(TokenFault::Claims)
 }
 
-/// The header and the claims of a token as it states them, believed or not; for people who look for a mistake.
+/// The header and the claims of a token, not verified; for people who look for a mistake.
 #[derive(Debug, Serialize)]
 pub struct Statement {
-    /// The header, where it is JSON.
+    /// The header, if it is JSON.
     pub header: Option<serde_json::Value>,
-    /// The claims, where they are JSON.
+    /// The claims, if they are JSON.
     pub claims: Option<serde_json::Value>,
 }
 

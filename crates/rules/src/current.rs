@@ -1,4 +1,4 @@
-//! What is in force, exchanged as a whole, so that nobody sees a mix of old and new.
+//! The value in force, replaced as a whole, so that no request sees a mix of old and new.
 
 use std::sync::Arc;
 

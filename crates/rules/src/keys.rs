@@ -1,4 +1,4 @@
-//! The keys of tokens as files: a directory of them, or a Kubernetes secret mount, and the secret of the settings.
+//! Token keys in files: a directory or a Kubernetes secret mount, and the secret of the settings.
 
 use std::{
     fmt,
@@ -46,7 +46,7 @@ pub enum SecretSource {
 /// The text of a key that can be parsed; `Debug` does not show it.
 pub struct KeyText(Zeroizing<String>);
 
-/// The command that makes a good secret.
+/// The command that generates a secret.
 pub const MAKE_SECRET: &str = "openssl rand -hex 32";
 
 /// Why there are no keys.
@@ -55,7 +55,7 @@ pub enum KeysFault {
     /// The directory cannot be read.
     #[error("jwt.keys_dir: {}", dir.display())]
     Dir { dir: PathBuf, source: io::Error },
-    /// The directory was there before.
+    /// The directory existed before and is missing.
     #[error(
         "jwt.keys_dir: {} is missing; restore it, or restart to run without its keys",
         .0.display()
@@ -64,7 +64,7 @@ pub enum KeysFault {
     /// A file of the directory cannot be read.
     #[error("the key in {}", path.display())]
     File { path: PathBuf, source: io::Error },
-    /// A file of the directory holds no key, or no key signs.
+    /// The files of the directory contain no valid key set.
     #[error(transparent)]
     Key(#[from] KeyringFault),
     /// The key of the settings is refused.
@@ -82,13 +82,13 @@ pub enum KeysFault {
     /// The secret cannot be written.
     #[error("the secret in {} cannot be written", path.display())]
     WriteSecret { path: PathBuf, source: io::Error },
-    /// The secret was written, and is not there.
+    /// The secret was written but does not exist.
     #[error(
         "the secret in {} cannot be written: its path is a dangling link; remove it",
         .0.display()
     )]
     DanglingSecret(PathBuf),
-    /// The secret was there before.
+    /// The secret existed before and is missing.
     #[error(
         "there is no secret in {}, no jwt.secret is set, and no key signs; restore the missing file, or restart to generate a secret, which revokes all tokens",
         .0.display()
@@ -100,7 +100,7 @@ pub enum KeysFault {
         .0.display()
     )]
     NoSecret(PathBuf),
-    /// The previous secret and the present one are the same.
+    /// The previous secret equals the current one.
     #[error(
         "jwt.previous_secret (JWT_SECRET_PREVIOUS) is the secret that signs; remove it, or change jwt.secret"
     )]
@@ -131,16 +131,16 @@ impl fmt::Debug for KeyText {
 }
 
 impl KeySources {
-    /// Reads all keys, and makes the secret where one is to be made.
+    /// Reads all keys, and generates the secret if it is needed and missing.
     ///
     /// # Errors
     ///
-    /// A file that cannot be read, a key that is refused, keys that do not hold together, or none that signs.
+    /// A file cannot be read, a key is refused, the keys contradict each other, or no key signs.
     pub fn load(&self, now: UnixTime) -> Result<Keyring, KeysFault> {
         self.start(&Files::default(), now)
     }
 
-    /// The same, out of these files.
+    /// The same, with these files.
     ///
     /// # Errors
     ///
@@ -149,7 +149,7 @@ impl KeySources {
         let keys = self.given(files)?;
         let secret = match &self.secret {
             SecretSource::File(path) => match kept(path, files)? {
-                // Once keys sign that were made for it, the secret that was generated is needed until its last token is gone.
+                // If keys have replaced the generated secret, it is still needed until its last token has expired.
                 None if !keys.iter().any(Key::can_sign) => {
                     keep(path, &Secret::generate()).map_err(|source| KeysFault::WriteSecret {
                         path: path.clone(),
@@ -169,11 +169,11 @@ impl KeySources {
         self.together(keys, secret, now)
     }
 
-    /// Reads all keys again, and makes nothing: another secret would end all tokens.
+    /// Reads all keys again and generates nothing: another secret would invalidate all tokens.
     ///
     /// # Errors
     ///
-    /// As for [`KeySources::load`]; a secret that is gone; and a directory that is gone where there was one.
+    /// As for [`KeySources::load`]; also a missing secret, and a missing directory that existed before.
     pub fn again(&self, files: &Files, had_dir: bool, now: UnixTime) -> Result<Keyring, KeysFault> {
         if had_dir && !self.has_dir(files) {
             return Err(KeysFault::DirGone(self.dir.clone()));
@@ -191,14 +191,14 @@ impl KeySources {
         self.together(keys, secret, now)
     }
 
-    /// Whether there is a directory of keys.
+    /// Whether the key directory exists.
     #[must_use]
     pub fn has_dir(&self, files: &Files) -> bool {
         let listed = files.list(&self.dir);
         !listed.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
-    /// Looks at all keys as [`KeySources::load`] does, and makes nothing.
+    /// Checks all keys like [`KeySources::load`], but generates nothing.
     ///
     /// # Errors
     ///
@@ -208,7 +208,7 @@ impl KeySources {
         let keys = self.given(&files)?;
         let secret = match &self.secret {
             SecretSource::File(path) => match kept(path, &files)? {
-                // It would be made.
+                // It would be generated.
                 None if !keys.iter().any(Key::can_sign) => return Ok(()),
                 kept => kept,
             },
@@ -217,7 +217,7 @@ impl KeySources {
         self.together(keys, secret, now).map(drop)
     }
 
-    /// The keys of the directory alone.
+    /// The keys of the directory only.
     ///
     /// # Errors
     ///
@@ -226,7 +226,7 @@ impl KeySources {
         self.read_from(&Files::default())
     }
 
-    /// The files of the directory, by name; none where there is no such directory.
+    /// The files of the directory, by name; empty if the directory does not exist.
     ///
     /// # Errors
     ///
@@ -235,7 +235,7 @@ impl KeySources {
         self.list(&Files::default())
     }
 
-    /// The keys of the directory, and the one of the settings.
+    /// The keys of the directory and of the settings.
     fn given(&self, files: &Files) -> Result<Vec<Key>, KeysFault> {
         let mut keys = self.read_from(files)?;
         if let Some(text) = &self.key {
@@ -293,7 +293,7 @@ impl KeySources {
     }
 }
 
-/// The key in a file, which is called like the file unless it has a name of its own.
+/// The key in a file; its name is the file name, unless it has one.
 fn read(path: PathBuf, files: &Files) -> Result<Key, KeysFault> {
     let content = match files.read(&path) {
         Ok(content) => content,
@@ -304,7 +304,7 @@ fn read(path: PathBuf, files: &Files) -> Result<Key, KeysFault> {
     key.map_err(|fault| KeyringFault::Key(path.display().to_string(), fault).into())
 }
 
-/// The secret in a file, where there is one.
+/// The secret in a file, if the file exists.
 fn kept(path: &Path, files: &Files) -> Result<Option<Secret>, KeysFault> {
     let path = || path.to_owned();
     let content = match files.read(&path()) {

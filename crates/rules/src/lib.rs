@@ -1,4 +1,4 @@
-//! Files, and what is in force because of them: read as of one moment, exchanged as a whole, read again when they change.
+//! Files and the values read from them: read as of one moment, replaced as a whole, read again when they change.
 //!
 //! Must not know: a runtime, databases, requests.
 

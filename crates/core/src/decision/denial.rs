@@ -65,7 +65,7 @@ pub enum Denial {
     MalformedToken(CredentialFault),
     /// The token is not valid.
     InvalidToken(TokenFault),
-    /// A good token of somebody without the role.
+    /// The token is valid, but its user does not have the role.
     MissingRole(Arc<Principal>),
     /// Doorward cannot decide.
     Unavailable(Unavailable),

@@ -1,7 +1,7 @@
 //! Signs with keys that are parsed once.
 //!
-//! jsonwebtoken's own signers are neither `Send` nor `Sync`, so threads cannot share one, and those of RSA parse the key for
-//! every signature. These implement the same trait with aws-lc, which jsonwebtoken uses too.
+//! jsonwebtoken's own signers are neither `Send` nor `Sync`, so threads cannot share one, and its RSA signers parse the
+//! key for every signature. These implement the same trait with aws-lc, which jsonwebtoken uses too.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(super) fn of_secret(secret: &Secret) -> SharedSigner {
     Arc::new(Signing { algorithm, pair })
 }
 
-/// The signer of a private key, which is parsed for all signatures to come.
+/// The signer of a private key, which is parsed once.
 pub(super) fn of_private(
     algorithm: Algorithm,
     key: &EncodingKey,

@@ -1,4 +1,4 @@
-//! The claims of our tokens as they are written and read (RFC 7519, 4.1).
+//! The claims of Doorward's tokens, as they are written and read (RFC 7519, 4.1).
 
 use std::{borrow::Cow, fmt};
 

@@ -1,4 +1,5 @@
-//! What a token says of itself, in any way that a service could read it: believed by nobody, and so read generously.
+//! What an unverified token claims about itself, in any way that a service could read it. Nothing trusts it, so it is
+//! read leniently.
 
 use base64::{
     Engine as _, alphabet,
@@ -14,7 +15,8 @@ const GENEROUS: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// Whether a part of a token names something in a member: doubled, in any case, and in an object that breaks off behind it.
+/// Whether a part of a token has a member with such a value: also if it is duplicated, in any case, or in a truncated
+/// object.
 pub(super) fn names(part: &str, member: &str, is_it: impl Fn(&str) -> bool) -> bool {
     let part = part.replace('+', "-").replace('/', "_");
     let Ok(bytes) = GENEROUS.decode(part) else {
@@ -27,7 +29,7 @@ pub(super) fn names(part: &str, member: &str, is_it: impl Fn(&str) -> bool) -> b
         is_it,
         found: &mut found,
     };
-    // What was found before a fault counts: other parsers are content with less.
+    // Values before a syntax error count too, because other parsers are more lenient.
     let _ = seed.deserialize(&mut serde_json::Deserializer::from_str(&text));
     found
 }
@@ -55,7 +57,7 @@ impl<'de, F: Fn(&str) -> bool> Visitor<'de> for Members<'_, F> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(name) = map.next_key::<String>()? {
-            // Go matches names of members without case, by Unicode.
+            // Go compares member names without case, by Unicode.
             if name.to_lowercase().to_uppercase() != self.member.to_uppercase() {
                 map.next_value::<IgnoredAny>()?;
                 continue;

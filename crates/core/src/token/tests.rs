@@ -117,7 +117,7 @@ fn times_are_checked_with_the_leeway() {
     assert_eq!(with("exp", json!(u64::MAX)).err(), None);
 }
 
-/// What has ended is forgotten when no token could meet it any more, as tokens last now.
+/// Revocations are removed when no token can match them any more under the current lifetime.
 #[test]
 fn no_token_lasts_longer_than_tokens_last_now() {
     let mut claims = claims();
@@ -357,7 +357,7 @@ proptest! {
     }
 }
 
-/// What may happen between two looks at a token.
+/// An event between two verifications of a token.
 #[derive(Clone, Debug)]
 enum Event {
     Look(usize),
@@ -382,10 +382,11 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    // Each case makes some dozens of memories.
+    // Each case makes dozens of token caches.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever happens in whatever order: who has seen a token before says of it what somebody says who has not.
+    /// Whatever happens in whatever order, a verifier that has cached a token gives the same result as one that has
+    /// not.
     #[test]
     fn what_was_verified_is_forgotten_at_once(events in prop::collection::vec(any_event(), 1..50)) {
         const FILES: [&str; 3] = ["a", "b", "c"];
@@ -398,7 +399,7 @@ proptest! {
         let with = |alive: &[bool]| {
             let keys = files.iter().zip(alive).filter(|(_, alive)| **alive);
             let keys = keys.map(|(file, _)| Key::read("k.pem", file.as_bytes()).unwrap());
-            // Each key signs for long, so that retiring one is what ends its tokens.
+            // Each key signs for a long time, so that only retiring it invalidates its tokens.
             let keys = Arc::new(Keyring::new(keys.collect(), Duration::from_secs(1 << 40)).unwrap());
             (Verifier::of(&keys, terms.clone()), Signer::new(keys, terms.clone()))
         };
