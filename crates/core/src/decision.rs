@@ -349,6 +349,12 @@ impl Realm {
         possible.then(|| Self(realm.into()))
     }
 
+    /// As it was written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     fn basic(&self) -> String {
         format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.0)
     }

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -70,6 +70,8 @@ pub struct Issuer {
     known: ArcSwap<Known>,
     /// Whether a token named a key that is not known.
     wanted: AtomicBool,
+    /// How often the keys were replaced by others.
+    exchanges: AtomicU64,
 }
 
 /// All accepted issuers.
@@ -156,6 +158,7 @@ impl Issuer {
             terms,
             known: ArcSwap::from_pointee(Known::of(Vec::new())),
             wanted: AtomicBool::new(false),
+            exchanges: AtomicU64::new(0),
         }
     }
 
@@ -179,8 +182,29 @@ impl Issuer {
         let changed = published(&keys) != published(&self.known.load().keys);
         if changed {
             self.known.store(Arc::new(Known::of(keys)));
+            self.exchanges.fetch_add(1, Ordering::Release);
         }
         Ok(changed)
+    }
+
+    /// How often its keys were replaced by others.
+    #[must_use]
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.load(Ordering::Acquire)
+    }
+
+    /// The public keys that are in force, as a document that [`Issuer::take`] takes; `None` if there are none yet.
+    #[must_use]
+    pub fn published(&self) -> Option<Value> {
+        let known = self.known.load();
+        let keys: Vec<Jwk> = (known.keys.iter())
+            .filter_map(|one| {
+                let mut public = one.key.public()?.clone();
+                public.common.key_id = Some(one.kid.to_string());
+                Some(public)
+            })
+            .collect();
+        (!keys.is_empty()).then(|| json!({ "keys": keys }))
     }
 
     /// The names of its keys, for the log.

@@ -245,6 +245,35 @@ impl Key {
         Ok(Self::new(id, algorithm, UnixTime(0), halves))
     }
 
+    /// Takes the public half of a key of another Doorward: by its name, since when it may sign, and whether it does so.
+    ///
+    /// # Errors
+    ///
+    /// Why it is refused.
+    pub fn from_public(
+        id: KeyId,
+        algorithm: Algorithm,
+        public: Jwk,
+        not_before: UnixTime,
+        signs: bool,
+    ) -> Result<Self, KeyFault> {
+        let halves = Halves::of_public(algorithm, public.algorithm)?;
+        Ok(Self {
+            signs,
+            ..Self::new(id, algorithm, not_before, halves)
+        })
+    }
+
+    /// A copy of a secret that only verifies, for who has it from a file and these times from another Doorward.
+    #[must_use]
+    pub fn verifying(&self, not_before: UnixTime, signs: bool) -> Self {
+        Self {
+            signs,
+            not_before,
+            ..self.public_half()
+        }
+    }
+
     /// The HS256 key of a secret. Its name is derived from the secret by a digest that does not reveal it.
     #[must_use]
     pub fn from_secret(secret: &Secret, not_before: UnixTime) -> Self {

@@ -2,6 +2,8 @@
 //!
 //! Every Bearer request reads it, without a lock. It holds only entries that can match a token that has not expired.
 
+mod journal;
+
 use std::{
     collections::HashSet,
     fmt,
@@ -14,20 +16,23 @@ use std::{
 
 use arc_swap::ArcSwap;
 
+use self::journal::{Excerpt, Journal, Subject};
 use super::time::UnixTime;
 
 /// Revoked tokens, sessions and generations.
 pub struct Revocations {
     /// Tokens by `jti` and sessions by `sid`, each with the time after which no valid token can match it.
-    ended: papaya::HashMap<Box<str>, UnixTime>,
+    ended: papaya::HashMap<Arc<str>, UnixTime>,
     /// The lowest valid generation of each user's tokens.
-    generations: papaya::HashMap<Box<str>, Least>,
+    generations: papaya::HashMap<Arc<str>, Least>,
     /// Users whose tokens are refused as long as they are in this set.
     inactive: ArcSwap<HashSet<Box<str>>>,
     /// When the tables were last read.
     read_at: AtomicU64,
     /// If the last read is older, no token is accepted.
     refuses_after: Option<Duration>,
+    /// The order in which entries became known, where somebody follows it.
+    journal: Option<Journal>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,45 @@ struct Least {
 /// Milliseconds since 1970, so that it never repeats after its row was removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Generation(pub u64);
+
+/// A revocation as it is known now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A token or a session is revoked; after `expires`, no valid token can match it.
+    Ended {
+        /// `jti` or `sid`.
+        id: Arc<str>,
+        /// When it can be forgotten.
+        expires: UnixTime,
+    },
+    /// The tokens of a user that have an earlier generation are revoked.
+    Generation {
+        /// `sub`.
+        subject: Arc<str>,
+        /// The lowest valid generation.
+        generation: Generation,
+        /// When it can be forgotten.
+        expires: UnixTime,
+    },
+    /// The tokens of a user are refused from now on, or are valid again.
+    Activity {
+        /// `sub`.
+        subject: Arc<str>,
+        /// Whether they are refused.
+        inactive: bool,
+    },
+}
+
+/// Changes in the order in which they became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// As they are known now; those that were forgotten since are left out.
+    pub changes: Vec<Change>,
+    /// Up to where they go; the next ones come after it.
+    pub position: u64,
+    /// Whether there are more at this moment.
+    pub more: bool,
+}
 
 /// The parts of a token by which it can be revoked.
 #[derive(Clone, Copy)]
@@ -64,6 +108,16 @@ impl Revocations {
             inactive: ArcSwap::default(),
             read_at: AtomicU64::new(0),
             refuses_after,
+            journal: None,
+        }
+    }
+
+    /// The same, with a journal for [`Revocations::changes_after`]. To be called before anything is revoked.
+    #[must_use]
+    pub fn with_journal(self) -> Self {
+        Self {
+            journal: Some(Journal::default()),
+            ..self
         }
     }
 
@@ -92,8 +146,15 @@ impl Revocations {
 
     /// Revokes one token or session; after `expires`, no valid token can match the entry.
     pub fn end(&self, id: &str, expires: UnixTime) {
+        let ended = self.ended.pin();
+        // Most of what is read from a table was read before.
+        if ended.get(id).is_some_and(|known| *known >= expires) {
+            return;
+        }
+        let id: Arc<str> = id.into();
         let later = |known: &UnixTime| expires.max(*known);
-        self.ended.pin().update_or_insert(id.into(), later, expires);
+        ended.update_or_insert(Arc::clone(&id), later, expires);
+        self.note(Subject::Ended, id);
     }
 
     /// Revokes all tokens of a user with an earlier generation; all of them have expired at `expires`.
@@ -106,9 +167,66 @@ impl Revocations {
             generation: generation.max(known.generation),
             expires: expires.max(known.expires),
         };
-        self.generations
-            .pin()
-            .update_or_insert(subject.into(), later, least);
+        let generations = self.generations.pin();
+        if generations
+            .get(subject)
+            .is_some_and(|known| later(known) == *known)
+        {
+            return;
+        }
+        let subject: Arc<str> = subject.into();
+        generations.update_or_insert(Arc::clone(&subject), later, least);
+        self.note(Subject::Generation, subject);
+    }
+
+    /// Writes into the journal, after what is known of the name has changed.
+    fn note(&self, of: Subject, name: Arc<str>) {
+        if let Some(journal) = &self.journal {
+            journal.write(of, name);
+        }
+    }
+
+    /// At most so many changes that became known after a position, or from the beginning; `None` if it is not known any
+    /// more what came after it, or never was, or if there is no journal. Changes from the beginning are all that is known.
+    #[must_use]
+    pub fn changes_after(&self, position: Option<u64>, most: usize) -> Option<Changes> {
+        let journal = self.journal.as_ref()?;
+        let Excerpt {
+            lines,
+            position,
+            more,
+        } = match position {
+            Some(position) => journal.after(position, most)?,
+            None => journal.beginning(most),
+        };
+        let (ended, generations) = (self.ended.pin(), self.generations.pin());
+        let inactive = self.inactive.load();
+        let change = |(of, name): (Subject, Arc<str>)| match of {
+            Subject::Ended => ended.get(&name).map(|expires| Change::Ended {
+                id: name,
+                expires: *expires,
+            }),
+            Subject::Generation => generations.get(&name).map(|least| Change::Generation {
+                subject: name,
+                generation: least.generation,
+                expires: least.expires,
+            }),
+            Subject::Activity => Some(Change::Activity {
+                inactive: inactive.contains(&*name),
+                subject: name,
+            }),
+        };
+        Some(Changes {
+            changes: lines.into_iter().filter_map(change).collect(),
+            position,
+            more,
+        })
+    }
+
+    /// The position of the last change; 0 without a journal.
+    #[must_use]
+    pub fn last_position(&self) -> u64 {
+        self.journal.as_ref().map_or(0, Journal::last)
     }
 
     /// The lowest valid generation of a user's tokens that is known here.
@@ -120,7 +238,19 @@ impl Revocations {
 
     /// Replaces the set of users whose tokens are refused.
     pub fn set_inactive(&self, ids: HashSet<Box<str>>) {
-        self.inactive.store(Arc::new(ids));
+        let new = Arc::new(ids);
+        let old = self.inactive.swap(Arc::clone(&new));
+        if self.journal.is_some() && old != new {
+            for id in old.symmetric_difference(&new) {
+                self.note(Subject::Activity, (&**id).into());
+            }
+        }
+    }
+
+    /// The users whose tokens are refused.
+    #[must_use]
+    pub fn inactive(&self) -> Arc<HashSet<Box<str>>> {
+        self.inactive.load_full()
     }
 
     /// Notes that the tables were read at `now`.
@@ -135,6 +265,15 @@ impl Revocations {
         self.generations
             .pin()
             .retain(|_, least| least.expires > now);
+        if let Some(journal) = &self.journal {
+            let (ended, generations) = (self.ended.pin(), self.generations.pin());
+            let inactive = self.inactive.load();
+            journal.tidy(|of, name| match of {
+                Subject::Ended => ended.contains_key(name),
+                Subject::Generation => generations.contains_key(name),
+                Subject::Activity => inactive.contains(name),
+            });
+        }
     }
 
     /// When the tables were last read.
@@ -238,6 +377,82 @@ mod tests {
             known.forget(UnixTime(NOW.0 + 30));
             assert_eq!(known.len(), 0, "{expiries:?}");
         }
+    }
+
+    fn told(known: &Revocations, after: Option<u64>) -> Option<(Vec<String>, u64, bool)> {
+        let Changes {
+            changes,
+            position,
+            more,
+        } = known.changes_after(after, 3)?;
+        let names = changes.iter().map(|change| match change {
+            Change::Ended { id, .. } => id.to_string(),
+            Change::Generation {
+                subject,
+                generation,
+                ..
+            } => format!("{subject}<{}", generation.0),
+            Change::Activity { subject, inactive } => format!("{subject}:{inactive}"),
+        });
+        Some((names.collect(), position, more))
+    }
+
+    #[test]
+    fn a_follower_hears_what_is_new_to_it_and_only_that() {
+        let later = UnixTime(NOW.0 + 60);
+        assert_eq!(told(&Revocations::new(None), None), None);
+        let known = Revocations::new(None).with_journal();
+        let some = |names: &[&str], position, more| {
+            Some((
+                names.iter().map(|name| (*name).into()).collect(),
+                position,
+                more,
+            ))
+        };
+        assert_eq!(told(&known, None), some(&[], 0, false));
+        known.end("a", later);
+        known.end_before("7", Generation(5), later);
+        known.set_inactive(["8".into()].into());
+        known.end("b", later);
+        assert_eq!(told(&known, None), some(&["a", "7<5", "8:true"], 3, true));
+        assert_eq!(told(&known, Some(3)), some(&["b"], 4, false));
+        assert_eq!(told(&known, Some(4)), some(&[], 4, false));
+        assert_eq!(told(&known, Some(5)), None);
+        // What was read from the table before is nothing new.
+        known.end("a", later);
+        known.end_before("7", Generation(4), NOW);
+        known.set_inactive(["8".into()].into());
+        assert_eq!(told(&known, Some(4)), some(&[], 4, false));
+        known.end("a", UnixTime(later.0 + 1));
+        known.set_inactive(HashSet::new());
+        assert_eq!(told(&known, Some(4)), some(&["a", "8:false"], 6, false));
+        known.forget(NOW);
+        assert_eq!(told(&known, None), some(&["7<5", "b", "a"], 5, true));
+        assert_eq!(told(&known, Some(5)), some(&["8:false"], 6, false));
+        known.forget(later);
+        assert_eq!(told(&known, None), some(&["a", "8:false"], 6, false));
+        assert_eq!(told(&known, Some(1)), some(&["a", "8:false"], 6, false));
+    }
+
+    /// A line that was dropped, and that a follower would miss, makes it read everything again.
+    #[test]
+    fn the_journal_stays_small_however_often_users_come_and_go() {
+        let known = Revocations::new(None).with_journal();
+        for user in 0..10_010 {
+            known.set_inactive([user.to_string().into()].into());
+        }
+        known.set_inactive(HashSet::new());
+        known.forget(NOW);
+        let all = known.changes_after(None, usize::MAX).unwrap().changes;
+        assert_eq!(all.len(), 10_000);
+        assert_eq!(known.changes_after(Some(1), 1), None);
+        assert_eq!(
+            known
+                .changes_after(Some(known.last_position()), 1)
+                .unwrap()
+                .changes,
+            []
+        );
     }
 
     #[test]

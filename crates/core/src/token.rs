@@ -55,8 +55,8 @@ impl TokenTerms {
     }
 }
 
-/// Verifies tokens.
-#[derive(Debug)]
+/// Verifies tokens. Copies share the memory of verified ones.
+#[derive(Clone, Debug)]
 pub struct Verifier {
     keys: Arc<Keyring>,
     terms: TokenTerms,
@@ -225,6 +225,12 @@ impl Verifier {
     #[must_use]
     pub fn terms(&self) -> &TokenTerms {
         &self.terms
+    }
+
+    /// Other issuers that are accepted.
+    #[must_use]
+    pub fn issuers(&self) -> &Issuers {
+        &self.issuers
     }
 
     /// The keys.

@@ -102,9 +102,10 @@ thread_local! {
     pub(super) static HASHED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
-/// The token cache: a few hundred bytes per token, and at most [`SETS`] times [`WAYS`] tokens.
+/// The token cache: a few hundred bytes per token, and at most [`SETS`] times [`WAYS`] tokens. Copies share it.
+#[derive(Clone)]
 pub(super) struct TokenCache {
-    sets: Box<[Set]>,
+    sets: Arc<[Set]>,
 }
 
 /// The slots of one hash bucket. Comparing tags avoids loading the entries of other tokens.

@@ -66,6 +66,11 @@ impl TrustedProxies {
         Self(networks.into_iter().filter_map(Result::ok).collect())
     }
 
+    /// The networks, in CIDR notation.
+    pub fn networks(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(ToString::to_string)
+    }
+
     /// Whether a peer may ask.
     #[must_use]
     pub fn trusts(&self, peer: Peer) -> bool {

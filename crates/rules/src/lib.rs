@@ -3,6 +3,7 @@
 //! Must not know: a runtime, databases, requests.
 
 pub mod current;
+pub mod feed;
 pub mod files;
 pub mod keys;
 pub mod private;

@@ -107,6 +107,17 @@ impl Rule {
         &self.name
     }
 
+    /// The path or the prefix, as it was written.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// The hosts of the rule, as they were written; empty for all.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        self.hosts.iter().map(ToString::to_string)
+    }
+
     /// The methods of the rule; empty for all.
     #[must_use]
     pub fn methods(&self) -> &[String] {

@@ -1,0 +1,325 @@
+//! What is in force at a replica and is exchanged as a whole: keys, rules, settings.
+
+use aws_lc_rs::digest;
+use doorward_core::{
+    decision::{LoginReply, Realm},
+    hex,
+    identity_headers::IdentityHeaders,
+    issuer::Issuer,
+    judge::Judge,
+    key::{Algorithm, Key},
+    path::{Also, Tolerance},
+    policy::{Demand, Endpoint, Rule},
+    trust::{ClientAddress, TrustedProxies},
+};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, value::RawValue};
+
+/// Everything that decides requests, beside revocations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Content {
+    /// The keys of Doorward's own tokens.
+    pub keys: Vec<KeyEntry>,
+    /// What its tokens say.
+    pub token: TokenEntry,
+    /// Other issuers that are accepted.
+    pub issuers: Vec<IssuerEntry>,
+    /// The rules.
+    pub rules: Vec<RuleEntry>,
+    /// Everything else.
+    pub settings: Settings,
+}
+
+/// A key that verifies.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyEntry {
+    /// Its name.
+    pub kid: String,
+    /// Its algorithm.
+    pub alg: String,
+    /// Since when it may sign, in seconds since 1970.
+    pub not_before: u64,
+    /// Whether it signs at its time.
+    pub signs: bool,
+    /// Its public half as a JWK; `None` for a secret of HS256, which is only ever in files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<Map<String, Value>>,
+}
+
+/// What tokens say, and how long they last, in seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenEntry {
+    /// `iss`.
+    pub issuer: String,
+    /// `aud`.
+    pub audience: String,
+    /// From `iat` to `exp`.
+    pub lifetime: u64,
+    /// How far clocks may differ.
+    pub leeway: u64,
+}
+
+/// Another issuer, with the keys that Doorward has fetched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuerEntry {
+    /// `iss`.
+    pub issuer: String,
+    /// What must be in `aud`.
+    pub audience: String,
+    /// What comes before every user name.
+    pub prefix: String,
+    /// The claim that is the user name.
+    pub username: String,
+    /// The claim that has roles.
+    #[serde(deserialize_with = "required")]
+    pub roles: Option<String>,
+    /// The roles that are taken from it.
+    pub accept_roles: Vec<String>,
+    /// The roles that everybody of this issuer has.
+    pub grant: Vec<String>,
+    /// How its tokens may be signed.
+    pub algorithms: Vec<String>,
+    /// Its JWK Set; `None` as long as Doorward has none.
+    #[serde(deserialize_with = "required")]
+    pub keys: Option<Value>,
+}
+
+/// A rule, with the members of a `[[route]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuleEntry {
+    /// A path, or a prefix with `/*`.
+    pub path: String,
+    /// Empty for all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Empty for all.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// What is demanded.
+    pub allow: Allow,
+}
+
+/// What a rule demands, as a `[[route]]` says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Allow {
+    /// `public`, `signed-in`, `nobody`, `role:NAME` or the name of an endpoint.
+    Word(String),
+    /// Roles, one of which is needed.
+    Roles(Vec<String>),
+}
+
+/// The settings that matter for decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The endpoints that are switched on.
+    pub endpoints: Vec<String>,
+    /// `login.realm`.
+    pub realm: String,
+    /// `identity.headers`.
+    pub identity_headers: Vec<String>,
+    /// `identity.forward_bearer`.
+    pub forward_bearer: bool,
+    /// `cors.allow_preflight`.
+    pub allow_preflight: bool,
+    /// `paths.tolerate`.
+    pub tolerate: Vec<String>,
+    /// `paths.also`.
+    pub also: Vec<String>,
+    /// `trusted_proxies`.
+    pub trusted_proxies: Vec<String>,
+    /// `client_address`.
+    pub client_address: String,
+    /// `login.reply`.
+    pub login_reply: String,
+    /// `envoy.metadata`.
+    pub metadata: bool,
+}
+
+/// What of the settings is no part of the judge.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// The endpoints that are switched on.
+    pub endpoints: &'a [Endpoint],
+    /// `login.realm`.
+    pub realm: &'a Realm,
+    /// `identity.headers`.
+    pub identity: IdentityHeaders,
+    /// `paths.tolerate` and `paths.also`.
+    pub tolerance: Tolerance,
+    /// `trusted_proxies`.
+    pub trusted: &'a TrustedProxies,
+    /// `client_address`.
+    pub client_address: ClientAddress,
+    /// `login.reply`.
+    pub reply: LoginReply,
+    /// `envoy.metadata`.
+    pub metadata: bool,
+}
+
+impl Content {
+    /// What a judge decides by, and what the doors need beside it.
+    #[must_use]
+    pub fn of(judge: &Judge, beside: Beside<'_>) -> Self {
+        let terms = judge.verifier.terms();
+        let Beside {
+            endpoints,
+            realm,
+            identity,
+            tolerance,
+            trusted,
+            client_address,
+            reply,
+            metadata,
+        } = beside;
+        Self {
+            keys: judge.verifier.keys().keys().iter().map(key).collect(),
+            token: TokenEntry {
+                issuer: terms.issuer.clone(),
+                audience: terms.audience.clone(),
+                lifetime: terms.lifetime.as_secs(),
+                leeway: terms.leeway.as_secs(),
+            },
+            issuers: judge.verifier.issuers().iter().map(issuer).collect(),
+            rules: judge.policy.rules().iter().map(rule).collect(),
+            settings: Settings {
+                endpoints: endpoints.iter().map(|own| own.name().into()).collect(),
+                realm: realm.as_str().into(),
+                identity_headers: identity.names().map(str::to_owned).into(),
+                forward_bearer: judge.forwards_bearer,
+                allow_preflight: judge.allows_preflight,
+                tolerate: tolerated(tolerance),
+                also: also(tolerance.also),
+                trusted_proxies: trusted.networks().collect(),
+                client_address: client_address.to_string(),
+                login_reply: match reply {
+                    LoginReply::Direct => DIRECT.into(),
+                    LoginReply::Through => THROUGH.into(),
+                },
+                metadata,
+            },
+        }
+    }
+
+    /// The content as JSON, with a digest of it; `None` if it cannot be written, which would be a fault of this program.
+    #[must_use]
+    pub fn render(&self) -> Option<Rendered> {
+        let json = serde_json::value::to_raw_value(self).ok()?;
+        let digest = digest::digest(&digest::SHA256, json.get().as_bytes());
+        let digest = hex::encode(digest.as_ref().get(..16)?);
+        Some(Rendered { json, digest })
+    }
+}
+
+/// A content as it is sent.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    pub(super) json: Box<RawValue>,
+    pub(super) digest: String,
+}
+
+impl Rendered {
+    /// The digest, which names the content.
+    #[must_use]
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+}
+
+pub(super) const DIRECT: &str = "direct";
+pub(super) const THROUGH: &str = "through";
+
+fn key(key: &Key) -> KeyEntry {
+    let public = key.public().and_then(|public| {
+        let Ok(Value::Object(members)) = serde_json::to_value(public) else {
+            return None;
+        };
+        Some(members)
+    });
+    KeyEntry {
+        kid: key.id().as_str().into(),
+        alg: key.algorithm().name().into(),
+        not_before: key.not_before().0,
+        signs: key.can_sign(),
+        public,
+    }
+}
+
+fn issuer(issuer: &Issuer) -> IssuerEntry {
+    let terms = issuer.terms();
+    let names = |roles: &doorward_core::account::Roles| {
+        roles.iter().map(|role| role.as_str().to_owned()).collect()
+    };
+    IssuerEntry {
+        issuer: terms.issuer.clone(),
+        audience: terms.audience.clone(),
+        prefix: terms.prefix.clone(),
+        username: terms.username.clone(),
+        roles: terms.roles.clone(),
+        accept_roles: names(&terms.accept_roles),
+        grant: names(&terms.grant),
+        algorithms: (terms.algorithms.iter().copied())
+            .map(|algorithm| Algorithm::name(algorithm).into())
+            .collect(),
+        keys: issuer.published(),
+    }
+}
+
+fn rule(rule: &Rule) -> RuleEntry {
+    RuleEntry {
+        path: rule.path(),
+        methods: rule.methods().to_vec(),
+        hosts: rule.hosts().collect(),
+        allow: match rule.demand() {
+            Demand::Role(roles) => {
+                Allow::Roles(roles.iter().map(|role| role.as_str().into()).collect())
+            }
+            demand @ (Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Nobody) => {
+                Allow::Word(demand.to_string())
+            }
+        },
+    }
+}
+
+fn tolerated(tolerance: Tolerance) -> Vec<String> {
+    let Tolerance {
+        encoded_slash,
+        encoded_percent,
+        semicolon,
+        double_slash,
+        also: _,
+    } = tolerance;
+    let words = [
+        ("encoded-slash", encoded_slash),
+        ("encoded-percent", encoded_percent),
+        ("semicolon", semicolon),
+        ("double-slash", double_slash),
+    ];
+    switched_on(&words)
+}
+
+fn also(also: Also) -> Vec<String> {
+    let Also {
+        extension,
+        trailing_dot,
+    } = also;
+    switched_on(&[("extension", extension), ("trailing-dot", trailing_dot)])
+}
+
+fn switched_on(words: &[(&str, bool)]) -> Vec<String> {
+    let on = words.iter().filter(|(_, on)| *on);
+    on.map(|(word, _)| (*word).to_owned()).collect()
+}
+
+/// A member that may be null, but not missing.
+pub(super) fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    reader: D,
+) -> Result<Option<T>, D::Error> {
+    Option::deserialize(reader)
+}

@@ -1,0 +1,127 @@
+//! How far a follower has read, at each replica that it has heard. Made and read by Doorward alone.
+
+use std::fmt;
+
+use super::MOST_REPLICAS;
+
+/// Positions in the journals of replicas, the latest heard first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Cursor(Vec<Position>);
+
+/// A position in the journal of one replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) replica: String,
+    pub(super) at: u64,
+    /// Where the list of everything ends that is being read; `None` when it is complete.
+    pub(super) until: Option<u64>,
+}
+
+/// The longest cursor, in bytes.
+const LONGEST: usize = 1024;
+
+impl Cursor {
+    /// Reads a cursor. One that was not made here reads as one of no replica; `None` if nobody makes such a one.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let possible = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
+        if text.len() > LONGEST || !text.bytes().all(possible) {
+            return None;
+        }
+        let positions: Option<Vec<_>> = text.split('~').map(Position::parse).collect();
+        Some(Self(positions.unwrap_or_default()))
+    }
+
+    /// The position at a replica.
+    pub(super) fn at(&self, replica: &str) -> Option<&Position> {
+        self.0.iter().find(|own| own.replica == replica)
+    }
+
+    /// The same with another position at a replica; the replica that was not heard for longest is dropped.
+    pub(super) fn with(mut self, position: Position) -> Self {
+        self.0.retain(|own| own.replica != position.replica);
+        self.0.insert(0, position);
+        self.0.truncate(MOST_REPLICAS);
+        self
+    }
+}
+
+impl Position {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let replica = parts.next().filter(|name| !name.is_empty())?.to_owned();
+        let at = number(parts.next()?)?;
+        let until = match parts.next() {
+            None => None,
+            Some(until) => Some(number(until)?),
+        };
+        parts
+            .next()
+            .is_none()
+            .then_some(Self { replica, at, until })
+    }
+}
+
+/// A number as it is written here, and in no other way.
+fn number(text: &str) -> Option<u64> {
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Position { replica, at, until }) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "~" };
+            write!(f, "{between}{replica}.{at}")?;
+            if let Some(until) = until {
+                write!(f, ".{until}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        for text in ["a.0", "a.7.9~b.18446744073709551615", "0f.1~1e.2~2d.3"] {
+            let cursor = Cursor::parse(text).unwrap();
+            assert_eq!(cursor.to_string(), text);
+        }
+        for unknown in [
+            "",
+            "a",
+            "a.",
+            ".1",
+            "a.01",
+            "a.1.2.3",
+            "a.1~",
+            "a.-1",
+            "2~new-format_1",
+        ] {
+            assert_eq!(Cursor::parse(unknown), Some(Cursor::default()), "{unknown}");
+        }
+        for malformed in ["a b", "a.1\n", "\u{e9}", "a.1&x", &"a".repeat(1025)] {
+            assert_eq!(Cursor::parse(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn it_stays_short_however_many_replicas_there_were() {
+        let mut cursor = Cursor::default();
+        for number in 0..100 {
+            cursor = cursor.with(Position {
+                replica: format!("{number:012x}"),
+                at: u64::MAX,
+                until: Some(u64::MAX),
+            });
+        }
+        let text = cursor.to_string();
+        assert!(text.len() <= LONGEST, "{}", text.len());
+        assert_eq!(Cursor::parse(&text), Some(cursor.clone()));
+        assert!(cursor.at("000000000063").is_some());
+        assert!(cursor.at("000000000000").is_none());
+    }
+}
