@@ -8,6 +8,7 @@ mod data_dir;
 mod database;
 mod envoy;
 mod fault;
+mod feed;
 mod gateways;
 mod http;
 mod identity;
@@ -42,6 +43,7 @@ pub use self::{
     database::DatabaseSettings,
     envoy::EnvoySettings,
     fault::{Fault, Faults},
+    feed::FeedSettings,
     gateways::GatewaySettings,
     http::HttpSettings,
     identity::IdentitySettings,
@@ -99,6 +101,8 @@ pub struct Settings {
     pub throttle: Free,
     /// `[revocation]`: how revocations are read.
     pub revocation: RevocationSettings,
+    /// `[feed]`: what judges outside this program are told.
+    pub feed: FeedSettings,
     /// `[refresh]`: refresh tokens.
     pub refresh: RefreshSettings,
     /// `[self_service]`: what users may do with their accounts.
@@ -144,6 +148,7 @@ const SECTIONS: &[Section] = &[
     login::KEYS,
     throttle::KEYS,
     revocation::KEYS,
+    feed::KEYS,
     refresh::KEYS,
     self_service::KEYS,
     passwords::KEYS,
@@ -256,6 +261,7 @@ impl Settings {
             login: LoginSettings::read(reader),
             throttle: throttle::read(reader),
             revocation: RevocationSettings::read(reader),
+            feed: FeedSettings::read(reader),
             refresh,
             self_service,
             passwords: passwords::read(reader),

@@ -22,6 +22,7 @@ pub mod cli;
 mod clock;
 pub mod config;
 pub mod doors;
+mod feed;
 pub mod issuers;
 pub mod live;
 pub mod login;

@@ -47,6 +47,7 @@ use crate::{
         tls::Tls,
         wire::{self, envoy::service::auth::v3::authorization_server::AuthorizationServer},
     },
+    feed::Feed,
     issuers,
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
@@ -105,7 +106,16 @@ pub async fn serve(
     prepare(&settings, &store).await?;
     let keys = settings.jwt.keys.start(files, unix_time())?;
     let seal = keys.seal().context("no key has a private half")?.clone();
-    let ended = Arc::new(Revocations::new(settings.revocation.refuses_after));
+    let ended = Revocations::new(settings.revocation.refuses_after);
+    let ended = Arc::new(match settings.feed.enabled {
+        true => ended.with_journal(),
+        false => ended,
+    });
+    let feed = settings.feed.enabled.then(|| {
+        let (revoked, metadata) = (Arc::clone(&ended), settings.envoy.metadata);
+        let feed = Feed::new(revoked, &settings.endpoints, metadata, metrics.clone());
+        Arc::new(feed)
+    });
     let throttle = Arc::new(Throttle::new(seal, settings.throttle));
     let mut follower = Follower::new(
         store.clone(),
@@ -183,6 +193,7 @@ pub async fn serve(
         authorizer,
         endpoints: settings.endpoints.clone().into(),
         sign_in: settings.http.sign_in.clone(),
+        feed,
     });
 
     let (end, ending) = Ending::new();

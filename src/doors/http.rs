@@ -4,11 +4,13 @@
 
 pub mod connection;
 mod dialect;
+mod feed;
 mod unread;
 
 use std::{convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytes::{Buf as _, Bytes};
+use doorward_rules::feed::PATH as FEED;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -35,6 +37,7 @@ use crate::{
         headers::Headers,
         layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
     },
+    feed::Feed,
     live::Rules,
     observe::request_log::{self, Parent, Trace},
 };
@@ -48,6 +51,8 @@ pub struct Door {
     pub endpoints: Arc<[Endpoint]>,
     /// The sign-in page that gateways redirect to.
     pub sign_in: Option<HeaderValue>,
+    /// The feed, where it is switched on.
+    pub feed: Option<Arc<Feed>>,
 }
 
 /// How long a body may take.
@@ -104,6 +109,7 @@ impl Door {
         match path {
             "/validate" => return self.validate(&rules, &request, peer),
             "/.well-known/jwks.json" => return jwks(&rules, request.method()),
+            FEED => return feed::answer(self.feed.as_deref(), &rules, &request, peer),
             _ => {}
         }
         let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);

@@ -27,7 +27,9 @@ pub use self::decisions::DecisionCounts;
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
-    labels::{Closed, LoginResult, Outcome, PeerTrust, Port, SyncRows, ThrottledBy, Work},
+    labels::{
+        Closed, FeedResult, LoginResult, Outcome, PeerTrust, Port, SyncRows, ThrottledBy, Work,
+    },
     timing::encode_histogram,
 };
 use self::{closed::ClosedLabels, decisions::Decisions, process::Process, timing::Timing};
@@ -59,6 +61,7 @@ struct Numbers {
     reloaded_at: Gauge,
     readings: Family<Label<Outcome>, Counter>,
     rows_read: Family<Label<SyncRows>, Counter>,
+    feeds: Family<Label<FeedResult>, Counter>,
     clock_difference: Gauge<f64, AtomicU64>,
     clock_limit: Gauge<f64, AtomicU64>,
     fetches: Family<FetchLabels, Counter>,
@@ -102,6 +105,7 @@ impl Default for Metrics {
             reloaded_at: Gauge::default(),
             readings: Family::default(),
             rows_read: Family::default(),
+            feeds: Family::default(),
             clock_difference: Gauge::default(),
             clock_limit: Gauge::default(),
             fetches: Family::default(),
@@ -181,6 +185,11 @@ impl Numbers {
             "Rows read to learn of other replicas' revocations and failed logins; a row counts each time it is read",
             self.rows_read.clone(),
         );
+        registry.register(
+            "feed_answers",
+            "Answers to followers of the feed, by result",
+            self.feeds.clone(),
+        );
         registry.register_with_unit(
             "clock_difference",
             "How far the clock of this replica is ahead of the clock of the database; negative if it is behind",
@@ -225,6 +234,9 @@ impl Numbers {
         }
         for of in SyncRows::ALL {
             drop(self.rows_read.get_or_create(&[("of", of)]));
+        }
+        for result in FeedResult::ALL {
+            drop(self.feeds.get_or_create(&[("result", result)]));
         }
         for result in LoginResult::ALL {
             drop(self.logins.get_or_create(&[("result", result)]));
@@ -303,6 +315,11 @@ impl Metrics {
     /// Counts rows read from the tables that replicas share.
     pub(crate) fn rows_read(&self, of: SyncRows, rows: u64) {
         self.0.rows_read.get_or_create(&[("of", of)]).inc_by(rows);
+    }
+
+    /// A follower of the feed got an answer.
+    pub(crate) fn feed(&self, result: FeedResult) {
+        self.0.feeds.get_or_create(&[("result", result)]).inc();
     }
 
     /// Sets by how many milliseconds this replica's clock is ahead of the database's.

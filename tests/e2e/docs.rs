@@ -124,6 +124,7 @@ async fn every_block_of_settings_holds_together() {
         "docs/keys.md",
         "docs/transport.md",
         "docs/tracing.md",
+        "docs/feed.md",
     ] {
         let blocks = blocks(document, "toml");
         assert!(!blocks.is_empty(), "{document}");

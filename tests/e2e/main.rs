@@ -75,6 +75,7 @@ mod database;
 mod docs;
 mod endpoints;
 mod fair_logins;
+mod feed;
 mod first_refusals;
 mod flask;
 mod floods;

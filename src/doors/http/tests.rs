@@ -193,6 +193,7 @@ static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             authorizer: authorizer.clone(),
             endpoints: vec![Endpoint::Login, Endpoint::Logout].into(),
             sign_in: Some(HeaderValue::from_static("https://login.example/")),
+            feed: None,
         },
         grpc: grpc::Door {
             authorizer,

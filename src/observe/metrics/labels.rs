@@ -133,6 +133,41 @@ impl Work {
     }
 }
 
+/// What a follower of the feed got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FeedResult {
+    /// There was nothing new.
+    Empty,
+    /// What was new.
+    Changes,
+    /// A page of everything.
+    Whole,
+    /// Nothing: the question was malformed.
+    Malformed,
+    /// Nothing: the peer is not trusted.
+    Refused,
+}
+
+impl FeedResult {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Empty,
+        Self::Changes,
+        Self::Whole,
+        Self::Malformed,
+        Self::Refused,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Changes => "changes",
+            Self::Whole => "whole",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// A port that Doorward listens on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Port {
@@ -223,6 +258,7 @@ macro_rules! label_values {
 label_values!(
     Outcome,
     SyncRows,
+    FeedResult,
     LoginResult,
     ThrottledBy,
     Work,

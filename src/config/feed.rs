@@ -1,0 +1,31 @@
+//! `[feed]`: what judges outside this program are told.
+
+use super::{
+    key::{Key, Section},
+    reader::Reader,
+    value::boolean,
+};
+
+/// Settings of the feed.
+#[derive(Clone, Copy, Debug)]
+pub struct FeedSettings {
+    /// Whether it is served.
+    pub enabled: bool,
+}
+
+pub(super) static KEYS: Section = &[&ENABLED];
+
+static ENABLED: Key<bool> = Key::new(
+    "feed.enabled",
+    "false",
+    boolean,
+    "Whether trusted gateways can read rules, public keys and revocations at `/feed`, as the filter inside Envoy does.",
+);
+
+impl FeedSettings {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Self {
+        Self {
+            enabled: reader.get(&ENABLED),
+        }
+    }
+}
