@@ -56,7 +56,7 @@ pub struct Lasting {
     pub hasher: Arc<Hasher>,
     /// Other issuers whose tokens are accepted.
     pub issuers: Issuers,
-    /// How services are told who is asking.
+    /// The headers that identify the user to services.
     pub identity: IdentityHeaders,
     /// Where decisions and tokens are counted.
     pub metrics: Metrics,

@@ -86,7 +86,7 @@ pub(super) struct Run {
 pub(super) struct Caller {
     /// The address of the client.
     pub client: Result<IpAddr, NoAddress>,
-    /// Cancelled when the gateway hangs up.
+    /// Cancelled when the gateway disconnects.
     pub gone: CancellationToken,
 }
 
@@ -282,8 +282,8 @@ impl Run {
         ticket.map_err(queue_full)
     }
 
-    /// Waits for a turn. A caller that hangs up before gives it up; after that, the attempt runs on, so hanging up saves
-    /// nobody its cost.
+    /// Waits for a turn. A caller that disconnects before its turn gives the turn up. After that, the attempt runs on,
+    /// so that disconnecting saves an attacker nothing.
     async fn turn(
         &self,
         ticket: Ticket,
@@ -306,7 +306,7 @@ impl Run {
         }
     }
 
-    /// Reports a right password to the throttle.
+    /// Reports a correct password to the throttle.
     fn right(&self, turn: &mut Turn, account: &Account) {
         self.actions
             .shares

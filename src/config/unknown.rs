@@ -1,4 +1,4 @@
-//! Names that are not settings: the nearest setting, and names that belong to somebody else.
+//! Names that are not settings: the nearest setting, and names of other programs.
 
 use doorward_rules::tables::Unknown;
 
@@ -15,8 +15,8 @@ pub(super) fn unknown(name: &str) -> Unknown {
     Unknown::among(name, &names)
 }
 
-/// Kubernetes and Docker put the addresses of services into the environment under such names; a service that is
-/// called `doorward` must not keep Doorward from starting.
+/// Kubernetes and Docker set environment variables with such names to the addresses of services. A service called
+/// `doorward` must not prevent the start of Doorward.
 pub(super) fn is_service_link(name: &str) -> bool {
     let Some((_, rest)) = name.rsplit_once("_PORT") else {
         return name.ends_with("_SERVICE_HOST");

@@ -192,7 +192,7 @@ fn bind(path: &Path, mode: u32) -> io::Result<(std::os::unix::net::UnixListener,
     Ok((socket.into(), file))
 }
 
-/// A locked file beside the socket. It distinguishes a leftover socket from one in use.
+/// A locked file next to the socket. It distinguishes a leftover socket from one in use.
 fn lock(path: &Path) -> io::Result<fs::File> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");

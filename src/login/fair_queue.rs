@@ -1,5 +1,5 @@
-//! Which login hashes next: a bounded queue that is fair between accounts and between client addresses. Does not know who
-//! waits, how they are told, or what is counted against guessing.
+//! Which login hashes next: a bounded queue that is fair between accounts and between client addresses. Does not know
+//! who waits, how a login is notified, or which failures count against guessing.
 //!
 //! Every entry gets a round when it arrives: one more than the round of the entry before it of the same account and of the
 //! same address, and at least one more than the round that is served. Entries are served by round, and in a round by

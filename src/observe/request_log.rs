@@ -76,7 +76,7 @@ impl From<Endpoint> for Door {
     }
 }
 
-/// What the log says about a request, beside the decision.
+/// What the log says about a request, besides the decision.
 #[derive(Clone, Copy, Debug)]
 pub struct Trace<'a> {
     /// The door that was asked.

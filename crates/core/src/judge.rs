@@ -195,7 +195,7 @@ impl Judge {
             }
             Credential::Bearer(compact) => match self.known(compact, now) {
                 Ok(principal) => (Caller::Known(principal), self.forwarding(credential)),
-                // The token was refused here, or claims to be Doorward's; a service that reads it would trust it.
+                // The refused token claims to be Doorward's; a service that reads it would trust it.
                 Err(is_ours) if is_ours => (Caller::Anonymous, Forwarding::Strip),
                 Err(_) => (Caller::Anonymous, self.forwarding(credential)),
             },

@@ -287,7 +287,7 @@ impl Verifier {
         claims.exp.min(last)
     }
 
-    /// Verifies a token that is not Doorward's own as a token of another issuer; if that fails too, returns `fault`.
+    /// Verifies a token that is not Doorward's own as a token of another issuer; returns `fault` if it is no such token.
     fn verify_foreign(
         &self,
         hashed: Hashed<'_>,

@@ -24,14 +24,14 @@ pub(in crate::actions) struct Upgrade {
     turn: Turn,
 }
 
-/// A login whose password was right.
+/// A login with a correct password.
 struct Settled {
     attempt: Box<Attempt>,
     account: Account,
     issued: Issued,
 }
 
-/// The result for an account whose password was right.
+/// The result for an account whose password was correct.
 pub(super) enum Continued {
     Issued(Issued),
     /// The row has changed, or is gone.

@@ -111,7 +111,7 @@ impl Run {
                 .await
             {
                 Ok(()) => return self.changed(&change, seen, new, all_expired).await,
-                // A login has upgraded the hash, or somebody has changed the password.
+                // A login has upgraded the hash, or another request has changed the password.
                 Err(UsersFault::Unknown) => {
                     account = self.users_row(&username).await?.0;
                     was_right = Some(seen.id);

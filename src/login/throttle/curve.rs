@@ -25,8 +25,8 @@ pub enum Then {
         /// The time without a failure after which all of them expire.
         forget: Duration,
     },
-    /// One failure expires in each period, which allows one more attempt. For a count that many users share, among whom
-    /// somebody mistypes all the time.
+    /// One failure expires in each period, which allows one more attempt. For a count that many users share, because
+    /// some of them mistype at any time.
     OneEach(Duration),
 }
 

@@ -147,7 +147,7 @@ fn update(engine: Engine, table: &str, username: &str, password: &str) -> Update
     ))
 }
 
-/// By an index, where there is one on the id or the name, as there should be.
+/// The id or the name should have an index, which makes this fast.
 fn newest(table: &str, password: &str, by: &str) -> String {
     format!("SELECT {password} FROM {table} ORDER BY {by} DESC LIMIT 2000")
 }
