@@ -23,8 +23,9 @@ TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 promtool=prometheus faketime=faketime
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
-# Logins, tokens and what grows with replicas are measured without a gateway.
-BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,needs $(if $(filter scale,$(ONLY)),,$(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(FLASK)))
+# Logins, tokens and what grows with replicas are measured without a gateway, and settings of Envoy with Envoy alone.
+BENCH_ENVOY := $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy
+BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,$(if $(filter advice,$(ONLY)),$(BENCH_ENVOY),needs $(if $(filter scale,$(ONLY)),,$(BENCH_ENVOY) $(FLASK))))
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -56,7 +57,7 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these; ONLY=scale: what grows with replicas and users)
+bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost)
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 

@@ -3,7 +3,7 @@
 //! `/validate`, as a ratio to a Flask service of the kind that Doorward replaces. It also measures logins: how many
 //! per second, as a ratio to what hashing allows, and what a flood of them does to Bearer requests and to memory. It
 //! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. On request
-//! it measures what grows with replicas and users.
+//! it measures settings of Envoy, and what grows with replicas and users.
 //!
 //! The two sides of a ratio answer the same load in short alternating rounds, so that other work on the machine
 //! affects both alike.
@@ -17,6 +17,7 @@
     reason = "a benchmark prints, and panics if a part does not start"
 )]
 
+mod advice;
 mod cost;
 mod gateways;
 #[path = "../../tests/harness/mod.rs"]
@@ -88,6 +89,8 @@ enum Way {
     Flask,
     Logins,
     Tokens,
+    /// Settings of Envoy, each beside the committed configuration; runs only if named
+    Advice,
     /// Needs a gigabyte of memory; runs only if named
     Scale,
 }
@@ -132,7 +135,10 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("This is not a release build: the numbers will say nothing.");
     }
     let machine = cost::machine()?;
-    let wanted = !matches!(arguments.way, Some(Way::Logins | Way::Tokens | Way::Scale));
+    let wanted = !matches!(
+        arguments.way,
+        Some(Way::Logins | Way::Tokens | Way::Advice | Way::Scale)
+    );
     let checks = if wanted {
         Some(checks(arguments).await?)
     } else {
@@ -150,6 +156,10 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         None
     };
+    let advice = match arguments.way {
+        Some(Way::Advice) => Some(advice::measure(arguments).await?),
+        _ => None,
+    };
     let scale = match arguments.way {
         Some(Way::Scale) => Some(scale::measure(arguments).await?),
         _ => None,
@@ -159,6 +169,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         checks,
         logins,
         tokens,
+        advice,
         scale,
     };
     match arguments.output {
@@ -390,6 +401,7 @@ struct Report {
     checks: Option<ChecksReport>,
     logins: Option<logins::Report>,
     tokens: Option<tokens::Report>,
+    advice: Option<advice::Report>,
     scale: Option<scale::Report>,
 }
 
@@ -490,6 +502,9 @@ impl Report {
         if let Some(tokens) = &self.tokens {
             println!("{}\n", tokens.table());
         }
+        if let Some(advice) = &self.advice {
+            println!("{}\n", advice.table());
+        }
         if let Some(scale) = &self.scale {
             println!("{}\n\nMachine: {}.", scale.table(), self.machine);
             return;
@@ -510,6 +525,9 @@ impl Report {
         }
         if let Some(tokens) = &self.tokens {
             report.insert("tokens".into(), tokens.json());
+        }
+        if let Some(advice) = &self.advice {
+            report.insert("advice".into(), advice.json());
         }
         if let Some(scale) = &self.scale {
             report.insert("scale".into(), scale.json());

@@ -140,6 +140,15 @@ impl Envoy {
     ///
     /// If Envoy does not start.
     pub async fn start(version: &str, config: &EnvoyConfig) -> Self {
+        Self::with_workers(version, config, 1).await
+    }
+
+    /// Starts it with so many worker threads.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn with_workers(version: &str, config: &EnvoyConfig, workers: u16) -> Self {
         let binary = tool(&format!("envoy-{version}")).join("envoy");
         let dir = tempfile::Builder::new().prefix("envoy-").tempdir().unwrap();
         let file = dir.path().join("envoy.yaml");
@@ -151,9 +160,9 @@ impl Envoy {
             .arg(file)
             .arg("--admin-address-path")
             .arg(&admin_file)
+            .arg("--concurrency")
+            .arg(workers.to_string())
             .args([
-                "--concurrency",
-                "1",
                 "--disable-hot-restart",
                 "--log-level",
                 "warning",
