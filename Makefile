@@ -57,7 +57,7 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins and tokens (ONLY=logins, ONLY=tokens: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost)
+bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost)
 	cargo build --release --bin doorward --example bench
 	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
 

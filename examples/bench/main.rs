@@ -2,8 +2,9 @@
 //! gRPC and behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and of
 //! `/validate`, as a ratio to a Flask service of the kind that Doorward replaces. It also measures logins: how many
 //! per second, as a ratio to what hashing allows, and what a flood of them does to Bearer requests and to memory. It
-//! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. On request
-//! it measures settings of Envoy, and what grows with replicas and users.
+//! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. It
+//! measures what grows with the number of rules. On request it measures settings of Envoy, and what grows with replicas
+//! and users.
 //!
 //! The two sides of a ratio answer the same load in short alternating rounds, so that other work on the machine
 //! affects both alike.
@@ -25,6 +26,7 @@ mod harness;
 mod load;
 mod logins;
 mod null;
+mod rules;
 mod scale;
 mod tokens;
 
@@ -89,6 +91,7 @@ enum Way {
     Flask,
     Logins,
     Tokens,
+    Rules,
     /// Settings of Envoy, each beside the committed configuration; runs only if named
     Advice,
     /// Needs a gigabyte of memory; runs only if named
@@ -137,7 +140,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = cost::machine()?;
     let wanted = !matches!(
         arguments.way,
-        Some(Way::Logins | Way::Tokens | Way::Advice | Way::Scale)
+        Some(Way::Logins | Way::Tokens | Way::Rules | Way::Advice | Way::Scale)
     );
     let checks = if wanted {
         Some(checks(arguments).await?)
@@ -156,6 +159,11 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     } else {
         None
     };
+    let wanted = arguments.way.is_none_or(|only| only == Way::Rules);
+    let rules = match wanted {
+        true => Some(rules::measure(arguments)?),
+        false => None,
+    };
     let advice = match arguments.way {
         Some(Way::Advice) => Some(advice::measure(arguments).await?),
         _ => None,
@@ -169,6 +177,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         checks,
         logins,
         tokens,
+        rules,
         advice,
         scale,
     };
@@ -401,6 +410,7 @@ struct Report {
     checks: Option<ChecksReport>,
     logins: Option<logins::Report>,
     tokens: Option<tokens::Report>,
+    rules: Option<rules::Report>,
     advice: Option<advice::Report>,
     scale: Option<scale::Report>,
 }
@@ -502,6 +512,9 @@ impl Report {
         if let Some(tokens) = &self.tokens {
             println!("{}\n", tokens.table());
         }
+        if let Some(rules) = &self.rules {
+            println!("{}\n", rules.table());
+        }
         if let Some(advice) = &self.advice {
             println!("{}\n", advice.table());
         }
@@ -525,6 +538,9 @@ impl Report {
         }
         if let Some(tokens) = &self.tokens {
             report.insert("tokens".into(), tokens.json());
+        }
+        if let Some(rules) = &self.rules {
+            report.insert("rules".into(), rules.json());
         }
         if let Some(advice) = &self.advice {
             report.insert("advice".into(), advice.json());

@@ -153,7 +153,7 @@ fn now() -> anyhow::Result<UnixTime> {
 }
 
 /// The defaults of `jwt.issuer` and the like.
-fn terms() -> TokenTerms {
+pub fn terms() -> TokenTerms {
     TokenTerms {
         issuer: "doorward".into(),
         audience: "doorward".into(),

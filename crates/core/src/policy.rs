@@ -2,13 +2,17 @@
 //! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host). A rule for `GET` also covers
 //! `HEAD`, unless a rule for the same path and host names `HEAD`.
 
+mod index;
 mod pattern;
 mod rule;
 
-use std::{cmp::Reverse, fmt};
+use std::{cmp::Reverse, collections::HashMap, fmt, sync::Arc};
 
-use self::pattern::Reading;
 pub use self::rule::{Rule, RuleFault};
+use self::{
+    index::{Found, Index},
+    pattern::Reading,
+};
 use super::{
     account::{Role, Roles},
     path::Path,
@@ -124,15 +128,21 @@ impl fmt::Display for Demand {
     }
 }
 
-/// All rules.
+/// All rules. A clone shares them.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct Policy(Arc<Indexed>);
+
+#[derive(Debug, Default)]
+struct Indexed {
     /// Most specific path first.
     rules: Vec<Rule>,
-    /// The methods of the rules that are not in IANA's registry.
-    unregistered: Vec<String>,
+    /// The rules by their paths in the loose reading.
+    loose: Index,
+    /// The rules by their paths as they are written, if any of them reads differently.
+    raw: Option<Index>,
+    /// The methods of the rules that are not in IANA's registry, by their lower case.
+    unregistered: HashMap<String, String>,
     names_hosts: bool,
-    reads_the_same: bool,
 }
 
 /// What the rules say about a request.
@@ -170,39 +180,35 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// Every [`Conflict`] between them.
-    pub fn new(mut rules: Vec<Rule>) -> Result<Self, Vec<Conflict>> {
-        let mut conflicts = Vec::new();
-        for (index, rule) in rules.iter().enumerate() {
-            for other in rules.iter().skip(index + 1) {
-                if rule.ties_with(other) {
-                    conflicts.push(Conflict::Tie(rule.to_string(), other.to_string()));
-                }
-            }
-        }
-        let mut unregistered: Vec<String> = Vec::new();
+    /// Every [`Conflict`] between them. Of several rules that tie, each one with the first.
+    pub fn new(rules: Vec<Rule>) -> Result<Self, Vec<Conflict>> {
+        let mut unregistered = HashMap::new();
+        let mut cases = Vec::new();
         for method in rules.iter().flat_map(Rule::unregistered_methods) {
-            match unregistered
-                .iter()
-                .find(|own| own.eq_ignore_ascii_case(method))
-            {
-                Some(own) if own == method => {}
-                Some(own) => {
-                    conflicts.push(Conflict::MethodCase(own.clone(), method.to_owned()));
-                }
-                None => unregistered.push(method.to_owned()),
+            let spelled = unregistered
+                .entry(method.to_ascii_lowercase())
+                .or_insert_with(|| method.to_owned());
+            if spelled != method {
+                cases.push(Conflict::MethodCase(spelled.clone(), method.to_owned()));
             }
         }
+        let mut placed: Vec<_> = rules.into_iter().enumerate().collect();
+        placed.sort_by_key(|(_, rule)| Reverse(rule.path_rank()));
+        let (places, rules): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        let (loose, ties) = Index::new(&rules, Reading::Loose);
+        let mut conflicts = named(&rules, &places, ties);
+        conflicts.extend(cases);
         if !conflicts.is_empty() {
             return Err(conflicts);
         }
-        rules.sort_by_key(|rule| Reverse(rule.path_rank()));
-        Ok(Self {
+        let reads_the_same = rules.iter().all(|rule| rule.path.reads_the_same());
+        Ok(Self(Arc::new(Indexed {
+            loose,
+            raw: (!reads_the_same).then(|| Index::new(&rules, Reading::Raw).0),
             unregistered,
             names_hosts: rules.iter().any(|rule| !rule.hosts.is_empty()),
-            reads_the_same: rules.iter().all(|rule| rule.path.reads_the_same()),
             rules,
-        })
+        })))
     }
 
     /// The rules if the settings have none: these endpoints at their own names, and everything else for signed-in users.
@@ -219,44 +225,41 @@ impl Policy {
             })
             .chain([rule("/*", Demand::SignedIn)]);
         let rules = rules.filter_map(Result::ok).collect();
-        Self::new(rules).unwrap_or(Self {
-            rules: Vec::new(),
-            unregistered: Vec::new(),
-            names_hosts: false,
-            reads_the_same: true,
-        })
+        Self::new(rules).unwrap_or_else(|_| Self(Arc::default()))
     }
 
     /// All rules, most specific path first.
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
-        &self.rules
+        &self.0.rules
     }
 
     /// The index of a rule in [`Policy::rules`]; `None` for a rule of another policy.
     #[must_use]
     pub fn number_of(&self, rule: &Rule) -> Option<usize> {
-        self.rules.element_offset(rule)
+        self.rules().element_offset(rule)
     }
 
     /// Which rule decides a request.
     #[must_use]
     pub fn access(&self, method: Method<'_>, host: Host<'_>, path: &Path<'_>) -> Access<'_> {
-        if self.names_hosts && host.name().is_none() {
+        let all = &*self.0;
+        if all.names_hosts && host.name().is_none() {
             return Access::NoHost;
         }
-        let sent = method.as_str();
-        if (self.unregistered.iter()).any(|own| own != sent && own.eq_ignore_ascii_case(sent)) {
+        if all.spells_otherwise(method) {
             return Access::MethodCase;
         }
-        let as_sent = self.find(method, host, path.as_str(), Reading::Raw);
+        let raw = all.raw.as_ref().unwrap_or(&all.loose);
+        let as_sent = all.access(raw.find(method, host, path.as_str(), false));
         let has_extension = path.has_extension();
-        if self.reads_the_same && path.as_str() == path.loose() && !has_extension {
+        if all.raw.is_none() && path.as_str() == path.loose() && !has_extension {
             return as_sent;
         }
-        let readings = [Reading::Loose, Reading::Extension];
-        for reading in readings.iter().take(1 + usize::from(has_extension)) {
-            let generous = self.find(method, host, path.loose(), *reading);
+        let extensions = [false, true];
+        for extension in extensions.iter().take(1 + usize::from(has_extension)) {
+            let found = (all.loose).find(method, host, path.loose(), *extension);
+            let generous = all.access(found);
             if same_demand(as_sent, generous) {
                 continue;
             }
@@ -269,42 +272,51 @@ impl Policy {
         }
         as_sent
     }
+}
 
-    fn find(&self, method: Method<'_>, host: Host<'_>, path: &str, reading: Reading) -> Access<'_> {
-        let mut login = None;
-        let mut best: Option<(&Rule, (bool, usize, bool))> = None;
-        for rule in &self.rules {
-            if best.is_some_and(|(best, _)| best.path_rank() > rule.path_rank()) {
-                break;
-            }
-            if !rule.path.matches(path, reading) {
-                continue;
-            }
-            let Some(host_rank) = rule.host_rank(host) else {
-                continue;
-            };
-            if !rule.covers_method(method) {
-                if matches!(rule.demand, Demand::Endpoint(_)) {
-                    login = login.or(Some(rule));
-                }
-                continue;
-            }
-            // Of two rules with equal precedence, one for `GET` and one that names `HEAD`, the latter decides `HEAD`.
-            let names_method = !method.is_head() || rule.names_method("HEAD");
-            let rank = (!rule.methods.is_empty(), host_rank, names_method);
-            if best.is_none_or(|(_, best_rank)| rank > best_rank) {
-                best = Some((rule, rank));
-            }
+impl Indexed {
+    /// Whether the method differs only by case from one that rules name.
+    fn spells_otherwise(&self, method: Method<'_>) -> bool {
+        if self.unregistered.is_empty() || method.is_registered() {
+            return false;
         }
-        match (best, login) {
-            (Some((best, _)), Some(login)) if login.path_rank() > best.path_rank() => {
-                Access::EndpointMethod(login)
+        let spelled = self.unregistered.get(&method.as_str().to_ascii_lowercase());
+        spelled.is_some_and(|spelled| spelled != method.as_str())
+    }
+
+    fn access(&self, Found { best, missed }: Found) -> Access<'_> {
+        let rule = |number| self.rules.get(number);
+        let best = best.and_then(|best| Some((best.path, rule(best.rule)?)));
+        let missed = missed.and_then(|(path, endpoint)| Some((path, rule(endpoint)?)));
+        match (best, missed) {
+            (Some((path, _)), Some((own, endpoint))) if own > path => {
+                Access::EndpointMethod(endpoint)
             }
-            (Some((best, _)), _) => Access::Rule(best),
-            (None, Some(login)) => Access::EndpointMethod(login),
+            (Some((_, best)), _) => Access::Rule(best),
+            (None, Some((_, endpoint))) => Access::EndpointMethod(endpoint),
             (None, None) => Access::NoRule,
         }
     }
+}
+
+/// Ties as conflicts, in the order in which the rules were given.
+fn named(
+    rules: &[Rule],
+    places: &[usize],
+    ties: impl IntoIterator<Item = (usize, usize)>,
+) -> Vec<Conflict> {
+    let given = |number| Some((places.get(number)?, rules.get(number)?));
+    let pairs = ties.into_iter().filter_map(|(first, other)| {
+        let mut pair = [given(first)?, given(other)?];
+        pair.sort_by_key(|(place, _)| **place);
+        Some(pair)
+    });
+    let mut pairs: Vec<_> = pairs.collect();
+    pairs.sort_by_key(|[(first, _), (other, _)]| (**first, **other));
+    let tie = |[(_, first), (_, other)]: [(&usize, &Rule); 2]| {
+        Conflict::Tie(first.to_string(), other.to_string())
+    };
+    pairs.into_iter().map(tie).collect()
 }
 
 fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {

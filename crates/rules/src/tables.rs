@@ -166,12 +166,15 @@ impl Raw {
 pub struct Document<'a> {
     name: &'a str,
     text: &'a str,
+    /// Where lines end.
+    ends: Vec<usize>,
 }
 
 impl<'a> Document<'a> {
     #[must_use]
     pub fn new(name: &'a str, text: &'a str) -> Self {
-        Self { name, text }
+        let ends = text.match_indices('\n').map(|(end, _)| end).collect();
+        Self { name, text, ends }
     }
 
     #[must_use]
@@ -198,8 +201,8 @@ impl<'a> Document<'a> {
     /// The name, and the line of a byte.
     #[must_use]
     pub fn at(&self, offset: usize) -> String {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        format!("{}:{}", self.name, before.matches('\n').count() + 1)
+        let before = self.ends.partition_point(|end| *end < offset);
+        format!("{}:{}", self.name, before + 1)
     }
 }
 

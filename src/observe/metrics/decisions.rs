@@ -107,6 +107,7 @@ struct Counts {
     at_hand: [[OnceLock<Arc<Histogram>>; Work::ALL.len()]; Door::ALL.len()],
     series: Mutex<Series>,
     none: Arc<str>,
+    other: Arc<str>,
 }
 
 /// What limits the number of series.
@@ -116,6 +117,9 @@ struct Series {
     rules: HashSet<Arc<str>>,
     /// How many series were created before their first decision.
     at_start: usize,
+    /// Whether a rule came too late for series before its first decision. From then on, no rule gets them, and a reload
+    /// with thousands of rules does not look for theirs.
+    full: bool,
 }
 
 impl Decisions {
@@ -126,6 +130,7 @@ impl Decisions {
             at_hand: Default::default(),
             series: Mutex::default(),
             none: NONE.into(),
+            other: OTHER.into(),
         }))
     }
 
@@ -144,29 +149,38 @@ impl Decisions {
     }
 
     pub(super) fn by_rules(&self, policy: &Policy) -> DecisionCounts {
+        let mut counts = vec![self.0.none.clone(), self.0.other.clone()];
         let rules = policy.rules().iter().map(|rule| {
-            let label = self.label(rule.name());
+            let Some(label) = self.label(rule.name()) else {
+                self.expect(&self.0.other, expected::of_rule(rule.demand()));
+                return OF_OTHER;
+            };
             self.expect(&label, expected::of_rule(rule.demand()));
-            RuleCounts::new(label)
+            counts.push(label);
+            counts.len() - 1
         });
         DecisionCounts {
             rules: rules.collect(),
-            none: RuleCounts::new(Arc::clone(&self.0.none)),
+            counts: counts.into_iter().map(RuleCounts::new).collect(),
             decisions: self.clone(),
         }
     }
 
-    fn label(&self, name: &Arc<str>) -> Arc<str> {
+    /// The label of a rule that has series of its own.
+    fn label(&self, name: &Arc<str>) -> Option<Arc<str>> {
         let rules = &mut self.series().rules;
         if rules.len() >= MOST_RULES && !rules.contains(name) {
-            return OTHER.into();
+            return None;
         }
         rules.insert(Arc::clone(name));
-        Arc::clone(name)
+        Some(Arc::clone(name))
     }
 
     /// Creates these series with 0, or none of them.
     fn expect(&self, rule: &Arc<str>, expected: impl Iterator<Item = Expected>) {
+        if self.series().full {
+            return;
+        }
         let labels = expected.map(|(door, decision, reason)| Labels {
             door,
             decision,
@@ -179,6 +193,7 @@ impl Decisions {
             .collect();
         let mut series = self.series();
         if series.at_start + new.len() > MOST_AT_START {
+            series.full = true;
             return;
         }
         series.at_start += new.len();
@@ -208,10 +223,15 @@ impl Decisions {
 /// Counts decisions by the rules of one policy. Rules of the same name are counted together, before a reload and after it.
 pub struct DecisionCounts {
     decisions: Decisions,
-    rules: Box<[RuleCounts]>,
-    /// For decisions without a rule, such as those of `/validate`.
-    none: RuleCounts,
+    /// By the number of the rule, its place in `counts`.
+    rules: Box<[usize]>,
+    /// First those of decisions without a rule, such as those of `/validate`, and those of rules without series
+    /// of their own.
+    counts: Box<[RuleCounts]>,
 }
+
+const OF_NONE: usize = 0;
+const OF_OTHER: usize = 1;
 
 struct RuleCounts {
     label: Arc<str>,
@@ -251,7 +271,9 @@ impl DecisionCounts {
         } = decision;
         self.decisions.took(door, work, time);
         let rule = rule.and_then(|rule| self.rules.get(rule));
-        let rule = rule.unwrap_or(&self.none);
+        let Some(rule) = self.counts.get(*rule.unwrap_or(&OF_NONE)) else {
+            return;
+        };
         let counter = || {
             let labels = Labels {
                 door,

@@ -1,4 +1,4 @@
-//! Patterns of rules: paths, matched in two readings, and hosts.
+//! Patterns of rules: paths, in two readings, and hosts.
 
 use std::fmt;
 
@@ -42,32 +42,9 @@ impl PathPattern {
         })
     }
 
-    pub(super) fn matches(&self, path: &str, reading: Reading) -> bool {
-        let is_extension = |rest: &str| {
-            matches!(reading, Reading::Extension) && rest.starts_with('.') && !rest.contains('/')
-        };
-        match self {
-            Self::Exact { raw, loose } => path
-                .strip_prefix(reading.of(raw, loose))
-                .is_some_and(|rest| rest.is_empty() || is_extension(rest)),
-            Self::Prefix { raw, loose } => path
-                .strip_prefix(reading.of(raw, loose))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || is_extension(rest)),
-        }
-    }
-
     pub(super) fn reads_the_same(&self) -> bool {
         match self {
             Self::Exact { raw, loose } | Self::Prefix { raw, loose } => raw == loose,
-        }
-    }
-
-    pub(super) fn loosely_equals(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exact { loose, .. }, Self::Exact { loose: other, .. })
-            | (Self::Prefix { loose, .. }, Self::Prefix { loose: other, .. }) => loose == other,
-            (Self::Exact { .. }, Self::Prefix { .. })
-            | (Self::Prefix { .. }, Self::Exact { .. }) => false,
         }
     }
 }
@@ -85,15 +62,13 @@ impl fmt::Display for PathPattern {
 pub(super) enum Reading {
     Raw,
     Loose,
-    /// Matches the loose reading, with or without the extension of the last segment.
-    Extension,
 }
 
 impl Reading {
     pub(super) fn of<'a>(self, raw: &'a str, loose: &'a str) -> &'a str {
         match self {
             Self::Raw => raw,
-            Self::Loose | Self::Extension => loose,
+            Self::Loose => loose,
         }
     }
 }
@@ -118,26 +93,6 @@ impl HostPattern {
         } else {
             Self::Exact(name)
         })
-    }
-
-    pub(super) fn matches(&self, host: &str) -> bool {
-        match self {
-            Self::Exact(own) => host.eq_ignore_ascii_case(own),
-            Self::Below(own) => host
-                .len()
-                .checked_sub(own.len())
-                .and_then(|start| host.split_at_checked(start))
-                .is_some_and(|(label, parent)| {
-                    label.len() > 1 && label.ends_with('.') && parent.eq_ignore_ascii_case(own)
-                }),
-        }
-    }
-
-    pub(super) fn rank(&self) -> usize {
-        match self {
-            Self::Exact(_) => usize::MAX,
-            Self::Below(own) => own.len(),
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::{
     Demand,
     pattern::{HostPattern, PathPattern},
 };
-use crate::request::{Host, Method, RequestFault};
+use crate::request::{Method, RequestFault};
 
 /// One rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,38 +152,6 @@ impl Rule {
             PathPattern::Exact { raw, .. } => (true, raw.len()),
             PathPattern::Prefix { raw, .. } => (false, raw.len()),
         }
-    }
-
-    /// Whether the rule covers this method: services answer `HEAD` with the handler of `GET`.
-    pub(super) fn covers_method(&self, method: Method<'_>) -> bool {
-        self.methods.is_empty()
-            || self.names_method(method.as_str())
-            || (method.is_head() && self.names_method("GET"))
-    }
-
-    /// How specific the rule is for this host; `None` if it does not cover it.
-    pub(super) fn host_rank(&self, host: Host<'_>) -> Option<usize> {
-        if self.hosts.is_empty() {
-            return Some(0);
-        }
-        let host = host.name()?;
-        self.hosts
-            .iter()
-            .filter_map(|own| own.matches(host).then_some(own.rank()))
-            .max()
-    }
-
-    /// Whether both rules decide some request with equal precedence.
-    pub(super) fn ties_with(&self, other: &Self) -> bool {
-        let share_method =
-            self.methods.is_empty() || self.methods.iter().any(|own| other.methods.contains(own));
-        let share_host =
-            self.hosts.is_empty() || self.hosts.iter().any(|own| other.hosts.contains(own));
-        self.path.loosely_equals(&other.path)
-            && self.methods.is_empty() == other.methods.is_empty()
-            && self.hosts.is_empty() == other.hosts.is_empty()
-            && share_method
-            && share_host
     }
 }
 

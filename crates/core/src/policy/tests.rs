@@ -1,4 +1,5 @@
-use proptest::prelude::*;
+mod plain;
+mod properties;
 
 use super::*;
 use crate::path::{Also, Tolerance};
@@ -222,6 +223,30 @@ fn readings_with_different_demands_are_refused() {
     }
 }
 
+/// Escapes make a path longer, and no more specific where they are decoded.
+#[test]
+fn a_rule_is_as_specific_as_the_reading_that_matches() {
+    let policy = policy(&[
+        ("/%61%62%63/*", "", "", "nobody"),
+        ("/abc/x/*", "", "", "public"),
+    ]);
+    for (path, expected) in [
+        ("/abc/x/y", "public"),
+        ("/%61%62%63/y", "nobody"),
+        ("/%61%62%63/x/y", "two readings"),
+        ("/abc/y", "two readings"),
+    ] {
+        assert_eq!(decide(&policy, "GET", "", path), expected, "{path}");
+    }
+}
+
+#[test]
+fn a_hundred_rules_that_tie_are_named_once_each() {
+    let rules = vec![rule("/a", "GET POST", "x.y z.y", "public"); 100];
+    let conflicts = Policy::new(rules).unwrap_err();
+    assert_eq!(conflicts.len(), 99);
+}
+
 #[test]
 fn readings_that_a_setting_adds_are_refused_where_their_demand_is_another() {
     let policy = policy(&[
@@ -352,95 +377,6 @@ fn impossible_rules_say_everything_that_is_wrong() {
         assert!(Demand::parse(word).is_err(), "{word}");
     }
     assert!(Demand::roles([]).is_err());
-}
-
-fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
-    (
-        "(/[ab]{1,2}){1,3}(/\\*)?",
-        prop::sample::select(vec![
-            "",
-            "GET",
-            "POST",
-            "GET POST",
-            "HEAD",
-            "GET HEAD",
-            "POST HEAD",
-        ]),
-        prop::sample::select(vec!["", "x.example", "*.example"]),
-        prop::sample::select(vec!["public", "signed-in", "role:admin", "nobody", "login"]),
-    )
-        .prop_map(|(p, m, h, a)| (p, m.into(), h.into(), a.into()))
-}
-
-proptest! {
-    /// An additional reading only refuses more; it changes no other decision.
-    #[test]
-    fn what_is_read_as_well_only_refuses(
-        rules in prop::collection::vec(a_rule(), 0..6),
-        path in "(/[abA]{1,2}(\\.|%20|\\.b)?){1,4}",
-        extension: bool,
-        trailing_dot: bool,
-    ) {
-        let rules = rules.iter().map(|r| rule(&r.0, &r.1, &r.2, &r.3)).collect();
-        let Ok(policy) = Policy::new(rules) else { return Ok(()); };
-        let access = |also| {
-            let tolerance = Tolerance { also, ..Tolerance::default() };
-            let path = Path::parse(path.as_bytes(), tolerance).unwrap();
-            let get = Method::parse(b"GET").unwrap();
-            policy.access(get, Host::parse(b"x.example").unwrap(), &path)
-        };
-        let (before, after) = (access(Also::default()), access(Also { extension, trailing_dot }));
-        prop_assert!(before == after || matches!(after, Access::TwoReadings(_) | Access::NoRule));
-    }
-
-    #[test]
-    fn a_new_rule_changes_only_what_it_matches(
-        rules in prop::collection::vec(a_rule(), 0..6),
-        new in a_rule(),
-        path in "(/[ab]{1,2}){1,4}",
-        method in prop::sample::select(vec!["GET", "HEAD", "POST", "PUT"]),
-        host in prop::sample::select(vec!["x.example", "y.example", "other"]),
-    ) {
-        let make = |r: &(String, String, String, String)| rule(&r.0, &r.1, &r.2, &r.3);
-        let before: Vec<_> = rules.iter().map(make).collect();
-        let mut after = before.clone();
-        after.push(make(&new));
-        let (Ok(before), Ok(after)) = (Policy::new(before), Policy::new(after)) else { return Ok(()); };
-        let new = make(&new);
-        let matched = new.path.matches(&path, Reading::Raw)
-            && new.covers_method(Method::parse(method.as_bytes()).unwrap())
-            && new.host_rank(Host::parse(host.as_bytes()).unwrap()).is_some();
-        // An endpoint also answers other methods at its path.
-        if !matched && !matches!(new.demand, Demand::Endpoint(_)) {
-            prop_assert_eq!(decide(&before, method, host, &path), decide(&after, method, host, &path));
-        }
-    }
-
-    /// `HEAD` is judged as `GET`, unless a rule that names `HEAD` decides it.
-    #[test]
-    fn head_is_judged_as_get_unless_a_rule_names_it(
-        rules in prop::collection::vec(a_rule(), 0..8),
-        path in "(/[abA]{1,2}){1,4}",
-        host in prop::sample::select(vec!["x.example", "y.example", "other"]),
-    ) {
-        let rules = rules.iter().map(|r| rule(&r.0, &r.1, &r.2, &r.3)).collect();
-        let Ok(policy) = Policy::new(rules) else { return Ok(()); };
-        let access = |method: &'static str| policy.access(
-            Method::parse(method.as_bytes()).unwrap(),
-            Host::parse(host.as_bytes()).unwrap(),
-            &Path::parse(path.as_bytes(), Tolerance::default()).unwrap(),
-        );
-        let (get, head) = (access("GET"), access("HEAD"));
-        match head {
-            Access::Rule(rule) if rule.names_method("HEAD") => {}
-            Access::Rule(_) => prop_assert_eq!(get, head),
-            // Refused.
-            Access::EndpointMethod(_) | Access::NoRule | Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => {}
-        }
-        if !policy.rules().iter().any(|rule| rule.names_method("HEAD")) {
-            prop_assert_eq!(get, head);
-        }
-    }
 }
 
 #[test]

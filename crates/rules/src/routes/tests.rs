@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use doorward_core::path::Also;
 use serde_json::json;
 
@@ -129,6 +131,24 @@ fn no_rules_are_a_fault() {
     for (faults, place) in faults.iter().zip(["rules.toml", "rules"]) {
         assert_begin(faults, &[&format!("{place}: has no rules")]);
     }
+}
+
+/// What is looked at again for every rule costs a hundred times as much for ten times the rules.
+#[test]
+fn ten_times_the_rules_take_about_ten_times_as_long() {
+    let took = |rules: usize| {
+        let text: String = (0..rules)
+            .map(|rule| format!("[[route]]\npath = \"/service/{rule}/*\"\nmethods = [\"GET\"]\nallow = \"public\"\n"))
+            .collect();
+        let times = (0..3).map(|_| {
+            let start = Instant::now();
+            assert_eq!(toml(&text).unwrap().len(), rules);
+            start.elapsed()
+        });
+        times.min().unwrap()
+    };
+    let (some, many) = (took(500), took(5_000));
+    assert!(many < some * 30, "{some:?}, {many:?}");
 }
 
 #[test]

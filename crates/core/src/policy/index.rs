@@ -1,0 +1,296 @@
+//! Finds the rules for a request by its host, the segments of its path and its method. The cost depends on the request
+//! and on the longest rule, not on the number of rules.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap},
+    fmt,
+};
+
+use super::{
+    Demand,
+    pattern::{HostPattern, PathPattern, Reading},
+    rule::Rule,
+};
+use crate::request::{Host, Method};
+
+/// The index of a rule in its policy.
+pub(super) type Number = usize;
+
+/// How specific a match of a path is: exact or not, then how many bytes of the path the rule names.
+pub(super) type PathRank = (bool, usize);
+
+/// All rules, in one reading of their paths.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Rules without hosts.
+    everywhere: Tree,
+    hosts: HashMap<Box<str>, Tree>,
+    /// Rules for all hosts below one.
+    below: HashMap<Box<str>, Tree>,
+    /// The length of the longest name in `below`; longer names are not looked up.
+    longest_below: usize,
+}
+
+/// The rules of one host, by the segments of their paths.
+#[derive(Default)]
+struct Tree {
+    root: Node,
+}
+
+#[derive(Default)]
+struct Node {
+    children: HashMap<Box<str>, Node>,
+    /// The length of the longest segment in `children`.
+    longest: usize,
+    /// Rules for exactly this path.
+    exact: Slot,
+    /// Rules for this path and everything below.
+    prefix: Slot,
+}
+
+/// The rules of one host and one path, by method.
+#[derive(Default)]
+struct Slot {
+    /// Sorted by method.
+    methods: Vec<(Box<str>, Number)>,
+    /// The rule for all other methods.
+    any: Option<Number>,
+    /// The first rule for an endpoint.
+    endpoint: Option<Number>,
+}
+
+/// A rule that covers a request, and how specific it is.
+#[derive(Clone, Copy)]
+pub(super) struct Match {
+    pub(super) rule: Number,
+    pub(super) path: PathRank,
+    names_method: bool,
+    /// The length of the host pattern; the most for an exact one, 0 for a rule without hosts.
+    host: usize,
+    /// For `HEAD`: whether the rule names it, and not only `GET`.
+    names_head: bool,
+}
+
+impl Match {
+    fn precedence(&self) -> impl Ord {
+        (self.path, self.names_method, self.host, self.names_head)
+    }
+}
+
+/// The most specific rule of a tree that covers a request, and the most specific endpoint that its method misses.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Found {
+    pub(super) best: Option<Match>,
+    pub(super) missed: Option<(PathRank, Number)>,
+}
+
+impl Index {
+    /// Takes rules in the order of their numbers. Also gives the ties: pairs of rules that decide the same request with
+    /// equal precedence. Of several such rules, each one stands with the first.
+    pub(super) fn new(rules: &[Rule], reading: Reading) -> (Self, BTreeSet<(Number, Number)>) {
+        let mut index = Self::default();
+        let mut ties = BTreeSet::new();
+        for (number, rule) in rules.iter().enumerate() {
+            if rule.hosts.is_empty() {
+                let slot = index.everywhere.slot(&rule.path, reading);
+                slot.insert(number, rule, &mut ties);
+            }
+            for host in &rule.hosts {
+                let tree = match host {
+                    HostPattern::Exact(name) => index.hosts.entry(name.as_str().into()),
+                    HostPattern::Below(name) => {
+                        index.longest_below = index.longest_below.max(name.len());
+                        index.below.entry(name.as_str().into())
+                    }
+                };
+                let slot = tree.or_default().slot(&rule.path, reading);
+                slot.insert(number, rule, &mut ties);
+            }
+        }
+        (index, ties)
+    }
+
+    /// The most specific rule for a request. With `extension`, the last segment of the path is also matched without its
+    /// extension.
+    pub(super) fn find(
+        &self,
+        method: Method<'_>,
+        host: Host<'_>,
+        path: &str,
+        extension: bool,
+    ) -> Found {
+        let ask = Ask {
+            method,
+            path,
+            extension,
+        };
+        let mut found = self.everywhere.find(&ask, 0);
+        if self.hosts.is_empty() && self.below.is_empty() {
+            return found;
+        }
+        let name = lowercase(host.name().unwrap_or_default());
+        if let Some(tree) = self.hosts.get(&*name) {
+            found = found.or(tree.find(&ask, usize::MAX));
+        }
+        for (dot, _) in name.match_indices('.') {
+            let parent = name.get(dot + 1..).unwrap_or_default();
+            if parent.len() <= self.longest_below
+                && let Some(tree) = self.below.get(parent)
+            {
+                found = found.or(tree.find(&ask, parent.len()));
+            }
+        }
+        found
+    }
+}
+
+fn lowercase(name: &str) -> Cow<'_, str> {
+    match name.contains(|c: char| c.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Index(..)")
+    }
+}
+
+/// What is the same for every host pattern.
+struct Ask<'a> {
+    method: Method<'a>,
+    path: &'a str,
+    extension: bool,
+}
+
+impl Tree {
+    fn slot(&mut self, path: &PathPattern, reading: Reading) -> &mut Slot {
+        let (PathPattern::Exact { raw, loose } | PathPattern::Prefix { raw, loose }) = path;
+        let mut node = &mut self.root;
+        // Of the prefix `/*`, nothing is left.
+        if let Some(segments) = reading.of(raw, loose).strip_prefix('/') {
+            for segment in segments.split('/') {
+                node.longest = node.longest.max(segment.len());
+                node = node.children.entry(segment.into()).or_default();
+            }
+        }
+        match path {
+            PathPattern::Exact { .. } => &mut node.exact,
+            PathPattern::Prefix { .. } => &mut node.prefix,
+        }
+    }
+
+    /// Goes down the path. What is found below is more specific than what was found above.
+    fn find(&self, ask: &Ask<'_>, host: usize) -> Found {
+        let (mut exact, mut prefix) = (Found::default(), Found::default());
+        let mut node = &self.root;
+        let mut length = 0;
+        prefix.see(&node.prefix, ask.method, (false, length), host);
+        let mut rest = ask.path.strip_prefix('/');
+        while let Some(segments) = rest {
+            let (segment, below) = match segments.split_once('/') {
+                Some((segment, below)) => (segment, Some(below)),
+                None => (segments, None),
+            };
+            let dots = match below {
+                None if ask.extension => segment,
+                None | Some(_) => "",
+            };
+            // A segment may have thousands of dots; names that no rule has are not looked up.
+            let names = dots.match_indices('.').map(|(dot, _)| dot);
+            let names = names.take_while(|dot| *dot <= node.longest);
+            for name in names.filter_map(|dot| segment.get(..dot)) {
+                if let Some(own) = node.children.get(name) {
+                    let length = length + 1 + name.len();
+                    prefix.see(&own.prefix, ask.method, (false, length), host);
+                    exact.see(&own.exact, ask.method, (true, length), host);
+                }
+            }
+            let Some(own) = node.children.get(segment) else {
+                break;
+            };
+            node = own;
+            length += 1 + segment.len();
+            prefix.see(&node.prefix, ask.method, (false, length), host);
+            if below.is_none() {
+                exact.see(&node.exact, ask.method, (true, length), host);
+            }
+            rest = below;
+        }
+        exact.or(prefix)
+    }
+}
+
+impl Slot {
+    fn insert(&mut self, number: Number, rule: &Rule, ties: &mut BTreeSet<(Number, Number)>) {
+        if rule.methods.is_empty() {
+            match self.any {
+                // A host that stands there twice.
+                Some(first) if first == number => {}
+                Some(first) => drop(ties.insert((first, number))),
+                None => self.any = Some(number),
+            }
+        }
+        for method in &rule.methods {
+            match (self.named(method), self.position(method)) {
+                (Some(first), _) if first == number => {}
+                (Some(first), _) => drop(ties.insert((first, number))),
+                (None, Ok(at) | Err(at)) => {
+                    self.methods.insert(at, (method.as_str().into(), number));
+                }
+            }
+        }
+        if matches!(rule.demand, Demand::Endpoint(_)) {
+            self.endpoint.get_or_insert(number);
+        }
+    }
+
+    fn position(&self, method: &str) -> Result<usize, usize> {
+        self.methods
+            .binary_search_by(|(own, _)| (**own).cmp(method))
+    }
+
+    fn named(&self, method: &str) -> Option<Number> {
+        let at = self.position(method).ok()?;
+        self.methods.get(at).map(|(_, number)| *number)
+    }
+}
+
+impl Found {
+    /// Looks at rules that are more specific than all that were seen before.
+    fn see(&mut self, slot: &Slot, method: Method<'_>, path: PathRank, host: usize) {
+        let named = slot.named(method.as_str());
+        // Services answer `HEAD` with the handler of `GET`.
+        let as_get = || method.is_head().then(|| slot.named("GET")).flatten();
+        let names_head = method.is_head() && named.is_some();
+        let named = named.or_else(as_get);
+        match (named.or(slot.any), slot.endpoint) {
+            (Some(rule), _) => {
+                self.best = Some(Match {
+                    rule,
+                    path,
+                    names_method: named.is_some(),
+                    host,
+                    names_head,
+                });
+            }
+            (None, Some(endpoint)) => self.missed = Some((path, endpoint)),
+            (None, None) => {}
+        }
+    }
+
+    /// The more specific of each.
+    fn or(self, other: Self) -> Self {
+        let best = match (self.best, other.best) {
+            (Some(own), Some(other)) if other.precedence() > own.precedence() => Some(other),
+            (own, other) => own.or(other),
+        };
+        let missed = match (self.missed, other.missed) {
+            (Some(own), Some(other)) if (other.0, own.1) > (own.0, other.1) => Some(other),
+            (own, other) => own.or(other),
+        };
+        Self { best, missed }
+    }
+}

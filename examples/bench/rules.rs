@@ -1,0 +1,301 @@
+//! What grows with the number of rules: the cost of a judgement, and of reading the settings. In this process.
+
+use std::{collections::BTreeMap, hint::black_box, io, sync::Arc, time::Instant};
+
+use anyhow::{Context as _, anyhow, ensure};
+use comfy_table::{Table, presets::NOTHING};
+use doorward::{
+    config::{Settings, Sources},
+    domain::{
+        account::{Identity, Role, Roles, Username},
+        body::Body,
+        credential::{Compact, Credential},
+        decision::Decision,
+        judge::{Judge, Step},
+        keyring::Keyring,
+        path::Tolerance,
+        policy::Policy,
+        request::{Answerable, Request, RequestLine, TokenForm},
+        revocation::Generation,
+        token::{Secret, Signer, UnixTime, Verifier},
+    },
+};
+use serde_json::{Value, json};
+
+use super::{Arguments, Ratio, median, number, right, sorted, tokens::terms};
+
+/// How many rules; the first is the base of the comparison.
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+
+/// The time of every judgement.
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+/// Rules of one service; the host and the name of each service are its own.
+const SERVICE: [(&str, &str, &str, &str); 10] = [
+    ("/shop/service{}/*", "", "", "\"signed-in\""),
+    ("/shop/service{}/public/*", "", "", "\"public\""),
+    ("/shop/service{}/admin/*", "", "", "\"role:admin\""),
+    ("/shop/service{}/items/*", "\"GET\"", "", "\"role:reader\""),
+    (
+        "/shop/service{}/items/*",
+        "\"POST\", \"PUT\"",
+        "",
+        "\"role:writer\"",
+    ),
+    ("/shop/service{}/items/archive", "", "", "\"role:admin\""),
+    (
+        "/shop/service{}/reports/yearly/*",
+        "\"GET\"",
+        "",
+        "\"role:reader\", \"role:auditor\"",
+    ),
+    ("/*", "", "\"service{}.example.com\"", "\"signed-in\""),
+    ("/health", "", "\"service{}.example.com\"", "\"public\""),
+    ("/*", "", "\"*.tenant{}.example.com\"", "\"signed-in\""),
+];
+
+/// Requests for one service, which all pass.
+const REQUESTS: [(&str, &str, &str); 6] = [
+    (
+        "GET",
+        "www.example.com",
+        "/shop/service{}/items/4711/details",
+    ),
+    ("POST", "www.example.com", "/shop/service{}/items/4711"),
+    ("GET", "www.example.com", "/shop/service{}/public/logo.svg"),
+    ("HEAD", "www.example.com", "/shop/service{}/cart"),
+    ("GET", "service{}.example.com", "/orders/2026/11"),
+    ("GET", "eu.tenant{}.example.com", "/orders/2026/11"),
+];
+
+/// Judgements of one size in a row, and how often that is repeated in each round.
+const BATCH: usize = 6_000;
+const AGAIN: usize = 20;
+
+pub fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
+    let mut sides = Vec::new();
+    for size in SIZES {
+        sides.push(Side::new(size)?);
+    }
+    for number in 1..=arguments.rounds {
+        eprintln!("rules: round {number} of {}", arguments.rounds);
+        let mut times = vec![Vec::new(); sides.len()];
+        for _ in 0..AGAIN {
+            for (side, times) in sides.iter().zip(&mut times) {
+                times.push(side.judge()?);
+            }
+        }
+        for (side, times) in sides.iter_mut().zip(times) {
+            side.judged.push(median(&sorted(times.into_iter())));
+            side.loaded.push(side.load()?);
+        }
+    }
+    Ok(Report { sides })
+}
+
+/// One number of rules and its results, in seconds.
+struct Side {
+    size: usize,
+    file: String,
+    judge: Judge,
+    token: String,
+    /// Method, host and path.
+    requests: Vec<(&'static str, String, String)>,
+    judged: Vec<f64>,
+    loaded: Vec<f64>,
+}
+
+impl Side {
+    fn new(size: usize) -> anyhow::Result<Self> {
+        let services = size / SERVICE.len();
+        let file: String = (0..services).map(rules_of).collect();
+        let policy = settings(&file)?.policy;
+        ensure!(policy.rules().len() == size, "not {size} rules");
+        let keys = Arc::new(Keyring::of_secret(
+            &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90")?,
+            terms().lasts(),
+        ));
+        let roles = ["reader", "writer"].map(Role::parse);
+        let identity = Identity {
+            subject: "4711".into(),
+            username: Username::parse("alice").context("no name")?,
+            roles: Roles::collect(roles.into_iter().flatten())?,
+        };
+        let signer = Signer::new(Arc::clone(&keys), terms());
+        let token = signer.issue(&identity, Generation(0), None, NOW)?;
+        // Neighbours of a request are for other services.
+        let requests = (0..BATCH).zip(REQUESTS.iter().cycle());
+        let requests = requests.map(|(at, (method, host, path))| {
+            let service = (at * 7919 % services).to_string();
+            let fill = |text: &str| text.replace("{}", &service);
+            (*method, fill(host), fill(path))
+        });
+        Ok(Self {
+            size,
+            file,
+            judge: judge(policy, &keys),
+            token: token.expose().to_owned(),
+            requests: requests.collect(),
+            judged: Vec::new(),
+            loaded: Vec::new(),
+        })
+    }
+
+    /// Seconds per judgement; the token has been verified before.
+    fn judge(&self) -> anyhow::Result<f64> {
+        let token = Compact::parse(&self.token).context("not a token")?;
+        let requests: Result<Vec<_>, _> = self
+            .requests
+            .iter()
+            .map(|(method, host, path)| request(method, host, path, token))
+            .collect();
+        let requests = requests?;
+        let start = Instant::now();
+        for request in &requests {
+            let judged = black_box(self.judge.judge(request, NOW));
+            ensure!(
+                matches!(judged.step, Step::Done(Decision::Allow(_))),
+                "{:?} does not pass",
+                request.path
+            );
+        }
+        Ok(start.elapsed().as_secs_f64() / requests.len() as f64)
+    }
+
+    /// Seconds to read the settings, rules, ties and all.
+    fn load(&self) -> anyhow::Result<f64> {
+        let start = Instant::now();
+        black_box(settings(&self.file)?);
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+fn rules_of(service: usize) -> String {
+    let rules = SERVICE.map(|(path, methods, hosts, allow)| {
+        let list = |name: &str, items: &str| match items {
+            "" => String::new(),
+            _ => format!("{name} = [{items}]\n"),
+        };
+        let (methods, hosts) = (list("methods", methods), list("hosts", hosts));
+        let allow = match allow.contains(", ") {
+            true => format!("[{}]", allow.replace("role:", "")),
+            false => allow.to_owned(),
+        };
+        format!("[[route]]\npath = \"{path}\"\n{methods}{hosts}allow = {allow}\n\n")
+    });
+    rules.concat().replace("{}", &service.to_string())
+}
+
+fn settings(file: &str) -> anyhow::Result<Settings> {
+    let sources = Sources {
+        flags: Vec::new(),
+        environment: BTreeMap::new(),
+        file: Some(("doorward.toml".into(), file.into())),
+        read: &|_| Err(io::ErrorKind::NotFound.into()),
+    };
+    Settings::load(sources).map_err(|faults| anyhow!("{faults}"))
+}
+
+fn judge(policy: Policy, keys: &Keyring) -> Judge {
+    Judge {
+        policy,
+        verifier: Verifier::of(keys, terms()),
+        revoked: Arc::default(),
+        forwards_bearer: true,
+        allows_preflight: false,
+    }
+}
+
+fn request<'a>(
+    method: &'a str,
+    host: &'a str,
+    path: &'a str,
+    token: Compact<'a>,
+) -> anyhow::Result<Request<'a>> {
+    let line = RequestLine {
+        method: method.as_bytes(),
+        host: host.as_bytes(),
+        target: path.as_bytes(),
+    };
+    let (method, host, path) = line.parse(Tolerance::default())?;
+    Ok(Request {
+        method,
+        host,
+        path,
+        credential: Credential::Bearer(token),
+        preflight: None,
+        body: Body::Absent,
+        all: false,
+        form: TokenForm::Plain,
+        answerable: Answerable::Anything,
+    })
+}
+
+pub struct Report {
+    sides: Vec<Side>,
+}
+
+impl Report {
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(NOTHING);
+        let first = self.sides.first().map_or(0, |side| side.size);
+        let to = format!("ratio to {first}");
+        table.set_header([
+            "rules",
+            "",
+            "ns of a judgement",
+            &to,
+            "rounds",
+            "ms to load",
+            &to,
+        ]);
+        for (side, judged, loaded) in self.ratios() {
+            let [ratio, rounds] = judged.cells();
+            table.add_row([
+                side.size.to_string(),
+                String::new(),
+                number(1e9 * median(&sorted(side.judged.iter().copied()))),
+                ratio,
+                rounds,
+                number(1e3 * median(&sorted(side.loaded.iter().copied()))),
+                format!("{:.3}", loaded.median),
+            ]);
+        }
+        right(&mut table);
+        format!(
+            "{table}\n\nThe judge alone, with a token that was verified before, in one thread; a whole check costs more (ONLY=directly). Expected: a check with 10,000 rules costs at most 1.1 times one with 10, and loading 10,000 rules takes under 300 ms."
+        )
+    }
+
+    pub fn json(&self) -> Value {
+        let lines = self.ratios().map(|(side, judged, loaded)| {
+            json!({
+                "rules": side.size,
+                "judgement_seconds": median(&sorted(side.judged.iter().copied())),
+                "judgement_ratio": judged.median,
+                "judgement_ratio_least": judged.least,
+                "judgement_ratio_most": judged.most,
+                "load_seconds": median(&sorted(side.loaded.iter().copied())),
+                "load_ratio": loaded.median,
+            })
+        });
+        lines.collect()
+    }
+
+    /// Each side, and what a judgement and loading cost in comparison with the first side.
+    fn ratios(&self) -> impl Iterator<Item = (&Side, Ratio, Ratio)> {
+        let first = self.sides.first();
+        self.sides.iter().filter_map(move |side| {
+            let ratio = |of: fn(&Side) -> &[f64]| {
+                let pairs = of(side).iter().zip(of(first?));
+                Some(Ratio::of(pairs.map(|(own, base)| own / base)))
+            };
+            Some((
+                side,
+                ratio(|side| &side.judged)?,
+                ratio(|side| &side.loaded)?,
+            ))
+        })
+    }
+}
