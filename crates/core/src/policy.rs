@@ -1,5 +1,5 @@
 //! The rules: what a route demands. The order in the file does not matter; the most specific rule decides, by the
-//! precedence of the Gateway API's HTTPRoute (exact path, longest prefix, method, host). A rule for `GET` also covers
+//! precedence of the Gateway API's HTTPRoute (host, exact path, longest prefix, method). A rule for `GET` also covers
 //! `HEAD`, unless a rule for the same path and host names `HEAD`.
 
 mod index;
@@ -286,7 +286,7 @@ impl Indexed {
 
     fn access(&self, Found { best, missed }: Found) -> Access<'_> {
         let rule = |number| self.rules.get(number);
-        let best = best.and_then(|best| Some((best.path, rule(best.rule)?)));
+        let best = best.and_then(|(path, best)| Some((path, rule(best)?)));
         let missed = missed.and_then(|(path, endpoint)| Some((path, rule(endpoint)?)));
         match (best, missed) {
             (Some((path, _)), Some((own, endpoint))) if own > path => {

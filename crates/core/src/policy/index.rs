@@ -60,28 +60,11 @@ struct Slot {
     endpoint: Option<Number>,
 }
 
-/// A rule that covers a request, and how specific it is.
-#[derive(Clone, Copy)]
-pub(super) struct Match {
-    pub(super) rule: Number,
-    pub(super) path: PathRank,
-    names_method: bool,
-    /// The length of the host pattern; the most for an exact one, 0 for a rule without hosts.
-    host: usize,
-    /// For `HEAD`: whether the rule names it, and not only `GET`.
-    names_head: bool,
-}
-
-impl Match {
-    fn precedence(&self) -> impl Ord {
-        (self.path, self.names_method, self.host, self.names_head)
-    }
-}
-
-/// The most specific rule of a tree that covers a request, and the most specific endpoint that its method misses.
+/// The rule of a host with the most specific path that covers a request, and the endpoint with the most specific path that
+/// its method misses.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
-    pub(super) best: Option<Match>,
+    pub(super) best: Option<(PathRank, Number)>,
     pub(super) missed: Option<(PathRank, Number)>,
 }
 
@@ -111,8 +94,8 @@ impl Index {
         (index, ties)
     }
 
-    /// The most specific rule for a request. With `extension`, the last segment of the path is also matched without its
-    /// extension.
+    /// What the most specific host with rules for a request has for it. With `extension`, the last segment of the path is
+    /// also matched without its extension.
     pub(super) fn find(
         &self,
         method: Method<'_>,
@@ -125,23 +108,26 @@ impl Index {
             path,
             extension,
         };
-        let mut found = self.everywhere.find(&ask, 0);
-        if self.hosts.is_empty() && self.below.is_empty() {
-            return found;
-        }
-        let name = lowercase(host.name().unwrap_or_default());
-        if let Some(tree) = self.hosts.get(&*name) {
-            found = found.or(tree.find(&ask, usize::MAX));
-        }
-        for (dot, _) in name.match_indices('.') {
-            let parent = name.get(dot + 1..).unwrap_or_default();
-            if parent.len() <= self.longest_below
-                && let Some(tree) = self.below.get(parent)
-            {
-                found = found.or(tree.find(&ask, parent.len()));
-            }
-        }
-        found
+        let of_host = match self.hosts.is_empty() && self.below.is_empty() {
+            true => None,
+            false => host.name().and_then(|name| self.of_host(name, &ask)),
+        };
+        of_host.unwrap_or_else(|| self.everywhere.find(&ask))
+    }
+
+    /// Asks the rules of every pattern that covers a host, until one has an answer.
+    fn of_host(&self, name: &str, ask: &Ask<'_>) -> Option<Found> {
+        let name = lowercase(name);
+        let parents = name
+            .match_indices('.')
+            .filter_map(|(dot, _)| name.get(dot + 1..));
+        let below = parents
+            .filter(|parent| parent.len() <= self.longest_below)
+            .filter_map(|parent| self.below.get(parent));
+        let trees = self.hosts.get(&*name).into_iter().chain(below);
+        trees
+            .map(|tree| tree.find(ask))
+            .find(|found| found.best.is_some() || found.missed.is_some())
     }
 }
 
@@ -183,11 +169,11 @@ impl Tree {
     }
 
     /// Goes down the path. What is found below is more specific than what was found above.
-    fn find(&self, ask: &Ask<'_>, host: usize) -> Found {
+    fn find(&self, ask: &Ask<'_>) -> Found {
         let (mut exact, mut prefix) = (Found::default(), Found::default());
         let mut node = &self.root;
         let mut length = 0;
-        prefix.see(&node.prefix, ask.method, (false, length), host);
+        prefix.see(&node.prefix, ask.method, (false, length));
         let mut rest = ask.path.strip_prefix('/');
         while let Some(segments) = rest {
             let (segment, below) = match segments.split_once('/') {
@@ -204,8 +190,8 @@ impl Tree {
             for name in names.filter_map(|dot| segment.get(..dot)) {
                 if let Some(own) = node.children.get(name) {
                     let length = length + 1 + name.len();
-                    prefix.see(&own.prefix, ask.method, (false, length), host);
-                    exact.see(&own.exact, ask.method, (true, length), host);
+                    prefix.see(&own.prefix, ask.method, (false, length));
+                    exact.see(&own.exact, ask.method, (true, length));
                 }
             }
             let Some(own) = node.children.get(segment) else {
@@ -213,9 +199,9 @@ impl Tree {
             };
             node = own;
             length += 1 + segment.len();
-            prefix.see(&node.prefix, ask.method, (false, length), host);
+            prefix.see(&node.prefix, ask.method, (false, length));
             if below.is_none() {
-                exact.see(&node.exact, ask.method, (true, length), host);
+                exact.see(&node.exact, ask.method, (true, length));
             }
             rest = below;
         }
@@ -259,38 +245,23 @@ impl Slot {
 }
 
 impl Found {
-    /// Looks at rules that are more specific than all that were seen before.
-    fn see(&mut self, slot: &Slot, method: Method<'_>, path: PathRank, host: usize) {
-        let named = slot.named(method.as_str());
+    /// Looks at rules whose path is more specific than all that were seen before.
+    fn see(&mut self, slot: &Slot, method: Method<'_>, path: PathRank) {
         // Services answer `HEAD` with the handler of `GET`.
         let as_get = || method.is_head().then(|| slot.named("GET")).flatten();
-        let names_head = method.is_head() && named.is_some();
-        let named = named.or_else(as_get);
+        let named = slot.named(method.as_str()).or_else(as_get);
         match (named.or(slot.any), slot.endpoint) {
-            (Some(rule), _) => {
-                self.best = Some(Match {
-                    rule,
-                    path,
-                    names_method: named.is_some(),
-                    host,
-                    names_head,
-                });
-            }
+            (Some(rule), _) => self.best = Some((path, rule)),
             (None, Some(endpoint)) => self.missed = Some((path, endpoint)),
             (None, None) => {}
         }
     }
 
-    /// The more specific of each.
+    /// The one that was found, or else the other; nothing of the other is more specific.
     fn or(self, other: Self) -> Self {
-        let best = match (self.best, other.best) {
-            (Some(own), Some(other)) if other.precedence() > own.precedence() => Some(other),
-            (own, other) => own.or(other),
-        };
-        let missed = match (self.missed, other.missed) {
-            (Some(own), Some(other)) if (other.0, own.1) > (own.0, other.1) => Some(other),
-            (own, other) => own.or(other),
-        };
+        let Self { best, missed } = self;
+        let best = best.or(other.best);
+        let missed = missed.or(other.missed);
         Self { best, missed }
     }
 }

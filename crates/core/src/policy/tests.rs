@@ -78,7 +78,9 @@ fn the_most_specific_rule_decides_whatever_the_order() {
             ("POST", "a.b.internal.example", "/api/x", "role:internal"),
             ("POST", "X.Internal.Example:99", "/api/x", "role:x"),
             ("POST", "internal.example", "/api/x", "signed-in"),
-            ("GET", "x.internal.example", "/api/x", "public"),
+            ("GET", "x.internal.example", "/api/x", "role:x"),
+            ("GET", "x.internal.example", "/api/admin/status", "role:x"),
+            ("GET", "x.internal.example", "/other", "nobody"),
             ("POST", "", "/api/x", "no host"),
         ] {
             assert_eq!(
@@ -87,6 +89,59 @@ fn the_most_specific_rule_decides_whatever_the_order() {
                 "{method} {host} {path}"
             );
         }
+    }
+}
+
+/// The order of the Gateway API: hosts as `HTTPRouteSpec.hostnames` orders them, then what `HTTPRouteRule.matches` says.
+#[test]
+fn the_host_comes_before_the_path_and_the_path_before_the_method() {
+    let policy = policy(&[
+        ("/login", "", "", "login"),
+        ("/admin/users", "GET", "", "role:everywhere"),
+        ("/*", "", "api.example.com", "signed-in"),
+        ("/open/*", "", "*.example.com", "public"),
+        ("/v1/login", "", "*.example.com", "login"),
+        ("/*", "", "*.com", "role:com"),
+        ("/v2/*", "", "api.example.com", "role:prefix"),
+        ("/v2/one", "", "api.example.com", "role:exact"),
+        ("/v2/one", "POST", "api.example.com", "role:method"),
+        ("/v2/one/*", "PUT", "api.example.com", "role:prefix-method"),
+        ("/get/*", "GET", "www.example.com", "role:get"),
+    ]);
+    for (method, host, path, expected) in [
+        // Host before path and method.
+        ("GET", "api.example.com", "/admin/users", "signed-in"),
+        ("GET", "other.org", "/admin/users", "role:everywhere"),
+        ("GET", "api.example.com", "/open/x", "signed-in"),
+        ("GET", "www.example.com", "/open/x", "public"),
+        ("POST", "api.example.com", "/login", "signed-in"),
+        // An exact host before a wildcard, a longer wildcard before a shorter one.
+        ("GET", "a.b.example.com", "/open/x", "public"),
+        ("GET", "a.b.example.com", "/other", "role:com"),
+        ("GET", "example.com", "/open/x", "role:com"),
+        // Where the rules of a host leave a method or a path open, those of the next host decide.
+        ("GET", "www.example.com", "/get/x", "role:get"),
+        ("POST", "www.example.com", "/get/x", "role:com"),
+        ("POST", "other.org", "/login", "login"),
+        // An endpoint of a host answers before rules of less specific hosts.
+        ("POST", "www.example.com", "/v1/login", "login"),
+        ("GET", "www.example.com", "/v1/login", "405"),
+        ("GET", "api.example.com", "/v1/login", "signed-in"),
+        // Exact before prefix, prefix by length, then the method.
+        ("GET", "api.example.com", "/v2", "role:prefix"),
+        ("GET", "api.example.com", "/v2/two", "role:prefix"),
+        ("GET", "api.example.com", "/v2/one", "role:exact"),
+        ("POST", "api.example.com", "/v2/one", "role:method"),
+        ("PUT", "api.example.com", "/v2/one", "role:exact"),
+        ("PUT", "api.example.com", "/v2/one/x", "role:prefix-method"),
+        ("GET", "api.example.com", "/v2/one/x", "role:prefix"),
+        ("GET", "api.example.com", "/v20", "signed-in"),
+    ] {
+        assert_eq!(
+            decide(&policy, method, host, path),
+            expected,
+            "{method} {host}{path}"
+        );
     }
 }
 

@@ -69,15 +69,17 @@ fn find<'p>(
         here.partition(|(_, _, rule)| covers_method(rule, method));
     let best = covering.into_iter().max_by_key(|(path, host, rule)| {
         let names_head = method.as_str() == "HEAD" && rule.names_method("HEAD");
-        (*path, !rule.methods.is_empty(), *host, names_head)
+        (*host, *path, !rule.methods.is_empty(), names_head)
     });
     let endpoints = others
         .into_iter()
         .filter(|(_, _, rule)| matches!(rule.demand, Demand::Endpoint(_)));
     // The first of several.
-    let missed = endpoints.rev().max_by_key(|(path, _, _)| *path);
+    let missed = endpoints.rev().max_by_key(|(path, host, _)| (*host, *path));
     match (best, missed) {
-        (Some((best, _, _)), Some((own, _, endpoint))) if own > best => {
+        (Some((path, host, _)), Some((own_path, own_host, endpoint)))
+            if (own_host, own_path) > (host, path) =>
+        {
             Access::EndpointMethod(endpoint)
         }
         (Some((_, _, rule)), _) => Access::Rule(rule),
