@@ -95,8 +95,9 @@ fn names(expression: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Metrics that exist only with TLS or other issuers.
-const NOT_HERE: [&str; 2] = [
+/// Metrics that exist only with TLS or other issuers, or in an Envoy with the filter.
+const NOT_HERE: [&str; 3] = [
+    "doorward_feed_age_seconds",
     "doorward_tls_certificate_expiry_timestamp_seconds",
     "doorward_issuer_last_good_fetch_timestamp_seconds",
 ];

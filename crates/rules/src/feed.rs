@@ -31,7 +31,8 @@ pub use self::{
 /// The path of the feed on the HTTP port.
 pub const PATH: &str = "/feed";
 
-/// The format that is written and read here.
+/// The format that is written and read here. Another format is needed for every new member, and whenever a member, or a rule
+/// of the same text, comes to mean something else: a follower must not judge by half of what is in force.
 pub const FORMAT: u64 = 1;
 
 /// The bytes of the longest answer that is read.
