@@ -38,7 +38,6 @@ use write_through;
 
 pub mod connection;
 pub mod grpc;
-pub mod headers;
 pub mod http;
 pub(crate) mod layers;
 pub mod listen;

@@ -25,26 +25,24 @@ use crate::{
             Admission, Answer, Caller, CheckFault, Decision, Denial, Forwarding, LoginReply, Realm,
         },
         header_edits::{Gateway, HeaderEdits},
+        headers::Headers,
         identity_headers::IdentityHeaders,
         path::Tolerance,
         principal::Principal,
         request::{Answerable, Request, RequestFault, RequestLine},
         trust::{Forwarded, NoAddress, Peer},
     },
-    doors::{
-        headers::Headers,
-        wire::{
-            envoy::{
-                config::core::v3::{
-                    HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
-                },
-                service::auth::v3::{
-                    CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,
-                },
-                r#type::v3::HttpStatus,
+    doors::wire::{
+        envoy::{
+            config::core::v3::{
+                HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
             },
-            google::rpc::Status,
+            service::auth::v3::{
+                CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,
+            },
+            r#type::v3::HttpStatus,
         },
+        google::rpc::Status,
     },
     observe::request_log::{self, Parent, Trace},
 };

@@ -28,15 +28,13 @@ use crate::{
     domain::{
         body::{self, BodyFault, MAX_BODY},
         decision::{Answer, Decision, Denial},
+        headers::Headers,
         identity_headers::IdentityHeaders,
         policy::Endpoint,
         request::{Answerable, RequestLine},
         trust::{Forwarded, NoAddress, Peer},
     },
-    doors::{
-        headers::Headers,
-        layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
-    },
+    doors::layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
     feed::Feed,
     live::Rules,
     observe::request_log::{self, Parent, Trace},

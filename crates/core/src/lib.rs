@@ -11,6 +11,7 @@ pub mod body;
 pub mod credential;
 pub mod decision;
 pub mod header_edits;
+pub mod headers;
 pub mod hex;
 pub mod histogram;
 pub mod identity_headers;

@@ -1,6 +1,6 @@
-//! Collects the client's headers that every door reads, in one pass. Knows only names, not their consequences.
+//! Collects the headers of a client that a decision needs, in one pass. Knows only names, not their consequences.
 
-use crate::domain::{
+use crate::{
     body::Body,
     credential::Credential,
     identity_headers::{IdentityHeaders, LONGEST_NAME, Likeness},
