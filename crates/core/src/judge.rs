@@ -77,7 +77,7 @@ pub struct Attempt {
 }
 
 /// A logout.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Logout {
     /// The token of the request.
     pub presented: Presented,

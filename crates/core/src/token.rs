@@ -182,6 +182,8 @@ pub struct Presented {
     pub token: String,
     /// `sid`, where it came with a refresh token.
     pub session: Option<String>,
+    /// `gen`.
+    pub generation: Generation,
     /// When it is of no use any more, clocks that differ included.
     pub expires: UnixTime,
 }
@@ -346,6 +348,7 @@ impl Verifier {
             identity,
             token: claims.jti.clone().into_owned(),
             session: claims.sid.as_deref().map(str::to_owned),
+            generation: Generation(claims.generation),
             expires: UnixTime(
                 self.ends(&claims)
                     .saturating_add(self.terms.leeway.as_secs()),
