@@ -48,6 +48,30 @@ HEALTHCHECK --interval=5s --timeout=3s --start-period=5s CMD ["doorward", "check
 ENTRYPOINT ["upstream"]
 CMD ["0.0.0.0:8081"]
 
+# Envoy's images have different versions of glibc; a library that is built with an old one loads in all of them.
+FROM rust:${RUST}-bullseye AS build-filter
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends cmake \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY proto proto
+COPY crates crates
+COPY fuzz/Cargo.toml fuzz/Cargo.toml
+RUN mkdir -p src fuzz/src \
+    && touch src/lib.rs fuzz/src/lib.rs \
+    && echo 'fn main() {}' >src/main.rs \
+    && cargo build --release --locked --package doorward-filter \
+    && install -D -m 0755 target/release/libdoorward_filter.so /out/libdoorward.so
+
+# The module for Envoy alone: COPY --from, an init container or an image volume.
+FROM scratch AS filter
+LABEL org.opencontainers.image.title="doorward-filter" \
+    org.opencontainers.image.description="The judge of Doorward as a dynamic module of Envoy" \
+    org.opencontainers.image.licenses="MIT"
+COPY --from=build-filter /out/libdoorward.so /usr/lib/libdoorward.so
+
 FROM scratch AS doorward
 LABEL org.opencontainers.image.title="doorward" \
     org.opencontainers.image.description="The login and the guard beside your gateway" \

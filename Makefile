@@ -5,7 +5,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 TOOLS := $(or $(DOORWARD_TOOLS),.tools)
 
 NEWEST_ENVOY := 1.40.0
-ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(TOOLS)/envoy-1.36.4/envoy
+OTHER_ENVOYS := 1.36.4 1.38.3 1.39.3
+ENVOYS := $(NEWEST_ENVOY:%=$(TOOLS)/envoy-%/envoy) $(OTHER_ENVOYS:%=$(TOOLS)/envoy-%/envoy)
 TRAEFIK := $(TOOLS)/traefik-3.7.15/traefik
 XDS_PROTOS := $(TOOLS)/xds-protos/.complete
 HADOLINT := $(TOOLS)/hadolint-2.15.1/hadolint
@@ -57,9 +58,13 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost)
+bench: compiler $(BENCH_NEEDS) $(if $(filter filter,$(ONLY)),filter) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost; ONLY=filter: the judge inside Envoy)
 	cargo build --release --bin doorward --example bench
-	@exec $(TARGET)/release/examples/bench $(ONLY:%=--way %)
+	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %)
+
+filter: compiler ## Build the module for Envoy: target/release/libdoorward.so
+	cargo build --release --locked --package doorward-filter
+	@cp -f $(TARGET)/release/libdoorward_filter.so $(TARGET)/release/libdoorward.so
 
 tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) ## Fetch gateways, and what reads manifests, for tests
 
@@ -157,4 +162,4 @@ $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
 
-.PHONY: help demo check test test-mysql soak lint deny bench tools root compiler needs
+.PHONY: help demo filter check test test-mysql soak lint deny bench tools root compiler needs

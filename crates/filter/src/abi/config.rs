@@ -1,0 +1,209 @@
+//! A configuration in which the module stands, on Envoy's main thread: of an HTTP filter, or of a bootstrap extension.
+
+use std::{marker::PhantomData, mem, time::Duration};
+
+use super::{
+    raw::{self, Buffer, Callbacks, ConfigPointer, Pair, SchedulerPointer},
+    stream::{Header, milliseconds},
+};
+
+/// A counter or a gauge of a filter configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Metric(pub(super) usize);
+
+/// A configuration, for as long as a hook runs.
+#[derive(Debug)]
+pub(crate) struct Config<'hook> {
+    envoy: &'static Callbacks,
+    kind: Kind,
+    pointer: ConfigPointer,
+    hook: PhantomData<&'hook ()>,
+}
+
+/// What a configuration is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Filter,
+    Bootstrap,
+}
+
+/// What tells configurations apart while they live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ConfigId(usize);
+
+type Callout =
+    unsafe extern "C" fn(ConfigPointer, *mut u64, Buffer, *const Pair, usize, Buffer, u64) -> u32;
+
+impl Config<'_> {
+    /// # Safety
+    ///
+    /// The pointer must be of a filter configuration, the one that Envoy gave to the hook that runs, on its main thread, and
+    /// the lifetime must end with the hook.
+    pub(super) unsafe fn of_filter(envoy: &'static Callbacks, pointer: ConfigPointer) -> Self {
+        Self {
+            envoy,
+            kind: Kind::Filter,
+            pointer,
+            hook: PhantomData,
+        }
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Config::of_filter`], of a bootstrap extension.
+    pub(super) unsafe fn of_bootstrap(envoy: &'static Callbacks, pointer: ConfigPointer) -> Self {
+        Self {
+            envoy,
+            kind: Kind::Bootstrap,
+            pointer,
+            hook: PhantomData,
+        }
+    }
+
+    /// Whether Envoy only checks the configuration and ends.
+    pub(crate) fn is_validated(&self) -> bool {
+        // SAFETY: any thread may ask this at any time.
+        unsafe { (self.envoy.is_validation_mode)() }
+    }
+
+    /// Whether it lives as long as Envoy.
+    pub(crate) fn is_bootstrap(&self) -> bool {
+        self.kind == Kind::Bootstrap
+    }
+
+    /// Tells it from all others that live.
+    pub(crate) fn id(&self) -> ConfigId {
+        ConfigId(self.pointer.addr())
+    }
+
+    /// Defines a counter; only while a filter configuration is made.
+    pub(crate) fn counter(&self, name: &str, labels: &[&str]) -> Option<Metric> {
+        self.define(self.envoy.http_filter_config_define_counter, name, labels)
+    }
+
+    /// Defines a gauge; only while a filter configuration is made.
+    pub(crate) fn gauge(&self, name: &str) -> Option<Metric> {
+        self.define(self.envoy.http_filter_config_define_gauge, name, &[])
+    }
+
+    fn define(
+        &self,
+        function: unsafe extern "C" fn(
+            ConfigPointer,
+            Buffer,
+            *const Buffer,
+            usize,
+            *mut usize,
+        ) -> u32,
+        name: &str,
+        labels: &[&str],
+    ) -> Option<Metric> {
+        if self.kind != Kind::Filter {
+            return None;
+        }
+        let labels: Vec<_> = labels
+            .iter()
+            .map(|label| Buffer::of(label.as_bytes()))
+            .collect();
+        let mut id = 0;
+        // SAFETY: the configuration is a filter's and lives while its hook runs, and Envoy copies the names.
+        let result = unsafe {
+            function(
+                self.pointer,
+                Buffer::of(name.as_bytes()),
+                labels.as_ptr(),
+                labels.len(),
+                &raw mut id,
+            )
+        };
+        (result == raw::SUCCESS).then_some(Metric(id))
+    }
+
+    /// Sends a request to a cluster; the answer comes to a hook. Says whether it could be sent.
+    #[must_use]
+    pub(crate) fn call(&self, cluster: &str, headers: &[Header<'_>], patience: Duration) -> bool {
+        let function: Callout = match self.kind {
+            Kind::Filter => self.envoy.http_filter_config_http_callout,
+            Kind::Bootstrap => self.envoy.bootstrap_extension_http_callout,
+        };
+        let pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
+        let mut id = 0;
+        // SAFETY: the configuration is of the kind that the function takes and lives while its hook runs, and Envoy copies
+        // everything. It does not call back from within.
+        let result = unsafe {
+            function(
+                self.pointer,
+                &raw mut id,
+                Buffer::of(cluster.as_bytes()),
+                pairs.as_ptr(),
+                pairs.len(),
+                Buffer::NONE,
+                milliseconds(patience),
+            )
+        };
+        result == raw::SUCCESS
+    }
+
+    /// What calls the module back on Envoy's main thread.
+    pub(crate) fn scheduler(&self) -> Scheduler {
+        let new = match self.kind {
+            Kind::Filter => self.envoy.http_filter_config_scheduler_new,
+            Kind::Bootstrap => self.envoy.bootstrap_extension_config_scheduler_new,
+        };
+        Scheduler {
+            envoy: self.envoy,
+            kind: self.kind,
+            // SAFETY: the configuration is of the kind that the function takes and lives while its hook runs.
+            pointer: unsafe { new(self.pointer) },
+        }
+    }
+
+    /// Lets Envoy open its listeners, which it does not before all bootstrap extensions have said so.
+    pub(crate) fn let_envoy_start(&self) {
+        if self.kind == Kind::Bootstrap {
+            // SAFETY: the configuration is a bootstrap extension's and lives while its hook runs.
+            unsafe {
+                (self.envoy.bootstrap_extension_config_signal_init_complete)(self.pointer);
+            }
+        }
+    }
+}
+
+/// Calls the hook for scheduled events of one configuration on Envoy's main thread, from any thread. If the configuration is
+/// gone, nothing happens.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    envoy: &'static Callbacks,
+    kind: Kind,
+    pointer: SchedulerPointer,
+}
+
+// SAFETY: Envoy's schedulers hold a weak pointer to their configuration and the dispatcher of the main thread, whose `post`
+// any thread may call; the header says so.
+unsafe impl Send for Scheduler {}
+// SAFETY: the same; committing does not change the scheduler.
+unsafe impl Sync for Scheduler {}
+
+impl Scheduler {
+    /// Has the hook called soon.
+    pub(crate) fn wake(&self) {
+        let commit = match self.kind {
+            Kind::Filter => self.envoy.http_filter_config_scheduler_commit,
+            Kind::Bootstrap => self.envoy.bootstrap_extension_config_scheduler_commit,
+        };
+        // SAFETY: the scheduler is of the kind that the function takes, and lives until it is dropped.
+        unsafe { commit(self.pointer, 0) }
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        let delete = match self.kind {
+            Kind::Filter => self.envoy.http_filter_config_scheduler_delete,
+            Kind::Bootstrap => self.envoy.bootstrap_extension_config_scheduler_delete,
+        };
+        let pointer = mem::replace(&mut self.pointer, std::ptr::null_mut());
+        // SAFETY: the scheduler is of the kind that the function takes, and nobody uses it after this.
+        unsafe { delete(pointer) }
+    }
+}

@@ -1,0 +1,137 @@
+//! What Doorward answers: a call of its gRPC port through Envoy, and what its answer changes here at once.
+
+use std::time::Duration;
+
+use doorward_core::{
+    credential::Credential, judge::Logout, revocation::Generation, token::Presented,
+};
+use doorward_rules::feed::InForce;
+
+use crate::{
+    abi::{Header, Reply, Stream},
+    check::{self, Answer, AnswerFault, Question, Verdict},
+    settings::Actions,
+    state::now,
+};
+
+/// A request that Doorward answers. No `Debug`: it has passwords and tokens.
+pub(crate) struct Asks {
+    pub(crate) question: Question,
+    /// Whether Doorward reads its body.
+    pub(crate) wants_body: bool,
+    /// What has come of it.
+    pub(crate) body: Vec<u8>,
+    pub(crate) ends: Ends,
+}
+
+/// Which tokens are revoked if the answer is good.
+pub(crate) enum Ends {
+    Nothing,
+    /// The one of the request, or all of its user.
+    Logout(Box<Logout>),
+    /// All of the user, but the one of the answer.
+    Password,
+}
+
+/// Why Doorward did not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error("the configuration has no \"actions\"")]
+    NoCluster,
+    #[error("the cluster {0:?} is unknown, or has no host")]
+    NotSent(String),
+    #[error("no answer came")]
+    NoAnswer,
+    #[error("the answer has the status {0}")]
+    Status(u16),
+    #[error("the answer is none: {0}")]
+    Answer(#[from] AnswerFault),
+}
+
+/// Sends the question.
+pub(crate) fn send(
+    stream: &mut Stream<'_>,
+    actions: &Actions,
+    question: &Question,
+    body: Vec<u8>,
+) -> Result<(), Unanswered> {
+    let frame = question.frame(body);
+    let patience = patience(actions.timeout);
+    let headers: [Header<'_>; 6] = [
+        (b":method", b"POST"),
+        (b":path", check::PATH.as_bytes()),
+        (b":authority", actions.authority.as_bytes()),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+        (b"grpc-timeout", patience.as_bytes()),
+    ];
+    match stream.call(&actions.cluster, &headers, &frame, actions.timeout) {
+        true => Ok(()),
+        false => Err(Unanswered::NotSent(actions.cluster.clone())),
+    }
+}
+
+/// As gRPC writes it: at most eight digits, and a unit.
+fn patience(timeout: Duration) -> String {
+    format!("{}m", timeout.as_millis().min(99_999_999))
+}
+
+/// Reads the answer.
+pub(crate) fn answered(reply: Option<Reply<'_>>) -> Result<Answer, Unanswered> {
+    let reply = reply.ok_or(Unanswered::NoAnswer)?;
+    if reply.status != 200 {
+        return Err(Unanswered::Status(reply.status));
+    }
+    Ok(check::read(&reply.body)?)
+}
+
+/// Revokes at once what the answer revokes: the feed may take half a second.
+pub(crate) fn revoke(in_force: &InForce, ends: &Ends, verdict: &Verdict) {
+    let Verdict::Answer {
+        status: 200,
+        headers,
+        ..
+    } = verdict
+    else {
+        return;
+    };
+    let judge = &in_force.judge;
+    match ends {
+        Ends::Nothing => {}
+        Ends::Logout(logout) => {
+            let Presented {
+                identity,
+                token,
+                session,
+                generation,
+                expires,
+            } = &logout.presented;
+            match logout.everywhere {
+                true => {
+                    let next = Generation(generation.0.saturating_add(1));
+                    let expires = judge.verifier.terms().all_expired(now());
+                    judge.revoked.end_before(&identity.subject, next, expires);
+                }
+                false => {
+                    for id in [Some(token), session.as_ref()].into_iter().flatten() {
+                        judge.revoked.end(id, *expires);
+                    }
+                }
+            }
+        }
+        Ends::Password => {
+            let token = headers.iter().find(|(name, _)| name == "authorization");
+            let credential = token.map(|(_, value)| Credential::parse([&**value]));
+            let Some(Credential::Bearer(compact)) = credential else {
+                return;
+            };
+            // The new token says whose it is, and of which generation; all before are over.
+            if let Ok(new) = judge.verifier.open(compact, now(), &judge.revoked) {
+                let expires = judge.verifier.terms().all_expired(now());
+                judge
+                    .revoked
+                    .end_before(&new.identity.subject, new.generation, expires);
+            }
+        }
+    }
+}
