@@ -263,6 +263,11 @@ pub fn login(user: &str, password: &str) -> anyhow::Result<Question> {
     question(Method::POST, "/login", &basic(user, password))
 }
 
+/// A request with this `Authorization` value.
+pub fn question_with(path: &str, authorization: &str) -> anyhow::Result<Question> {
+    question(Method::GET, path, authorization)
+}
+
 fn basic(user: &str, password: &str) -> String {
     format!(
         "Basic {}",

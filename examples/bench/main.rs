@@ -20,6 +20,7 @@
 
 mod advice;
 mod cost;
+mod filter;
 mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
@@ -94,6 +95,8 @@ enum Way {
     Rules,
     /// Settings of Envoy, each beside the committed configuration; runs only if named
     Advice,
+    /// Runs only if named: needs the module of `make filter`
+    Filter,
     /// Needs a gigabyte of memory; runs only if named
     Scale,
 }
@@ -140,7 +143,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = cost::machine()?;
     let wanted = !matches!(
         arguments.way,
-        Some(Way::Logins | Way::Tokens | Way::Rules | Way::Advice | Way::Scale)
+        Some(Way::Logins | Way::Tokens | Way::Rules | Way::Advice | Way::Filter | Way::Scale)
     );
     let checks = if wanted {
         Some(checks(arguments).await?)
@@ -168,6 +171,10 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Way::Advice) => Some(advice::measure(arguments).await?),
         _ => None,
     };
+    let filter = match arguments.way {
+        Some(Way::Filter) => Some(filter::measure(arguments).await?),
+        _ => None,
+    };
     let scale = match arguments.way {
         Some(Way::Scale) => Some(scale::measure(arguments).await?),
         _ => None,
@@ -179,6 +186,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         tokens,
         rules,
         advice,
+        filter,
         scale,
     };
     match arguments.output {
@@ -412,6 +420,7 @@ struct Report {
     tokens: Option<tokens::Report>,
     rules: Option<rules::Report>,
     advice: Option<advice::Report>,
+    filter: Option<filter::Report>,
     scale: Option<scale::Report>,
 }
 
@@ -518,6 +527,9 @@ impl Report {
         if let Some(advice) = &self.advice {
             println!("{}\n", advice.table());
         }
+        if let Some(filter) = &self.filter {
+            println!("{}\n", filter.table());
+        }
         if let Some(scale) = &self.scale {
             println!("{}\n\nMachine: {}.", scale.table(), self.machine);
             return;
@@ -547,6 +559,9 @@ impl Report {
         }
         if let Some(scale) = &self.scale {
             report.insert("scale".into(), scale.json());
+        }
+        if let Some(filter) = &self.filter {
+            report.insert("filter".into(), filter.json());
         }
         report.insert("rounds".into(), arguments.rounds.into());
         report.insert("seconds".into(), arguments.seconds.into());

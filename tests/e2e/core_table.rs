@@ -210,6 +210,13 @@ async fn every_row_with_raw_headers_through_the_newest_envoy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_row_through_the_module() {
+    for version in Envoy::WITH_MODULES {
+        every_row(version, |_| EnvoyConfig::module()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_without_a_rule_are_denied_for_everybody() {
     let rules = "[[route]]\npath = '/login'\nallow = 'login'\n[[route]]\npath = '/open'\nallow = 'public'\n";
     let front = Front::open(

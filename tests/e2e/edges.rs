@@ -12,6 +12,8 @@ use crate::{
 pub enum Edge {
     /// An Envoy of this version with `envoy/envoy.yaml`.
     Grpc(&'static str),
+    /// An Envoy of this version with `envoy/envoy-filter.yaml`: the module judges.
+    Module(&'static str),
     /// A gateway that asks the HTTP port.
     Http(Gateway),
 }
@@ -20,7 +22,7 @@ impl Edge {
     /// Whether it is an Envoy.
     pub fn is_envoy(self) -> bool {
         match self {
-            Self::Grpc(_) => true,
+            Self::Grpc(_) | Self::Module(_) => true,
             Self::Http(gateway) => gateway.is_envoy(),
         }
     }
@@ -35,15 +37,26 @@ impl Edge {
     ) -> Opened {
         let home = Doorward::prepare(|settings| {
             settings.toml(rules);
+            if let Self::Module(_) = self {
+                settings.env("DOORWARD_FEED__ENABLED", "true");
+            }
         });
         home.run(&["migrate"], "").await.ok();
+        if let Self::Module(_) = self {
+            home.run(&["keys", "generate", "ES256"], "").await.ok();
+        }
         home.add_user(ADA.0, ADA.1, &["--admin"]).await;
         let doorward = home.serve().await;
         let (edge, running) = match self {
-            Self::Grpc(version) => {
-                let config = EnvoyConfig::committed()
+            Self::Grpc(version) | Self::Module(version) => {
+                let config = match self {
+                    Self::Module(_) => EnvoyConfig::module(),
+                    Self::Grpc(_) | Self::Http(_) => EnvoyConfig::committed(),
+                };
+                let config = config
                     .free_ports()
                     .doorward(doorward.grpc)
+                    .doorward_http_if_used(doorward.http)
                     .service(service)
                     .change(&change);
                 let envoy = Envoy::start(version, &config).await;

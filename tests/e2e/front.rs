@@ -33,14 +33,22 @@ impl Front {
         config: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
     ) -> Self {
         let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
+        let config = config(EnvoyConfig::committed());
         let home = Doorward::prepare(|chosen| {
             chosen.toml(rules);
+            if config.has_module() {
+                chosen.env("DOORWARD_FEED__ENABLED", "true");
+            }
             settings(chosen);
         });
         home.run(&["migrate"], "").await.ok();
+        if config.has_module() {
+            // The feed has public keys alone.
+            home.run(&["keys", "generate", "ES256"], "").await.ok();
+        }
         home.add_user(ADA.0, ADA.1, &["--admin"]).await;
         home.add_user(BOB.0, BOB.1, &["--role", "editor"]).await;
-        Self::before(version, home.serve().await, config).await
+        Self::before(version, home.serve().await, |_| config).await
     }
 
     /// Starts an Envoy and a service in front of a running Doorward.
@@ -53,6 +61,7 @@ impl Front {
         let config = config(EnvoyConfig::committed())
             .free_ports()
             .doorward(doorward.grpc)
+            .doorward_http_if_used(doorward.http)
             .service(service.address);
         let envoy = Envoy::start(version, &config).await;
         Self {

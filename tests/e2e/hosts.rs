@@ -35,7 +35,9 @@ fn with_admin(edge: Edge, text: String, service: SocketAddr, admin: SocketAddr) 
     };
     let (own, port) = (format!(":{}", service.port()), admin.port());
     match edge {
-        Edge::Grpc(_) | Edge::Http(Gateway::OldestEnvoy | Gateway::NewestEnvoy) => {
+        Edge::Grpc(_)
+        | Edge::Module(_)
+        | Edge::Http(Gateway::OldestEnvoy | Gateway::NewestEnvoy) => {
             let text = change(
                 text,
                 "                    - name: everything\n",
@@ -323,6 +325,10 @@ through! {
     newest_envoy_http: Edge::Http(Gateway::NewestEnvoy), unchanged;
     oldest_envoy_grpc_stripping: Edge::Grpc(Envoy::OLDEST), stripping;
     newest_envoy_grpc_stripping: Edge::Grpc(Envoy::NEWEST), stripping;
+    module_1_38: Edge::Module(Envoy::WITH_MODULES[0]), unchanged;
+    module_1_39: Edge::Module(Envoy::WITH_MODULES[1]), unchanged;
+    module_1_40: Edge::Module(Envoy::WITH_MODULES[2]), unchanged;
+    module_stripping: Edge::Module(Envoy::NEWEST), stripping;
     oldest_envoy_http_stripping: Edge::Http(Gateway::OldestEnvoy), stripping;
     newest_envoy_http_stripping: Edge::Http(Gateway::NewestEnvoy), stripping;
     nginx: Edge::Http(Gateway::Nginx), unchanged;

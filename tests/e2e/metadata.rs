@@ -17,8 +17,11 @@ async fn id_of(front: &Front, who: (&str, &str)) -> String {
     claims["sub"].as_str().unwrap().to_owned()
 }
 
-async fn the_access_log_shows_user_and_reason(version: &str) {
-    let front = Front::open(version, |_| {}, |config| config).await;
+async fn the_access_log_shows_user_and_reason(
+    version: &str,
+    config: fn(EnvoyConfig) -> EnvoyConfig,
+) {
+    let front = Front::open(version, |_| {}, config).await;
     let (ada, bob) = (id_of(&front, ADA).await, id_of(&front, BOB).await);
     let bearer = front.bearer(BOB).await;
     let wrong = basic(BOB.0, "a-wrong-password");
@@ -115,12 +118,19 @@ async fn the_access_log_shows_user_and_reason(version: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_of_the_oldest_envoy_shows_user_and_reason() {
-    the_access_log_shows_user_and_reason(Envoy::OLDEST).await;
+    the_access_log_shows_user_and_reason(Envoy::OLDEST, |config| config).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_access_log_of_the_newest_envoy_shows_user_and_reason() {
-    the_access_log_shows_user_and_reason(Envoy::NEWEST).await;
+    the_access_log_shows_user_and_reason(Envoy::NEWEST, |config| config).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_access_log_of_the_module_shows_user_and_reason() {
+    for version in Envoy::WITH_MODULES {
+        the_access_log_shows_user_and_reason(version, |_| EnvoyConfig::module()).await;
+    }
 }
 
 /// Adds the filter of the guide before the router.

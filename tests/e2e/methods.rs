@@ -117,6 +117,8 @@ through! {
     oldest_envoy_grpc_http2: Edge::Grpc(crate::harness::Envoy::OLDEST), Http2;
     newest_envoy_grpc_http1: Edge::Grpc(crate::harness::Envoy::NEWEST), Http1;
     newest_envoy_grpc_http2: Edge::Grpc(crate::harness::Envoy::NEWEST), Http2;
+    module_http1: Edge::Module(crate::harness::Envoy::NEWEST), Http1;
+    module_http2: Edge::Module(crate::harness::Envoy::NEWEST), Http2;
     oldest_envoy_http1: Edge::Http(Gateway::OldestEnvoy), Http1;
     oldest_envoy_http2: Edge::Http(Gateway::OldestEnvoy), Http2;
     newest_envoy_http1: Edge::Http(Gateway::NewestEnvoy), Http1;

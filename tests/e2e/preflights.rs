@@ -33,6 +33,7 @@ async fn a_rule_that_names_options_decides_preflights() {
     for edge in [
         Edge::Grpc(Envoy::OLDEST),
         Edge::Grpc(Envoy::NEWEST),
+        Edge::Module(Envoy::NEWEST),
         Edge::Http(Gateway::OldestEnvoy),
         Edge::Http(Gateway::NewestEnvoy),
         Edge::Http(Gateway::Nginx),

@@ -182,6 +182,7 @@ async fn no_host_in_a_path_bypasses_the_rule() {
     for edge in [
         Edge::Grpc(Envoy::OLDEST),
         Edge::Grpc(Envoy::NEWEST),
+        Edge::Module(Envoy::NEWEST),
         Edge::Http(Gateway::OldestEnvoy),
         Edge::Http(Gateway::NewestEnvoy),
         Edge::Http(Gateway::Nginx),

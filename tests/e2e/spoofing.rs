@@ -85,6 +85,13 @@ async fn forged_raw_headers_do_not_arrive() {
     forged_headers_do_not_arrive(Envoy::NEWEST, |config| config.untouched().raw_headers()).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn not_through_the_module() {
+    for version in Envoy::WITH_MODULES {
+        forged_headers_do_not_arrive(version, |_| EnvoyConfig::module().untouched()).await;
+    }
+}
+
 /// A filter with `allowed_headers` hides headers from Doorward that the service still receives. Doorward then removes
 /// the common aliases, in case the filter does not show them as its page requires.
 #[tokio::test(flavor = "multi_thread")]
@@ -120,8 +127,16 @@ async fn the_committed_envoy_refuses_names_with_underscores() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_authorization_values_are_refused() {
+    let ways: [fn(EnvoyConfig) -> EnvoyConfig; 3] = [
+        |config| config,
+        EnvoyConfig::raw_headers,
+        |_| EnvoyConfig::module(),
+    ];
     for version in Envoy::VERSIONS {
-        for config in [|config| config, EnvoyConfig::raw_headers] {
+        for config in ways {
+            if version == Envoy::OLDEST && config(EnvoyConfig::committed()).has_module() {
+                continue;
+            }
             let front = Front::open(version, |_| {}, config).await;
             let (ada, bob) = (front.bearer(ADA).await, front.bearer(BOB).await);
             let joined = format!("{ada},{bob}");
@@ -226,9 +241,11 @@ async fn names_that_are_not_ascii_arrive_encoded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_not_utf8_are_refused_without_a_grpc_error() {
-    for config in [EnvoyConfig::untouched, |config: EnvoyConfig| {
-        config.untouched().raw_headers()
-    }] {
+    for config in [
+        EnvoyConfig::untouched,
+        |config: EnvoyConfig| config.untouched().raw_headers(),
+        |_| EnvoyConfig::module().untouched(),
+    ] {
         let front = Front::open(Envoy::NEWEST, |_| {}, config).await;
         let answer = send_bytes(
             front.envoy.edge,

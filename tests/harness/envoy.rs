@@ -1,6 +1,8 @@
 //! An off-the-shelf Envoy with the committed configuration.
 
-use std::{fs, net::SocketAddr, process::Command, time::Duration};
+use std::{
+    env, fs, net::SocketAddr, path::PathBuf, process::Command, sync::OnceLock, time::Duration,
+};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -15,6 +17,16 @@ impl EnvoyConfig {
     /// `envoy/envoy.yaml` with its committed ports.
     pub fn committed() -> Self {
         Self::file("envoy.yaml")
+    }
+
+    /// Reads `envoy/envoy-filter.yaml`. Cargo builds the module, with hooks that panic on request.
+    pub fn module() -> Self {
+        Self::file("envoy-filter.yaml")
+    }
+
+    /// Whether the configuration loads the module.
+    pub fn has_module(&self) -> bool {
+        self.0.contains("dynamic_modules")
     }
 
     /// Another file in `envoy/`.
@@ -63,6 +75,14 @@ impl EnvoyConfig {
             "port_value: 9002 }",
             &format!("port_value: {} }}", address.port()),
         )
+    }
+
+    /// Sets the address of Doorward's HTTP port, if the configuration has a place for it.
+    pub fn doorward_http_if_used(self, address: SocketAddr) -> Self {
+        match self.0.contains("port_value: 9002 }") {
+            true => self.doorward_http(address),
+            false => self,
+        }
     }
 
     /// Sets the address of the service.
@@ -119,7 +139,7 @@ impl EnvoyConfig {
 /// A running Envoy.
 pub struct Envoy {
     process: Process,
-    _dir: TempDir,
+    dir: TempDir,
     /// The address for clients.
     pub edge: SocketAddr,
     /// The address of the admin interface.
@@ -133,6 +153,8 @@ impl Envoy {
     pub const OLDEST: &str = "1.36.4";
     /// All versions in the tests.
     pub const VERSIONS: [&str; 2] = [Self::OLDEST, Self::NEWEST];
+    /// The versions that load the module: the newest patch of each minor version.
+    pub const WITH_MODULES: [&str; 3] = ["1.38.3", "1.39.3", Self::NEWEST];
 
     /// Starts Envoy and waits until it accepts requests.
     ///
@@ -149,6 +171,28 @@ impl Envoy {
     ///
     /// If it does not start.
     pub async fn with_workers(version: &str, config: &EnvoyConfig, workers: u16) -> Self {
+        let mut envoy = Self::begin(version, config, workers);
+        let admin_file = envoy.dir.path().join("admin");
+        let (admin, edge) = envoy
+            .process
+            .ready(async |_| {
+                let admin = fs::read_to_string(&admin_file).ok()?.parse().ok()?;
+                let ready = client::try_send(admin, "GET", "/ready", &[], "")
+                    .await
+                    .ok()?;
+                let listeners = client::try_send(admin, "GET", "/listeners?format=json", &[], "")
+                    .await
+                    .ok()?;
+                (ready.status == 200).then_some((admin, edge(&listeners.json())?))
+            })
+            .await;
+        envoy.admin = admin;
+        envoy.edge = edge;
+        envoy
+    }
+
+    /// Starts Envoy without waiting: it has no address yet, and may exit.
+    pub fn begin(version: &str, config: &EnvoyConfig, workers: u16) -> Self {
         let binary = tool(&format!("envoy-{version}")).join("envoy");
         let dir = tempfile::Builder::new().prefix("envoy-").tempdir().unwrap();
         let file = dir.path().join("envoy.yaml");
@@ -171,25 +215,27 @@ impl Envoy {
                 "20",
             ])
             .current_dir(dir.path());
-        let mut process = Process::start("envoy", &mut command, dir.path());
-        let (admin, edge) = process
-            .ready(async |_| {
-                let admin = fs::read_to_string(&admin_file).ok()?.parse().ok()?;
-                let ready = client::try_send(admin, "GET", "/ready", &[], "")
-                    .await
-                    .ok()?;
-                let listeners = client::try_send(admin, "GET", "/listeners?format=json", &[], "")
-                    .await
-                    .ok()?;
-                (ready.status == 200).then_some((admin, edge(&listeners.json())?))
-            })
-            .await;
-        Self {
-            process,
-            _dir: dir,
-            edge,
-            admin,
+        if config.has_module() {
+            command
+                .env("ENVOY_DYNAMIC_MODULES_SEARCH_PATH", module())
+                .args(["--component-log-level", "dynamic_modules:info"]);
         }
+        Self {
+            process: Process::start("envoy", &mut command, dir.path()),
+            dir,
+            edge: UNKNOWN,
+            admin: UNKNOWN,
+        }
+    }
+
+    /// The exit status, if Envoy has exited.
+    pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
+        self.process.exited()
+    }
+
+    /// The directory of its configuration.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Requests a path of the admin interface.
@@ -232,6 +278,39 @@ impl Envoy {
     pub fn log(&self) -> String {
         self.process.stderr()
     }
+}
+
+const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+
+/// A directory with `libdoorward.so`, which Cargo builds once for all tests.
+fn module() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        // The one that `make filter` has built, for measurements.
+        if let Some(built) = env::var_os("DOORWARD_MODULE") {
+            return built.into();
+        }
+        let target = repository().join(env::var_os("CARGO_TARGET_DIR").unwrap_or("target".into()));
+        let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
+        let status = Command::new(cargo)
+            .current_dir(repository())
+            // Together with the program, so that dependencies have the same features and are not built again.
+            .args(["build", "--quiet", "--locked", "--lib"])
+            .args(["--package", "doorward", "--package", "doorward-filter"])
+            .args(["--features", "doorward-filter/panics"])
+            .status()
+            .unwrap();
+        assert!(status.success(), "the module cannot be built");
+        let dir = target.join("debug/module-of-tests");
+        fs::create_dir_all(&dir).unwrap();
+        // In one step, for tests that run beside this one in another process.
+        let part = dir.join(format!("part-{}", std::process::id()));
+        fs::copy(target.join("debug/libdoorward_filter.so"), &part).unwrap();
+        fs::rename(&part, dir.join("libdoorward.so")).unwrap();
+        dir
+    });
+    built.clone()
 }
 
 fn edge(listeners: &Value) -> Option<SocketAddr> {
