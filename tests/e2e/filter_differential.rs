@@ -180,7 +180,7 @@ fn seeds() -> Vec<Vec<u8>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_module_answers_as_ext_authz_does() {
-    let wanted = env::var("DOORWARD_DIFFERENTIAL").map_or(4000, |text| text.parse().unwrap());
+    let wanted = env::var("DOORWARD_DIFFERENTIAL").map_or(2000, |text| text.parse().unwrap());
     let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
     let hosts = "
         [[route]]

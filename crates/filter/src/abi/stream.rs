@@ -110,7 +110,11 @@ impl<'hook> Stream<'hook> {
 
     /// Answers the client in place of the service.
     pub(crate) fn respond(self, status: u16, headers: &[Header<'_>], body: &[u8], details: &str) {
-        let pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
+        let mut pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
+        // Envoy answers a gRPC client with the status of the headers, and says OK for modules that name none.
+        if self.is_grpc() {
+            pairs.push(Pair::of((b"grpc-status", grpc_status(status))));
+        }
         // SAFETY: the stream lives until this call, which copies everything, and is not used after it.
         unsafe {
             (self.envoy.http_send_response)(
@@ -122,6 +126,17 @@ impl<'hook> Stream<'hook> {
                 Buffer::of(details.as_bytes()),
             );
         }
+    }
+
+    /// Whether the client reads the answer as gRPC, by the content type alone, as Envoy decides it.
+    fn is_grpc(&self) -> bool {
+        self.with_headers(|headers| {
+            let mut types = headers.iter().filter(|(name, _)| *name == b"content-type");
+            types.next().is_some_and(|(_, value)| {
+                let rest = value.strip_prefix(b"application/grpc");
+                rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+            })
+        })
     }
 
     /// Lets a request go on that was stopped.
@@ -258,4 +273,16 @@ pub(super) fn milliseconds(patience: Duration) -> u64 {
     u64::try_from(patience.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
+}
+
+/// The gRPC status that Envoy makes of the HTTP status of an ext_authz denial.
+fn grpc_status(status: u16) -> &'static [u8] {
+    match status {
+        400 => b"13",
+        401 => b"16",
+        403 => b"7",
+        404 => b"12",
+        429 | 502..=504 => b"14",
+        _ => b"2",
+    }
 }
