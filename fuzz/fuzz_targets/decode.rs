@@ -81,8 +81,13 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
         Ok(Step::Act(Action::Refresh(..) | Action::Register(_))) => return,
         Ok(Step::Done(decision)) => decision,
     };
-    let bytes = encode(&decision, &extra, &REALM).encode_to_vec();
-    let response = CheckResponse::decode(&*bytes).unwrap();
+    let answer = encode(&decision, &extra, &REALM, b"");
+    let response = CheckResponse::decode(answer.message()).unwrap();
+    assert_eq!(
+        response.encode_to_vec(),
+        answer.message(),
+        "prost writes another answer"
+    );
     let code = response.status.unwrap().code;
     match (&decision, response.http_response.unwrap()) {
         (Decision::Allow(admission), HttpResponse::OkResponse(ok)) => {

@@ -3,6 +3,7 @@
 //! Envoy reads `status.code` alone, an unset status means "allow", and a gRPC error lets the request through where
 //! `failure_mode_allow` is set. So every answer is made by `respond`, and no answer is a gRPC error.
 
+mod answer;
 mod at_once;
 mod check;
 pub mod connection;
@@ -11,13 +12,17 @@ mod metadata;
 mod protobuf;
 mod view;
 
-pub use view::{CheckView, HttpView};
+pub use self::{
+    answer::Encoded,
+    view::{CheckView, HttpView},
+};
 
 use std::{net::IpAddr, num::NonZeroI32, sync::Arc};
 
 use bytes::Bytes;
 use hyper::{HeaderMap, body::Body};
 
+use self::answer::{Verdict, respond};
 use crate::{
     actions::authorizer::{Authorizer, Decided, TurnedAway},
     domain::{
@@ -31,18 +36,6 @@ use crate::{
         principal::Principal,
         request::{Answerable, Request, RequestFault, RequestLine},
         trust::{Forwarded, NoAddress, Peer},
-    },
-    doors::wire::{
-        envoy::{
-            config::core::v3::{
-                HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
-            },
-            service::auth::v3::{
-                CheckResponse, DeniedHttpResponse, OkHttpResponse, check_response::HttpResponse,
-            },
-            r#type::v3::HttpStatus,
-        },
-        google::rpc::Status,
     },
     observe::request_log::{self, Parent, Trace},
 };
@@ -81,18 +74,18 @@ impl Door {
         } else {
             self.turn_away(TurnedAway::Untrusted, peer)
         };
-        check::reply(&answer)
+        check::reply(answer)
     }
 
     /// Denies a call without reading it.
-    fn turn_away(&self, kind: TurnedAway, peer: Peer) -> CheckResponse {
+    fn turn_away(&self, kind: TurnedAway, peer: Peer) -> Encoded {
         let decision = self.authorizer.turn_away(kind, trace_of(peer));
         let realm = &self.authorizer.live().now().realm;
-        encode(&decision, &Extra::default(), realm)
+        encode(&decision, &Extra::default(), realm, b"")
     }
 
     /// Denies a call whose decision panicked.
-    fn deny_after_panic(&self, peer: Peer) -> CheckResponse {
+    fn deny_after_panic(&self, peer: Peer) -> Encoded {
         let decided = self.authorizer.deny_after_panic(trace_of(peer));
         let realm = &self.authorizer.live().now().realm;
         self.encode(&decided, &Extra::default(), realm)
@@ -102,7 +95,7 @@ impl Door {
         self.authorizer.live().now().trusted.trusts(peer)
     }
 
-    fn deny(&self, denial: Denial, parent: Parent<'_>) -> CheckResponse {
+    fn deny(&self, denial: Denial, parent: Parent<'_>) -> Encoded {
         let trace = Trace { parent, ..TRACE };
         let decided = self.authorizer.deny(denial, trace);
         let realm = &self.authorizer.live().now().realm;
@@ -112,12 +105,7 @@ impl Door {
 
 impl Door {
     /// Answers one check of a peer, which may have a span of its own: the bytes of a `CheckRequest`.
-    pub async fn answer(
-        &self,
-        message: &[u8],
-        peer: Option<Peer>,
-        parent: Parent<'_>,
-    ) -> CheckResponse {
+    pub async fn answer(&self, message: &[u8], peer: Option<Peer>, parent: Parent<'_>) -> Encoded {
         let rules = self.authorizer.live().now();
         let is_trusted = peer.is_some_and(|peer| rules.trusted.trusts(peer));
         let trace = Trace {
@@ -154,12 +142,12 @@ impl Door {
         self.encode(&decided, &extra, &rules.realm)
     }
 
-    fn encode(&self, decided: &Decided<'_>, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
-        let mut response = encode(&decided.decision, extra, realm);
-        if self.metadata {
-            response.dynamic_metadata = metadata::of(decided);
-        }
-        response
+    fn encode(&self, decided: &Decided<'_>, extra: &Extra<'_>, realm: &Realm) -> Encoded {
+        let metadata = match self.metadata {
+            true => metadata::of(decided),
+            false => Vec::new(),
+        };
+        encode(&decided.decision, extra, realm, &metadata)
     }
 }
 
@@ -239,79 +227,32 @@ pub fn decode<'a>(
     (request, extra)
 }
 
-/// Writes an answer.
+/// Writes an answer, with metadata if there is any.
 #[must_use]
-pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
+pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm, metadata: &[u8]) -> Encoded {
+    let edits = |admission| HeaderEdits::of(admission, extra.identity, extra.gateway);
     let verdict = match decision {
-        Decision::Allow(admission) => Verdict::Allow(ok(admission, extra)),
-        Decision::Deny(denial) => Verdict::deny(denial.answer(realm)),
-        Decision::Done(done) => Verdict::deny(done.answer()),
+        Decision::Allow(admission) => Verdict::Allow(edits(admission), &[]),
+        Decision::Deny(denial) => deny(denial.answer(realm)),
+        Decision::Done(done) => deny(done.answer()),
         Decision::Issue(issued) => match issued.reply {
-            LoginReply::Direct => Verdict::deny(issued.answer()),
+            LoginReply::Direct => deny(issued.answer()),
             LoginReply::Through => {
                 let admission = Admission {
                     caller: Caller::Known(Arc::new(Principal::new(issued.identity.clone()))),
                     authorization: Forwarding::Strip,
                 };
-                let mut ok = ok(&admission, extra);
-                for (name, value) in issued.token_headers() {
-                    ok.response_headers_to_add
-                        .push(overwrite(name, value.into_owned().into()));
-                }
-                Verdict::Allow(ok)
+                let added = issued.token_headers();
+                return respond(&Verdict::Allow(edits(&admission), &added), metadata);
             }
         },
     };
-    respond(verdict)
+    respond(&verdict, metadata)
 }
 
-/// The answer to Envoy: the code that decides, and the response that matches it.
-enum Verdict {
-    Allow(OkHttpResponse),
-    Deny(NonZeroI32, DeniedHttpResponse),
-}
-
-impl Verdict {
-    /// Envoy sends a denied response to the client unchanged, also one with status 200.
-    fn deny(answer: Answer) -> Self {
-        let Answer {
-            status,
-            headers,
-            body,
-        } = answer;
-        Self::Deny(
-            code(status),
-            DeniedHttpResponse {
-                status: Some(HttpStatus {
-                    code: status.into(),
-                }),
-                headers: headers
-                    .into_iter()
-                    .map(|(name, value)| overwrite(name, value.into_owned().into()))
-                    .collect(),
-                body: match body {
-                    std::borrow::Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
-                    std::borrow::Cow::Owned(text) => text.into(),
-                },
-            },
-        )
-    }
-}
-
-/// The only place that makes a [`CheckResponse`].
-fn respond(verdict: Verdict) -> CheckResponse {
-    let (code, http) = match verdict {
-        Verdict::Allow(ok) => (0, HttpResponse::OkResponse(ok)),
-        Verdict::Deny(code, denied) => (code.get(), HttpResponse::DeniedResponse(denied)),
-    };
-    CheckResponse {
-        status: Some(Status {
-            code,
-            message: Bytes::new(),
-        }),
-        http_response: Some(http),
-        dynamic_metadata: Bytes::new(),
-    }
+/// Envoy sends a denied response to the client unchanged, also one with status 200.
+fn deny(answer: Answer) -> Verdict<'static> {
+    Verdict::Deny(code(answer.status), answer)
 }
 
 /// The code of `google.rpc.Code` nearest to an HTTP status; Envoy shows it in its log alone.
@@ -331,35 +272,6 @@ fn code(status: u16) -> NonZeroI32 {
         405 => const { new(12) },
         200..300 => const { new(10) },
         _ => const { new(7) },
-    }
-}
-
-fn ok(admission: &Admission, extra: &Extra<'_>) -> OkHttpResponse {
-    let edits = HeaderEdits::of(admission, extra.identity, extra.gateway);
-    OkHttpResponse {
-        headers: edits
-            .set()
-            .map(|(name, value)| overwrite(name, Bytes::copy_from_slice(value.as_bytes())))
-            .collect(),
-        headers_to_remove: edits
-            .remove()
-            .map(|name| Bytes::from_static(name.as_bytes()))
-            .collect(),
-        response_headers_to_add: Vec::new(),
-    }
-}
-
-/// Envoy up to 1.36 obeys `append`, later versions `append_action` where `append` is unset; with both, every version
-/// replaces what the client sent.
-fn overwrite(name: &'static str, value: Bytes) -> HeaderValueOption {
-    HeaderValueOption {
-        header: Some(HeaderValue {
-            key: Bytes::from_static(name.as_bytes()),
-            value,
-            raw_value: Bytes::new(),
-        }),
-        append: Some(false),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
     }
 }
 

@@ -127,8 +127,15 @@ fn only_one_module_is_unsafe() {
 
 #[test]
 fn one_function_makes_responses() {
-    let grpc = fs::read_to_string(repository().join("src/doors/grpc.rs")).unwrap();
-    let made = grpc.matches("CheckResponse {").count() - grpc.matches("-> CheckResponse {").count();
-    assert_eq!(made, 1, "`respond` alone makes a CheckResponse");
-    assert!(!grpc.contains("CheckResponse::default"));
+    let answer = fs::read_to_string(repository().join("src/doors/grpc/answer.rs")).unwrap();
+    let answer = answer.split("#[cfg(test)]").next().unwrap();
+    // Nothing else can: its field is private.
+    assert!(answer.contains("pub struct Encoded(Bytes);"));
+    let made = answer.matches("Encoded(").count() - answer.matches("struct Encoded(").count();
+    assert_eq!(made, 1, "`respond` alone makes an Encoded");
+    for (file, text) in sources(&repository().join("src/doors")) {
+        let made = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = file.ends_with("tests.rs");
+        assert!(is_test || !made.contains("CheckResponse {"), "{file}");
+    }
 }

@@ -10,23 +10,20 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::{
     HeaderMap, Response,
     body::{Body, Frame, SizeHint},
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
-use prost::Message;
 use tokio::time::timeout;
 
+use super::answer::{Encoded, PREFIX};
 use crate::domain::decision::CheckFault;
 
 /// How long the body of a call may take. Gateways send a check at once, and wait for its answer far less long.
 pub(super) const BODY_TIME: Duration = Duration::from_secs(10);
-
-/// The bytes before a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -106,17 +103,9 @@ pub(super) struct Reply {
 }
 
 /// A good answer.
-pub(super) fn reply(message: &impl Message) -> Response<Reply> {
-    let mut bytes = BytesMut::with_capacity(1024);
-    bytes.put_bytes(0, PREFIX);
-    // Into a buffer that grows, writing does not fail.
-    let _ = message.encode(&mut bytes);
-    let length = u32::try_from(bytes.len().saturating_sub(PREFIX)).unwrap_or(u32::MAX);
-    if let Some(prefix) = bytes.get_mut(1..PREFIX) {
-        prefix.copy_from_slice(&length.to_be_bytes());
-    }
+pub(super) fn reply(answer: Encoded) -> Response<Reply> {
     respond(Reply {
-        message: Some(bytes.freeze()),
+        message: Some(answer.into_frame()),
         has_trailers: true,
     })
 }
@@ -180,8 +169,9 @@ mod tests {
     use std::collections::VecDeque;
 
     use proptest::prelude::*;
+    use prost::Message as _;
 
-    use super::*;
+    use super::{super::answer::any_answer, *};
     use crate::doors::wire::envoy::service::auth::v3::{
         AttributeContext, CheckRequest,
         attribute_context::{self, HttpRequest},
@@ -272,10 +262,11 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_is_one_message_and_a_status() {
-        let message = check(b"/answer");
-        let body = reply(&message).into_body().collect().await.unwrap();
+        let answer = any_answer();
+        let message = answer.message().to_vec();
+        let body = reply(answer).into_body().collect().await.unwrap();
         assert_eq!(body.trailers().unwrap()["grpc-status"], "0");
-        assert_eq!(body.to_bytes(), framed(0, &message.encode_to_vec()));
+        assert_eq!(body.to_bytes(), framed(0, &message));
     }
 
     proptest! {

@@ -228,7 +228,7 @@ impl Refuse for Visit {
 
     fn panicked(&self, (): ()) -> Response<check::Reply> {
         let Connected { services, peer } = &*self.0;
-        check::reply(&services.checks.deny_after_panic(*peer))
+        check::reply(services.checks.deny_after_panic(*peer))
     }
 
     fn overloaded<B>(
@@ -242,7 +242,7 @@ impl Refuse for Visit {
         let answer = services.checks.turn_away(TurnedAway::Overloaded, *peer);
         async move {
             check::skip(request.into_body()).await;
-            check::reply(&answer)
+            check::reply(answer)
         }
     }
 }

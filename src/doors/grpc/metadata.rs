@@ -1,16 +1,14 @@
 //! Dynamic metadata of a decision, for Envoy's access log and later filters: a `google.protobuf.Struct`, written directly in
 //! its wire form. A tree of maps and values would cost many times as much on every request.
 
-use bytes::Bytes;
-use prost::encoding::{encode_varint, encoded_len_varint};
-
+use super::protobuf::{field_length, open};
 use crate::{
     actions::authorizer::Decided,
     domain::{account::Identity, policy::Rule},
 };
 
 /// The caller, the decision, its rule and its reason: ids, roles and stable codes, never a name or a token.
-pub(super) fn of(decided: &Decided<'_>) -> Bytes {
+pub(super) fn of(decided: &Decided<'_>) -> Vec<u8> {
     let Decided { decision, rule } = decided;
     let mut fields = Vec::with_capacity(USUAL);
     text_field(&mut fields, "decision", decision.verdict().name());
@@ -29,7 +27,7 @@ pub(super) fn of(decided: &Decided<'_>) -> Bytes {
             }
         },
     }
-    fields.into()
+    fields
 }
 
 /// The fields that follow from an identity.
@@ -37,11 +35,13 @@ fn caller(identity: &Identity) -> Vec<u8> {
     let mut fields = Vec::new();
     text_field(&mut fields, "sub", &identity.subject);
     let names = || identity.roles.iter().map(|role| role.as_str());
-    let list = names().map(|name| member(member(name.len()))).sum();
-    field(&mut fields, "roles", member(list));
+    let list = names()
+        .map(|name| field_length(field_length(name.len())))
+        .sum();
+    field(&mut fields, "roles", field_length(list));
     open(&mut fields, VALUE_LIST, list);
     for name in names() {
-        open(&mut fields, FIRST, member(name.len()));
+        open(&mut fields, FIRST, field_length(name.len()));
         text(&mut fields, VALUE_TEXT, name);
     }
     fields
@@ -50,44 +50,30 @@ fn caller(identity: &Identity) -> Vec<u8> {
 /// The size of most decisions, in bytes.
 const USUAL: usize = 192;
 
-/// The tag of the first field of a message: the fields of a `Struct`, the key of an entry, the values of a `ListValue`.
-const FIRST: u8 = tag(1);
+/// The first field of a message: the fields of a `Struct`, the key of an entry, the values of a `ListValue`.
+const FIRST: u8 = 1;
 /// The value of an entry.
-const ENTRY_VALUE: u8 = tag(2);
+const ENTRY_VALUE: u8 = 2;
 /// A `Value` that is a string.
-const VALUE_TEXT: u8 = tag(3);
+const VALUE_TEXT: u8 = 3;
 /// A `Value` that is a list.
-const VALUE_LIST: u8 = tag(6);
+const VALUE_LIST: u8 = 6;
 
-/// The tag of a field that has a length.
-const fn tag(number: u8) -> u8 {
-    number << 3 | 2
-}
-
-/// The length of a field of this length with its tag and length prefix.
-fn member(length: usize) -> usize {
-    1 + encoded_len_varint(length as u64) + length
-}
-
-fn open(out: &mut Vec<u8>, tag: u8, length: usize) {
-    out.push(tag);
-    encode_varint(length as u64, out);
-}
-
-fn text(out: &mut Vec<u8>, tag: u8, text: &str) {
-    open(out, tag, text.len());
+/// Writes a field of text, also an empty one: an empty value is another one than none.
+fn text(out: &mut Vec<u8>, number: u8, text: &str) {
+    open(out, number, text.len());
     out.extend_from_slice(text.as_bytes());
 }
 
 /// Writes the start of an entry whose `Value` has this length.
 fn field(out: &mut Vec<u8>, key: &str, length: usize) {
-    open(out, FIRST, member(key.len()) + member(length));
+    open(out, FIRST, field_length(key.len()) + field_length(length));
     text(out, FIRST, key);
     open(out, ENTRY_VALUE, length);
 }
 
 fn text_field(out: &mut Vec<u8>, key: &str, value: &str) {
-    field(out, key, member(value.len()));
+    field(out, key, field_length(value.len()));
     text(out, VALUE_TEXT, value);
 }
 
@@ -117,7 +103,7 @@ mod tests {
             decision,
             rule: None,
         };
-        Struct::decode(of(&decided)).unwrap()
+        Struct::decode(&*of(&decided)).unwrap()
     }
 
     proptest! {
@@ -138,7 +124,7 @@ mod tests {
                 rule: None,
             };
             let bytes = of(&decided);
-            let read = Struct::decode(bytes.clone()).unwrap();
+            let read = Struct::decode(&*bytes).unwrap();
             prop_assert_eq!(read.encoded_len(), bytes.len());
             let expected = Struct {
                 fields: [

@@ -1,8 +1,9 @@
-//! Reads protobuf messages where they lie, without a copy. Knows the wire format, and no message.
+//! Reads protobuf messages where they lie, and writes their fields. Knows the wire format, and no message.
 //!
-//! It refuses exactly what prost refuses, also in fields that nobody reads: a property test and a fuzz target compare both.
+//! Reading refuses exactly what prost refuses, also in fields that nobody reads: a property test and a fuzz target compare
+//! both.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{WireType, decode_key, decode_varint, encode_varint, encoded_len_varint};
 use thiserror::Error;
 
 /// Messages and groups in each other, as in prost. Beyond it a message is refused.
@@ -119,4 +120,47 @@ fn skip(rest: &mut &[u8], number: u32, kind: WireType, depth: u32) -> Result<(),
     };
     *rest = rest.get(fixed..).ok_or(Malformed)?;
     Ok(())
+}
+
+/// The length of a field with so many bytes in it, whose tag is one byte.
+pub(super) fn field_length(content: usize) -> usize {
+    1 + encoded_len_varint(content as u64) + content
+}
+
+/// Writes the start of a field with so many bytes in it. Its number is below 16.
+pub(super) fn open(out: &mut Vec<u8>, number: u8, length: usize) {
+    out.push(number << 3 | WireType::LengthDelimited as u8);
+    encode_varint(length as u64, out);
+}
+
+/// The length of a field that is left out if it is empty, which means the same.
+pub(super) fn text_length(text: &[u8]) -> usize {
+    match text {
+        [] => 0,
+        text => field_length(text.len()),
+    }
+}
+
+/// Writes a field of bytes, or nothing.
+pub(super) fn text(out: &mut Vec<u8>, number: u8, text: &[u8]) {
+    if !text.is_empty() {
+        open(out, number, text.len());
+        out.extend_from_slice(text);
+    }
+}
+
+/// The length of a field of a number that is left out if it is zero.
+pub(super) fn number_length(value: i32) -> usize {
+    match value {
+        0 => 0,
+        value => 1 + encoded_len_varint(i64::from(value).cast_unsigned()),
+    }
+}
+
+/// Writes a field of a number, or nothing.
+pub(super) fn number(out: &mut Vec<u8>, number: u8, value: i32) {
+    if value != 0 {
+        out.push(number << 3 | WireType::Varint as u8);
+        encode_varint(i64::from(value).cast_unsigned(), out);
+    }
 }

@@ -18,9 +18,19 @@ use crate::{
         session::RefreshFault,
         token::{Secret, Signer, TokenFault, TokenTerms, UnixTime},
     },
-    doors::wire::envoy::{
-        config::core::v3::HeaderMap,
-        service::auth::v3::attribute_context::{HttpRequest, http_request::HeadersEntry},
+    doors::wire::{
+        envoy::{
+            config::core::v3::{
+                HeaderMap, HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction,
+            },
+            service::auth::v3::{
+                CheckResponse, DeniedHttpResponse, OkHttpResponse,
+                attribute_context::{HttpRequest, http_request::HeadersEntry},
+                check_response::HttpResponse,
+            },
+            r#type::v3::HttpStatus,
+        },
+        google::rpc::Status,
     },
 };
 
@@ -209,6 +219,81 @@ fn allow(caller: Caller, authorization: Forwarding) -> Decision {
 
 fn realm() -> Realm {
     Realm::parse("doorward").unwrap()
+}
+
+/// What prost reads of an answer.
+fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
+    CheckResponse::decode(super::encode(decision, extra, realm, b"").message()).unwrap()
+}
+
+/// The answer as a value, for prost to write.
+fn value(decision: &Decision, extra: &Extra<'_>, metadata: &[u8]) -> CheckResponse {
+    let denied = |answer: Answer| {
+        let denied = DeniedHttpResponse {
+            status: Some(HttpStatus {
+                code: answer.status.into(),
+            }),
+            headers: overwrite(answer.headers),
+            body: answer.body.into_owned().into(),
+        };
+        (
+            code(answer.status).get(),
+            HttpResponse::DeniedResponse(denied),
+        )
+    };
+    let ok = |caller: Caller, authorization, added| {
+        let admission = Admission {
+            caller,
+            authorization,
+        };
+        let edits = HeaderEdits::of(&admission, extra.identity, extra.gateway);
+        let ok = OkHttpResponse {
+            headers: overwrite(edits.set()),
+            headers_to_remove: edits.remove().map(Bytes::from).collect(),
+            response_headers_to_add: overwrite(added),
+        };
+        (0, HttpResponse::OkResponse(ok))
+    };
+    let (code, http) = match decision {
+        Decision::Allow(admission) => ok(
+            admission.caller.clone(),
+            admission.authorization,
+            Vec::new(),
+        ),
+        Decision::Deny(denial) => denied(denial.answer(&realm())),
+        Decision::Done(done) => denied(done.answer()),
+        Decision::Issue(issued) => match issued.reply {
+            LoginReply::Direct => denied(issued.answer()),
+            LoginReply::Through => {
+                let principal = Principal::new(issued.identity.clone());
+                let caller = Caller::Known(Arc::new(principal));
+                ok(caller, Forwarding::Strip, issued.token_headers())
+            }
+        },
+    };
+    CheckResponse {
+        status: Some(Status {
+            code,
+            message: Bytes::new(),
+        }),
+        http_response: Some(http),
+        dynamic_metadata: Bytes::copy_from_slice(metadata),
+    }
+}
+
+fn overwrite<V: Into<String>>(
+    headers: impl IntoIterator<Item = (&'static str, V)>,
+) -> Vec<HeaderValueOption> {
+    let option = |(name, value): (&'static str, V)| HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.into(),
+            value: value.into().into(),
+            raw_value: Bytes::new(),
+        }),
+        append: Some(false),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+    };
+    headers.into_iter().map(option).collect()
 }
 
 fn ok_response(response: CheckResponse) -> OkHttpResponse {
@@ -501,6 +586,26 @@ proptest! {
             prop_assert!(!header.value.is_empty());
             prop_assert!(header.value.iter().all(|b| matches!(b, b' '..=b'~')));
         }
+    }
+
+    /// prost writes the same bytes from the same answer.
+    #[test]
+    fn an_answer_is_written_as_prost_writes_it(
+        decision in any_decision(),
+        custom: bool,
+        shows_all: bool,
+        metadata in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let extra = Extra {
+            identity: identity_headers(custom),
+            gateway: if shows_all { Gateway::ShowsAll } else { Gateway::ShowsSome },
+            ..Extra::default()
+        };
+        let answer = super::encode(&decision, &extra, &realm(), &metadata);
+        prop_assert_eq!(answer.message(), value(&decision, &extra, &metadata).encode_to_vec());
+        let length = u32::try_from(answer.message().len()).unwrap().to_be_bytes();
+        let frame = answer.into_frame();
+        prop_assert_eq!(&frame[..5], [&[0], &length[..]].concat());
     }
 
     #[test]

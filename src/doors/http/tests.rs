@@ -31,7 +31,7 @@ use crate::{
     doors::{
         grpc,
         wire::envoy::service::auth::v3::{
-            AttributeContext, CheckRequest,
+            AttributeContext, CheckRequest, CheckResponse,
             attribute_context::{self, HttpRequest, http_request::HeadersEntry},
             check_response::HttpResponse,
         },
@@ -362,6 +362,7 @@ impl Question {
             Parent::default(),
         ));
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let response = CheckResponse::decode(response.message()).unwrap();
         match response.http_response.unwrap() {
             HttpResponse::OkResponse(ok) => Told {
                 status: 200,
@@ -746,6 +747,7 @@ fn nobody_but_a_gateway_of_ours_is_answered() {
         let answer = DOORS
             .runtime
             .block_on(DOORS.grpc.answer(b"", peer, Parent::default()));
+        let answer = CheckResponse::decode(answer.message()).unwrap();
         assert_ne!(answer.status.unwrap().code, 0);
     }
 }
