@@ -24,9 +24,16 @@ TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 promtool=prometheus faketime=faketime
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
-# Logins, tokens and what grows with replicas are measured without a gateway, and settings of Envoy with Envoy alone.
+# Where the programs of examples/bench/peers are built, and the program of the image.
+PEERS := $(TARGET)/peers
+MUSL := $(shell uname -m)-unknown-linux-musl
+IMAGE := $(TARGET)/$(MUSL)/release/doorward
+
+# Logins, tokens, programs beside each other and what grows with replicas are measured without a gateway, and settings of
+# Envoy with Envoy alone.
 BENCH_ENVOY := $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy
-BENCH_NEEDS := $(if $(filter logins tokens,$(ONLY)),,$(if $(filter advice,$(ONLY)),$(BENCH_ENVOY),needs $(if $(filter scale,$(ONLY)),,$(BENCH_ENVOY) $(FLASK))))
+BENCH_NEEDS := $(if $(filter logins tokens image peers,$(ONLY)),,$(if $(filter advice,$(ONLY)),$(BENCH_ENVOY),needs $(if $(filter scale,$(ONLY)),,$(BENCH_ENVOY) $(FLASK))))
+BENCH_NEEDS += $(if $(filter image,$(ONLY)),image) $(if $(filter peers,$(ONLY)),peers)
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,9 +65,21 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) $(if $(filter filter,$(ONLY)),filter) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost; ONLY=filter: the judge inside Envoy)
+bench: compiler $(BENCH_NEEDS) $(if $(filter filter,$(ONLY)),filter) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost; ONLY=filter: the judge inside Envoy; ONLY=image: the program of the image; ONLY=peers: other authorizers, and with BEFORE=PATH an earlier Doorward)
 	cargo build --release --bin doorward --example bench
-	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %)
+	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %) $(BEFORE:%=--before %) $(if $(filter image,$(ONLY)),--image $(IMAGE))
+
+image: # The program that the Dockerfile builds, in the same way.
+	@tests/tools/need musl-gcc=musl-tools
+	rustup target add $(MUSL)
+	cargo build --release --locked --target $(MUSL) --bin doorward
+
+peers: # The authorizers that Doorward is compared with.
+	cargo build --release --locked --manifest-path examples/bench/peers/tonic/Cargo.toml --target-dir $(PEERS)/cargo
+	@cp $(PEERS)/cargo/release/peer $(PEERS)/tonic
+	@tests/tools/need $(TOOLS_NEED)
+	@go=$$(tests/tools/go $(abspath $(TOOLS))/go 1.26) && cd examples/bench/peers/go \
+		&& GOTOOLCHAIN=local GOFLAGS=-modcacherw CGO_ENABLED=0 $$go build -trimpath -o $(abspath $(PEERS))/go .
 
 filter: compiler ## Build the module for Envoy: target/release/libdoorward.so
 	cargo build --release --locked --package doorward-filter
@@ -136,7 +155,7 @@ $(COMPOSE_SPEC): tests/tools/compose-spec.txt
 	@rm -r $(TOOLS)/compose-spec.part
 	@touch $@
 
-$(KUSTOMIZE): tests/tools/kustomize tests/tools/go-1.27.3.txt
+$(KUSTOMIZE): tests/tools/kustomize tests/tools/go tests/tools/go-1.27.3.txt
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/kustomize $(TOOLS)/kustomize
 
@@ -162,4 +181,4 @@ $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
 
-.PHONY: help demo filter check test test-mysql soak lint deny bench tools root compiler needs
+.PHONY: help demo filter check test test-mysql soak lint deny bench image peers tools root compiler needs

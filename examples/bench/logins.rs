@@ -211,6 +211,16 @@ fn in_a_thread(
     })
 }
 
+/// Floods a Doorward with logins, and returns its highest resident memory meanwhile, in bytes.
+pub async fn flood_in_a_thread(
+    address: SocketAddr,
+    pid: u32,
+    per_second: f64,
+    length: Duration,
+) -> anyhow::Result<u64> {
+    Ok(in_a_thread(address, pid, per_second, length).await??.peak)
+}
+
 /// Records the peak of the memory until it is dropped.
 async fn watch(pid: u32, peak: &AtomicU64) -> anyhow::Error {
     loop {

@@ -3,8 +3,8 @@
 //! `/validate`, as a ratio to a Flask service of the kind that Doorward replaces. It also measures logins: how many
 //! per second, as a ratio to what hashing allows, and what a flood of them does to Bearer requests and to memory. It
 //! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. It
-//! measures what grows with the number of rules. On request it measures settings of Envoy, and what grows with replicas
-//! and users.
+//! measures what grows with the number of rules. On request it measures settings of Envoy, what grows with replicas
+//! and users, the program of the image, and other authorizers.
 //!
 //! The two sides of a ratio answer the same load in short alternating rounds, so that other work on the machine
 //! affects both alike.
@@ -24,12 +24,15 @@ mod filter;
 mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
+mod image;
 mod load;
 mod logins;
 mod null;
+mod peers;
 mod rules;
 mod scale;
 mod tokens;
+mod turns;
 
 use std::{
     env, fs,
@@ -65,6 +68,12 @@ struct Arguments {
     /// Rounds per server and way
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// An earlier Doorward, to be measured beside this one where several programs take turns
+    #[arg(long, value_name = "PATH")]
+    before: Option<PathBuf>,
+    /// The program of the image
+    #[arg(long, value_name = "PATH")]
+    image: Option<PathBuf>,
     /// Run only this way
     #[arg(long, value_enum)]
     way: Option<Way>,
@@ -97,6 +106,10 @@ enum Way {
     Advice,
     /// Runs only if named: needs the module of `make filter`
     Filter,
+    /// Needs the program of the image; runs only if named
+    Image,
+    /// Needs the programs of `examples/bench/peers`; runs only if named
+    Peers,
     /// Needs a gigabyte of memory; runs only if named
     Scale,
 }
@@ -143,7 +156,16 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     let machine = cost::machine()?;
     let wanted = !matches!(
         arguments.way,
-        Some(Way::Logins | Way::Tokens | Way::Rules | Way::Advice | Way::Filter | Way::Scale)
+        Some(
+            Way::Logins
+                | Way::Tokens
+                | Way::Rules
+                | Way::Advice
+                | Way::Filter
+                | Way::Image
+                | Way::Peers
+                | Way::Scale
+        )
     );
     let checks = if wanted {
         Some(checks(arguments).await?)
@@ -175,6 +197,14 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Way::Filter) => Some(filter::measure(arguments).await?),
         _ => None,
     };
+    let image = match arguments.way {
+        Some(Way::Image) => Some(image::measure(arguments).await?),
+        _ => None,
+    };
+    let peers = match arguments.way {
+        Some(Way::Peers) => Some(peers::measure(arguments).await?),
+        _ => None,
+    };
     let scale = match arguments.way {
         Some(Way::Scale) => Some(scale::measure(arguments).await?),
         _ => None,
@@ -187,6 +217,8 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         rules,
         advice,
         filter,
+        image,
+        peers,
         scale,
     };
     match arguments.output {
@@ -421,6 +453,8 @@ struct Report {
     rules: Option<rules::Report>,
     advice: Option<advice::Report>,
     filter: Option<filter::Report>,
+    image: Option<image::Report>,
+    peers: Option<peers::Report>,
     scale: Option<scale::Report>,
 }
 
@@ -530,6 +564,12 @@ impl Report {
         if let Some(filter) = &self.filter {
             println!("{}\n", filter.table());
         }
+        if let Some(image) = &self.image {
+            println!("{}\n", image.table());
+        }
+        if let Some(peers) = &self.peers {
+            println!("{}\n", peers.table());
+        }
         if let Some(scale) = &self.scale {
             println!("{}\n\nMachine: {}.", scale.table(), self.machine);
             return;
@@ -556,6 +596,12 @@ impl Report {
         }
         if let Some(advice) = &self.advice {
             report.insert("advice".into(), advice.json());
+        }
+        if let Some(image) = &self.image {
+            report.insert("image".into(), image.json());
+        }
+        if let Some(peers) = &self.peers {
+            report.insert("peers".into(), peers.json());
         }
         if let Some(scale) = &self.scale {
             report.insert("scale".into(), scale.json());

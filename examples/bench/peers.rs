@@ -1,0 +1,133 @@
+//! Doorward's check beside those of authorizers that are written by hand, in Go and in Rust, and of servers that allow
+//! everything. Their sources are in `peers/`; `make bench ONLY=peers` builds them.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+use comfy_table::Table;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{
+    Arguments, CPU, RATE, binary,
+    harness::{Doorward, Process},
+    load::{self, Checks},
+    null::Null,
+    turns::{self, Measured, Program},
+};
+
+pub struct Report(Vec<Measured>);
+
+impl Report {
+    pub fn table(&self) -> Table {
+        turns::table(&self.0, RATE, CPU)
+    }
+
+    pub fn json(&self) -> Value {
+        turns::json(&self.0, RATE, CPU)
+    }
+}
+
+pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
+    let doorward = serve(binary(arguments)).await;
+    let data = doorward.home().dir().join("data");
+    let before = match &arguments.before {
+        Some(path) => Some(serve_with(path.clone(), &data).await?),
+        None => None,
+    };
+    let null = Null::start().await?;
+    let peers = [
+        Peer::start("tonic-null", "tonic", &["null"], &data).await?,
+        Peer::start("tonic", "tonic", &[], &data).await?,
+        Peer::start("go", "go", &[], &data).await?,
+    ];
+    let token = load::log_in(doorward.grpc).await?;
+    let check = load::check(&token)?;
+    let open = async |key, name: &str, pid, address| {
+        let load = Checks::open(address, &check, arguments.streams).await?;
+        let name = name.to_owned();
+        anyhow::Ok(Program {
+            key,
+            name,
+            pid,
+            load,
+        })
+    };
+    let mut programs = vec![open("doorward", "Doorward", doorward.pid(), doorward.grpc).await?];
+    if let Some(before) = &before {
+        programs.push(open("before", "Doorward before", before.pid(), before.grpc).await?);
+    }
+    let allows = "allows everything: tonic, Doorward's types";
+    programs.push(open("null", allows, null.pid(), null.address).await?);
+    let names = [
+        "allows everything: tonic, envoy-types",
+        "by hand: tonic, envoy-types, jsonwebtoken",
+        "by hand: Go, go-control-plane, golang-jwt",
+    ];
+    for (peer, name) in peers.iter().zip(names) {
+        programs.push(open(peer.key, name, peer.process.pid(), peer.address).await?);
+    }
+    Ok(Report(turns::measure(arguments, "peers", programs).await?))
+}
+
+/// A Doorward with one user, of this program.
+pub async fn serve(program: PathBuf) -> Doorward {
+    let home = Doorward::prepare(|settings| {
+        settings.binary(program);
+    });
+    home.add_user(load::USER, load::PASSWORD, &[]).await;
+    home.serve().await
+}
+
+/// Another one, with the secret of the first.
+pub async fn serve_with(program: PathBuf, data: &Path) -> anyhow::Result<Doorward> {
+    let secret = secret(data)?;
+    let home = Doorward::prepare(|settings| {
+        settings.binary(program).env("JWT_SECRET", secret);
+    });
+    home.add_user(load::USER, load::PASSWORD, &[]).await;
+    Ok(home.serve().await)
+}
+
+fn secret(data: &Path) -> anyhow::Result<String> {
+    let secret = fs::read_to_string(data.join("jwt.secret")).context("the secret of Doorward")?;
+    Ok(secret.trim_end().to_owned())
+}
+
+/// An authorizer that is not Doorward.
+struct Peer {
+    key: &'static str,
+    process: Process,
+    address: SocketAddr,
+    _dir: TempDir,
+}
+
+impl Peer {
+    async fn start(
+        key: &'static str,
+        program: &str,
+        arguments: &[&str],
+        data: &Path,
+    ) -> anyhow::Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let beside = std::env::current_exe()?;
+        let beside = beside.ancestors().nth(3).context("no folder of builds")?;
+        let mut command = Command::new(beside.join("peers").join(program));
+        command.args(arguments).env("JWT_SECRET", secret(data)?);
+        let mut process = Process::start(key, &mut command, dir.path());
+        let address = process
+            .ready(async |process| process.stdout().strip_suffix('\n')?.parse().ok())
+            .await;
+        Ok(Self {
+            key,
+            process,
+            address,
+            _dir: dir,
+        })
+    }
+}
