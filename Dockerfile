@@ -7,7 +7,7 @@ FROM rust:${RUST}-bookworm AS build
 # Debian keeps one version of a package at a time; the next security update would remove a pinned one.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends cmake musl-tools \
+    && apt-get install -y --no-install-recommends cmake make musl-tools \
     && rm -rf /var/lib/apt/lists/* \
     && rustup target add "$(uname -m)-unknown-linux-musl"
 WORKDIR /src

@@ -63,9 +63,9 @@ struct Pool {
 /// KiB of a block of argon2.
 const BLOCK: u64 = 1;
 
-/// The least number of reserved blocks: glibc's allocator maps blocks of more than 32 MiB separately, and so returns them
-/// to the system at once when they are freed. Pages that are never written take no memory.
-const MAPPED: usize = 33 * 1024;
+/// The least number of reserved blocks: jemalloc takes 8 MiB and more from an arena of its own, whose memory it returns to the
+/// system at once when it is freed. Pages that are never written take no memory.
+const MAPPED: usize = 8 * 1024;
 
 impl Memory {
     pub(super) fn limited(limit: u64) -> Self {
