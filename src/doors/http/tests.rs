@@ -471,8 +471,10 @@ proptest! {
     #[test]
     fn the_same_question_gets_the_same_answer_at_every_door(question in any_question()) {
         let mut expected = question.grpc();
-        // Only the gRPC door accepts a login; a sub-request gets the answer that a token is required.
-        if question.method == "POST" && question.target == "/login" {
+        // Only the gRPC door accepts a login; a sub-request gets the answer that a token is required. The rule of a host
+        // comes before the rule for logins, which names none.
+        let has_own_rule = question.host.to_ascii_lowercase().starts_with("internal.example");
+        if question.method == "POST" && question.target == "/login" && !has_own_rule {
             expected = Told {
                 status: 401,
                 challenge: Some("Basic realm=\"doorward\", charset=\"UTF-8\"".into()),
