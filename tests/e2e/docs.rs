@@ -507,6 +507,8 @@ fn every_file_the_documents_name_exists() {
         "docs/gateways/envoy.md",
         "docs/kubernetes.md",
         "docs/metrics.md",
+        "docs/feed.md",
+        "docs/filter.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);
@@ -524,9 +526,16 @@ fn every_file_the_documents_name_exists() {
             if !is_file || file.contains(' ') || file == "doorward.toml" {
                 continue;
             }
-            let here = ["", "src/", "crates/core/src/", "tests/e2e/"]
-                .iter()
-                .any(|dir| repository().join(dir).join(file).exists());
+            let here = [
+                "",
+                "src/",
+                "crates/core/src/",
+                "crates/rules/src/",
+                "crates/filter/src/",
+                "tests/e2e/",
+            ]
+            .iter()
+            .any(|dir| repository().join(dir).join(file).exists());
             assert!(here, "{document} names {part}");
         }
     }
