@@ -3,6 +3,8 @@
 //! jsonwebtoken holds keys. This module does what jsonwebtoken does not: it reads private JWKs and SEC 1, checks the
 //! strength of keys, and shares signers and verifiers between threads (see `signer` and `verifier`).
 
+mod algorithm;
+mod halves;
 mod jwk;
 mod pem;
 mod rsa;
@@ -15,119 +17,21 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     hmac,
     rsa::{KeyPair as RsaKeyPair, KeySize},
-    signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair},
+    signature::{EcdsaKeyPair, Ed25519KeyPair},
 };
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use jsonwebtoken::{
-    DecodingKey, EncodingKey,
-    jwk::{AlgorithmParameters, CommonParameters, Jwk, PublicKeyUse},
-};
+use jsonwebtoken::jwk::{CommonParameters, Jwk, PublicKeyUse};
 use num_bigint::BigUint;
-use pkcs8::PrivateKeyInfoRef;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-pub use self::rsa::WeakRsa;
-use self::{signer::SharedSigner, verifier::SharedVerifier};
+pub use self::{algorithm::Algorithm, rsa::WeakRsa};
+use self::{halves::Halves, signer::SharedSigner, verifier::SharedVerifier};
 use super::{
     hex,
     secret::{Secret, SecretFault},
     time::UnixTime,
 };
-
-/// How tokens are signed (RFC 7518, 3.1; RFC 8037, 3.1): the algorithms of jsonwebtoken that Doorward accepts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    Hs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    Rs256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    Rs384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    Rs512,
-    /// RSASSA-PSS with SHA-256.
-    Ps256,
-    /// ECDSA with P-256 and SHA-256.
-    Es256,
-    /// ECDSA with P-384 and SHA-384.
-    Es384,
-    /// Ed25519.
-    EdDsa,
-}
-
-impl Algorithm {
-    /// All algorithms.
-    pub const ALL: [Self; 8] = [
-        Self::Hs256,
-        Self::Rs256,
-        Self::Rs384,
-        Self::Rs512,
-        Self::Ps256,
-        Self::Es256,
-        Self::Es384,
-        Self::EdDsa,
-    ];
-
-    /// The value of `alg`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Hs256 => "HS256",
-            Self::Rs256 => "RS256",
-            Self::Rs384 => "RS384",
-            Self::Rs512 => "RS512",
-            Self::Ps256 => "PS256",
-            Self::Es256 => "ES256",
-            Self::Es384 => "ES384",
-            Self::EdDsa => "EdDSA",
-        }
-    }
-
-    /// Parses an `alg`, byte for byte.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|own| own.name() == name)
-    }
-
-    fn is_rsa(self) -> bool {
-        match self {
-            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 => true,
-            Self::Hs256 | Self::Es256 | Self::Es384 | Self::EdDsa => false,
-        }
-    }
-
-    fn curve(self) -> Option<&'static EcdsaSigningAlgorithm> {
-        match self {
-            Self::Es256 => Some(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
-            Self::Es384 => Some(&signature::ECDSA_P384_SHA384_FIXED_SIGNING),
-            Self::Hs256 | Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::EdDsa => {
-                None
-            }
-        }
-    }
-}
-
-impl From<Algorithm> for jsonwebtoken::Algorithm {
-    fn from(algorithm: Algorithm) -> Self {
-        match algorithm {
-            Algorithm::Hs256 => Self::HS256,
-            Algorithm::Rs256 => Self::RS256,
-            Algorithm::Rs384 => Self::RS384,
-            Algorithm::Rs512 => Self::RS512,
-            Algorithm::Ps256 => Self::PS256,
-            Algorithm::Es256 => Self::ES256,
-            Algorithm::Es384 => Self::ES384,
-            Algorithm::EdDsa => Self::EdDSA,
-        }
-    }
-}
-
-impl fmt::Display for Algorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
 
 /// The name of a key (`kid`): 1 to 64 letters, digits, `.`, `_` and `-`. It is only looked up in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -197,14 +101,6 @@ pub struct Key {
     /// The first part of every token signed with it.
     header: String,
     public: Option<Jwk>,
-    seal: Option<hmac::Key>,
-}
-
-/// The private and the public half of a key, in whatever form they were written.
-pub(super) struct Halves {
-    verifier: SharedVerifier,
-    signing: Option<SharedSigner>,
-    public: Option<AlgorithmParameters>,
     seal: Option<hmac::Key>,
 }
 
@@ -433,75 +329,6 @@ fn check_length(modulus: &[u8]) -> Result<(), KeyFault> {
     match BigUint::from_bytes_be(modulus).bits() {
         MIN_RSA.. => Ok(()),
         bits => Err(KeyFault::ShortRsa(bits)),
-    }
-}
-
-impl Halves {
-    fn of_secret(secret: &Secret) -> Self {
-        Self {
-            verifier: verifier::of_secret(secret),
-            signing: Some(signer::of_secret(secret)),
-            public: None,
-            seal: Some(secret.derived("doorward throttle")),
-        }
-    }
-
-    /// Derives the seal, which requires the private key.
-    fn sealed_by(self, private: &[u8]) -> Self {
-        let own = hmac::Key::new(hmac::HMAC_SHA256, private);
-        let tag = hmac::sign(&own, b"doorward throttle");
-        Self {
-            seal: self
-                .signing
-                .is_some()
-                .then(|| hmac::Key::new(hmac::HMAC_SHA256, tag.as_ref())),
-            ..self
-        }
-    }
-
-    /// Takes a public key after strict checks: jsonwebtoken accepts members of any length and any strength.
-    fn of_public(algorithm: Algorithm, public: AlgorithmParameters) -> Result<Self, KeyFault> {
-        let jwk = Jwk {
-            common: CommonParameters::default(),
-            algorithm: public,
-        };
-        let key = DecodingKey::from_jwk(&jwk).map_err(|_| KeyFault::Parts)?;
-        verifier::check(algorithm, &jwk.algorithm, &key)?;
-        Ok(Self {
-            verifier: verifier::of_public(algorithm, &key)?,
-            signing: None,
-            public: Some(jwk.algorithm),
-            seal: None,
-        })
-    }
-
-    fn of_private(algorithm: Algorithm, key: EncodingKey) -> Result<Self, KeyFault> {
-        let jwk = Jwk::from_encoding_key(&key, algorithm.into()).map_err(|_| KeyFault::Parts)?;
-        Ok(Self {
-            signing: Some(signer::of_private(algorithm, &key)?),
-            ..Self::of_public(algorithm, jwk.algorithm)?
-        })
-    }
-
-    fn of_rsa(algorithm: Algorithm, pair: &RsaKeyPair) -> Result<Self, KeyFault> {
-        if !algorithm.is_rsa() {
-            return Err(KeyFault::Kind(algorithm));
-        }
-        let der = AsDer::<Pkcs8V1Der<'static>>::as_der(pair).map_err(|_| KeyFault::Parts)?;
-        // jsonwebtoken expects only the `RSAPrivateKey` (RFC 8017, A.1.2).
-        let info = PrivateKeyInfoRef::try_from(der.as_ref()).map_err(|_| KeyFault::Parts)?;
-        let key = EncodingKey::from_rsa_der(info.private_key.as_bytes());
-        Self::of_private(algorithm, key)
-    }
-
-    fn of_ecdsa(algorithm: Algorithm, pair: &EcdsaKeyPair) -> Result<Self, KeyFault> {
-        let der = pair.to_pkcs8v1().map_err(|_| KeyFault::Parts)?;
-        Self::of_private(algorithm, EncodingKey::from_ec_der(der.as_ref()))
-    }
-
-    fn of_ed25519(pair: &Ed25519KeyPair) -> Result<Self, KeyFault> {
-        let der = pair.to_pkcs8v1().map_err(|_| KeyFault::Parts)?;
-        Self::of_private(Algorithm::EdDsa, EncodingKey::from_ed_der(der.as_ref()))
     }
 }
 
