@@ -2,14 +2,16 @@
 
 mod claims;
 mod named;
+mod signer;
+mod statement;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde::{Serialize, de::DeserializeOwned};
-use zeroize::Zeroizing;
-
-use self::claims::{Audience, Claims};
+use self::claims::Claims;
+pub use self::{
+    signer::{IssueFault, Signer, Token},
+    statement::Statement,
+};
 use super::{
     account::{ADMIN, Identity, Roles, Username},
     credential::Compact,
@@ -65,60 +67,6 @@ pub struct Verifier {
     ages: Option<Arc<Histogram>>,
 }
 
-/// Signs tokens.
-#[derive(Clone, Debug)]
-pub struct Signer {
-    keys: Arc<Keyring>,
-    terms: TokenTerms,
-}
-
-impl Signer {
-    /// Takes keys and the terms.
-    #[must_use]
-    pub fn new(keys: Arc<Keyring>, terms: TokenTerms) -> Self {
-        Self { keys, terms }
-    }
-
-    /// Issues a token for a user, valid from `now` on, with the user's generation and, if there is a refresh token, its
-    /// session.
-    ///
-    /// # Errors
-    ///
-    /// [`IssueFault`].
-    pub fn issue(
-        &self,
-        identity: &Identity,
-        generation: Generation,
-        session: Option<&str>,
-        now: UnixTime,
-    ) -> Result<Token, IssueFault> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        let claims = Claims {
-            sub: (&*identity.subject).into(),
-            username: identity.username.as_str().into(),
-            admin: identity.roles.admin(),
-            roles: identity.roles.iter().map(|r| r.as_str().into()).collect(),
-            iss: (&*self.terms.issuer).into(),
-            aud: Audience::One((&*self.terms.audience).into()),
-            iat: now.0,
-            nbf: None,
-            exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
-            jti: (&*id).into(),
-            generation: generation.0,
-            sid: session.map(Into::into),
-        };
-        let payload = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| IssueFault)?);
-        let key = self.keys.signer(now).ok_or(IssueFault)?;
-        let compact = jws::sign(&payload, key).ok_or(IssueFault)?;
-        drop(claims);
-        Ok(Token {
-            compact: Zeroizing::new(compact),
-            id,
-            lifetime: self.terms.lifetime,
-        })
-    }
-}
-
 /// Ages of tokens: from a minute to a month.
 pub static AGES: Scale = Scale {
     bounds: &[
@@ -134,35 +82,6 @@ pub static AGES: Scale = Scale {
     ],
     resolution: Resolution::Seconds,
 };
-
-/// An issued token; `Debug` does not show it.
-#[derive(Clone)]
-pub struct Token {
-    compact: Zeroizing<String>,
-    /// `jti`.
-    pub id: String,
-    /// How long it lasts.
-    pub lifetime: Duration,
-}
-
-impl Token {
-    /// The token in compact form.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.compact
-    }
-}
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({})", self.id)
-    }
-}
-
-/// Issuing a token failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the token could not be signed")]
-pub struct IssueFault;
 
 /// A valid token and its claims.
 #[derive(Clone, Debug)]
@@ -484,32 +403,6 @@ fn check_foreign_end(identity: &Identity, ended: &Revocations) -> Result<(), Tok
 
 fn parse(claims: &[u8]) -> Result<Claims<'_>, TokenFault> {
     jws::object(claims).ok_or(TokenFault::Claims)
-}
-
-/// The header and the claims of a token, not verified; for people who look for a mistake.
-#[derive(Debug, Serialize)]
-pub struct Statement {
-    /// The header, if it is JSON.
-    pub header: Option<serde_json::Value>,
-    /// The claims, if they are JSON.
-    pub claims: Option<serde_json::Value>,
-}
-
-impl Statement {
-    /// Decodes what can be decoded, and verifies nothing.
-    #[must_use]
-    pub fn read(compact: Compact<'_>) -> Self {
-        let mut parts = compact.expose().split('.');
-        Self {
-            header: parts.next().and_then(decode),
-            claims: parts.next().and_then(decode),
-        }
-    }
-}
-
-fn decode<T: DeserializeOwned>(part: &str) -> Option<T> {
-    let json = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
-    serde_json::from_slice(&json).ok()
 }
 
 // The claim `admin` repeats the role of that name; a second spelling would let the two drift apart.
