@@ -1,6 +1,8 @@
 //! Tokens of other issuers: which are accepted, by which keys, and whom they identify. An issuer is chosen only by its
 //! exact name in the settings, and its keys verify only its own tokens.
 
+mod jwk_set;
+
 use std::{
     fmt,
     sync::{
@@ -18,10 +20,12 @@ use serde::{
 };
 use serde_json::{Map, Value, json};
 
+pub use self::jwk_set::DocumentFault;
+use self::jwk_set::{Published, is_possible, read};
 use super::{
     account::{Identity, Role, Roles, Username},
     jws::{Header, Parts},
-    key::{Algorithm, Key},
+    key::Algorithm,
     keyring::Keyring,
     principal::Principal,
     revocation::Generation,
@@ -81,31 +85,6 @@ pub type Issuers = Arc<[Issuer]>;
 struct Known {
     keys: Vec<Published>,
     verified: TokenCache,
-}
-
-struct Published {
-    /// As published: other issuers use key ids that Doorward's own keys cannot have.
-    kid: Box<str>,
-    key: Key,
-}
-
-/// Why a JWK Set is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentFault {
-    /// Longer than the limit.
-    #[error("has more than {} KiB", Issuer::LONGEST / 1024)]
-    Long,
-    /// Not a JWK Set.
-    #[error("is not a JWK Set (RFC 7517, 5)")]
-    Syntax,
-    /// More keys than the limit.
-    #[error("has more than {} keys", Issuer::MOST_KEYS)]
-    Many,
-    /// It contains no usable key.
-    #[error(
-        "has no key that can be used: public, for signatures, of a known kind and strength, with a kid"
-    )]
-    NoKey,
 }
 
 /// A valid token of another issuer.
@@ -436,66 +415,6 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         let mut steps = name.split('.');
         let first = claims.get(steps.next()?)?;
         steps.try_fold(first, |value, step| value.as_object()?.get(step))
-    })
-}
-
-/// Key ids of other issuers are looked up in memory and shown in the log.
-fn is_possible(kid: &str) -> bool {
-    (1..=256).contains(&kid.len()) && kid.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
-fn read(document: &[u8]) -> Result<Vec<Published>, DocumentFault> {
-    #[derive(Deserialize)]
-    struct Document {
-        keys: Vec<Value>,
-    }
-
-    if document.len() > Issuer::LONGEST {
-        return Err(DocumentFault::Long);
-    }
-    let document = serde_json::from_slice(document);
-    let Document { keys } = document.map_err(|_| DocumentFault::Syntax)?;
-    if keys.len() > Issuer::MOST_KEYS {
-        return Err(DocumentFault::Many);
-    }
-    let usable: Vec<_> = keys.iter().filter_map(usable).collect();
-    match usable.is_empty() {
-        true => Err(DocumentFault::NoKey),
-        false => Ok(usable),
-    }
-}
-
-/// A usable key; a document may contain other keys.
-fn usable(jwk: &Value) -> Option<Published> {
-    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-    let kid = text("kid").filter(|kid| is_possible(kid))?;
-    let signs = match (jwk.get("use"), jwk.get("key_ops")) {
-        (Some(purpose), _) => purpose == "sig",
-        (None, Some(operations)) => {
-            let mut operations = operations.as_array()?.iter();
-            operations.any(|operation| operation == "verify")
-        }
-        (None, None) => true,
-    };
-    // A secret or private key that is published lets anybody sign.
-    let is_public = text("kty") != Some("oct") && jwk.get("d").is_none() && jwk.get("k").is_none();
-    if !signs || !is_public {
-        return None;
-    }
-    let members = ["kty", "crv", "alg", "n", "e", "x", "y"];
-    let mut public: Map<String, Value> = (members.iter())
-        .filter_map(|name| Some(((*name).to_owned(), jwk.get(name)?.clone())))
-        .collect();
-    // Some issuers omit it and sign with the algorithm that all must support (OpenID Connect Core, 15.1).
-    if text("kty") == Some("RSA") {
-        let usual = || Algorithm::Rs256.name().into();
-        public.entry("alg").or_insert_with(usual);
-    }
-    let public: Jwk = serde_json::from_value(Value::Object(public)).ok()?;
-    let key = Key::from_published(public).ok()?;
-    Some(Published {
-        kid: kid.into(),
-        key,
     })
 }
 

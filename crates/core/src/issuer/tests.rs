@@ -8,7 +8,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     credential::Compact,
-    key::KeyId,
+    key::{Key, KeyId},
     revocation::Revocations,
     token::{Secret, TokenTerms, Verifier},
     token_cache::HASHED,
