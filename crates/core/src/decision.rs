@@ -3,13 +3,18 @@
 //! A denial has two texts. [`Denial::answer`] is what the client reads, identical for cases that it must not
 //! distinguish; [`Denial::reason`] is what the log shows.
 
+mod answer;
 mod denial;
 mod reason;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-pub use self::denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose};
-pub use self::reason::Reason;
+use self::answer::{JSON, NO_STORE, PLAIN, refuse};
+pub use self::{
+    answer::{Answer, Realm},
+    denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose},
+    reason::Reason,
+};
 use super::{
     account::Identity, principal::Principal, request::TokenForm, session::RefreshToken,
     token::Token,
@@ -251,22 +256,6 @@ pub enum LoginReply {
     Through,
 }
 
-/// An answer to the client, in the terms of HTTP.
-#[derive(Clone)]
-pub struct Answer {
-    /// The status code.
-    pub status: u16,
-    /// Lower-case names and values; each name once.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body.
-    pub body: Cow<'static, str>,
-}
-
-const NO_STORE: (&str, Cow<'static, str>) = ("cache-control", Cow::Borrowed("no-store"));
-const PLAIN: (&str, Cow<'static, str>) =
-    ("content-type", Cow::Borrowed("text/plain; charset=utf-8"));
-const JSON: (&str, Cow<'static, str>) = ("content-type", Cow::Borrowed("application/json"));
-
 impl Issued {
     /// The headers that carry the token to the client, for both kinds of reply.
     #[must_use]
@@ -314,71 +303,10 @@ impl Issued {
     }
 }
 
-fn refuse<const N: usize>(
-    status: u16,
-    body: impl Into<Cow<'static, str>>,
-    headers: [(&'static str, Cow<'static, str>); N],
-) -> Answer {
-    let mut all = vec![PLAIN, NO_STORE];
-    all.extend(headers);
-    Answer {
-        status,
-        headers: all,
-        body: body.into(),
-    }
-}
-
-/// The protection space that challenges name (RFC 9110, 11.5).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Realm(String);
-
-impl Default for Realm {
-    fn default() -> Self {
-        Self("doorward".into())
-    }
-}
-
-impl Realm {
-    /// Accepts visible ASCII and spaces without quotes and backslashes; `None` for other text.
-    #[must_use]
-    pub fn parse(realm: &str) -> Option<Self> {
-        let possible = (1..=64).contains(&realm.len())
-            && realm
-                .bytes()
-                .all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\');
-        possible.then(|| Self(realm.into()))
-    }
-
-    /// As it was written.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    fn basic(&self) -> String {
-        format!("Basic realm=\"{}\", charset=\"UTF-8\"", self.0)
-    }
-
-    fn bearer(&self, error: Option<&str>) -> String {
-        match error {
-            None => format!("Bearer realm=\"{}\"", self.0),
-            Some(error) => format!("Bearer realm=\"{}\", error=\"{error}\"", self.0),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::credential::LoginFault;
-
-    #[test]
-    fn realms_cannot_break_out_of_the_challenge() {
-        assert!(Realm::parse("The house").is_some());
-        for realm in ["", "a\"b", "a\\b", "a\r\nb", "é"] {
-            assert!(Realm::parse(realm).is_none(), "{realm:?}");
-        }
-    }
 
     #[test]
     fn all_that_a_client_must_not_tell_apart_reads_the_same() {
