@@ -1,6 +1,9 @@
 //! A login, and the upgrade of its hash after the answer.
 
-use super::{Admitted, Concluded, CountedCaller, MOST_CHANGES, Refused, Run};
+use super::{
+    Concluded, MOST_CHANGES, Refused, Run,
+    turn::{Admitted, CountedCaller},
+};
 use crate::{
     actions::hashing::Turn,
     domain::{

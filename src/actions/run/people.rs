@@ -1,6 +1,10 @@
 //! What people do for themselves: register, and change their password.
 
-use super::{Admitted, Concluded, CountedCaller, MOST_CHANGES, Refused, Run, login::Continued};
+use super::{
+    Concluded, MOST_CHANGES, Refused, Run,
+    login::Continued,
+    turn::{Admitted, CountedCaller},
+};
 use crate::{
     clock::{unix_millis, unix_time},
     domain::{
