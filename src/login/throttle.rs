@@ -4,6 +4,8 @@
 //! An address from which a user has logged in to an account has a separate count for that account, so that the failures of
 //! a stranger do not make the owner wait. Clients whose address is not known share one count.
 
+mod attempt;
+mod counts;
 mod curve;
 mod origin;
 mod table;
@@ -11,22 +13,21 @@ mod table;
 use std::{
     fmt,
     net::IpAddr,
-    num::NonZeroUsize,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use aws_lc_rs::hmac;
-use lru::LruCache;
 
-use self::{
-    curve::Count,
-    origin::{Origin, is_address, is_site, one_customer},
-    table::Table,
-};
 pub use self::{
-    curve::{Curve, FailureCount, Then},
+    attempt::{Admitted, Change, CountedBy, Limited, SharedFailure, Wait},
+    curve::{Curve, FailureCount, Free, Then},
     origin::{Key, address_key},
+};
+use self::{
+    counts::{Counts, MOST_ACCOUNTS, MOST_ADDRESSES, waits},
+    curve::{Count, Curves},
+    origin::{Origin, is_site, one_customer},
 };
 use crate::domain::{account::Username, hex};
 
@@ -41,182 +42,11 @@ impl UnixMillis {
     }
 }
 
-/// The number of failures without a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Free {
-    /// For one account.
-    pub account: u32,
-    /// For one client address.
-    pub address: u32,
-    /// For all clients together whose address is not known.
-    pub unknown: u32,
-}
-
-/// The curve of each kind of count.
-#[derive(Clone, Copy, Debug)]
-struct Curves {
-    account: Curve,
-    address: Curve,
-    network: Curve,
-    unknown: Curve,
-    overflow: Curve,
-}
-
-impl Curves {
-    fn new(free: Free) -> Self {
-        Self {
-            account: Curve::account(free.account),
-            address: Curve::address(free.address),
-            network: Curve::network(free.address),
-            unknown: Curve::unknown(free.unknown),
-            overflow: Curve::overflow(free.address),
-        }
-    }
-
-    fn of(&self, key: &str) -> Curve {
-        match is_address(key) {
-            true if is_site(key) => self.network,
-            true => self.address,
-            false => self.account,
-        }
-    }
-}
-
-/// The keys of an attempt: its account and its origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limited {
-    account: Key,
-    familiar: Option<Key>,
-    origin: Origin,
-}
-
-/// An admitted and counted attempt.
-#[derive(Clone, Debug)]
-#[must_use = "an attempt that is neither failed, succeeded nor taken back counts as failed"]
-pub struct Admitted {
-    limited: Limited,
-    is_familiar: bool,
-}
-
-/// An attempt that must wait.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
-    /// For how long.
-    pub duration: Duration,
-    /// Whether it waits only for attempts in progress, which end soon.
-    pub is_short: bool,
-    /// The kind of count that makes it wait.
-    pub by: CountedBy,
-    /// The key of an address that may be familiar: this replica does not know, but the tables may.
-    pub reserve: Option<Key>,
-}
-
-/// The kinds of counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CountedBy {
-    /// The account of the login.
-    Account,
-    /// The client address.
-    Address,
-    /// The /48 around it.
-    Network,
-    /// All clients together whose address is not known.
-    Unknown,
-}
-
-impl CountedBy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Account, Self::Address, Self::Network, Self::Unknown];
-}
-
-/// A change that other replicas must get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedFailure {
-    /// The key of the count.
-    pub key: Key,
-    /// The change of the count.
-    pub change: Change,
-    /// Whether it is the first failure of its count. A flood makes many of these; other changes matter more.
-    pub is_first: bool,
-}
-
-impl SharedFailure {
-    /// Whether it belongs to one account, and not to an address, which many users may share.
-    #[must_use]
-    pub fn is_about_an_account(&self) -> bool {
-        !is_address(&self.key)
-    }
-}
-
-/// A change of a count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// One more failure.
-    Failed,
-    /// The failures are cleared; an address became familiar.
-    Cleared,
-}
-
 /// The counts of one replica.
 pub struct Throttle {
     seal: hmac::Key,
     curves: Curves,
     counts: Mutex<Counts>,
-}
-
-struct Counts {
-    accounts: Table,
-    addresses: Table,
-    /// For all clients together whose address is not known.
-    unknown: Count,
-    /// Addresses that are not familiar according to the tables.
-    strangers: LruCache<Key, ()>,
-}
-
-/// The most counts of accounts in memory, and the most of addresses; each takes some 150 bytes.
-const MOST_ACCOUNTS: usize = 60_000;
-const MOST_ADDRESSES: usize = 40_000;
-
-/// The most addresses that are remembered as not familiar.
-const MOST_STRANGERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
-
-impl Counts {
-    fn new(accounts: usize, addresses: usize) -> Self {
-        Self {
-            accounts: Table::new(accounts),
-            addresses: Table::new(addresses),
-            unknown: Count::default(),
-            strangers: LruCache::new(MOST_STRANGERS),
-        }
-    }
-
-    fn table(&mut self, key: &Key) -> &mut Table {
-        match is_address(key) {
-            true => &mut self.addresses,
-            false => &mut self.accounts,
-        }
-    }
-
-    /// The counts of an origin.
-    fn of(
-        &mut self,
-        origin: &Origin,
-        curves: &Curves,
-        now: UnixMillis,
-    ) -> [Option<(CountedBy, Count, Curve)>; 2] {
-        let (by, count, curve) = match &origin.address {
-            None => (CountedBy::Unknown, self.unknown, curves.unknown),
-            Some(address) => {
-                let (count, curve) = self.addresses.of(address, curves, now);
-                (CountedBy::Address, count, curve)
-            }
-        };
-        let network = origin.network.as_ref().map(|network| {
-            let (count, curve) = self.addresses.of(network, curves, now);
-            (CountedBy::Network, count, curve)
-        });
-        [Some((by, count, curve)), network]
-    }
 }
 
 impl Throttle {
@@ -495,66 +325,6 @@ impl Throttle {
     fn counts(&self) -> MutexGuard<'_, Counts> {
         // Every change is complete before anything can panic.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The longest of the waits, if any.
-fn waits<const N: usize>(
-    all: [Option<(CountedBy, Count, Curve)>; N],
-    now: UnixMillis,
-) -> Result<(), Wait> {
-    let mut longest: Option<Wait> = None;
-    let mut is_short = true;
-    for (by, count, curve) in all.into_iter().flatten() {
-        is_short &= count.wait_for_failures(curve, now).is_zero();
-        let duration = count.wait(curve, now);
-        let is_longer = longest
-            .as_ref()
-            .is_none_or(|before| duration > before.duration);
-        if !duration.is_zero() && is_longer {
-            longest = Some(Wait {
-                duration,
-                is_short: false,
-                by,
-                reserve: None,
-            });
-        }
-    }
-    match longest {
-        None => Ok(()),
-        Some(wait) => Err(Wait { is_short, ..wait }),
-    }
-}
-
-impl Admitted {
-    fn own(&self) -> &Key {
-        match (&self.limited.familiar, self.is_familiar) {
-            (Some(familiar), true) => familiar,
-            (Some(_) | None, _) => &self.limited.account,
-        }
-    }
-
-    fn keys(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(self.own()).chain(self.limited.origin.keys())
-    }
-}
-
-impl Limited {
-    /// The count of its address, if the address is known.
-    #[must_use]
-    pub fn address(&self) -> Option<&Key> {
-        self.origin.address.as_ref()
-    }
-
-    /// Every key in the tables that failures of this attempt may have.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        [
-            Some(&self.account),
-            self.origin.address.as_ref(),
-            self.familiar.as_ref(),
-        ]
-        .into_iter()
-        .flatten()
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::UnixMillis;
+use super::{
+    UnixMillis,
+    origin::{is_address, is_site},
+};
 
 /// The number of failures without a wait, and what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,6 +195,47 @@ impl Count {
 
     pub(super) fn end(&mut self) {
         self.under_way = self.under_way.saturating_sub(1);
+    }
+}
+
+/// The number of failures without a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Free {
+    /// For one account.
+    pub account: u32,
+    /// For one client address.
+    pub address: u32,
+    /// For all clients together whose address is not known.
+    pub unknown: u32,
+}
+
+/// The curve of each kind of count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Curves {
+    pub(super) account: Curve,
+    address: Curve,
+    network: Curve,
+    pub(super) unknown: Curve,
+    pub(super) overflow: Curve,
+}
+
+impl Curves {
+    pub(super) fn new(free: Free) -> Self {
+        Self {
+            account: Curve::account(free.account),
+            address: Curve::address(free.address),
+            network: Curve::network(free.address),
+            unknown: Curve::unknown(free.unknown),
+            overflow: Curve::overflow(free.address),
+        }
+    }
+
+    pub(super) fn of(&self, key: &str) -> Curve {
+        match is_address(key) {
+            true if is_site(key) => self.network,
+            true => self.address,
+            false => self.account,
+        }
     }
 }
 

@@ -6,8 +6,8 @@ use std::{collections::hash_map::RandomState, hash::BuildHasher as _};
 use lru::LruCache;
 
 use super::{
-    Curves, Key, UnixMillis,
-    curve::{Count, Curve, FailureCount},
+    Key, UnixMillis,
+    curve::{Count, Curve, Curves, FailureCount},
 };
 
 /// Counts of one kind.
