@@ -154,3 +154,49 @@ impl fmt::Display for Database {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(url: &str) -> Result<String, UrlFault> {
+        Database::from_url(url).map(|database| database.to_string())
+    }
+
+    #[test]
+    fn urls_are_read_without_their_password_being_shown() {
+        assert_eq!(
+            read("mysql://u:p%40zq@db:33/auth").unwrap(),
+            "mysql://u@db:33/auth"
+        );
+        assert_eq!(
+            read("mariadb://u@db/auth").unwrap(),
+            "mysql://u@db:3306/auth"
+        );
+        assert_eq!(read("sqlite:./x.db").unwrap(), "./x.db");
+        assert_eq!(read("sqlite:///var/x.db").unwrap(), "/var/x.db");
+        let database = Database::from_url("mysql://u:p%40zq@db/auth").unwrap();
+        assert!(!format!("{database:?}").contains("zq"), "{database:?}");
+        let Database::MySql(mysql) = database else {
+            panic!()
+        };
+        assert_eq!(&**mysql.password.0, "p@zq");
+    }
+
+    #[test]
+    fn urls_that_cannot_be_used_say_why() {
+        assert_eq!(read("postgres://u@h/d"), Err(UrlFault::Scheme));
+        assert_eq!(read("auth"), Err(UrlFault::Syntax));
+        assert_eq!(
+            read("mysql://u@h"),
+            Err(UrlFault::Missing("name of the database"))
+        );
+        assert_eq!(read("mysql://h/d"), Err(UrlFault::Missing("user")));
+        assert_eq!(read("mysql://u@h/d?ssl-mode=x"), Err(UrlFault::Parameters));
+        assert_eq!(read("sqlite:"), Err(UrlFault::Missing("path of the file")));
+        assert_eq!(
+            read("sqlite::memory:"),
+            Err(UrlFault::Missing("path of the file"))
+        );
+    }
+}
