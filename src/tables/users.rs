@@ -1,20 +1,25 @@
 //! The user table, Doorward's own or an existing one. Contains its SQL; does not decide who may log in.
 
 mod cell;
+mod fault;
 mod mapping;
+mod writes;
 
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
 
-pub use self::mapping::{Columns, Mapping, Name, Source, Statement};
 use self::{
     cell::{Cell, Cells as _},
     mapping::{Statements, Update},
 };
+pub use self::{
+    fault::UsersFault,
+    mapping::{Columns, Mapping, Name, Source, Statement},
+};
 use crate::{
     domain::account::{ADMIN, Role, Roles, Username},
     login::{account::Account, password::PasswordHash},
-    tables::database::{Connections, Fault, OfDatabase, Write, ask},
+    tables::database::{Connections, Fault, ask},
 };
 
 /// The user table of one database.
@@ -39,71 +44,6 @@ pub struct Listed {
     pub disabled: bool,
     /// Seconds since 1970, if the table is Doorward's own.
     pub created_at: Option<i64>,
-}
-
-/// Why an operation on the user table failed.
-#[derive(Debug, thiserror::Error)]
-pub enum UsersFault {
-    /// The database failed.
-    #[error(transparent)]
-    Database(Fault),
-    /// The row is not a valid account; the text says which part.
-    #[error("the row of the user has a malformed {0}")]
-    Row(&'static str),
-    /// The settings do not fit the table; the text says where.
-    #[error("the settings under users do not fit the table: {0}")]
-    Mapping(String),
-    /// A user with that name exists already.
-    #[error("a user of that name exists already")]
-    Exists,
-    /// There is no user with that name.
-    #[error("there is no user of that name")]
-    Unknown,
-    /// The database has a table `users` that Doorward did not create.
-    #[error(
-        "the database has a table \"users\" that Doorward did not make; describe it in the settings under users, use another database, or rename the table"
-    )]
-    Foreign,
-    /// The table is not Doorward's own, and no setting says how to do this; the text says what.
-    #[error("the user table is yours, and Doorward does not know how to {0} in it")]
-    NotOurs(&'static str),
-}
-
-impl From<Fault> for UsersFault {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Exists => Self::Exists,
-            Fault::NoRow => Self::Unknown,
-            Fault::Timeout
-            | Fault::NoConnection
-            | Fault::Refused(_)
-            | Fault::NoTable(_)
-            | Fault::Unprotected
-            | Fault::Altered
-            | Fault::File(_)
-            | Fault::Migrate(_) => Self::Database(fault),
-        }
-    }
-}
-
-impl OfDatabase for UsersFault {
-    fn fault(&self) -> Option<&Fault> {
-        match self {
-            Self::Database(fault) => Some(fault),
-            Self::Row(_)
-            | Self::Mapping(_)
-            | Self::Exists
-            | Self::Unknown
-            | Self::Foreign
-            | Self::NotOurs(_) => None,
-        }
-    }
-}
-
-impl From<sqlx::Error> for UsersFault {
-    fn from(error: sqlx::Error) -> Self {
-        Fault::from(error).into()
-    }
 }
 
 /// Doorward's own table, with one statement per engine.
@@ -439,131 +379,6 @@ impl Users {
             }
         }
         Ok(())
-    }
-
-    /// Whether stored hashes can be replaced.
-    #[must_use]
-    pub fn takes_hashes(&self) -> bool {
-        self.statements.update_password.is_some()
-    }
-
-    /// Whether users can be added.
-    #[must_use]
-    pub fn takes_users(&self) -> bool {
-        self.is_own || self.statements.insert.is_some()
-    }
-
-    /// The write that adds a user.
-    pub(crate) fn adding(
-        &self,
-        username: &Username,
-        hash: &PasswordHash,
-        roles: &Roles,
-        now: i64,
-    ) -> Result<Write, UsersFault> {
-        if let Some(sql) = &self.statements.insert {
-            if roles.iter().next().is_some() {
-                return Err(UsersFault::NotOurs("give roles"));
-            }
-            return Ok(Write::new(
-                sql.clone(),
-                [username.as_str().into(), hash.expose().into()],
-            ));
-        }
-        self.ours("add users; set users.insert")?;
-        Ok(Write::new(
-            "INSERT INTO users (id, username, password_hash, roles, disabled, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                uuid::Uuid::now_v7().to_string().into(),
-                username.as_str().into(),
-                hash.expose().into(),
-                roles.to_string().into(),
-                false.into(),
-                now.into(),
-                now.into(),
-            ],
-        ))
-    }
-
-    /// The writes that replace a hash if it is still the one that was read. A second run of the same statement checks
-    /// that the new hash is stored whole: without strict mode MySQL truncates a value that is too long for its
-    /// column.
-    pub(crate) fn replacing_hash(
-        &self,
-        username: &Username,
-        seen: &PasswordHash,
-        hash: &PasswordHash,
-    ) -> Result<Vec<Write>, UsersFault> {
-        let Some(update) = &self.statements.update_password else {
-            return Err(UsersFault::NotOurs(
-                "change passwords; set users.update_password",
-            ));
-        };
-        let name = || username.as_str().into();
-        let replacing = |seen: &PasswordHash| {
-            let (hash, seen) = (hash.expose().into(), seen.expose().into());
-            match update {
-                Update::Exact(sql) => Write::new(sql.clone(), [hash, name(), name(), seen]),
-                Update::Own(sql) => Write::new(sql.clone(), [hash, name(), seen]),
-            }
-        };
-        let mut writes = vec![replacing(seen).needs_a_row()];
-        // Do not run a statement from the settings twice: it may have other effects.
-        if let Update::Exact(_) = update {
-            writes.push(replacing(hash).needs_to_be_kept());
-        }
-        Ok(writes)
-    }
-
-    /// The write that replaces a user's roles.
-    pub(crate) fn setting_roles(
-        &self,
-        username: &Username,
-        roles: &Roles,
-        now: i64,
-    ) -> Result<Write, UsersFault> {
-        self.ours("give or take roles; change them there, then run `doorward user logout`")?;
-        Ok(Write::new(
-            "UPDATE users SET roles = ?, updated_at = ? WHERE username = ?",
-            [
-                roles.to_string().into(),
-                now.into(),
-                username.as_str().into(),
-            ],
-        )
-        .needs_a_row())
-    }
-
-    /// The write that disables or enables a user.
-    pub(crate) fn setting_disabled(
-        &self,
-        username: &Username,
-        disabled: bool,
-        now: i64,
-    ) -> Result<Write, UsersFault> {
-        self.ours("disable users; change them there, then run `doorward user logout`")?;
-        Ok(Write::new(
-            "UPDATE users SET disabled = ?, updated_at = ? WHERE username = ?",
-            [disabled.into(), now.into(), username.as_str().into()],
-        )
-        .needs_a_row())
-    }
-
-    /// The write that removes a user.
-    pub(crate) fn removing(&self, username: &Username) -> Result<Write, UsersFault> {
-        self.ours("remove users; remove them there, then run `doorward user logout`")?;
-        Ok(Write::new(
-            "DELETE FROM users WHERE username = ?",
-            [username.as_str().into()],
-        )
-        .needs_a_row())
-    }
-
-    fn ours(&self, what: &'static str) -> Result<(), UsersFault> {
-        match self.is_own {
-            true => Ok(()),
-            false => Err(UsersFault::NotOurs(what)),
-        }
     }
 }
 
