@@ -5,15 +5,11 @@ mod doors;
 mod ending;
 mod expiry;
 mod places;
+mod prepare;
 mod probes;
 mod watched;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tokio::{task::JoinSet, time::timeout};
@@ -23,6 +19,7 @@ use tonic_health::server::HealthReporter;
 use self::{
     doors::{Doors, Limits, Listeners},
     ending::{Asked, Ending, Signals},
+    prepare::prepare,
     watched::Watched,
 };
 
@@ -35,10 +32,7 @@ use crate::{
     },
     clock::unix_time,
     config::{Settings, ShutdownSettings},
-    domain::{
-        identity_headers::IdentityHeaders, policy::Endpoint, revocation::Revocations,
-        trust::TrustedProxies,
-    },
+    domain::{identity_headers::IdentityHeaders, revocation::Revocations, trust::TrustedProxies},
     doors::{
         grpc::{self, connection::Calls},
         http,
@@ -51,21 +45,17 @@ use crate::{
     issuers,
     live::Live,
     login::{fair_queue, password::Hasher, throttle::Throttle},
-    observe::{causes, metrics::Metrics, spans::Spans},
+    observe::{metrics::Metrics, spans::Spans},
     reload::{Lasting, Load, Reloader, warn_of},
     tables::{
-        database::{Connections, Database, Fault},
+        database::{Connections, Database},
         state::State,
         store::Store,
         sync::{self, Follower},
-        users::{Users, UsersFault},
+        users::Users,
     },
 };
-use doorward_rules::{
-    files::Files,
-    keys::SecretSource,
-    private::{Exposed, exposed},
-};
+use doorward_rules::files::Files;
 
 /// How long failed logins may still be written for other replicas after the last answer.
 const LAST_SHARES: Duration = Duration::from_secs(1);
@@ -310,110 +300,6 @@ pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyho
         state: State::new(state),
         together: settings.state.place.is_none(),
     })
-}
-
-/// Existing directories of files that decide who gets in.
-fn trusted_directories(settings: &Settings) -> BTreeSet<PathBuf> {
-    let secret = match &settings.jwt.keys.secret {
-        SecretSource::File(path) => Some(&**path),
-        SecretSource::Given(_) | SecretSource::Missing => None,
-    };
-    let databases = [
-        Some(&settings.database.place),
-        settings.state.place.as_ref(),
-    ];
-    let tables = databases.into_iter().flatten().filter_map(|database| {
-        let Database::Sqlite(path) = database else {
-            return None;
-        };
-        Some(&**path)
-    });
-    let sockets = [&settings.listen.grpc, &settings.listen.http];
-    let sockets = sockets.into_iter().filter_map(|address| {
-        let Address::Unix(path) = address else {
-            return None;
-        };
-        Some(&**path)
-    });
-    let files = secret.into_iter().chain(tables).chain(sockets);
-    files
-        .filter_map(Path::parent)
-        .chain([&*settings.jwt.keys.dir])
-        .map(Path::to_owned)
-        .collect()
-}
-
-async fn prepare(settings: &Settings, store: &Store) -> anyhow::Result<()> {
-    for dir in trusted_directories(settings) {
-        if let Some(Exposed { dir, why }) = exposed(&dir) {
-            tracing::warn!(
-                directory = %dir.display(),
-                why,
-                "others can write to a directory whose files Doorward trusts; chown it to the user that runs Doorward, and chmod it to 700"
-            );
-        }
-    }
-    if settings.users.plaintext {
-        tracing::warn!(
-            "users.plaintext is on: whoever reads the user table has the passwords; set users.update_password, and switch it off when `doorward users hashes` counts none"
-        );
-    }
-    for endpoint in &settings.endpoints {
-        let missing = match endpoint {
-            Endpoint::Register if !store.users.takes_users() => "users.insert",
-            Endpoint::Register
-                if settings.users.mapping.is_some()
-                    && settings.self_service.register_roles.iter().next().is_some() =>
-            {
-                bail!(
-                    "self_service.register_roles: your own user table holds the roles; users.grant gives roles to every user"
-                )
-            }
-            Endpoint::Password if !store.users.takes_hashes() => "users.update_password",
-            Endpoint::Login
-            | Endpoint::Logout
-            | Endpoint::Refresh
-            | Endpoint::Register
-            | Endpoint::Password => continue,
-        };
-        bail!(
-            "/{} is switched on, but {missing} does not say how to change the table",
-            endpoint.name()
-        );
-    }
-    if settings.users.mapping.is_none() && matches!(settings.database.place, Database::Sqlite(_)) {
-        store.users.migrate().await?;
-    }
-    if let Database::Sqlite(_) = settings.state_database() {
-        store.state.migrate().await?;
-    }
-    // Bearer requests work without the database.
-    match store.users.probe().await {
-        Err(fault @ UsersFault::Mapping(_)) => return Err(fault.into()),
-        Err(fault @ UsersFault::Database(Fault::NoTable(_)))
-            if settings.users.mapping.is_some() =>
-        {
-            return Err(fault.into());
-        }
-        Err(fault) => {
-            tracing::warn!(cause = %causes(&fault), "logins get 503 until this is fixed");
-        }
-        Ok(()) => {}
-    }
-    for (connections, whose) in [
-        (&store.users.connections, "of the users"),
-        (&store.state.connections, "of Doorward's own tables"),
-    ] {
-        if let Ok(true) = connections.answers_early().await {
-            tracing::warn!(
-                "the database {whose} is a node of a Galera cluster that answers before it knows what other nodes have written: an old password may still be good there for a moment; set wsrep_sync_wait to 3 at every node"
-            );
-        }
-        if store.together {
-            break;
-        }
-    }
-    Ok(())
 }
 
 async fn not_serving(health: &HealthReporter) {
