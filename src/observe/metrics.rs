@@ -6,6 +6,7 @@
 mod closed;
 mod decisions;
 mod expected;
+mod fetches;
 mod labels;
 mod process;
 mod timing;
@@ -18,7 +19,7 @@ use std::{
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeLabelSet, text},
+    encoding::{DescriptorEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
@@ -27,12 +28,16 @@ pub use self::decisions::DecisionCounts;
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
+    fetches::Fetches,
     labels::{
         Closed, FeedResult, LoginResult, Outcome, PeerTrust, Port, SyncRows, ThrottledBy, Work,
     },
     timing::encode_histogram,
 };
-use self::{closed::ClosedLabels, decisions::Decisions, process::Process, timing::Timing};
+use self::{
+    closed::ClosedLabels, decisions::Decisions, fetches::FetchLabels, process::Process,
+    timing::Timing,
+};
 use crate::{
     clock::unix_time,
     domain::{
@@ -69,12 +74,6 @@ struct Numbers {
     connections: Family<Label<Port>, Gauge>,
     closed: Family<ClosedLabels, Counter>,
     watched: Watched,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FetchLabels {
-    issuer: Arc<str>,
-    result: Outcome,
 }
 
 /// A collector that is set after the registry is built.
@@ -363,29 +362,6 @@ impl Metrics {
         // Writing to a string cannot fail.
         let _ = text::encode(&mut text, &self.0.registry);
         text
-    }
-}
-
-/// The counters for the keys of one issuer.
-#[derive(Clone, Debug)]
-pub(crate) struct Fetches {
-    ok: Counter,
-    failed: Counter,
-    last: Gauge,
-}
-
-impl Fetches {
-    /// Counts a fetch.
-    pub(crate) fn note(&self, outcome: Outcome) {
-        match outcome {
-            Outcome::Ok => {
-                self.ok.inc();
-                self.last.set(unix_time().signed());
-            }
-            Outcome::Failed => {
-                self.failed.inc();
-            }
-        }
     }
 }
 
