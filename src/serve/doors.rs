@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use super::{
     connections::{self, Client, Conduct, Terms},
     ending::Watch,
-    places::{Places, SharedFailure, WhenFull},
+    places::{PlaceLimits, Places, WhenFull},
     probes,
 };
 use crate::{
@@ -136,7 +136,7 @@ impl Listeners {
             logged: Default::default(),
         };
         let gateways = |age, silence| Conduct {
-            places: Places::new(SharedFailure {
+            places: Places::new(PlaceLimits {
                 most: limits.trusted,
                 // No single address can take all places.
                 per_address: limits.trusted / 2,
@@ -148,7 +148,7 @@ impl Listeners {
         };
         let mut all = JoinSet::new();
         let probes = Conduct {
-            places: Places::new(SharedFailure {
+            places: Places::new(PlaceLimits {
                 most: limits.probes,
                 per_address: 8,
                 when_full: WhenFull::CloseOldest,
@@ -169,7 +169,7 @@ impl Listeners {
             move |stream, client| calls.serve(stream, client.peer, client.is_trusted, client.signs),
         ));
         let clients = Conduct {
-            places: Places::new(SharedFailure {
+            places: Places::new(PlaceLimits {
                 most: limits.others,
                 per_address: (limits.others / 4).max(1),
                 when_full: WhenFull::CloseNewest,
@@ -190,7 +190,7 @@ impl Listeners {
         }));
         // No peer is trusted here; a new connection replaces the oldest, because kubelet's probes are short.
         let operators = || Conduct {
-            places: Places::new(SharedFailure {
+            places: Places::new(PlaceLimits {
                 most: limits.probes,
                 per_address: 16,
                 when_full: WhenFull::CloseOldest,

@@ -12,7 +12,7 @@ use crate::{domain::trust::Peer, observe::metrics::Closed};
 
 /// The limits of connections of some peers.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SharedFailure {
+pub(super) struct PlaceLimits {
     /// All of them together.
     pub most: usize,
     /// One address, or one /64 of IPv6.
@@ -33,7 +33,7 @@ pub(super) enum WhenFull {
 /// The places of some peers at a port.
 #[derive(Debug)]
 pub(super) struct Places {
-    share: SharedFailure,
+    limits: PlaceLimits,
     taken: Mutex<Taken>,
 }
 
@@ -61,9 +61,9 @@ pub(super) struct Place {
 }
 
 impl Places {
-    pub(super) fn new(share: SharedFailure) -> Arc<Self> {
+    pub(super) fn new(limits: PlaceLimits) -> Arc<Self> {
         Arc::new(Self {
-            share,
+            limits,
             taken: Mutex::default(),
         })
     }
@@ -77,15 +77,15 @@ impl Places {
         let address = peer.address().map(network);
         let mut taken = self.taken();
         let of_address = address.and_then(|address| taken.by_address.get(&address));
-        let full = if of_address.is_some_and(|count| *count >= self.share.per_address) {
+        let full = if of_address.is_some_and(|count| *count >= self.limits.per_address) {
             Some(Closed::AddressFull)
-        } else if taken.all.len() >= self.share.most {
+        } else if taken.all.len() >= self.limits.most {
             Some(Closed::Full)
         } else {
             None
         };
         if let Some(full) = full {
-            match self.share.when_full {
+            match self.limits.when_full {
                 WhenFull::CloseNewest => return Err(full),
                 WhenFull::CloseOldest => taken.drop_oldest(match full {
                     Closed::AddressFull => address,
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     fn places(when_full: WhenFull) -> Arc<Places> {
-        Places::new(SharedFailure {
+        Places::new(PlaceLimits {
             most: 5,
             per_address: 2,
             when_full,
