@@ -149,19 +149,18 @@ impl Decisions {
     }
 
     pub(super) fn by_rules(&self, policy: &Policy) -> DecisionCounts {
-        let mut counts = vec![self.0.none.clone(), self.0.other.clone()];
+        let other = Arc::new(RuleCounts::new(Arc::clone(&self.0.other)));
         let rules = policy.rules().iter().map(|rule| {
             let Some(label) = self.label(rule.name()) else {
                 self.expect(&self.0.other, expected::of_rule(rule.demand()));
-                return OF_OTHER;
+                return Arc::clone(&other);
             };
             self.expect(&label, expected::of_rule(rule.demand()));
-            counts.push(label);
-            counts.len() - 1
+            Arc::new(RuleCounts::new(label))
         });
         DecisionCounts {
             rules: rules.collect(),
-            counts: counts.into_iter().map(RuleCounts::new).collect(),
+            none: RuleCounts::new(Arc::clone(&self.0.none)),
             decisions: self.clone(),
         }
     }
@@ -223,15 +222,11 @@ impl Decisions {
 /// Counts decisions by the rules of one policy. Rules of the same name are counted together, before a reload and after it.
 pub struct DecisionCounts {
     decisions: Decisions,
-    /// By the number of the rule, its place in `counts`.
-    rules: Box<[usize]>,
-    /// First those of decisions without a rule, such as those of `/validate`, and those of rules without series
-    /// of their own.
-    counts: Box<[RuleCounts]>,
+    /// By the number of the rule. Rules without series of their own share their counts.
+    rules: Box<[Arc<RuleCounts>]>,
+    /// Of decisions without a rule, such as those of `/validate`.
+    none: RuleCounts,
 }
-
-const OF_NONE: usize = 0;
-const OF_OTHER: usize = 1;
 
 struct RuleCounts {
     label: Arc<str>,
@@ -271,9 +266,7 @@ impl DecisionCounts {
         } = decision;
         self.decisions.took(door, work, time);
         let rule = rule.and_then(|rule| self.rules.get(rule));
-        let Some(rule) = self.counts.get(*rule.unwrap_or(&OF_NONE)) else {
-            return;
-        };
+        let rule = rule.map_or(&self.none, |rule| &**rule);
         let counter = || {
             let labels = Labels {
                 door,
