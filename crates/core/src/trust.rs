@@ -119,7 +119,7 @@ const ROUTED: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0,
 
 impl fmt::Display for TrustedProxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        let networks: Vec<_> = self.networks().collect();
         f.write_str(&networks.join(", "))
     }
 }
