@@ -72,7 +72,7 @@ impl IssuerTerms {
 pub struct Issuer {
     terms: IssuerTerms,
     known: ArcSwap<Known>,
-    /// Whether a token named a key that is not known.
+    /// Whether a token has named an unknown key since the last fetch started.
     wanted: AtomicBool,
     /// How often the keys were replaced by others.
     exchanges: AtomicU64,
@@ -141,7 +141,7 @@ impl Issuer {
         }
     }
 
-    /// What is asked of its tokens.
+    /// What its tokens must satisfy.
     #[must_use]
     pub fn terms(&self) -> &IssuerTerms {
         &self.terms

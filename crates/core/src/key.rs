@@ -141,7 +141,8 @@ impl Key {
         Ok(Self::new(id, algorithm, UnixTime(0), halves))
     }
 
-    /// Takes the public half of a key of another Doorward: by its name, since when it may sign, and whether it does so.
+    /// Takes the public key of another Doorward. `not_before` is the time from which it may sign; `signs` says whether
+    /// the other Doorward signs with it.
     ///
     /// # Errors
     ///
@@ -160,7 +161,8 @@ impl Key {
         })
     }
 
-    /// A copy of a secret that only verifies, for who has it from a file and these times from another Doorward.
+    /// A copy of a secret that only verifies: the secret is from a file here, `not_before` and `signs` are those of
+    /// another Doorward.
     #[must_use]
     pub fn verifying(&self, not_before: UnixTime, signs: bool) -> Self {
         Self {

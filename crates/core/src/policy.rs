@@ -180,7 +180,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// Every [`Conflict`] between them. Of several rules that tie, each one with the first.
+    /// Every [`Conflict`] between them. If more than two rules tie, each is reported together with the first.
     pub fn new(rules: Vec<Rule>) -> Result<Self, Vec<Conflict>> {
         let mut unregistered = HashMap::new();
         let mut cases = Vec::new();

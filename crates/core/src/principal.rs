@@ -1,5 +1,5 @@
 //! The user that a verified token identifies, with everything that doors send about the user. It is made once, when a
-//! token is first verified, and stays with it, so that a check costs the same with any number of roles.
+//! token is first verified, and is cached with the token, so that the cost of a check does not depend on the roles.
 
 use std::sync::OnceLock;
 

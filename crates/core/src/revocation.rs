@@ -33,7 +33,7 @@ pub struct Revocations {
     read_at: AtomicU64,
     /// If the last read is older, no token is accepted.
     refuses_after: Option<Duration>,
-    /// The order in which entries became known, where somebody follows it.
+    /// The order in which entries became known, if the feed is on.
     journal: Option<Journal>,
 }
 
@@ -75,7 +75,7 @@ impl Revocations {
         }
     }
 
-    /// The same, with a journal for [`Revocations::changes_after`]. To be called before anything is revoked.
+    /// The same, with a journal for [`Revocations::changes_after`]. Call it before anything is revoked.
     #[must_use]
     pub fn with_journal(self) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Revocations {
     /// Revokes one token or session; after `expires`, no valid token can match the entry.
     pub fn end(&self, id: &str, expires: UnixTime) {
         let ended = self.ended.pin();
-        // Most of what is read from a table was read before.
+        // Most rows of a table were read before.
         if ended.get(id).is_some_and(|known| *known >= expires) {
             return;
         }
@@ -142,7 +142,7 @@ impl Revocations {
         self.note(Subject::Generation, subject);
     }
 
-    /// Writes into the journal, after what is known of the name has changed.
+    /// Writes to the journal. Call it after the entry of the name has changed.
     fn note(&self, of: Subject, name: Arc<str>) {
         if let Some(journal) = &self.journal {
             journal.write(of, name);
@@ -283,7 +283,7 @@ mod tests {
         }
     }
 
-    /// Whichever of the writers has a clock that lags.
+    /// Any of the writers may have a slow clock.
     #[test]
     fn what_is_learnt_again_is_remembered_for_longer_only() {
         for expiries in [[10, 30], [30, 10]] {

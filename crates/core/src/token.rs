@@ -57,7 +57,7 @@ impl TokenTerms {
     }
 }
 
-/// Verifies tokens. Copies share the memory of verified ones.
+/// Verifies tokens. Clones share the token cache.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     keys: Arc<Keyring>,
@@ -99,11 +99,11 @@ pub struct Presented {
     pub identity: Identity,
     /// `jti`.
     pub token: String,
-    /// `sid`, where it came with a refresh token.
+    /// `sid`, if the token was issued with a refresh token.
     pub session: Option<String>,
     /// `gen`.
     pub generation: Generation,
-    /// When it is of no use any more, clocks that differ included.
+    /// When it has expired everywhere, including clock skew.
     pub expires: UnixTime,
 }
 
@@ -275,8 +275,8 @@ impl Verifier {
         })
     }
 
-    /// The claims of a token that speaks for somebody at `now`, as JSON: as they are in a token of ours, and as they were
-    /// judged in a token of another issuer.
+    /// The claims of a token that is valid at `now`, as JSON: unchanged for one of Doorward's own tokens, and the judged
+    /// claims for a token of another issuer.
     ///
     /// # Errors
     ///

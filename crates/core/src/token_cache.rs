@@ -49,17 +49,18 @@ pub(super) struct Fingerprint(u128);
 /// The key of all fingerprints, drawn once per process.
 static KEY: OnceLock<(u64, u64)> = OnceLock::new();
 
-/// Draws the key of the token cache. Without it, the first token would need random bytes, and fail if the system gives none.
+/// Draws the key of the token cache at the start. Otherwise the first token would need random bytes, and its request
+/// would fail if the system provides none.
 ///
 /// # Errors
 ///
 /// [`NoRandomness`].
 pub fn draw_key() -> Result<(), NoRandomness> {
     let mut bytes = [0; 16];
-    // An error, where aws-lc would abort.
+    // Not aws-lc, which aborts instead of returning an error.
     getrandom::fill(&mut bytes).map_err(|_| NoRandomness)?;
     let drawn = u128::from_ne_bytes(bytes);
-    // A key that was drawn before stays.
+    // An earlier key stays.
     let _ = KEY.set(((drawn >> 64) as u64, drawn as u64));
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::request::{Host, Method};
 /// The index of a rule in its policy.
 pub(super) type Number = usize;
 
-/// How specific a match of a path is: exact or not, then how many bytes of the path the rule names.
+/// How specific the match of a path is: exact before prefix, then the number of bytes of the rule's path.
 pub(super) type PathRank = (bool, usize);
 
 /// All rules, in one reading of their paths.
@@ -60,17 +60,18 @@ struct Slot {
     endpoint: Option<Number>,
 }
 
-/// The rule of a host with the most specific path that covers a request, and the endpoint with the most specific path that
-/// its method misses.
+/// What the rules of one host have for a request.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Found {
+    /// The rule with the most specific path that covers the request.
     pub(super) best: Option<(PathRank, Number)>,
+    /// The endpoint with the most specific path that matches but does not accept the method.
     pub(super) missed: Option<(PathRank, Number)>,
 }
 
 impl Index {
-    /// Takes rules in the order of their numbers. Also gives the ties: pairs of rules that decide the same request with
-    /// equal precedence. Of several such rules, each one stands with the first.
+    /// Takes rules in the order of their numbers. Also returns the ties: pairs of rules that decide the same request with
+    /// equal precedence. If more than two rules tie, each is paired with the first.
     pub(super) fn new(rules: &[Rule], reading: Reading) -> (Self, BTreeSet<(Number, Number)>) {
         let mut index = Self::default();
         let mut ties = BTreeSet::new();
@@ -94,8 +95,8 @@ impl Index {
         (index, ties)
     }
 
-    /// What the most specific host with rules for a request has for it. With `extension`, the last segment of the path is
-    /// also matched without its extension.
+    /// Finds the rules of the most specific host that has any for a request. With `extension`, the last segment of the
+    /// path also matches without its extension.
     pub(super) fn find(
         &self,
         method: Method<'_>,
@@ -115,7 +116,7 @@ impl Index {
         of_host.unwrap_or_else(|| self.everywhere.find(&ask))
     }
 
-    /// Asks the rules of every pattern that covers a host, until one has an answer.
+    /// Tries every pattern that covers a host, the most specific one first, until one has rules for the request.
     fn of_host(&self, name: &str, ask: &Ask<'_>) -> Option<Found> {
         let name = lowercase(name);
         let parents = name
@@ -144,7 +145,7 @@ impl fmt::Debug for Index {
     }
 }
 
-/// What is the same for every host pattern.
+/// The part of a request that is the same for every host pattern.
 struct Ask<'a> {
     method: Method<'a>,
     path: &'a str,
@@ -155,7 +156,7 @@ impl Tree {
     fn slot(&mut self, path: &PathPattern, reading: Reading) -> &mut Slot {
         let (PathPattern::Exact { raw, loose } | PathPattern::Prefix { raw, loose }) = path;
         let mut node = &mut self.root;
-        // Of the prefix `/*`, nothing is left.
+        // The prefix `/*` has no segments.
         if let Some(segments) = reading.of(raw, loose).strip_prefix('/') {
             for segment in segments.split('/') {
                 node.longest = node.longest.max(segment.len());
@@ -168,7 +169,7 @@ impl Tree {
         }
     }
 
-    /// Goes down the path. What is found below is more specific than what was found above.
+    /// Walks down the path, so that later matches are more specific than earlier ones.
     fn find(&self, ask: &Ask<'_>) -> Found {
         let (mut exact, mut prefix) = (Found::default(), Found::default());
         let mut node = &self.root;
@@ -213,7 +214,7 @@ impl Slot {
     fn insert(&mut self, number: Number, rule: &Rule, ties: &mut BTreeSet<(Number, Number)>) {
         if rule.methods.is_empty() {
             match self.any {
-                // A host that stands there twice.
+                // The rule names one host twice.
                 Some(first) if first == number => {}
                 Some(first) => drop(ties.insert((first, number))),
                 None => self.any = Some(number),
@@ -245,7 +246,7 @@ impl Slot {
 }
 
 impl Found {
-    /// Looks at rules whose path is more specific than all that were seen before.
+    /// Takes rules whose path is more specific than those of all earlier calls.
     fn see(&mut self, slot: &Slot, method: Method<'_>, path: PathRank) {
         // Services answer `HEAD` with the handler of `GET`.
         let as_get = || method.is_head().then(|| slot.named("GET")).flatten();
@@ -257,7 +258,7 @@ impl Found {
         }
     }
 
-    /// The one that was found, or else the other; nothing of the other is more specific.
+    /// What was found here, and otherwise what the other has, which is less specific.
     fn or(self, other: Self) -> Self {
         let Self { best, missed } = self;
         let best = best.or(other.best);

@@ -92,7 +92,8 @@ fn the_most_specific_rule_decides_whatever_the_order() {
     }
 }
 
-/// The order of the Gateway API: hosts as `HTTPRouteSpec.hostnames` orders them, then what `HTTPRouteRule.matches` says.
+/// The order of the Gateway API: hosts in the order of `HTTPRouteSpec.hostnames`, then paths and methods in the order of
+/// `HTTPRouteRule.matches`.
 #[test]
 fn the_host_comes_before_the_path_and_the_path_before_the_method() {
     let policy = policy(&[
@@ -119,7 +120,7 @@ fn the_host_comes_before_the_path_and_the_path_before_the_method() {
         ("GET", "a.b.example.com", "/open/x", "public"),
         ("GET", "a.b.example.com", "/other", "role:com"),
         ("GET", "example.com", "/open/x", "role:com"),
-        // Where the rules of a host leave a method or a path open, those of the next host decide.
+        // If no rule of a host covers the method and the path, the rules of the next host decide.
         ("GET", "www.example.com", "/get/x", "role:get"),
         ("POST", "www.example.com", "/get/x", "role:com"),
         ("POST", "other.org", "/login", "login"),
@@ -278,7 +279,7 @@ fn readings_with_different_demands_are_refused() {
     }
 }
 
-/// Escapes make a path longer, and no more specific where they are decoded.
+/// Escapes make a path longer, but not more specific in the reading that decodes them.
 #[test]
 fn a_rule_is_as_specific_as_the_reading_that_matches() {
     let policy = policy(&[

@@ -15,7 +15,7 @@ pub enum Change {
     Ended {
         /// `jti` or `sid`.
         id: Arc<str>,
-        /// When it can be forgotten.
+        /// The time after which it can be removed.
         expires: UnixTime,
     },
     /// The tokens of a user that have an earlier generation are revoked.
@@ -24,7 +24,7 @@ pub enum Change {
         subject: Arc<str>,
         /// The lowest valid generation.
         generation: Generation,
-        /// When it can be forgotten.
+        /// The time after which it can be removed.
         expires: UnixTime,
     },
     /// The tokens of a user are refused from now on, or are valid again.
@@ -39,17 +39,17 @@ pub enum Change {
 /// Changes in the order in which they became known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Changes {
-    /// As they are known now; those that were forgotten since are left out.
+    /// As they are known now; changes that were removed since are left out.
     pub changes: Vec<Change>,
-    /// Up to where they go; the next ones come after it.
+    /// The position of the last change; the next call continues after it.
     pub position: u64,
-    /// Whether there are more at this moment.
+    /// Whether there are more changes now.
     pub more: bool,
 }
 
 impl Revocations {
-    /// At most so many changes that became known after a position, or from the beginning; `None` if it is not known any
-    /// more what came after it, or never was, or if there is no journal. Changes from the beginning are all that is known.
+    /// At most `most` changes that became known after a position; without a position, everything that is known, from
+    /// the beginning. `None` without a journal, and if the journal does not have the position or everything after it.
     #[must_use]
     pub fn changes_after(&self, position: Option<u64>, most: usize) -> Option<Changes> {
         let journal = self.journal.as_ref()?;
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(told(&known, Some(1)), some(&["a", "8:false"], 6, false));
     }
 
-    /// A line that was dropped, and that a follower would miss, makes it read everything again.
+    /// If the journal has dropped a line that a follower has not read, the follower reads everything again.
     #[test]
     fn the_journal_stays_small_however_often_users_come_and_go() {
         let known = Revocations::new(None).with_journal();

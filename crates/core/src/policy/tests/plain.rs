@@ -1,4 +1,4 @@
-//! Decides as docs say, by looking at every rule: what the index is compared with.
+//! Decides by a scan of all rules, as docs/rules.md describes it. Tests compare the index with it.
 
 use super::super::{
     Access, Conflict, Demand, Policy, Rule,
@@ -88,7 +88,7 @@ fn find<'p>(
     }
 }
 
-/// Whether a rule is for a request whose path has one reading.
+/// Whether a rule covers a request whose path has only one reading.
 pub(super) fn covers(rule: &Rule, method: Method<'_>, host: Host<'_>, path: &str) -> bool {
     path_rank(&rule.path, path, Reading::Raw).is_some()
         && host_rank(rule, host).is_some()

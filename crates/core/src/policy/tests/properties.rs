@@ -1,4 +1,4 @@
-//! Properties of rules, whatever they are.
+//! Properties of arbitrary rules.
 
 use proptest::prelude::*;
 
@@ -96,7 +96,7 @@ proptest! {
     }
 }
 
-/// Rules that overlap more than those of people: few names, in several spellings, many hosts and methods.
+/// Rules that overlap more than real ones: few names in several spellings, many hosts and methods.
 fn an_overlapping_rule() -> impl Strategy<Value = (String, String, String, String)> {
     let some = |words: &'static [&'static str]| {
         let words = prop::sample::subsequence(words, 0..=2);
@@ -127,7 +127,7 @@ fn an_overlapping_rule() -> impl Strategy<Value = (String, String, String, Strin
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
-    /// The index decides as a look at every rule does.
+    /// The index decides like a scan of all rules.
     #[test]
     fn the_index_decides_as_a_plain_scan_does(
         rules in prop::collection::vec(an_overlapping_rule(), 0..12),
@@ -148,7 +148,7 @@ proptest! {
             let list = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
             Rule::new(path, &list(methods), &list(hosts), Demand::parse(allow).unwrap()).ok()
         }).collect();
-        // Those that tie with one before are left out.
+        // Rules that tie with an earlier one are left out.
         let mut apart: Vec<Rule> = Vec::new();
         for rule in rules {
             apart.push(rule);
@@ -171,7 +171,7 @@ proptest! {
         }
     }
 
-    /// Ties are found as by comparing every pair, and each rule that ties is named.
+    /// Every tie that the index finds is one, and each rule that ties is named.
     #[test]
     fn ties_are_those_of_every_pair(rules in prop::collection::vec(an_overlapping_rule(), 0..8)) {
         let rules: Vec<_> = rules.iter().filter_map(|(path, methods, hosts, allow)| {
