@@ -101,7 +101,7 @@ pub struct Settings {
     pub throttle: Free,
     /// `[revocation]`: how revocations are read.
     pub revocation: RevocationSettings,
-    /// `[feed]`: what judges outside this program are told.
+    /// `[feed]`: rules, public keys and revocations for the filter inside Envoy.
     pub feed: FeedSettings,
     /// `[refresh]`: refresh tokens.
     pub refresh: RefreshSettings,

@@ -55,7 +55,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         return admin::check_url(url, probe);
     }
     if let Command::Serve = &command {
-        // Before everything else, because hash tables of the standard library panic without random bytes.
+        // First of all: hash tables of the standard library panic if the system provides no random bytes.
         token::draw_key()?;
     }
     let origin = Origin {

@@ -46,8 +46,8 @@ pub struct HashTimes {
 const REST: Duration = Duration::from_secs(10);
 
 impl Hashing {
-    /// Makes a pool of this many threads; starts none yet. A thread that had nothing to hash for ten seconds calls `rests` and
-    /// ends.
+    /// Makes a pool of this many threads; starts none yet. A thread that has had nothing to hash for ten seconds calls
+    /// `rests` and ends.
     ///
     /// # Errors
     ///

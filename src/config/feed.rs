@@ -1,4 +1,4 @@
-//! `[feed]`: what judges outside this program are told.
+//! `[feed]`: rules, public keys and revocations for the filter inside Envoy.
 
 use super::{
     key::{Key, Section},

@@ -1,4 +1,4 @@
-//! The lists of tables that only a file can contain.
+//! The lists of tables. Only a file can contain them.
 
 use doorward_rules::tables::List;
 

@@ -195,7 +195,7 @@ impl Hasher {
         memory.max(LEAST_MEMORY)
     }
 
-    /// Frees the memory that is kept for the next hash of one thread, which rests.
+    /// Frees the memory that is kept for one hash. A hashing thread calls it when it ends because it was idle.
     pub fn rest(&self) {
         self.memory.release_one();
     }

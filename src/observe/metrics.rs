@@ -106,7 +106,7 @@ impl Metrics {
         self.0.rows_read.get_or_create(&[("of", of)]).inc_by(rows);
     }
 
-    /// A follower of the feed got an answer.
+    /// Counts an answer to a follower of the feed.
     pub(crate) fn feed(&self, result: FeedResult) {
         self.0.feeds.get_or_create(&[("result", result)]).inc();
     }

@@ -107,8 +107,8 @@ impl State {
         }
     }
 
-    /// The condition of a read: a bound time, and how many seconds ago it is at least. A time in the future does not count: the
-    /// clock was set back since.
+    /// The condition of a read. Its parameters are a time and a number of seconds. The read starts at that time or that many
+    /// seconds ago by the database's clock, whichever is earlier: the clock may have been set back.
     fn changed_since(&self) -> String {
         format!("changed_at > {}(?, {} - ?)", self.least(), self.clock())
     }

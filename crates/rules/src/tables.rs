@@ -1,4 +1,4 @@
-//! Lists of tables, such as `[[route]]`, before they have a meaning: out of TOML or JSON, each value with its place.
+//! Lists of tables, such as `[[route]]`, read from TOML or JSON but not interpreted yet. Each value has its place.
 
 use std::{collections::BTreeMap, error::Error, fmt};
 
@@ -9,14 +9,14 @@ use toml::{
 };
 use zeroize::Zeroizing;
 
-/// A value before it has a meaning.
+/// A value that is not interpreted yet.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Raw {
     Text(Zeroizing<String>),
     List(Vec<String>),
 }
 
-/// A value, and where it stands.
+/// A value and its place.
 #[derive(Clone)]
 pub struct Value {
     pub raw: Raw,
@@ -37,7 +37,7 @@ pub struct List {
     pub members: &'static [&'static str],
 }
 
-/// A fault, and where it is.
+/// A fault and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placed<F> {
     /// File and line, then the key.
@@ -63,7 +63,7 @@ pub enum TableFault {
     Unknown(#[from] Unknown),
 }
 
-/// A name that is no setting.
+/// A name that is not a setting.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unknown {
     #[error("is not a setting; did you mean {0}?")]
@@ -73,7 +73,7 @@ pub enum Unknown {
 }
 
 impl Unknown {
-    /// Finds the most similar of the names that are settings.
+    /// Finds the most similar name of a setting.
     #[must_use]
     pub fn among(name: &str, names: &[&str]) -> Self {
         let nearest = names
@@ -88,7 +88,7 @@ impl Unknown {
 }
 
 impl<F> Placed<F> {
-    /// The same fault as one of another type.
+    /// Converts the fault into another type.
     #[must_use]
     pub fn into_what<G: From<F>>(self) -> Placed<G> {
         Placed {
@@ -145,7 +145,7 @@ impl Raw {
         }
     }
 
-    /// Several values: a list, or one text with commas between them.
+    /// The values of a list, or of one text with commas.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
         match self {
@@ -166,7 +166,7 @@ impl Raw {
 pub struct Document<'a> {
     name: &'a str,
     text: &'a str,
-    /// Where lines end.
+    /// The offsets of the line ends.
     ends: Vec<usize>,
 }
 
@@ -186,7 +186,7 @@ impl<'a> Document<'a> {
     ///
     /// # Errors
     ///
-    /// The first fault, and its place.
+    /// The first fault and its place.
     pub fn parse(&self) -> Result<DeTable<'a>, Placed<NotToml>> {
         let table = DeTable::parse(self.text).map_err(|error| Placed {
             place: match error.span() {
@@ -198,7 +198,7 @@ impl<'a> Document<'a> {
         Ok(table.into_inner())
     }
 
-    /// The name, and the line of a byte.
+    /// The name and the line of an offset.
     #[must_use]
     pub fn at(&self, offset: usize) -> String {
         let before = self.ends.partition_point(|end| *end < offset);
@@ -210,7 +210,7 @@ impl<'a> Document<'a> {
 type Read = (Vec<Table>, Vec<Placed<TableFault>>);
 
 impl List {
-    /// Reads the list out of a TOML document. `place` is where it begins.
+    /// Reads the list from a TOML document. `place` is its place there.
     #[must_use]
     pub fn of_toml(
         &self,
@@ -240,7 +240,7 @@ impl List {
         read
     }
 
-    /// Reads the list out of JSON: an array of objects. `place` names it.
+    /// Reads the list from JSON: an array of objects. `place` is the name of the array in faults.
     #[must_use]
     pub fn of_json(&self, place: &str, value: &Json) -> Read {
         let mut read = Read::default();

@@ -43,9 +43,9 @@ pub(super) trait Stored {
     fn matches(&self, password: &[u8], memory: &Memory) -> bool;
 }
 
-/// Reuses the memory of finished hashes of Doorward's own until the hashing threads rest, because repeated allocation makes
-/// the allocator keep many times as much. Kept memory and memory in use together stay within the limit, as long as memory
-/// in use does.
+/// Reuses the memory of finished hashes of Doorward's own until the hashing threads end because they are idle: repeated
+/// allocation would make the allocator keep many times as much. Kept memory and memory in use together stay within the
+/// limit, as long as memory in use does.
 #[derive(Default)]
 pub(super) struct Memory {
     /// KiB; 0 for no limit.
@@ -63,8 +63,8 @@ struct Pool {
 /// KiB of a block of argon2.
 const BLOCK: u64 = 1;
 
-/// The least number of reserved blocks: jemalloc takes 8 MiB and more from an arena of its own, whose memory it returns to the
-/// system at once when it is freed. Pages that are never written take no memory.
+/// The smallest number of blocks to reserve: jemalloc puts allocations of 8 MiB and more into a separate arena, and returns
+/// their memory to the system as soon as they are freed. Pages that are never written take no memory.
 const MAPPED: usize = 8 * 1024;
 
 impl Memory {

@@ -117,8 +117,8 @@ struct Series {
     rules: HashSet<Arc<str>>,
     /// How many series were created before their first decision.
     at_start: usize,
-    /// Whether a rule came too late for series before its first decision. From then on, no rule gets them, and a reload
-    /// with thousands of rules does not look for theirs.
+    /// Whether the limit of series before their first decision is reached. Then a reload with thousands of rules does not
+    /// look for missing ones.
     full: bool,
 }
 

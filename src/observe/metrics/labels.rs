@@ -31,7 +31,7 @@ impl Outcome {
     }
 }
 
-/// Rows that replicas write for each other.
+/// The rows that replicas write for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SyncRows {
     Revocations,
@@ -133,18 +133,18 @@ impl Work {
     }
 }
 
-/// What a follower of the feed got.
+/// The answer to a follower of the feed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FeedResult {
-    /// There was nothing new.
+    /// Nothing has changed.
     Empty,
-    /// What was new.
+    /// The changes since the cursor.
     Changes,
     /// A page of everything.
     Whole,
-    /// Nothing: the question was malformed.
+    /// A refusal, because the question is malformed.
     Malformed,
-    /// Nothing: the peer is not trusted.
+    /// A refusal, because the peer is not trusted.
     Refused,
 }
 

@@ -4,35 +4,35 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-/// How many seconds after its time a row is visible at the latest, by the database's clock.
+/// A row is visible at most this many seconds after the time that it carries, by the database's clock.
 const OVERLAP: i64 = 10;
 
-/// The overlap by this process's clock, and a second more, because rows carry whole seconds.
+/// The overlap by the clock of this process. One second more, because rows carry whole seconds.
 const SETTLED: Duration = Duration::from_secs(11);
 
 /// How far a table has been read.
 ///
-/// Each read repeats the overlap before the newest change that is known. When that change was seen an overlap ago, nothing
-/// before it can appear any more, and reads start after it: a burst of changes is not read again and again until a newer change
-/// ends it. A row's time is never compared with this process's clock, and a slow clock of a writer is tolerated as long as its
+/// Each read starts an overlap before the newest known change. When an overlap has passed since that change was seen, no
+/// earlier row can appear, and reads start after it. So a burst of changes is not read at every poll until a newer change
+/// follows. The time of a row is never compared with the clock of this process. A writer's clock may be slow, as long as its
 /// rows are not older than the newest change by more than the overlap.
 #[derive(Clone, Debug, Default)]
 pub struct Mark {
-    /// The newest changes that were seen, oldest first, and when; those that are not settled.
+    /// The newest changes of the last reads, oldest first, each with the time when it was seen. Settled ones are removed.
     seen: VecDeque<(Instant, i64)>,
     /// All changes up to this one have been read.
     settled: Option<i64>,
-    /// When the last read began; `None` if the next one reads everything.
+    /// When the last read began; `None` if the next one must read everything.
     began: Option<Instant>,
     rows: u64,
 }
 
-/// What one read reads.
+/// Which rows a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Since {
     Always,
-    /// Rows with a later time than `after`. If the database's clock less `overlap` seconds is earlier, that counts: the clock
-    /// was set back.
+    /// Rows with a later time than `after`, or than `overlap` seconds ago by the database's clock if that is earlier: the
+    /// clock may have been set back.
     Change {
         after: i64,
         overlap: i64,
@@ -40,12 +40,12 @@ pub(super) enum Since {
 }
 
 impl Mark {
-    /// Lets the next read read everything.
+    /// Makes the next read return everything.
     pub fn read_all(&mut self) {
         self.began = None;
     }
 
-    /// The number of rows that the last read took.
+    /// The number of rows that the last read returned.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
@@ -64,7 +64,7 @@ impl Mark {
         }
     }
 
-    /// The mark after a read that began at `began`, took so many rows and saw this newest change.
+    /// The mark after a read that began at `began` and returned `rows` rows; `newest` is the time of the newest one.
     pub(super) fn read(
         mut self,
         began: Instant,
@@ -79,7 +79,7 @@ impl Mark {
         {
             self.seen.push_back((now, newest));
         }
-        // What appeared within the overlap was there when this read began.
+        // When this read began, every row up to that change was visible.
         while let Some((at, newest)) = self.seen.front().copied()
             && at + SETTLED <= began
         {
@@ -142,7 +142,7 @@ mod tests {
         assert!(mark.seen.len() <= 12, "{mark:?}");
     }
 
-    /// Reads fail while the database is away, and leave the mark as it was.
+    /// Reads fail while the database is down, and do not change the mark.
     #[test]
     fn what_appears_during_an_outage_is_read() {
         let start = Instant::now();
@@ -155,7 +155,7 @@ mod tests {
                 overlap: 612
             }
         );
-        // The first read after it may have missed what its writer has not committed yet.
+        // The first read after the outage may miss rows that are not committed yet.
         let mark = mark.read(later, later, 1, Some(1599));
         assert_eq!(after(&mark, later + secs(1)), Some(1588));
     }

@@ -23,11 +23,11 @@ struct Changed {
     expires: i64,
     /// By the clock of the database.
     changed: i64,
-    /// Its place among rows of the same time.
+    /// The order among rows of the same time.
     place: String,
 }
 
-/// What a read has seen of a table.
+/// The result of a read.
 #[derive(Default)]
 struct Seen {
     rows: u64,
@@ -136,7 +136,7 @@ impl State {
         .await
     }
 
-    /// Calls `see` with every row that has changed since then, page by page.
+    /// Calls `see` with every row that has changed, page by page.
     async fn read_changes(
         &self,
         table: &str,
@@ -145,7 +145,7 @@ impl State {
         since: Since,
         mut see: impl FnMut(Changed),
     ) -> Result<Seen, Fault> {
-        // The index of times ends with the primary key of the row: with another order, each page would read all rows of a burst.
+        // The index of times ends with the primary key. In any other order, each page would read all rows of a burst.
         let (place, shown) = match self.connections.engine() {
             Engine::MySql => (id, id),
             Engine::Sqlite => ("rowid", "CAST(rowid AS TEXT)"),

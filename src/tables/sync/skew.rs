@@ -14,7 +14,7 @@ use crate::{
 /// How often to measure.
 const EVERY: Duration = Duration::from_secs(10);
 
-/// The shortest time between two warnings, and between two messages to other replicas.
+/// The shortest time between two warnings, and between two notices to other replicas.
 const SAID_EVERY: Duration = Duration::from_secs(300);
 
 /// The smallest limit: a measurement takes time itself.
