@@ -1,12 +1,11 @@
-//! `[[route]]`: the rules. A file of settings has them as TOML; the filter gets them as TOML or as JSON.
+//! `[[route]]`: from tables to rules.
 
 use doorward_core::{
     path::{Path, Tolerance},
     policy::{Conflict, Demand, Endpoint, Policy, Rule, RuleFault},
 };
-use serde_json::Value as Json;
 
-use crate::tables::{Document, List, NotToml, Placed, Raw, Table, TableFault, Unknown};
+use crate::tables::{List, Placed, Raw, Table};
 
 /// The tables of rules.
 pub static ROUTE: List = List {
@@ -14,7 +13,7 @@ pub static ROUTE: List = List {
     members: &["path", "methods", "hosts", "allow"],
 };
 
-/// What a rule is, besides its table.
+/// What rules depend on, besides their tables.
 #[derive(Clone, Copy, Debug)]
 pub struct RouteOptions<'a> {
     /// The endpoints that are switched on; rules cannot name others.
@@ -26,14 +25,6 @@ pub struct RouteOptions<'a> {
 /// Why rules are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFault {
-    #[error(transparent)]
-    NotToml(#[from] NotToml),
-    #[error(transparent)]
-    Unknown(#[from] Unknown),
-    #[error(transparent)]
-    Table(#[from] TableFault),
-    #[error("has no rules; write at least one [[route]]")]
-    NoRules,
     #[error("is an empty list, which no request matches; leave it out for all")]
     EmptyList,
     #[error(
@@ -73,69 +64,7 @@ fn switch(endpoint: Endpoint) -> &'static str {
     }
 }
 
-/// Makes rules out of a TOML text that has nothing but `[[route]]`.
-///
-/// # Errors
-///
-/// Every fault.
-pub fn of_toml(document: &Document<'_>, options: RouteOptions<'_>) -> Result<Policy, RouteFaults> {
-    let table = document.parse().map_err(|fault| vec![fault.into_what()])?;
-    let (mut tables, mut faults) = (Vec::new(), Vec::new());
-    for (member, value) in &table {
-        let place = format!("{}: {}", document.at(member.span().start), member.get_ref());
-        if member.get_ref() == ROUTE.name {
-            let (read, wrong) = ROUTE.of_toml(document, value, place);
-            tables.extend(read);
-            faults.extend(wrong.into_iter().map(Placed::into_what));
-        } else {
-            let what = Unknown::among(member.get_ref(), &[ROUTE.name]).into();
-            faults.push(Placed { place, what });
-        }
-    }
-    all(document.name(), &tables, faults, options)
-}
-
-/// Makes rules out of JSON: an array of objects with the members of `[[route]]`. `place` names the array.
-///
-/// # Errors
-///
-/// Every fault.
-pub fn of_json(
-    place: &str,
-    value: &Json,
-    options: RouteOptions<'_>,
-) -> Result<Policy, RouteFaults> {
-    let (tables, faults) = ROUTE.of_json(place, value);
-    all(
-        place,
-        &tables,
-        faults.into_iter().map(Placed::into_what).collect(),
-        options,
-    )
-}
-
-fn all(
-    place: &str,
-    tables: &[Table],
-    mut faults: RouteFaults,
-    options: RouteOptions<'_>,
-) -> Result<Policy, RouteFaults> {
-    // The built-in rules would let signed-in users in where a half-written text will demand a role.
-    if tables.is_empty() && faults.is_empty() {
-        let (place, what) = (place.to_owned(), RouteFault::NoRules);
-        faults.push(Placed { place, what });
-    }
-    match policy(tables, options) {
-        Ok(policy) if faults.is_empty() => Ok(policy),
-        Ok(_) => Err(faults),
-        Err(more) => {
-            faults.extend(more);
-            Err(faults)
-        }
-    }
-}
-
-/// Makes rules out of tables; the built-in rules if there are none.
+/// Makes rules from tables; the built-in rules if there are none.
 ///
 /// # Errors
 ///
@@ -213,7 +142,7 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
             return None;
         }
     };
-    // A rule for `/a.` would be none for what is read as `/a`.
+    // A rule for `/a.` would not match what is read as `/a`.
     let own = path.strip_suffix("/*").unwrap_or(&path).as_bytes();
     if let (Ok(read), Ok(also)) = (
         Path::parse(own, Tolerance::default()),
@@ -224,7 +153,7 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
         let path = path.clone();
         faults.push(&table.place, RouteFault::Cut { path, cut });
     }
-    // Without a demand the rest of the rule is still read, for its own faults.
+    // Without a demand, the rest of the rule is still parsed, so that its faults are reported too.
     let known = demand.is_some();
     let demand = demand.unwrap_or(Demand::Nobody);
     match Rule::new(&path, &list("methods"), &list("hosts"), demand) {

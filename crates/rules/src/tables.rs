@@ -1,8 +1,7 @@
-//! Lists of tables, such as `[[route]]`, read from TOML or JSON but not interpreted yet. Each value has its place.
+//! Lists of tables, such as `[[route]]`, read from TOML but not interpreted yet. Each value has its place.
 
 use std::{collections::BTreeMap, error::Error, fmt};
 
-use serde_json::Value as Json;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -87,17 +86,6 @@ impl Unknown {
     }
 }
 
-impl<F> Placed<F> {
-    /// Converts the fault into another type.
-    #[must_use]
-    pub fn into_what<G: From<F>>(self) -> Placed<G> {
-        Placed {
-            place: self.place,
-            what: self.what.into(),
-        }
-    }
-}
-
 impl<F: fmt::Display> fmt::Display for Placed<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.what)
@@ -132,19 +120,6 @@ impl Raw {
         }
     }
 
-    /// Reads a string or a list of strings.
-    fn of_json(value: &Json) -> Option<Self> {
-        match value {
-            Json::String(string) => Some(Self::text(string.clone())),
-            Json::Array(array) => array
-                .iter()
-                .map(|item| item.as_str().map(str::to_owned))
-                .collect::<Option<_>>()
-                .map(Self::List),
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Object(_) => None,
-        }
-    }
-
     /// The values of a list, or of one text with commas.
     #[must_use]
     pub fn items(&self) -> Vec<String> {
@@ -175,11 +150,6 @@ impl<'a> Document<'a> {
     pub fn new(name: &'a str, text: &'a str) -> Self {
         let ends = text.match_indices('\n').map(|(end, _)| end).collect();
         Self { name, text, ends }
-    }
-
-    #[must_use]
-    pub fn name(&self) -> &'a str {
-        self.name
     }
 
     /// Reads the text as TOML.
@@ -230,60 +200,27 @@ impl List {
                 fault(&mut read, place, TableFault::NotATable(self.name));
                 continue;
             };
-            let members = table.iter().map(|(member, value)| {
+            let mut members = BTreeMap::new();
+            for (member, value) in table {
                 let (start, member) = (member.span().start, &**member.get_ref());
                 let place = format!("{}: {name}.{member}", document.at(start));
-                (member, place, Raw::of_toml(value.get_ref()))
-            });
-            self.table(&mut read, place, members);
-        }
-        read
-    }
-
-    /// Reads the list from JSON: an array of objects. `place` is the name of the array in faults.
-    #[must_use]
-    pub fn of_json(&self, place: &str, value: &Json) -> Read {
-        let mut read = Read::default();
-        let Some(array) = value.as_array() else {
-            fault(&mut read, place.into(), TableFault::NotAList(self.name));
-            return read;
-        };
-        for (index, table) in array.iter().enumerate() {
-            let place = format!("{place}[{index}]");
-            let Some(table) = table.as_object() else {
-                fault(&mut read, place, TableFault::NotATable(self.name));
-                continue;
-            };
-            let members = table.iter().map(|(member, value)| {
-                let place = format!("{place}.{member}");
-                (member.as_str(), place, Raw::of_json(value))
-            });
-            let members: Vec<_> = members.collect();
-            self.table(&mut read, place, members);
-        }
-        read
-    }
-
-    fn table<'m>(
-        &self,
-        read: &mut Read,
-        place: String,
-        members: impl IntoIterator<Item = (&'m str, String, Option<Raw>)>,
-    ) {
-        let mut known = BTreeMap::new();
-        for (member, place, raw) in members {
-            match raw {
-                _ if !self.members.contains(&member) => {
-                    fault(read, place, Unknown::among(member, self.members).into());
+                match Raw::of_toml(value.get_ref()) {
+                    _ if !self.members.contains(&member) => {
+                        fault(
+                            &mut read,
+                            place,
+                            Unknown::among(member, self.members).into(),
+                        );
+                    }
+                    Some(raw) => {
+                        members.insert(member.to_owned(), Value { raw, place });
+                    }
+                    None => fault(&mut read, place, TableFault::NotText),
                 }
-                Some(raw) => {
-                    known.insert(member.to_owned(), Value { raw, place });
-                }
-                None => fault(read, place, TableFault::NotText),
             }
+            read.0.push(Table { place, members });
         }
-        let members = known;
-        read.0.push(Table { place, members });
+        read
     }
 }
 

@@ -1,9 +1,9 @@
 use std::time::Instant;
 
 use doorward_core::path::Also;
-use serde_json::json;
 
 use super::*;
+use crate::tables::Document;
 
 const ALL: RouteOptions<'_> = RouteOptions {
     endpoints: &Endpoint::ALL,
@@ -19,22 +19,35 @@ const ALL: RouteOptions<'_> = RouteOptions {
     },
 };
 
+/// Reads rules as the settings do.
+fn read(text: &str, options: RouteOptions<'_>) -> Result<Vec<String>, Vec<String>> {
+    let document = Document::new("rules.toml", text);
+    let (mut tables, mut faults) = (Vec::new(), Vec::new());
+    for (member, value) in &document.parse().unwrap() {
+        let place = format!("{}: {}", document.at(member.span().start), member.get_ref());
+        let (read, wrong) = ROUTE.of_toml(&document, value, place);
+        tables.extend(read);
+        faults.extend(wrong.iter().map(ToString::to_string));
+    }
+    match policy(&tables, options) {
+        Ok(policy) if faults.is_empty() => {
+            Ok(policy.rules().iter().map(ToString::to_string).collect())
+        }
+        Ok(_) => Err(faults),
+        Err(more) => {
+            faults.extend(more.iter().map(ToString::to_string));
+            Err(faults)
+        }
+    }
+}
+
 fn toml(text: &str) -> Result<Vec<String>, Vec<String>> {
-    shown(of_toml(&Document::new("rules.toml", text), ALL))
-}
-
-fn json(value: &Json) -> Result<Vec<String>, Vec<String>> {
-    shown(of_json("rules", value, ALL))
-}
-
-fn shown(read: Result<Policy, RouteFaults>) -> Result<Vec<String>, Vec<String>> {
-    let rules = read.map(|policy| policy.rules().iter().map(ToString::to_string).collect());
-    rules.map_err(|faults| faults.iter().map(ToString::to_string).collect())
+    read(text, ALL)
 }
 
 #[test]
-fn toml_and_json_make_the_same_rules() {
-    let from_toml = toml(
+fn tables_become_rules() {
+    let rules = toml(
         r#"
 [[route]]
 path = "/admin/*"
@@ -47,22 +60,17 @@ path = "/*"
 allow = "signed-in"
 "#,
     );
-    let from_json = json(&json!([
-        {"path": "/*", "allow": "signed-in"},
-        {"path": "/admin/*", "methods": ["GET"], "hosts": ["a.example", "*.b.example"], "allow": ["admin", "ops"]},
-    ]));
     let expected = [
         r#"path = "/admin/*", methods = ["GET"], hosts = ["a.example", "*.b.example"], allow = "role:admin or role:ops""#,
         r#"path = "/*", allow = "signed-in""#,
     ];
-    assert_eq!(from_toml.unwrap(), expected);
-    assert_eq!(from_json.unwrap(), expected);
+    assert_eq!(rules.unwrap(), expected);
 }
 
 #[test]
 fn every_fault_has_its_place() {
     let faults = toml(
-        r#"rout = 1
+        r#"# Rules with faults
 [[route]]
 path = "/a"
 alow = "public"
@@ -74,7 +82,6 @@ methods = [1]
 "#,
     );
     let expected = [
-        "rules.toml:1: rout: is not a setting; did you mean route?",
         "rules.toml:4: route[0].alow: is not a setting; did you mean allow?",
         "rules.toml:9: route[1].methods: is neither a string nor a list of strings",
         "rules.toml:2: route[0]: \"allow\" is missing; write",
@@ -83,57 +90,31 @@ methods = [1]
     ];
     assert_begin(&faults.unwrap_err(), &expected);
 
-    let faults = json(&json!([
-        {"path": "/a", "alow": "public"},
-        {"path": "/b", "hosts": [], "allow": "everybody", "methods": [1]},
-        "/c",
-        {"path": "/d", "allow": true},
-    ]));
-    let expected = [
-        "rules[0].alow: is not a setting; did you mean allow?",
-        "rules[1].methods: is neither a string nor a list of strings",
-        "rules[2]: is not a table; write [[route]]",
-        "rules[3].allow: is neither a string nor a list of strings",
-        "rules[0]: \"allow\" is missing; write",
-        "rules[1].hosts: is an empty list",
-        "rules[1].allow: \"everybody\" is not a demand",
-        "rules[3]: \"allow\" is missing; write",
-    ];
-    assert_begin(&faults.unwrap_err(), &expected);
-
-    let not_toml = toml("[[route]]\npath = \n").unwrap_err();
-    assert_begin(&not_toml, &["rules.toml:2: not TOML: "]);
-    let not_a_list = json(&json!({"path": "/a", "allow": "public"})).unwrap_err();
-    assert_begin(&not_a_list, &["rules: is not a list of tables"]);
+    let not_a_list = toml("route = \"/a\"").unwrap_err();
+    assert_begin(
+        &not_a_list,
+        &["rules.toml:1: route: is not a list of tables; write [[route]]"],
+    );
+    let not_a_table = toml("route = [\"/a\"]").unwrap_err();
+    assert_begin(
+        &not_a_table,
+        &["rules.toml:1: route[0]: is not a table; write [[route]]"],
+    );
+    let broken = Document::new("rules.toml", "[[route]]\npath = \n");
+    let not_toml = broken.parse().unwrap_err().to_string();
+    assert_begin(&[not_toml], &["rules.toml:2: not TOML: "]);
 }
 
 #[test]
-fn rules_that_tie_are_refused_in_either_form() {
-    let tie = "two rules decide the same request";
+fn rules_that_tie_are_refused() {
     let text = "[[route]]\npath = \"/a\"\nallow = \"public\"\n".repeat(2);
     assert_begin(
         &toml(&text).unwrap_err(),
-        &[&format!("rules.toml:1: route[0]: {tie}")],
-    );
-    let rule = json!({"path": "/a", "allow": "public"});
-    assert_begin(
-        &json(&json!([rule, rule])).unwrap_err(),
-        &[&format!("rules[0]: {tie}")],
+        &["rules.toml:1: route[0]: two rules decide the same request"],
     );
 }
 
-#[test]
-fn no_rules_are_a_fault() {
-    let faults = [
-        toml("# still being written\n").unwrap_err(),
-        json(&json!([])).unwrap_err(),
-    ];
-    for (faults, place) in faults.iter().zip(["rules.toml", "rules"]) {
-        assert_begin(faults, &[&format!("{place}: has no rules")]);
-    }
-}
-
-/// What is looked at again for every rule costs a hundred times as much for ten times the rules.
+/// Work that is repeated for every rule would take a hundred times as long for ten times the rules.
 #[test]
 fn ten_times_the_rules_take_about_ten_times_as_long() {
     let took = |rules: usize| {
@@ -153,17 +134,16 @@ fn ten_times_the_rules_take_about_ten_times_as_long() {
 
 #[test]
 fn only_endpoints_that_are_on_are_known() {
-    let rule = json!([{"path": "/token", "allow": "refresh"}]);
-    assert!(json(&rule).is_ok());
+    let rule = "[[route]]\npath = \"/token\"\nallow = \"refresh\"\n";
+    assert!(toml(rule).is_ok());
     let some = RouteOptions {
         endpoints: &[Endpoint::Login],
         ..ALL
     };
-    let faults = shown(of_json("rules", &rule, some)).unwrap_err();
     assert_begin(
-        &faults,
+        &read(rule, some).unwrap_err(),
         &[
-            "rules[0]: allow = \"refresh\" names an endpoint that is switched off; set refresh.enabled",
+            "rules.toml:1: route[0]: allow = \"refresh\" names an endpoint that is switched off; set refresh.enabled",
         ],
     );
 }
