@@ -1,6 +1,7 @@
 //! Tokens of other issuers: which are accepted, by which keys, and whom they identify. An issuer is chosen only by its
 //! exact name in the settings, and its keys verify only its own tokens.
 
+mod claims;
 mod jwk_set;
 
 use std::{
@@ -14,14 +15,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::Jwk;
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 pub use self::jwk_set::DocumentFault;
-use self::jwk_set::{Published, is_possible, read};
+use self::{
+    claims::{Members, find},
+    jwk_set::{Published, is_possible, read},
+};
 use super::{
     account::{Identity, Role, Roles, Username},
     jws::{Header, Parts},
@@ -378,44 +379,6 @@ impl Known {
             verified: TokenCache::new(),
         }
     }
-}
-
-/// The members of an object without duplicates.
-struct Members(Map<String, Value>);
-
-impl<'de> Deserialize<'de> for Members {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Once;
-
-        impl<'de> Visitor<'de> for Once {
-            type Value = Members;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Map::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if members.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a member is there twice"));
-                    }
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Once)
-    }
-}
-
-/// The claim with exactly this name, or else the nested claim at its dots: some issuers use URLs as claim names.
-fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    claims.get(name).or_else(|| {
-        let mut steps = name.split('.');
-        let first = claims.get(steps.next()?)?;
-        steps.try_fold(first, |value, step| value.as_object()?.get(step))
-    })
 }
 
 impl fmt::Debug for Issuer {
