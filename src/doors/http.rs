@@ -113,7 +113,7 @@ impl Door {
         let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
         match endpoint.filter(|endpoint| self.endpoints.contains(endpoint)) {
             Some(endpoint) => self.ask(&rules, endpoint, request, peer).await,
-            None => plain(StatusCode::NOT_FOUND, "Not found"),
+            None => not_found(),
         }
     }
 
@@ -217,10 +217,7 @@ impl Door {
         peer: Peer,
     ) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::POST | Method::HEAD) {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
-            let allow = HeaderValue::from_static("GET, POST");
-            response.headers_mut().insert(hyper::header::ALLOW, allow);
-            return response;
+            return method_not_allowed("GET, POST");
         }
         let headers = read(request.headers(), rules.identity);
         let trace = Trace {
@@ -372,10 +369,7 @@ const JWKS_AGE: &str = "public, max-age=60";
 /// The public keys (RFC 7517, 5), for services that verify tokens themselves.
 fn jwks(rules: &Rules, method: &Method) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
-        let allow = HeaderValue::from_static("GET, HEAD");
-        response.headers_mut().insert(hyper::header::ALLOW, allow);
-        return response;
+        return method_not_allowed("GET, HEAD");
     }
     let mut response = Response::new(Full::from(rules.judge.verifier.keys().jwks(unix_time())));
     insert(
@@ -456,8 +450,18 @@ fn insert(headers: &mut HeaderMap, name: &'static str, value: &str) {
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+fn not_found() -> Response<Full<Bytes>> {
+    plain(StatusCode::NOT_FOUND, "Not found")
+}
+
+fn method_not_allowed(allow: &'static str) -> Response<Full<Bytes>> {
+    let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
+    insert(response.headers_mut(), "allow", allow);
+    response
+}
+
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     insert(headers, "content-type", "text/plain; charset=utf-8");

@@ -37,7 +37,6 @@ pub(crate) trait Refuse: Clone + Send + 'static {
 
 /// Answers if the door panics. Otherwise hyper resets the stream or the connection, and Envoy with `failure_mode_allow`
 /// lets a request without an answer pass.
-/// `failure_mode_allow` lets a request without an answer pass.
 ///
 /// tower-http's `CatchPanicLayer` does not fit: its answer cannot depend on the request, as that of a dialect does, and it
 /// boxes the body of every response.

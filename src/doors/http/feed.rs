@@ -1,5 +1,5 @@
-//! The feed over HTTP. A peer that may not read it gets what an unknown path gets: a client that reaches this port does
-//! not learn whether there is one.
+//! The feed over HTTP. Peers that may not read it get the answer of an unknown path, so that a client that reaches this
+//! port does not learn whether the feed is on.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, header};
 
-use super::{NO_STORE, insert, plain};
+use super::{NO_STORE, insert, method_not_allowed, not_found, plain};
 use crate::{
     domain::trust::Peer,
     feed::{Feed, NoAnswer},
@@ -21,16 +21,14 @@ pub(super) fn answer<B>(
     peer: Peer,
 ) -> Response<Full<Bytes>> {
     let Some(feed) = feed else {
-        return plain(StatusCode::NOT_FOUND, "Not found");
+        return not_found();
     };
     if !rules.trusted.trusts(peer) {
         feed.refused(peer);
-        return plain(StatusCode::NOT_FOUND, "Not found");
+        return not_found();
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed");
-        insert(response.headers_mut(), "allow", "GET, HEAD");
-        return response;
+        return method_not_allowed("GET, HEAD");
     }
     match feed.answer(rules, request.uri().query().unwrap_or_default(), peer) {
         Ok(body) => {
@@ -41,9 +39,7 @@ pub(super) fn answer<B>(
             response
         }
         Err(NoAnswer::Query(fault)) => {
-            let mut response = plain(StatusCode::BAD_REQUEST, "");
-            *response.body_mut() = Full::from(format!("Bad request: {fault}"));
-            response
+            plain(StatusCode::BAD_REQUEST, format!("Bad request: {fault}"))
         }
         Err(NoAnswer::Internal) => plain(StatusCode::SERVICE_UNAVAILABLE, "Service unavailable"),
     }
