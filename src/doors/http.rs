@@ -6,6 +6,7 @@ pub mod connection;
 mod dialect;
 mod feed;
 mod unread;
+mod visit;
 
 use std::{convert::Infallible, error::Error, net::IpAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -21,9 +22,12 @@ use tokio::time::timeout;
 use tower::{Service, ServiceBuilder};
 use zeroize::Zeroizing;
 
-use self::dialect::Dialect;
+use self::{
+    dialect::Dialect,
+    visit::{Connected, Visit},
+};
 use crate::{
-    actions::authorizer::{Authorizer, TurnedAway},
+    actions::authorizer::Authorizer,
     clock::unix_time,
     domain::{
         body::{self, BodyFault, MAX_BODY},
@@ -34,7 +38,7 @@ use crate::{
         request::{Answerable, RequestLine},
         trust::{Forwarded, NoAddress, Peer},
     },
-    doors::layers::{CatchPanicLayer, InFlight, LimitLayer, Peers, Refuse},
+    doors::layers::{CatchPanicLayer, InFlight, LimitLayer, Peers},
     feed::Feed,
     live::Rules,
     observe::request_log::{self, Parent, Trace},
@@ -257,98 +261,6 @@ impl Door {
         // Returns the same denial, and logs it.
         let _ = self.authorizer.deny(denial, trace);
         respond(answer)
-    }
-}
-
-/// A connection of a peer.
-#[derive(Clone, Debug)]
-struct Visit(Arc<Connected>);
-
-#[derive(Debug)]
-struct Connected {
-    door: Arc<Door>,
-    peer: Peer,
-}
-
-/// The door, by the path of the request.
-#[derive(Clone, Copy, Debug)]
-enum Asked {
-    Dialect(Dialect),
-    Endpoint(Endpoint),
-    Other,
-}
-
-impl Asked {
-    fn door(self) -> request_log::Door {
-        match self {
-            Self::Dialect(dialect) => dialect.door(),
-            Self::Endpoint(endpoint) => endpoint.into(),
-            Self::Other => request_log::Door::Validate,
-        }
-    }
-}
-
-impl Visit {
-    /// Denies a request that was not decided.
-    fn deny(
-        &self,
-        asked: Asked,
-        decide: impl FnOnce(&Authorizer, Trace<'_>) -> Decision,
-    ) -> Response<Full<Bytes>> {
-        let Connected { door, peer } = &*self.0;
-        let trace = Trace {
-            door: asked.door(),
-            request_id: "",
-            client: peer.address().ok_or(NoAddress::Peer),
-            line: RequestLine::default(),
-            parent: Parent::default(),
-        };
-        let decision = decide(&door.authorizer, trace);
-        let realm = &door.authorizer.live().now().realm;
-        let answer = match decision {
-            Decision::Deny(denial) => denial.answer(realm),
-            Decision::Allow(_) | Decision::Issue(_) | Decision::Done(_) => {
-                Denial::Nobody.answer(realm)
-            }
-        };
-        match asked {
-            Asked::Dialect(dialect) => dialect.deny(answer, door.sign_in.as_ref()),
-            Asked::Endpoint(_) | Asked::Other => respond(answer),
-        }
-    }
-}
-
-impl Refuse for Visit {
-    type Form = Asked;
-    type Response = Response<Full<Bytes>>;
-
-    fn form<B>(&self, request: &Request<B>) -> Asked {
-        let path = request.uri().path();
-        if let Some(dialect) = Dialect::at(path) {
-            return Asked::Dialect(dialect);
-        }
-        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
-        endpoint.map_or(Asked::Other, Asked::Endpoint)
-    }
-
-    fn panicked(&self, asked: Asked) -> Response<Full<Bytes>> {
-        self.deny(asked, |authorizer, trace| {
-            authorizer.deny_after_panic(trace).decision
-        })
-    }
-
-    fn overloaded<B>(
-        &self,
-        request: Request<B>,
-    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static
-    where
-        B: Body<Data = Bytes> + Send + Unpin + 'static,
-    {
-        let response = self.deny(self.form(&request), |authorizer, trace| {
-            authorizer.turn_away(TurnedAway::Overloaded, trace)
-        });
-        // The rest of the body is read after the answer.
-        std::future::ready(response)
     }
 }
 

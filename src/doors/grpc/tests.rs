@@ -1,22 +1,22 @@
+mod decisions;
+mod reading;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 use prost::Message as _;
 
+use self::decisions::{any_decision, any_denial};
 use super::*;
 use crate::{
     domain::{
         account::{Identity, Roles, Username},
-        body::BodyFault,
-        credential::{Credential, CredentialFault, LoginFault},
-        decision::{By, CheckFault, Done, Issued, Refusal, Unavailable, WeakPassword},
+        decision::{By, Issued},
         identity_headers::{IdentityNames, Likeness},
         keyring::Keyring,
-        path::PathFault,
         request::TokenForm,
         revocation::Generation,
-        session::RefreshFault,
-        token::{Secret, Signer, TokenFault, TokenTerms, UnixTime},
+        token::{Secret, Signer, TokenTerms, UnixTime},
     },
     doors::wire::{
         envoy::{
@@ -68,138 +68,6 @@ fn decode<'a>(
     identity: IdentityHeaders,
 ) -> (Result<Request<'a>, RequestFault>, Extra<'a>) {
     super::decode(&HttpView::from(http), tolerance, identity)
-}
-
-fn request(http: &HttpRequest) -> Request<'_> {
-    decode(http, Tolerance::default(), IdentityHeaders::default())
-        .0
-        .unwrap()
-}
-
-#[test]
-fn headers_are_read_from_either_field() {
-    let plain = check(&[("authorization", b"Bearer a.b.c"), ("x-request-id", b"r1")]);
-    let mut mapped = check(&[]);
-    mapped.header_map = Some(HeaderMap {
-        headers: vec![
-            raw("Authorization", b"Bearer a.b.c"),
-            raw("x-request-id", b"r1"),
-        ],
-    });
-    for http in [&plain, &mapped] {
-        let (read, extra) = decode(http, Tolerance::default(), IdentityHeaders::default());
-        let read = read.unwrap();
-        assert!(matches!(read.credential, Credential::Bearer(token) if token.expose() == "a.b.c"));
-        assert_eq!(
-            (read.method.as_str(), read.host.name(), read.path.as_str()),
-            ("POST", Some("gateway.example"), "/a")
-        );
-        assert_eq!(extra.request_id, "r1");
-    }
-    mapped.headers = vec![entry("authorization", b"Bearer forged")];
-    assert!(
-        matches!(request(&mapped).credential, Credential::Bearer(token) if token.expose() == "a.b.c")
-    );
-}
-
-#[test]
-fn two_credentials_are_seen_in_either_field() {
-    let malformed =
-        |http: &HttpRequest| matches!(request(http).credential, Credential::Malformed(_));
-    assert!(malformed(&check(&[(
-        "authorization",
-        b"Bearer a,Bearer b"
-    )])));
-    assert!(malformed(&check(&[
-        ("authorization", b"Bearer a"),
-        ("Authorization", b"Bearer b")
-    ])));
-    let mut mapped = check(&[]);
-    mapped.header_map = Some(HeaderMap {
-        headers: vec![
-            raw("authorization", b"Bearer a"),
-            raw("authorization", b"Bearer b"),
-        ],
-    });
-    assert!(malformed(&mapped));
-}
-
-#[test]
-fn bytes_that_are_not_utf8_get_a_denial_and_not_an_error() {
-    let mut http = check(&[("authorization", b"Bearer \xff"), ("x-\u{e9}", b"\xff")]);
-    assert!(matches!(
-        request(&http).credential,
-        Credential::Malformed(_)
-    ));
-    http.path = Bytes::from_static(b"/\xff");
-    let fault = decode(&http, Tolerance::default(), IdentityHeaders::default())
-        .0
-        .unwrap_err();
-    assert_eq!(fault, RequestFault::Path(PathFault::Character));
-    // attributes { request { http { path: "/\xff" } } }
-    let message = [0x0a, 0x08, 0x22, 0x06, 0x12, 0x04, 0x22, 0x02, b'/', 0xff];
-    let check = CheckView::read(&message).unwrap();
-    assert_eq!(check.http().unwrap().path, b"/\xff");
-}
-
-#[test]
-fn a_body_counts_where_it_is_json_and_whole() {
-    let with = |headers: &[(&str, &[u8])], body: &'static str| {
-        let mut http = check(headers);
-        http.body = body.into();
-        format!("{:?}", request(&http).body)
-    };
-    let json: (&str, &[u8]) = ("content-type", b"application/json; charset=utf-8");
-    assert_eq!(with(&[json], "{}"), "Json(..)");
-    assert_eq!(
-        with(&[json, ("x-envoy-auth-partial-body", b"false")], "{}"),
-        "Json(..)"
-    );
-    assert_eq!(
-        with(&[json, ("x-envoy-auth-partial-body", b"true")], "{}"),
-        "Partial"
-    );
-    assert_eq!(with(&[json], ""), "Absent");
-    assert_eq!(with(&[], "{}"), "Absent");
-}
-
-#[test]
-fn a_preflight_has_all_three_marks() {
-    let with = |method: &'static str, headers: &[(&str, &[u8])]| {
-        let mut http = check(headers);
-        http.method = method.into();
-        request(&http).preflight.is_some()
-    };
-    let origin: (&str, &[u8]) = ("origin", b"https://app.example");
-    let announced: (&str, &[u8]) = ("access-control-request-method", b"PUT");
-    assert!(with("OPTIONS", &[origin, announced]));
-    assert!(!with("OPTIONS", &[origin]));
-    assert!(!with("OPTIONS", &[announced]));
-    assert!(!with("GET", &[origin, announced]));
-}
-
-#[test]
-fn a_header_that_must_be_alone_is_refused_when_doubled() {
-    for name in ["content-type", "origin", "access-control-request-method"] {
-        let http = check(&[(name, b"a"), (name, b"b")]);
-        assert_eq!(
-            decode(&http, Tolerance::default(), IdentityHeaders::default())
-                .0
-                .unwrap_err(),
-            RequestFault::DoubledHeader
-        );
-    }
-}
-
-#[test]
-fn request_ids_cannot_forge_log_lines() {
-    let http = check(&[("x-request-id", b"a\nb")]);
-    assert_eq!(
-        decode(&http, Tolerance::default(), IdentityHeaders::default())
-            .1
-            .request_id,
-        ""
-    );
 }
 
 fn identity() -> Identity {
@@ -449,99 +317,6 @@ fn a_login_is_answered_in_both_ways() {
     assert_eq!(added, ["authorization", "cache-control"]);
 }
 
-fn any_denial() -> impl Strategy<Value = Denial> {
-    prop_oneof![
-        prop::sample::select(vec![
-            RequestFault::NotHttp,
-            RequestFault::Method,
-            RequestFault::MethodCase,
-            RequestFault::Host,
-            RequestFault::Path(PathFault::DotSegment),
-            RequestFault::DoubledHeader,
-            RequestFault::AliasedHeader,
-            RequestFault::Dialect("x-original-method"),
-            RequestFault::TwoOriginals,
-        ])
-        .prop_map(Denial::Malformed),
-        Just(Denial::TwoReadings),
-        Just(Denial::NoHost),
-        Just(Denial::Nobody),
-        prop::collection::vec("[A-Z]{1,8}", 1..4).prop_map(Denial::EndpointMethod),
-        Just(Denial::MissingCredentials),
-        Just(Denial::MalformedCredentials(CredentialFault::Several)),
-        prop_oneof![
-            Just(Refusal::Basic(LoginFault::Utf8)),
-            Just(Refusal::UnknownUser),
-            ".*".prop_map(Refusal::WrongPassword),
-            ".*".prop_map(Refusal::Disabled),
-            ".*".prop_map(Refusal::UnsupportedHash),
-            ".*".prop_map(Refusal::ForeignName),
-        ]
-        .prop_map(Denial::InvalidCredentials),
-        prop::sample::select(vec![
-            BodyFault::NotAnObject,
-            BodyFault::TooLong,
-            BodyFault::Missing("username"),
-            BodyFault::NotText("password"),
-            BodyFault::Doubled("username"),
-            BodyFault::Impossible("password"),
-        ])
-        .prop_map(Denial::Body),
-        prop::sample::select(vec![
-            CheckFault::TooLarge,
-            CheckFault::TooSlow,
-            CheckFault::Malformed
-        ])
-        .prop_map(Denial::Check),
-        Just(Denial::EndpointInSubRequest),
-        any::<u32>().prop_map(|seconds| Denial::Throttled(Duration::from_secs(seconds.into()))),
-        prop::sample::select(vec![RefreshFault::Malformed, RefreshFault::Reused])
-            .prop_map(|fault| Denial::InvalidRefresh(fault, None)),
-        Just(Denial::NewName),
-        Just(Denial::ForeignName),
-        Just(Denial::ReservedName),
-        Just(Denial::NameTaken),
-        prop::sample::select(vec![WeakPassword::Common, WeakPassword::Short(12)])
-            .prop_map(Denial::WeakPassword),
-        ".*".prop_map(Denial::PasswordChanged),
-        Just(Denial::UntrustedPeer),
-        Just(Denial::MissingToken),
-        Just(Denial::MalformedToken(CredentialFault::Token)),
-        prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])
-            .prop_map(Denial::InvalidToken),
-        Just(Denial::MissingRole(Arc::new(Principal::new(identity())))),
-        prop::sample::select(vec![
-            Unavailable::Database,
-            Unavailable::DatabaseTimeout,
-            Unavailable::Busy,
-            Unavailable::Stale,
-            Unavailable::Overloaded,
-            Unavailable::Internal,
-        ])
-        .prop_map(Denial::Unavailable),
-    ]
-}
-
-fn any_decision() -> impl Strategy<Value = Decision> {
-    let caller = prop_oneof![
-        Just(Caller::Anonymous),
-        Just(Caller::Known(Arc::new(Principal::new(identity()))))
-    ];
-    let forwarding = prop_oneof![Just(Forwarding::Keep), Just(Forwarding::Strip)];
-    let reply = prop_oneof![Just(LoginReply::Direct), Just(LoginReply::Through)];
-    let form = prop_oneof![Just(TokenForm::Plain), Just(TokenForm::Json)];
-    prop_oneof![
-        (caller, forwarding).prop_map(|(caller, forwarding)| allow(caller, forwarding)),
-        any_denial().prop_map(Decision::Deny),
-        Just(Decision::Done(Done::Registered { subject: None })),
-        any::<bool>().prop_map(|everywhere| Decision::Done(Done::LoggedOut {
-            subject: "7".into(),
-            everywhere,
-        })),
-        (reply, form).prop_map(|(reply, form)| issued(reply, form)),
-    ]
-}
-
 proptest! {
     /// Envoy lets a request through on code 0, which is also the code of a response that nobody filled in.
     #[test]
@@ -625,7 +400,7 @@ proptest! {
 proptest! {
     #[test]
     fn the_runbook_knows_the_status_of_every_denial(denial in any_denial()) {
-                let (reason, status) = (denial.reason().name(), denial.answer(&realm()).status.to_string());
+        let (reason, status) = (denial.reason().name(), denial.answer(&realm()).status.to_string());
         let rows = include_str!("../../../docs/operations.md").lines();
         let mut rows = rows.filter(|row| row.starts_with("| `") && row.contains(&format!("`{reason}`")));
         let row = rows.next().unwrap_or_default();
