@@ -19,7 +19,9 @@
 )]
 
 mod advice;
+mod checks;
 mod cost;
+mod figures;
 mod filter;
 mod gateways;
 #[path = "../../tests/harness/mod.rs"]
@@ -29,29 +31,21 @@ mod load;
 mod logins;
 mod null;
 mod peers;
+mod rounds;
 mod rules;
 mod scale;
 mod tokens;
 mod turns;
 
-use std::{
-    env, fs,
-    net::SocketAddr,
-    panic,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{env, fs, panic, path::PathBuf};
 
-use anyhow::{Context as _, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use comfy_table::{CellAlignment, Table, presets::NOTHING};
-use harness::{Doorward, Envoy, EnvoyConfig};
-use serde_json::{Map, Value, json};
-use tokio::{runtime::Runtime, time::sleep};
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
 
-use cost::Cost;
-use load::{Browsers, Checks, Load, PATH};
-use null::Null;
+use checks::gateway;
+use figures::{Ratio, mebibytes, median, number, right, sorted};
+use rounds::{CPU, Measure, RATE, REST, Round, WARM_UP, round};
 
 /// Compare the cost of Doorward's check with that of a server that always answers OK.
 ///
@@ -168,7 +162,7 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
         )
     );
     let checks = if wanted {
-        Some(checks(arguments).await?)
+        Some(checks::measure(arguments).await?)
     } else {
         None
     };
@@ -228,135 +222,6 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn checks(arguments: &Arguments) -> anyhow::Result<ChecksReport> {
-    let home = Doorward::prepare(|settings| {
-        settings.binary(binary(arguments));
-    });
-    home.add_user(load::USER, load::PASSWORD, &[]).await;
-    let doorward = home.serve().await;
-    let null = Null::start().await?;
-    sleep(REST).await;
-    let at_rest = Pair {
-        null: cost::resident(null.pid())?,
-        doorward: cost::resident(doorward.pid())?,
-    };
-
-    let token = load::log_in(doorward.grpc).await?;
-    let mut lines = Vec::new();
-    let wanted = |way| arguments.way.is_none_or(|only| only == way);
-    if wanted(Way::Directly) {
-        let check = load::check(&token)?;
-        let open = async |address| Checks::open(address, &check, arguments.streams).await;
-        let rounds = compare(
-            arguments,
-            "directly",
-            Pair {
-                null: (null.pid(), open(null.address).await?),
-                doorward: (doorward.pid(), open(doorward.grpc).await?),
-            },
-        )
-        .await?;
-        lines.extend([
-            Line::new(
-                "direct_per_second",
-                "directly, to a null authorizer",
-                &rounds,
-                RATE,
-            ),
-            Line::new("direct_cpu_micros", "", &rounds, CPU),
-        ]);
-    }
-    if wanted(Way::Envoy) {
-        let envoy = async |address| Envoy::start(Envoy::NEWEST, &gateway(address)).await;
-        let (before_null, before_doorward) =
-            (envoy(null.address).await, envoy(doorward.grpc).await);
-        let open = async |envoy: &Envoy| browsers(arguments, envoy.edge, PATH, &token).await;
-        let rounds = compare(
-            arguments,
-            "through Envoy",
-            Pair {
-                null: (null.pid(), open(&before_null).await?),
-                doorward: (doorward.pid(), open(&before_doorward).await?),
-            },
-        )
-        .await?;
-        lines.extend([
-            Line::new(
-                "envoy_per_second",
-                "through Envoy, to a null authorizer",
-                &rounds,
-                RATE,
-            ),
-            Line::new("envoy_cpu_micros", "", &rounds, CPU),
-        ]);
-    }
-
-    if wanted(Way::Nginx) {
-        let answering = gateways::answering_nginx().await;
-        let asking = gateways::nginx(doorward.http).await;
-        for (key, way, other) in [
-            (
-                "nginx_to_nginx_per_second",
-                "through nginx, to an nginx that answers 204",
-                gateways::nginx(answering.edge).await,
-            ),
-            (
-                "nginx_to_itself_per_second",
-                "through nginx, to a 204 of its own",
-                gateways::static_nginx().await,
-            ),
-        ] {
-            let rounds = compare(
-                arguments,
-                way,
-                Pair {
-                    null: (
-                        other.pid(),
-                        browsers(arguments, other.edge, PATH, &token).await?,
-                    ),
-                    doorward: (
-                        asking.pid(),
-                        browsers(arguments, asking.edge, PATH, &token).await?,
-                    ),
-                },
-            )
-            .await?;
-            lines.push(Line::new(key, way, &rounds, RATE));
-        }
-    }
-    if wanted(Way::Flask) {
-        let secret = doorward.home().dir().join("data/jwt.secret");
-        let flask = gateways::Flask::start(&secret).await?;
-        let validate = async |address| browsers(arguments, address, "/validate", &token).await;
-        let rounds = compare(
-            arguments,
-            "/validate",
-            Pair {
-                null: (flask.pid(), validate(flask.address).await?),
-                doorward: (doorward.pid(), validate(doorward.http).await?),
-            },
-        )
-        .await?;
-        flask.stop().await;
-        let way = "/validate, to Flask under gunicorn";
-        lines.push(Line::new("validate_per_second", way, &rounds, RATE));
-    }
-
-    Ok(ChecksReport { lines, at_rest })
-}
-
-async fn browsers(
-    arguments: &Arguments,
-    edge: SocketAddr,
-    path: &str,
-    token: &str,
-) -> anyhow::Result<Browsers> {
-    Browsers::open(edge, path, token, arguments.connections).await
-}
-
-/// How long a server rests before its memory is measured.
-const REST: Duration = Duration::from_secs(2);
-
 fn binary(arguments: &Arguments) -> PathBuf {
     let beside = || {
         let own = env::current_exe().ok()?;
@@ -372,82 +237,9 @@ fn binary(arguments: &Arguments) -> PathBuf {
     })
 }
 
-/// The committed configuration of Envoy, except that Envoy itself plays the service.
-fn gateway(authorizer: SocketAddr) -> EnvoyConfig {
-    const ALL: &str = "- match: { prefix: / }";
-    const ANSWERED: &str = "- match: { prefix: / }
-                          direct_response: { status: 200 }
-                        - match: { path: /unreached }";
-    EnvoyConfig::committed()
-        .free_ports()
-        .doorward(authorizer)
-        .replace(ALL, ANSWERED)
-}
-
-/// The same value for both servers.
-struct Pair<T> {
-    null: T,
-    doorward: T,
-}
-
-/// The results of one round.
-struct Round {
-    per_second: f64,
-    /// Of the compared server, in microseconds.
-    cpu_per_request: f64,
-}
-
-/// Lets both servers answer in alternating rounds.
-async fn compare<L: Load>(
-    arguments: &Arguments,
-    way: &str,
-    mut servers: Pair<(u32, L)>,
-) -> anyhow::Result<Vec<Pair<Round>>> {
-    let length = Duration::from_secs(arguments.seconds);
-    for (_, load) in [&mut servers.null, &mut servers.doorward] {
-        load.run(WARM_UP).await.context(way.to_owned())?;
-    }
-    let mut rounds = Vec::new();
-    for number in 1..=arguments.rounds {
-        eprintln!("{way}: round {number} of {}", arguments.rounds);
-        rounds.push(Pair {
-            null: round(&mut servers.null, length)
-                .await
-                .with_context(|| format!("{way}, the null authorizer"))?,
-            doorward: round(&mut servers.doorward, length)
-                .await
-                .with_context(|| format!("{way}, Doorward"))?,
-        });
-    }
-    Ok(rounds)
-}
-
-const WARM_UP: Duration = Duration::from_millis(500);
-
-async fn round<L: Load>((pid, load): &mut (u32, L), length: Duration) -> anyhow::Result<Round> {
-    let (before, start) = (Cost::of(*pid)?, Instant::now());
-    let answers = load.run(length).await?;
-    let (took, cost) = (start.elapsed(), Cost::of(*pid)?.since(before));
-    if answers == 0 {
-        bail!("not one answer");
-    }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let answers = answers as f64;
-    Ok(Round {
-        per_second: answers / took.as_secs_f64(),
-        cpu_per_request: cost.as_secs_f64() * 1e6 / answers,
-    })
-}
-
-/// A reported value, and how to get it from a round.
-type Measure = (&'static str, fn(&Round) -> f64);
-
-const RATE: Measure = ("answers per second", |round| round.per_second);
-const CPU: Measure = ("CPU µs of a check", |round| round.cpu_per_request);
-
 struct Report {
     machine: String,
-    checks: Option<ChecksReport>,
+    checks: Option<checks::Report>,
     logins: Option<logins::Report>,
     tokens: Option<tokens::Report>,
     rules: Option<rules::Report>,
@@ -456,92 +248,6 @@ struct Report {
     image: Option<image::Report>,
     peers: Option<peers::Report>,
     scale: Option<scale::Report>,
-}
-
-struct ChecksReport {
-    lines: Vec<Line>,
-    /// In bytes.
-    at_rest: Pair<u64>,
-}
-
-/// One line of the report.
-struct Line {
-    key: &'static str,
-    way: &'static str,
-    what: &'static str,
-    null: f64,
-    doorward: f64,
-    ratio: Ratio,
-}
-
-/// The ratio of two values from neighbouring rounds: median, minimum and maximum.
-struct Ratio {
-    median: f64,
-    least: f64,
-    most: f64,
-}
-
-impl Ratio {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let values = sorted(values);
-        Self {
-            median: median(&values),
-            least: values.first().copied().unwrap_or(f64::NAN),
-            most: values.last().copied().unwrap_or(f64::NAN),
-        }
-    }
-
-    fn cells(&self) -> [String; 2] {
-        [
-            format!("{:.3}", self.median),
-            format!("{:.3} to {:.3}", self.least, self.most),
-        ]
-    }
-}
-
-fn number(value: f64) -> String {
-    let places = if value < 1000.0 { 1 } else { 0 };
-    format!("{value:.places$}")
-}
-
-impl Line {
-    fn new(
-        key: &'static str,
-        way: &'static str,
-        rounds: &[Pair<Round>],
-        (what, value): Measure,
-    ) -> Self {
-        let values =
-            |side: fn(&Pair<Round>) -> &Round| sorted(rounds.iter().map(|pair| value(side(pair))));
-        let ratios = rounds
-            .iter()
-            .map(|pair| value(&pair.doorward) / value(&pair.null));
-        Self {
-            key,
-            way,
-            what,
-            null: median(&values(|pair| &pair.null)),
-            doorward: median(&values(|pair| &pair.doorward)),
-            ratio: Ratio::of(ratios),
-        }
-    }
-}
-
-fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
-    let mut values: Vec<_> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    match (sorted.get(middle.wrapping_sub(1)), sorted.get(middle)) {
-        (Some(below), Some(above)) if sorted.len().is_multiple_of(2) => {
-            f64::midpoint(*below, *above)
-        }
-        (_, Some(middle)) => *middle,
-        (_, None) => f64::NAN,
-    }
 }
 
 impl Report {
@@ -584,7 +290,7 @@ impl Report {
         let mut report = self
             .checks
             .as_ref()
-            .map_or_else(Map::new, ChecksReport::json);
+            .map_or_else(Map::new, checks::Report::json);
         if let Some(logins) = &self.logins {
             report.insert("logins".into(), logins.json());
         }
@@ -614,72 +320,4 @@ impl Report {
         report.insert("machine".into(), self.machine.as_str().into());
         println!("{:#}", Value::Object(report));
     }
-}
-
-impl ChecksReport {
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(NOTHING);
-        table.set_header(["", "", "other", "Doorward", "ratio", "rounds"]);
-        for line in &self.lines {
-            let [ratio, rounds] = line.ratio.cells();
-            table.add_row([
-                line.way.to_owned(),
-                line.what.to_owned(),
-                number(line.null),
-                number(line.doorward),
-                ratio,
-                rounds,
-            ]);
-        }
-        let Pair { null, doorward } = self.at_rest;
-        let [null, doorward] = [null, doorward].map(mebibytes);
-        table.add_row([
-            "at rest".to_owned(),
-            "resident MiB".to_owned(),
-            format!("{null:.1}"),
-            format!("{doorward:.1}"),
-            format!("{:.3}", doorward / null),
-            String::new(),
-        ]);
-        right(&mut table);
-        table
-    }
-
-    fn json(&self) -> Map<String, Value> {
-        let lines = self.lines.iter().map(|line| {
-            let Ratio {
-                median,
-                least,
-                most,
-            } = line.ratio;
-            let value = json!({
-                "null": line.null,
-                "doorward": line.doorward,
-                "ratio": median,
-                "ratio_least": least,
-                "ratio_most": most,
-            });
-            (line.key.to_owned(), value)
-        });
-        let mut report: Map<_, _> = lines.collect();
-        let at_rest = &self.at_rest;
-        report.insert(
-            "resident_bytes".into(),
-            json!({ "null": at_rest.null, "doorward": at_rest.doorward }),
-        );
-        report
-    }
-}
-
-/// Aligns all columns to the right, except the first two, which hold words.
-fn right(table: &mut Table) {
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
 }
