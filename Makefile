@@ -24,16 +24,22 @@ TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 promtool=prometheus faketime=faketime
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
-# Where the programs of examples/bench/peers are built, and the program of the image.
+# Where `make bench` finds the programs of examples/bench/peers, and the program of the image.
 PEERS := $(TARGET)/peers
 MUSL := $(shell uname -m)-unknown-linux-musl
 IMAGE := $(TARGET)/$(MUSL)/release/doorward
 
-# Logins, tokens, programs beside each other and what grows with replicas are measured without a gateway, and settings of
-# Envoy with Envoy alone.
+# What `make bench ONLY=WAY` needs for each way, and, without ONLY, what the usual ways need. The others need nothing.
 BENCH_ENVOY := $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy
-BENCH_NEEDS := $(if $(filter logins tokens image peers,$(ONLY)),,$(if $(filter advice,$(ONLY)),$(BENCH_ENVOY),needs $(if $(filter scale,$(ONLY)),,$(BENCH_ENVOY) $(FLASK))))
-BENCH_NEEDS += $(if $(filter image,$(ONLY)),image) $(if $(filter peers,$(ONLY)),peers)
+BENCH_NEEDS_ := needs $(BENCH_ENVOY) $(FLASK)
+BENCH_NEEDS_envoy := $(BENCH_ENVOY)
+BENCH_NEEDS_nginx := needs
+BENCH_NEEDS_flask := $(FLASK)
+BENCH_NEEDS_advice := $(BENCH_ENVOY)
+BENCH_NEEDS_filter := $(BENCH_ENVOY) filter
+BENCH_NEEDS_image := image
+BENCH_NEEDS_peers := peers
+BENCH_NEEDS_scale := needs
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
@@ -43,7 +49,7 @@ demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything a
 	cargo build --bin doorward --example demo
 	@exec $(TARGET)/debug/examples/demo --doorward $(TARGET)/debug/doorward $(if $(ONCE),--once)
 
-check: lint ## Check format, lints and documentation, and run the unit tests: needs no root, no database, no download but crates
+check: lint ## Check format, lints and documentation, and run the unit tests: needs no root, no database, and downloads only crates
 	cargo test --workspace --exclude doorward-fuzz --lib --bins -- --quiet
 
 test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
@@ -65,16 +71,16 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS) $(if $(filter filter,$(ONLY)),filter) ## Compare the cost of a check with that of a server that does nothing; measure logins, tokens and rules (ONLY=logins, ONLY=tokens, ONLY=rules: only these; ONLY=scale: what grows with replicas and users; ONLY=advice: what settings of Envoy cost; ONLY=filter: the judge inside Envoy; ONLY=image: the program of the image; ONLY=peers: other authorizers, and with BEFORE=PATH an earlier Doorward)
+bench: compiler $(BENCH_NEEDS_$(ONLY)) ## Measure checks, logins, tokens and rules. ONLY=WAY measures one of directly, envoy, nginx, flask, logins, tokens, rules, or advice (settings of Envoy), filter (the module in Envoy), image (the program of the image), peers (other authorizers), scale (many replicas and users); with image and peers, BEFORE=PATH adds an earlier Doorward
 	cargo build --release --bin doorward --example bench
 	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %) $(BEFORE:%=--before %) $(if $(filter image,$(ONLY)),--image $(IMAGE))
 
-image: # The program that the Dockerfile builds, in the same way.
+image: compiler # The program of the image, built with the commands of the Dockerfile.
 	@tests/tools/need musl-gcc=musl-tools
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL) --bin doorward
 
-peers: # The authorizers that Doorward is compared with.
+peers: compiler # The authorizers that Doorward is compared with.
 	cargo build --release --locked --manifest-path examples/bench/peers/tonic/Cargo.toml --target-dir $(PEERS)/cargo
 	@cp $(PEERS)/cargo/release/peer $(PEERS)/tonic
 	@tests/tools/need $(TOOLS_NEED)

@@ -395,7 +395,7 @@ impl Report {
         format!(
             "{table}\n\nRatios to envoy/envoy.yaml with one worker and {} connections of clients, whose medians are {rate} \
              requests a second, {envoy} µs of CPU of Envoy and {doorward} µs of Doorward per request. Envoy itself plays the \
-             service; who asks runs on the same cores.",
+             service; the load runs on the same cores.",
             self.connections,
         )
     }

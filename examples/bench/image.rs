@@ -1,5 +1,5 @@
-//! The program of the image beside the one that `cargo build` makes here: the cost of a check and of a login, the size of
-//! the file, and the memory that stays after a flood of logins.
+//! The program of the image, compared with the one that `cargo build` makes here: the cost of a check and of a login, the
+//! size of the file, and the resident memory after a flood of logins.
 
 use std::{fs, path::PathBuf, thread, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
 
 const LOGIN_CPU: Measure = ("CPU ms of a login", |round| round.cpu_per_request / 1e3);
 
-/// How long the flood of logins takes, and when memory is measured after it.
+/// How long the flood of logins takes, and how long after it memory is measured again.
 const FLOOD: Duration = Duration::from_secs(8);
 const LATER: Duration = Duration::from_secs(60);
 
@@ -39,7 +39,7 @@ struct Memory {
     name: String,
     /// Of the file, in bytes.
     size: u64,
-    /// Resident bytes at rest, at most in the flood, when it ended, and later.
+    /// Resident bytes: at rest, the peak in the flood, at its end, and later.
     resident: [u64; 4],
 }
 
@@ -47,11 +47,11 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let image = arguments.image.clone();
     let image = image.context("name the program of the image with --image")?;
     let mut programs = vec![
-        ("image", "the image's", image),
+        ("image", "the image", image),
         ("here", "built here", binary(arguments)),
     ];
     if let Some(before) = &arguments.before {
-        programs.push(("before", "before", before.clone()));
+        programs.push(("before", "earlier", before.clone()));
     }
     let mut all = Vec::new();
     for (key, name, program) in programs {
@@ -133,8 +133,7 @@ impl Serving {
         Program {
             key: self.key,
             name: self.name.to_owned(),
-            pid: self.doorward.pid(),
-            load,
+            server: (self.doorward.pid(), load),
         }
     }
 }
@@ -147,8 +146,8 @@ impl Report {
             "resident MiB",
             "file MiB",
             "at rest",
-            "most in a flood of logins",
-            "after it",
+            "peak in a flood of logins",
+            "after the flood",
             "a minute later",
         ]);
         for line in &self.memory {
@@ -159,7 +158,7 @@ impl Report {
         right(&mut memory);
         let cores = thread::available_parallelism().map_or(1, usize::from);
         format!(
-            "{}\n\n{}\n\n{memory}\n\n{CLIENTS} logins at once, on {cores} cores that also ask.",
+            "{}\n\n{}\n\n{memory}\n\n{CLIENTS} logins at once. The load uses the same {cores} cores.",
             turns::table(&self.checks, RATE, CPU),
             turns::table(&self.logins, RATE, LOGIN_CPU),
         )

@@ -41,12 +41,6 @@ pub trait Load {
     async fn run(&mut self, length: Duration) -> anyhow::Result<u64>;
 }
 
-impl<L: Load> Load for &mut L {
-    async fn run(&mut self, length: Duration) -> anyhow::Result<u64> {
-        (**self).run(length).await
-    }
-}
-
 /// Checks on one connection, like one worker of Envoy.
 pub struct Checks {
     sender: SendRequest<Bytes>,

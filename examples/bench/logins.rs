@@ -470,5 +470,5 @@ impl Report {
     }
 }
 
-const NOTE: &str = "Who asks runs on the cores that hash. On a machine with few of them, as on one with two, that \
-                    takes from the logins, and what a check takes in the flood holds the wait of whoever asked too.";
+const NOTE: &str = "The load runs on the cores that hash. With few cores, such as two, this slows the logins down, and the \
+                    latency of a check in the flood includes the time for which the load generator waited for a core.";

@@ -1,10 +1,5 @@
-//! `make bench` measures the cost of Doorward's check, as a ratio to a server that always answers OK, directly over
-//! gRPC and behind a real Envoy; behind a real nginx, as a ratio to a sub-request that nginx answers itself; and of
-//! `/validate`, as a ratio to a Flask service of the kind that Doorward replaces. It also measures logins: how many
-//! per second, as a ratio to what hashing allows, and what a flood of them does to Bearer requests and to memory. It
-//! measures tokens: the cost of a check and of a verification by algorithm, for cached and for new tokens. It
-//! measures what grows with the number of rules. On request it measures settings of Envoy, what grows with replicas
-//! and users, the program of the image, and other authorizers.
+//! `make bench` measures checks, logins, tokens and rules; `make bench ONLY=WAY` measures one way, and some ways only so.
+//! Each way has a file that says what it compares.
 //!
 //! The two sides of a ratio answer the same load in short alternating rounds, so that other work on the machine
 //! affects both alike.
@@ -37,7 +32,7 @@ mod scale;
 mod tokens;
 mod turns;
 
-use std::{env, fs, panic, path::PathBuf};
+use std::{env, fmt::Display, fs, panic, path::PathBuf, slice};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
@@ -47,7 +42,7 @@ use checks::gateway;
 use figures::{Ratio, mebibytes, median, number, right, sorted};
 use rounds::{CPU, Measure, RATE, REST, Round, WARM_UP, round};
 
-/// Compare the cost of Doorward's check with that of a server that always answers OK.
+/// Compare Doorward's costs with a lower bound, such as those of a server that always answers OK.
 ///
 /// Reports ratios without a pass or fail: numbers from a busy machine mean little.
 #[derive(Parser)]
@@ -62,7 +57,7 @@ struct Arguments {
     /// Rounds per server and way
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
-    /// An earlier Doorward, to be measured beside this one where several programs take turns
+    /// An earlier Doorward, which the ways `image` and `peers` measure beside this one
     #[arg(long, value_name = "PATH")]
     before: Option<PathBuf>,
     /// The program of the image
@@ -89,22 +84,29 @@ struct Arguments {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Way {
+    /// Checks on one connection
     Directly,
+    /// Checks of an Envoy
     Envoy,
+    /// Sub-requests of an nginx
     Nginx,
+    /// `/validate`, beside a Flask service
     Flask,
+    /// Logins per second, and the effect of a flood of logins
     Logins,
+    /// Checks and verifications by algorithm
     Tokens,
+    /// Decisions and reloads by the number of rules
     Rules,
     /// Settings of Envoy, each beside the committed configuration; runs only if named
     Advice,
-    /// Runs only if named: needs the module of `make filter`
+    /// The module in Envoy, which `make filter` builds; runs only if named
     Filter,
-    /// Needs the program of the image; runs only if named
+    /// The program of the image; runs only if named
     Image,
-    /// Needs the programs of `examples/bench/peers`; runs only if named
+    /// The authorizers of `examples/bench/peers`; runs only if named
     Peers,
-    /// Needs a gigabyte of memory; runs only if named
+    /// Costs that grow with replicas and users; needs a gigabyte of memory; runs only if named
     Scale,
 }
 
@@ -147,79 +149,66 @@ async fn bench(arguments: &Arguments) -> anyhow::Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("This is not a release build: the numbers will say nothing.");
     }
-    let machine = cost::machine()?;
-    let wanted = !matches!(
-        arguments.way,
-        Some(
-            Way::Logins
-                | Way::Tokens
-                | Way::Rules
-                | Way::Advice
-                | Way::Filter
-                | Way::Image
-                | Way::Peers
-                | Way::Scale
-        )
-    );
-    let checks = if wanted {
-        Some(checks::measure(arguments).await?)
-    } else {
-        None
+    let mut report = Report {
+        machine: cost::machine()?,
+        sections: Vec::new(),
     };
-    let wanted = arguments.way.is_none_or(|only| only == Way::Logins);
-    let logins = if wanted {
-        Some(logins::measure(arguments).await?)
-    } else {
-        None
+    let ways: &[Way] = match &arguments.way {
+        Some(way) => slice::from_ref(way),
+        None => &USUAL,
     };
-    let wanted = arguments.way.is_none_or(|only| only == Way::Tokens);
-    let tokens = if wanted {
-        Some(tokens::measure(arguments).await?)
-    } else {
-        None
-    };
-    let wanted = arguments.way.is_none_or(|only| only == Way::Rules);
-    let rules = match wanted {
-        true => Some(rules::measure(arguments)?),
-        false => None,
-    };
-    let advice = match arguments.way {
-        Some(Way::Advice) => Some(advice::measure(arguments).await?),
-        _ => None,
-    };
-    let filter = match arguments.way {
-        Some(Way::Filter) => Some(filter::measure(arguments).await?),
-        _ => None,
-    };
-    let image = match arguments.way {
-        Some(Way::Image) => Some(image::measure(arguments).await?),
-        _ => None,
-    };
-    let peers = match arguments.way {
-        Some(Way::Peers) => Some(peers::measure(arguments).await?),
-        _ => None,
-    };
-    let scale = match arguments.way {
-        Some(Way::Scale) => Some(scale::measure(arguments).await?),
-        _ => None,
-    };
-    let report = Report {
-        machine,
-        checks,
-        logins,
-        tokens,
-        rules,
-        advice,
-        filter,
-        image,
-        peers,
-        scale,
-    };
+    for way in ways {
+        report.sections.push(measure(*way, arguments).await?);
+    }
     match arguments.output {
         Output::Table => report.table(arguments),
         Output::Json => report.json(arguments),
     }
     Ok(())
+}
+
+/// The ways that run if none is named. Without a name, the first one stands for all ways of a check.
+const USUAL: [Way; 4] = [Way::Directly, Way::Logins, Way::Tokens, Way::Rules];
+
+async fn measure(way: Way, arguments: &Arguments) -> anyhow::Result<Section> {
+    Ok(match way {
+        Way::Directly | Way::Envoy | Way::Nginx | Way::Flask => {
+            let report = checks::measure(arguments).await?;
+            Section::new(None, report.table(), report.json())
+        }
+        Way::Logins => {
+            let report = logins::measure(arguments).await?;
+            Section::new(Some("logins"), report.table(), report.json())
+        }
+        Way::Tokens => {
+            let report = tokens::measure(arguments).await?;
+            Section::new(Some("tokens"), report.table(), report.json())
+        }
+        Way::Rules => {
+            let report = rules::measure(arguments)?;
+            Section::new(Some("rules"), report.table(), report.json())
+        }
+        Way::Advice => {
+            let report = advice::measure(arguments).await?;
+            Section::new(Some("advice"), report.table(), report.json())
+        }
+        Way::Filter => {
+            let report = filter::measure(arguments).await?;
+            Section::new(Some("filter"), report.table(), report.json())
+        }
+        Way::Image => {
+            let report = image::measure(arguments).await?;
+            Section::new(Some("image"), report.table(), report.json())
+        }
+        Way::Peers => {
+            let report = peers::measure(arguments).await?;
+            Section::new(Some("peers"), report.table(), report.json())
+        }
+        Way::Scale => {
+            let report = scale::measure(arguments).await?;
+            Section::new(Some("scale"), report.table(), report.json())
+        }
+    })
 }
 
 fn binary(arguments: &Arguments) -> PathBuf {
@@ -239,85 +228,55 @@ fn binary(arguments: &Arguments) -> PathBuf {
 
 struct Report {
     machine: String,
-    checks: Option<checks::Report>,
-    logins: Option<logins::Report>,
-    tokens: Option<tokens::Report>,
-    rules: Option<rules::Report>,
-    advice: Option<advice::Report>,
-    filter: Option<filter::Report>,
-    image: Option<image::Report>,
-    peers: Option<peers::Report>,
-    scale: Option<scale::Report>,
+    sections: Vec<Section>,
+}
+
+/// What one way has measured, in both formats.
+struct Section {
+    /// The member of the JSON report; without a name, the values are members of the report itself.
+    key: Option<&'static str>,
+    table: String,
+    json: Value,
+}
+
+impl Section {
+    fn new(key: Option<&'static str>, table: impl Display, json: impl Into<Value>) -> Self {
+        Self {
+            key,
+            table: table.to_string(),
+            json: json.into(),
+        }
+    }
 }
 
 impl Report {
     fn table(&self, arguments: &Arguments) {
-        if let Some(checks) = &self.checks {
-            println!("{}\n", checks.table());
+        for section in &self.sections {
+            println!("{}\n", section.table);
         }
-        if let Some(logins) = &self.logins {
-            println!("{}\n", logins.table());
+        if arguments.way != Some(Way::Scale) {
+            println!(
+                "Medians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds.",
+                arguments.rounds, arguments.seconds
+            );
         }
-        if let Some(tokens) = &self.tokens {
-            println!("{}\n", tokens.table());
-        }
-        if let Some(rules) = &self.rules {
-            println!("{}\n", rules.table());
-        }
-        if let Some(advice) = &self.advice {
-            println!("{}\n", advice.table());
-        }
-        if let Some(filter) = &self.filter {
-            println!("{}\n", filter.table());
-        }
-        if let Some(image) = &self.image {
-            println!("{}\n", image.table());
-        }
-        if let Some(peers) = &self.peers {
-            println!("{}\n", peers.table());
-        }
-        if let Some(scale) = &self.scale {
-            println!("{}\n\nMachine: {}.", scale.table(), self.machine);
-            return;
-        }
-        println!(
-            "Medians of {} rounds of {} s by turns; a ratio is that of neighbouring rounds. Before: {}.",
-            arguments.rounds, arguments.seconds, self.machine
-        );
+        println!("The machine at the start: {}.", self.machine);
     }
 
-    fn json(&self, arguments: &Arguments) {
-        let mut report = self
-            .checks
-            .as_ref()
-            .map_or_else(Map::new, checks::Report::json);
-        if let Some(logins) = &self.logins {
-            report.insert("logins".into(), logins.json());
-        }
-        if let Some(tokens) = &self.tokens {
-            report.insert("tokens".into(), tokens.json());
-        }
-        if let Some(rules) = &self.rules {
-            report.insert("rules".into(), rules.json());
-        }
-        if let Some(advice) = &self.advice {
-            report.insert("advice".into(), advice.json());
-        }
-        if let Some(image) = &self.image {
-            report.insert("image".into(), image.json());
-        }
-        if let Some(peers) = &self.peers {
-            report.insert("peers".into(), peers.json());
-        }
-        if let Some(scale) = &self.scale {
-            report.insert("scale".into(), scale.json());
-        }
-        if let Some(filter) = &self.filter {
-            report.insert("filter".into(), filter.json());
+    fn json(self, arguments: &Arguments) {
+        let mut report = Map::new();
+        for Section { key, json, .. } in self.sections {
+            match (key, json) {
+                (Some(key), json) => {
+                    report.insert(key.into(), json);
+                }
+                (None, Value::Object(members)) => report.extend(members),
+                (None, _) => {}
+            }
         }
         report.insert("rounds".into(), arguments.rounds.into());
         report.insert("seconds".into(), arguments.seconds.into());
-        report.insert("machine".into(), self.machine.as_str().into());
+        report.insert("machine".into(), self.machine.into());
         println!("{:#}", Value::Object(report));
     }
 }

@@ -1,5 +1,5 @@
-//! Doorward's check beside those of authorizers that are written by hand, in Go and in Rust, and of servers that allow
-//! everything. Their sources are in `peers/`; `make bench ONLY=peers` builds them.
+//! Doorward's check, compared with those of authorizers written by hand in Go and in Rust, and of servers that allow
+//! everything. The sources of the others are in `peers/`; `make bench ONLY=peers` builds them.
 
 use std::{
     fs,
@@ -50,17 +50,15 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let check = load::check(&token)?;
     let open = async |key, name: &str, pid, address| {
         let load = Checks::open(address, &check, arguments.streams).await?;
-        let name = name.to_owned();
         anyhow::Ok(Program {
             key,
-            name,
-            pid,
-            load,
+            name: name.to_owned(),
+            server: (pid, load),
         })
     };
     let mut programs = vec![open("doorward", "Doorward", doorward.pid(), doorward.grpc).await?];
     if let Some(before) = &before {
-        programs.push(open("before", "Doorward before", before.pid(), before.grpc).await?);
+        programs.push(open("before", "Doorward, earlier", before.pid(), before.grpc).await?);
     }
     let allows = "allows everything: tonic, Doorward's types";
     programs.push(open("null", allows, null.pid(), null.address).await?);
@@ -75,7 +73,7 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(Report(turns::measure(arguments, "peers", programs).await?))
 }
 
-/// A Doorward with one user, of this program.
+/// Starts this program, with one user.
 pub async fn serve(program: PathBuf) -> Doorward {
     let home = Doorward::prepare(|settings| {
         settings.binary(program);
@@ -84,8 +82,8 @@ pub async fn serve(program: PathBuf) -> Doorward {
     home.serve().await
 }
 
-/// Another one, with the secret of the first.
-pub async fn serve_with(program: PathBuf, data: &Path) -> anyhow::Result<Doorward> {
+/// The same, with the secret of another Doorward.
+async fn serve_with(program: PathBuf, data: &Path) -> anyhow::Result<Doorward> {
     let secret = secret(data)?;
     let home = Doorward::prepare(|settings| {
         settings.binary(program).env("JWT_SECRET", secret);

@@ -453,5 +453,5 @@ impl Report {
     }
 }
 
-const NOTE: &str = "Each algorithm has a Doorward of its own, with one key. Who asks runs on the cores of who answers; \
-                    a token of RS256 is longer, which takes its time on both sides.";
+const NOTE: &str = "Each algorithm has a Doorward of its own, with one key. The load runs on the same cores. A token of \
+                    RS256 is longer, which costs time on both sides.";

@@ -1,5 +1,4 @@
-//! Several programs that answer the same load in turn, and a table of them. The first one is the one that the others are
-//! compared with.
+//! Several programs that answer the same load in turn, and a table of them. The others are compared with the first one.
 
 use std::time::Duration;
 
@@ -12,12 +11,11 @@ use super::{
     round, sorted,
 };
 
-/// A program, and the load on it.
 pub struct Program<L> {
     pub key: &'static str,
     pub name: String,
-    pub pid: u32,
-    pub load: L,
+    /// Its process, and the load on it.
+    pub server: (u32, L),
 }
 
 /// What was measured of a program.
@@ -29,14 +27,15 @@ pub struct Measured {
     pub resident: u64,
 }
 
-/// Lets all programs answer, in every round each of them.
+/// Lets each program answer once in every round.
 pub async fn measure<L: Load>(
     arguments: &Arguments,
     what: &str,
     mut programs: Vec<Program<L>>,
 ) -> anyhow::Result<Vec<Measured>> {
     let length = Duration::from_secs(arguments.seconds);
-    for Program { name, load, .. } in &mut programs {
+    for Program { name, server, .. } in &mut programs {
+        let (_, load) = server;
         load.run(WARM_UP).await.with_context(|| name.clone())?;
     }
     let mut measured = Vec::new();
@@ -51,18 +50,17 @@ pub async fn measure<L: Load>(
     for number in 1..=arguments.rounds {
         eprintln!("{what}: round {number} of {}", arguments.rounds);
         for (program, measured) in programs.iter_mut().zip(&mut measured) {
-            let mut side = (program.pid, &mut program.load);
-            let round = round(&mut side, length).await;
+            let round = round(&mut program.server, length).await;
             measured
                 .rounds
                 .push(round.with_context(|| program.name.clone())?);
-            measured.resident = cost::resident(program.pid)?;
+            measured.resident = cost::resident(program.server.0)?;
         }
     }
     Ok(measured)
 }
 
-/// A table: one line a program, with the ratio of the first program's value to that of each.
+/// One line for each program, with the ratio of the first program's value to its own.
 pub fn table(measured: &[Measured], rate: Measure, cpu: Measure) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
@@ -114,7 +112,7 @@ fn middle(measured: &Measured, value: fn(&Round) -> f64) -> f64 {
     median(&sorted(measured.rounds.iter().map(value)))
 }
 
-/// The first program's value to that of another, in the same rounds.
+/// The ratio of the first program's value to that of another, in the same rounds.
 fn ratio(measured: &[Measured], other: &Measured, value: fn(&Round) -> f64) -> Ratio {
     let first = measured.first().map(|first| &*first.rounds);
     let pairs = first.unwrap_or_default().iter().zip(&other.rounds);

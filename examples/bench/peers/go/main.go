@@ -1,5 +1,5 @@
-// An authorizer as one writes it by hand in Go: go-control-plane for the messages, golang-jwt for the token, and no rules
-// but "signed in". It prints its address, and takes the secret of the tokens from JWT_SECRET.
+// An authorizer as people write it by hand in Go: go-control-plane for the messages, golang-jwt for the token, and no rules
+// except that a valid token is required. It prints its address, and reads the secret of the tokens from JWT_SECRET.
 package main
 
 import (

@@ -1,17 +1,15 @@
-//! Authorizers as one writes them by hand in Rust: tonic, envoy-types for the messages, jsonwebtoken for the token, and no
-//! rules but "signed in". With the argument `null`, every request is allowed without a look at it.
+//! An authorizer as people write it by hand in Rust: tonic, envoy-types for the messages, jsonwebtoken for the token, and no
+//! rules except that a valid token is required. With the argument `null`, it allows every request without reading it.
 //!
-//! Prints its address, and takes the secret of the tokens from JWT_SECRET.
+//! Prints its address, and reads the secret of the tokens from JWT_SECRET.
 
 use std::{env, error::Error, sync::Arc};
 
-use envoy_types::{
-    ext_authz::v3::{
-        CheckRequestExt as _, CheckResponseExt as _, DeniedHttpResponseBuilder, OkHttpResponseBuilder,
-        pb::{
-            Authorization, AuthorizationServer, CheckRequest, CheckResponse, HeaderAppendAction,
-            HttpStatusCode,
-        },
+use envoy_types::ext_authz::v3::{
+    CheckRequestExt as _, CheckResponseExt as _, DeniedHttpResponseBuilder, OkHttpResponseBuilder,
+    pb::{
+        Authorization, AuthorizationServer, CheckRequest, CheckResponse, HeaderAppendAction,
+        HttpStatusCode,
     },
 };
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
