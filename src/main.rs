@@ -22,7 +22,8 @@ use doorward::{
 };
 use tikv_jemallocator::Jemalloc;
 
-/// Every build has the same allocator: the image is a static program, and musl's own takes several times as long.
+/// Every build has the same allocator: the image is a static musl program, and musl's allocator takes one lock for all
+/// threads.
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
