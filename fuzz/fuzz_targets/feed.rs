@@ -1,4 +1,4 @@
-//! The feed: questions as Doorward reads them, and answers as a follower takes them.
+//! Queries of the feed, as Doorward reads them, and answers of the feed, as a follower reads them.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     assert!(
         follower().take(bytes, NOW).is_err(),
-        "it answers no question"
+        "the answer repeats no question"
     );
 });
 
@@ -30,7 +30,7 @@ fn follower() -> Known {
     })
 }
 
-/// Several answers, one a line, in which a word stands for the question that was asked.
+/// Takes several answers, one per line; in each, `QUESTION` stands for the text that the answer must repeat.
 fn take(text: &str) {
     let mut known = follower();
     for answer in text.lines().take(8) {
@@ -54,7 +54,7 @@ fn take(text: &str) {
     }
 }
 
-/// What a follower knows.
+/// The state of a follower, to compare it before and after a refused answer.
 fn image(known: &Known) -> (Option<String>, usize, u64, usize) {
     let revoked = known.revoked();
     (

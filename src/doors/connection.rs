@@ -1,4 +1,4 @@
-//! A connection that is being served, whatever is spoken on it.
+//! A connection of either door while it is served.
 
 use std::pin::Pin;
 

@@ -53,7 +53,7 @@ pub struct Door {
     pub endpoints: Arc<[Endpoint]>,
     /// The sign-in page that gateways redirect to.
     pub sign_in: Option<HeaderValue>,
-    /// The feed, where it is switched on.
+    /// The feed, if it is on.
     pub feed: Option<Arc<Feed>>,
 }
 

@@ -51,8 +51,8 @@ fn the_core_crates_link_no_runtime_no_network_and_no_password_hash() {
         ("doorward-filter", "doorward-rules"),
     ] {
         let linked = linked(package);
-        // The module speaks the messages of ext_authz, and nothing else of the wire.
-        let may_speak = package == "doorward-filter";
+        // The module encodes the messages of ext_authz, and knows no other wire format.
+        let has_messages = package == "doorward-filter";
         assert!(linked.iter().any(|other| other == known), "{linked:?}");
         for foreign in [
             "argon2",
@@ -69,7 +69,8 @@ fn the_core_crates_link_no_runtime_no_network_and_no_password_hash() {
             "zxcvbn",
         ] {
             assert!(
-                (foreign == "prost" && may_speak) || !linked.iter().any(|other| other == foreign),
+                (foreign == "prost" && has_messages)
+                    || !linked.iter().any(|other| other == foreign),
                 "{package} links {foreign}"
             );
         }
@@ -104,7 +105,7 @@ fn only_tables_use_sql_and_only_doors_use_wire_types() {
     }
 }
 
-/// One module holds the declarations of Envoy's interface and what makes them safe.
+/// Only this module declares Envoy's functions, and makes their use safe.
 #[test]
 fn only_one_module_is_unsafe() {
     let root = repository().display().to_string();
@@ -129,7 +130,7 @@ fn only_one_module_is_unsafe() {
 fn one_function_makes_responses() {
     let answer = fs::read_to_string(repository().join("src/doors/grpc/answer.rs")).unwrap();
     let answer = answer.split("#[cfg(test)]").next().unwrap();
-    // Nothing else can: its field is private.
+    // The field is private, so no other file can make one.
     assert!(answer.contains("pub struct Encoded(Bytes);"));
     let made = answer.matches("Encoded(").count() - answer.matches("struct Encoded(").count();
     assert_eq!(made, 1, "`respond` alone makes an Encoded");

@@ -43,7 +43,7 @@ impl Front {
         });
         home.run(&["migrate"], "").await.ok();
         if config.has_module() {
-            // The feed has public keys alone.
+            // The feed contains only public keys.
             home.run(&["keys", "generate", "ES256"], "").await.ok();
         }
         home.add_user(ADA.0, ADA.1, &["--admin"]).await;

@@ -86,7 +86,7 @@ async fn forged_raw_headers_do_not_arrive() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn not_through_the_module() {
+async fn forged_headers_do_not_pass_the_module() {
     for version in Envoy::WITH_MODULES {
         forged_headers_do_not_arrive(version, |_| EnvoyConfig::module().untouched()).await;
     }

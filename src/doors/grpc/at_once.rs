@@ -1,9 +1,9 @@
-//! Answers calls in the task of their connection, where nothing has to be waited for.
+//! Answers calls in the task of their connection if they do not wait.
 //!
-//! hyper gives every call a task of its own. Most checks are decided in a microsecond, and a task costs several: its memory,
-//! a place in the queue of a thread, and often the waking of another thread. So the calls that arrived together are tried
-//! in turn, and their answers are written together. A call that waits gets a task, and so do those behind calls that take
-//! long, so that other cores share the work.
+//! hyper gives every call a task of its own. For most checks, a task costs more than the decision: its memory, a place in
+//! the queue of a thread, and often the wake-up of another thread. So the calls that arrived together are polled one after
+//! the other, and their answers are written together. A call that waits gets a task, and so do calls behind slow ones, so
+//! that other cores share the work.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -18,12 +18,12 @@ use pin_project_lite::pin_project;
 
 use crate::doors::connection::Connection;
 
-/// How long calls that arrived together are answered in turn.
+/// How long calls that arrived together are answered one after the other; the rest get tasks.
 const TURN: Duration = Duration::from_micros(200);
 
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Calls of a connection that have arrived.
+/// Calls of a connection that have arrived. Only the task of the connection uses the list, so the lock is always free.
 #[derive(Clone, Default)]
 pub(super) struct Arrived(Arc<Mutex<Vec<Call>>>);
 
@@ -38,7 +38,8 @@ impl Arrived {
         with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether there were any. `calls` is empty before and after, and keeps its memory.
+    /// Answers the calls that have arrived; returns whether there were any. `calls` is empty before and after, and is
+    /// passed in to reuse its memory.
     fn answer(&self, calls: &mut Vec<Call>) -> bool {
         self.calls(|arrived| std::mem::swap(arrived, calls));
         if calls.is_empty() {

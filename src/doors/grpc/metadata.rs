@@ -59,7 +59,7 @@ const VALUE_TEXT: u8 = 3;
 /// A `Value` that is a list.
 const VALUE_LIST: u8 = 6;
 
-/// Writes a field of text, also an empty one: an empty value is another one than none.
+/// Writes a field of text, even if it is empty: an empty value differs from a missing one.
 fn text(out: &mut Vec<u8>, number: u8, text: &str) {
     open(out, number, text.len());
     out.extend_from_slice(text.as_bytes());

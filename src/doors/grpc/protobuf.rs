@@ -1,4 +1,4 @@
-//! Reads protobuf messages where they lie, and writes their fields. Knows the wire format, and no message.
+//! Reads the fields of protobuf messages as slices, and writes fields. Knows the wire format, but no message.
 //!
 //! Reading refuses exactly what prost refuses, also in fields that nobody reads: a property test and a fuzz target compare
 //! both.
@@ -6,10 +6,10 @@
 use prost::encoding::{WireType, decode_key, decode_varint, encode_varint, encoded_len_varint};
 use thiserror::Error;
 
-/// Messages and groups in each other, as in prost. Beyond it a message is refused.
+/// How deep messages and groups may be nested, as in prost. A message with more is refused.
 const DEPTH: u32 = 100;
 
-/// The bytes are no message.
+/// The bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a protobuf message")]
 pub struct Malformed;
@@ -30,7 +30,7 @@ pub(super) struct Fields<'a> {
 /// A field of a message.
 pub(super) struct Field<'a> {
     pub number: u32,
-    /// What is in it, if its length says where it ends, as in texts, bytes and messages.
+    /// The content of a field with a length: a text, bytes or a message.
     delimited: Option<&'a [u8]>,
     depth: u32,
 }
@@ -74,12 +74,12 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Field<'a> {
-    /// Its bytes, where the message says that it has some.
+    /// The content of a field with a length.
     pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
         self.delimited.ok_or(Malformed)
     }
 
-    /// The fields of the message in it.
+    /// The fields of the message that is its content.
     pub(super) fn message(self) -> Result<Fields<'a>, Malformed> {
         Ok(Fields {
             rest: self.delimited.ok_or(Malformed)?,
@@ -122,12 +122,12 @@ fn skip(rest: &mut &[u8], number: u32, kind: WireType, depth: u32) -> Result<(),
     Ok(())
 }
 
-/// The length of a field with so many bytes in it, whose tag is one byte.
+/// The length of a field with this many bytes of content, whose tag is one byte.
 pub(super) fn field_length(content: usize) -> usize {
     1 + encoded_len_varint(content as u64) + content
 }
 
-/// Writes the start of a field with so many bytes in it. Its number is below 16.
+/// Writes the start of a field with this many bytes of content. Its number is below 16.
 pub(super) fn open(out: &mut Vec<u8>, number: u8, length: usize) {
     out.push(number << 3 | WireType::LengthDelimited as u8);
     encode_varint(length as u64, out);

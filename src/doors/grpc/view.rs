@@ -1,6 +1,6 @@
-//! What the door reads of a `CheckRequest`, as views into the received bytes.
+//! The fields of a `CheckRequest` that the door uses, as views into the received bytes.
 //!
-//! It is the request that prost reads with the types of `doors/wire`, or both refuse it.
+//! prost reads the same request with the types of `doors/wire`, or both refuse it.
 
 use super::protobuf::{Field, Fields, Malformed};
 use crate::doors::wire::envoy::{
@@ -65,7 +65,7 @@ impl<'a> CheckView<'a> {
     ///
     /// # Errors
     ///
-    /// Where prost refuses it.
+    /// If prost refuses it.
     pub fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut check = Self::default();
         let fields = Fields::of(message);
@@ -173,7 +173,7 @@ impl<'a> HttpView<'a> {
     }
 }
 
-/// What prost has read, for tests and fuzz targets that compare.
+/// The same view of what prost has read, for tests and fuzz targets that compare both.
 impl<'a> From<&'a CheckRequest> for CheckView<'a> {
     fn from(check: &'a CheckRequest) -> Self {
         let attributes = check.attributes.as_ref();

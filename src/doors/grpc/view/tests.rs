@@ -1,4 +1,4 @@
-//! prost is the oracle: it reads the same request, or refuses the bytes, too.
+//! Compared with prost: it reads the same request, or refuses the bytes, too.
 
 use proptest::{prelude::*, strategy::Union};
 use prost::{
