@@ -118,7 +118,7 @@ impl Serving {
     ) -> anyhow::Result<Self> {
         let program = fs::canonicalize(&program).with_context(|| program.display().to_string())?;
         let size = fs::metadata(&program)?.len();
-        let doorward = peers::serve(program).await;
+        let doorward = peers::serve(program, None).await;
         sleep(REST).await;
         Ok(Self {
             key,

@@ -34,10 +34,10 @@ impl Report {
 }
 
 pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
-    let doorward = serve(binary(arguments)).await;
+    let doorward = serve(binary(arguments), None).await;
     let data = doorward.home().dir().join("data");
     let before = match &arguments.before {
-        Some(path) => Some(serve_with(path.clone(), &data).await?),
+        Some(path) => Some(serve(path.clone(), Some(secret(&data)?)).await),
         None => None,
     };
     let null = Null::start().await?;
@@ -73,23 +73,16 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     Ok(Report(turns::measure(arguments, "peers", programs).await?))
 }
 
-/// Starts this program, with one user.
-pub async fn serve(program: PathBuf) -> Doorward {
+/// Starts a Doorward with one user, and with this secret if there is one.
+pub async fn serve(program: PathBuf, secret: Option<String>) -> Doorward {
     let home = Doorward::prepare(|settings| {
         settings.binary(program);
+        if let Some(secret) = secret {
+            settings.env("JWT_SECRET", secret);
+        }
     });
     home.add_user(load::USER, load::PASSWORD, &[]).await;
     home.serve().await
-}
-
-/// The same, with the secret of another Doorward.
-async fn serve_with(program: PathBuf, data: &Path) -> anyhow::Result<Doorward> {
-    let secret = secret(data)?;
-    let home = Doorward::prepare(|settings| {
-        settings.binary(program).env("JWT_SECRET", secret);
-    });
-    home.add_user(load::USER, load::PASSWORD, &[]).await;
-    Ok(home.serve().await)
 }
 
 fn secret(data: &Path) -> anyhow::Result<String> {
