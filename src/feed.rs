@@ -1,4 +1,4 @@
-//! What followers of the feed are told: what is in force, written once, and revocations from memory.
+//! Answers followers of the feed: with what is in force, which is rendered once, and with revocations from memory.
 
 use std::{
     fmt,
@@ -26,14 +26,21 @@ pub struct Feed {
     metadata: bool,
     written: ArcSwapOption<Written>,
     metrics: Metrics,
-    /// When a peer was last said to be refused, to read everything, or to ask malformed questions.
-    logged: [AtomicU64; 3],
+    logged: Logged,
 }
 
-/// The content of some rules, as it is sent.
+/// When each kind of line was last logged, in seconds since 1970.
+#[derive(Default)]
+struct Logged {
+    malformed: AtomicU64,
+    refused: AtomicU64,
+    whole: AtomicU64,
+}
+
+/// The content of some rules in the form in which it is sent.
 struct Written {
     of: Weak<Rules>,
-    /// How often issuers had other keys by then.
+    /// How often the keys of issuers had changed by then.
     exchanges: u64,
     rendered: Rendered,
 }
@@ -41,17 +48,17 @@ struct Written {
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// The question is malformed.
+    /// The request is malformed.
     Query(QueryFault),
-    /// The content cannot be written, or nobody keeps a journal: a fault of this program.
+    /// The content cannot be written, or there is no journal: a fault of the program.
     Internal,
 }
 
-/// How often one kind of line is logged, in seconds.
+/// The pause between two lines of one kind, in seconds.
 const PAUSE: u64 = 60;
 
 impl Feed {
-    /// Answers from these revocations, which have a journal.
+    /// Answers from these revocations. They must have a journal.
     #[must_use]
     pub fn new(
         revoked: Arc<Revocations>,
@@ -65,15 +72,15 @@ impl Feed {
             metadata,
             written: ArcSwapOption::empty(),
             metrics,
-            logged: Default::default(),
+            logged: Logged::default(),
         }
     }
 
-    /// Answers the question of a gateway, where these rules are in force.
+    /// Answers the request of a gateway, with these rules in force.
     ///
     /// # Errors
     ///
-    /// The question is malformed.
+    /// The request is malformed, or the program has a fault.
     pub(crate) fn answer(
         &self,
         rules: &Arc<Rules>,
@@ -82,7 +89,7 @@ impl Feed {
     ) -> Result<Vec<u8>, NoAnswer> {
         let query = Query::parse(query).map_err(|fault| {
             self.metrics.feed(FeedResult::Malformed);
-            if self.is_time(1) {
+            if is_due(&self.logged.malformed) {
                 tracing::warn!(
                     peer = %Shown(peer),
                     cause = %fault,
@@ -100,7 +107,7 @@ impl Feed {
             Kind::Whole => FeedResult::Whole,
         };
         self.metrics.feed(result);
-        if answered.kind == Kind::Whole && self.is_time(0) {
+        if answered.kind == Kind::Whole && is_due(&self.logged.whole) {
             tracing::info!(
                 peer = %Shown(peer),
                 bytes = answered.body.len(),
@@ -120,7 +127,7 @@ impl Feed {
     /// Notes that a peer was refused.
     pub(crate) fn refused(&self, peer: Peer) {
         self.metrics.feed(FeedResult::Refused);
-        if self.is_time(2) {
+        if is_due(&self.logged.refused) {
             tracing::warn!(
                 peer = %Shown(peer),
                 "the feed was refused to a peer that is not a gateway; if it is one, add its network to trusted_proxies"
@@ -128,10 +135,10 @@ impl Feed {
         }
     }
 
-    /// The content of these rules; written again when they, or the keys of issuers, are others.
+    /// The content of these rules. It is rendered again when they, or the keys of issuers, have changed.
     fn written(&self, rules: &Arc<Rules>) -> Option<Arc<Written>> {
         let issuers = rules.judge.verifier.issuers();
-        // Before the keys are read: a change in between is written again.
+        // Read before the keys, so that a change in between is rendered at the next request.
         let exchanges = issuers.iter().map(|issuer| issuer.exchanges()).sum();
         if let Some(written) = &*self.written.load()
             && Weak::as_ptr(&written.of) == Arc::as_ptr(rules)
@@ -160,17 +167,14 @@ impl Feed {
         self.written.store(Some(Arc::clone(&written)));
         Some(written)
     }
+}
 
-    /// Whether one kind of line was not logged for a while.
-    fn is_time(&self, kind: usize) -> bool {
-        let Some(last) = self.logged.get(kind) else {
-            return false;
-        };
-        let now = unix_time().0;
-        let before = last.load(Ordering::Relaxed);
-        now.abs_diff(before) >= PAUSE
-            && (last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)).is_ok()
-    }
+/// Whether a kind of line may be logged again, which is noted.
+fn is_due(last: &AtomicU64) -> bool {
+    let now = unix_time().0;
+    let before = last.load(Ordering::Relaxed);
+    now.abs_diff(before) >= PAUSE
+        && (last.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)).is_ok()
 }
 
 impl fmt::Debug for Feed {

@@ -25,7 +25,6 @@ fn follower() -> Known {
     Known::new(Options {
         stale_after: Duration::from_secs(30),
         secrets: vec![Key::from_secret(&secret, UnixTime(0))],
-        policy: None,
         instead: Instead::default(),
     })
 }

@@ -75,7 +75,7 @@ pub(super) fn roles(names: &[String]) -> Result<Roles, Vec<ValueFault>> {
 /// Parses each name of a list, and returns the faults of all of them.
 pub(super) fn each<T>(
     names: &[String],
-    parse: impl Fn(&str) -> Result<T, ValueFault>,
+    mut parse: impl FnMut(&str) -> Result<T, ValueFault>,
 ) -> Result<Vec<T>, Vec<ValueFault>> {
     let (mut values, mut faults) = (Vec::new(), Vec::new());
     for name in names {

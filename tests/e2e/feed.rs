@@ -1,4 +1,4 @@
-//! The feed: who may read it, what it never has, and that a follower knows soon what any replica knows.
+//! The feed: who may read it, that it contains no secret, and how soon a follower learns what a replica knows.
 
 use std::{
     fs,
@@ -25,10 +25,10 @@ use crate::{
 
 const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
 
-/// The time within which a follower knows what happened at any replica.
+/// The time within which a follower learns of a change at any replica.
 const SOON: Duration = Duration::from_secs(2);
 
-/// How often a follower asks.
+/// The pause between two requests of a follower.
 const PAUSE: Duration = Duration::from_millis(500);
 
 on_each_database!(
@@ -52,7 +52,7 @@ mod away {
             (age >= 3).then(|| now().0 - age)
         })
         .await;
-        // A follower counts this age as its own, and goes on to get what is in force.
+        // A follower adds this age to its own, and still receives what is in force.
         follower.catch_up(&doorward).await;
         let known = follower.known.revoked().read_at();
         assert!(known.0.abs_diff(read_at) <= 1, "{known:?} {read_at}");
@@ -90,7 +90,7 @@ async fn replica<E: Engine>(database: &Database<E>, more: impl FnOnce(&mut Setti
     home.serve().await
 }
 
-/// One Doorward with a database of its own and a key that is published.
+/// A Doorward with its own database and an asymmetric key.
 async fn alone(more: impl FnOnce(&mut Settings)) -> Doorward {
     let home = Doorward::prepare(|settings| {
         settings.env("DOORWARD_FEED__ENABLED", "true");
@@ -102,7 +102,7 @@ async fn alone(more: impl FnOnce(&mut Settings)) -> Doorward {
     doorward
 }
 
-/// What follows the feed, as the filter inside Envoy does.
+/// A follower of the feed, as the module inside Envoy is.
 struct Follower {
     known: Known,
 }
@@ -115,7 +115,6 @@ impl Follower {
             known: Known::new(Options {
                 stale_after: Duration::from_secs(30),
                 secrets: vec![secret],
-                policy: None,
                 instead: Instead::default(),
             }),
         }
@@ -141,14 +140,14 @@ impl Follower {
         }
     }
 
-    /// Whether a token is good here.
+    /// Whether the follower accepts a token.
     fn accepts(&self, bearer: &str) -> bool {
         let judge = &self.known.in_force().unwrap().judge;
         let credential = Credential::parse([bearer.as_bytes()]);
         judge.validate(credential, now()).is_ok()
     }
 
-    /// Waits, as a follower that asks twice a second, until a token is refused.
+    /// Polls twice a second until a token is refused.
     async fn refuses(&mut self, doorward: &Doorward, bearer: &str, what: &str) {
         let start = Instant::now();
         while self.accepts(bearer) {
@@ -196,7 +195,7 @@ async fn what_ends_at_one_replica_is_told_by_the_other<E: Engine>() {
         follower.refuses(&other, &token, way).await;
         ended.push(token);
     }
-    // The replica where it happened knows no more than this, and either of them knows all of it after a restart.
+    // The other replica adds nothing new, and each of them knows everything after a restart.
     follower.catch_up(&one).await;
     let (one, other) = (one.kill().serve().await, other.kill().serve().await);
     let mut fresh = Follower::new();
@@ -234,7 +233,7 @@ async fn many_revocations_come_in_pages_and_once<E: Engine>() {
         (follower.known.revoked().len() == MANY).then_some(())
     })
     .await;
-    // Rows are read again and again for a while, which is nothing new.
+    // For a while, Doorward reads the rows again; the feed does not repeat them.
     tokio::time::sleep(SOON).await;
     told += follower.catch_up(&doorward).await;
     assert_eq!(told, MANY);
@@ -242,7 +241,7 @@ async fn many_revocations_come_in_pages_and_once<E: Engine>() {
     let first = fresh.ask(&doorward).await;
     assert!(first.more && !first.complete && first.changes < MANY / 2);
     assert_eq!(first.changes + fresh.catch_up(&doorward).await, MANY);
-    // A page is small, and an empty one smaller.
+    // A page is small, and an empty answer is smaller.
     let whole = ask(&doorward, "").await;
     assert!(whole.body.len() < 1024 * 1024, "{}", whole.body.len());
     let question = follower.known.question();
@@ -283,7 +282,7 @@ async fn only_gateways_may_read_it_and_only_where_it_is_switched_on() {
         let reply = send(foreign.http, method, "/feed", &[], "").await;
         assert_eq!(reply.status, 404, "{method}");
     }
-    // What a client says of itself counts for nothing.
+    // Headers of a client change nothing.
     let claims = [
         ("x-forwarded-for", "203.0.113.7"),
         ("forwarded", "for=203.0.113.7"),
@@ -337,7 +336,7 @@ async fn questions_are_read_strictly_and_every_answer_is_counted() {
         ),
         (format!("?since={cursor}"), "changes", true),
         (format!("?since={cursor}&have=other"), "changes", true),
-        // Nobody knows these, and so they get everything.
+        // This replica does not know these cursors, so it sends everything.
         (format!("?since={cursor}9"), "only", true),
         ("?since=0123456789ab.7".into(), "only", true),
         ("?since=".into(), "only", true),
@@ -463,7 +462,7 @@ async fn nothing_in_it_is_secret() {
         let coded = BASE64_URL_SAFE_NO_PAD.encode(secret);
         assert!(!text.contains(&coded), "{secret}");
     }
-    // What was logged out is named by its id, which is good for nothing else.
+    // Revocations contain ids, which are not credentials.
     assert_eq!(answer.json()["changes"].as_array().unwrap().len(), 2);
 
     let only = Doorward::start(|settings| {
@@ -522,7 +521,7 @@ async fn what_is_in_force_is_told_when_it_changes() {
     assert_eq!(demand(&follower).to_string(), "role:editor");
     assert!(follower.accepts(&token));
 
-    // What cannot be in force at Doorward is not told.
+    // A file that Doorward refuses does not change the feed.
     fs::write(&file, rules("everybody")).unwrap();
     doorward.signal(Signal::HUP);
     doorward

@@ -1,6 +1,6 @@
-//! The module inside Envoy: what Doorward answers through it, what it says when it knows nothing, and what becomes of a
-//! panic. The core table, spoofing, paths, hosts, methods and the access log through the module are tested where the other
-//! gateways are.
+//! The module inside Envoy: actions that Doorward answers, the module without a feed or with an old one, panics, shadow mode,
+//! wrong configurations and stats. The core table, spoofing, paths, hosts, methods and the access log are tested together
+//! with the other gateways.
 
 use std::{fs, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     harness::{Doorward, Envoy, EnvoyConfig, Reply, Service, repository, send, try_send, until},
 };
 
-/// The members of the module's configuration, with these beside them.
+/// The committed configuration with more members in the module's part.
 fn with(members: &str) -> impl Fn(EnvoyConfig) -> EnvoyConfig + use<> {
     let members = members.to_owned();
     move |_| {
@@ -69,7 +69,7 @@ async fn with_endpoints(version: &str) -> Front {
     .await
 }
 
-/// No route names these endpoints, and yet no password reaches the service.
+/// No route names these endpoints, and still no password reaches the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn doorward_answers_what_is_asked_of_an_endpoint() {
     for version in Envoy::WITH_MODULES {
@@ -114,7 +114,7 @@ async fn doorward_answers_what_is_asked_of_an_endpoint() {
     }
 }
 
-/// At once, not when the feed says so: that may take half a second.
+/// The module does not wait for the feed, which may take half a second.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_through_this_envoy_is_known_at_once() {
     for version in Envoy::WITH_MODULES {
@@ -211,7 +211,7 @@ async fn a_login_can_go_on_to_the_service_with_its_body() {
     }
 }
 
-/// Tokens go on for as long as what is known is not too old; then they get 503, and public routes go on.
+/// Tokens pass until the feed is too old; then they get 503. Public routes always pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn doorward_can_be_away_for_a_while() {
     for version in Envoy::WITH_MODULES {
@@ -284,7 +284,7 @@ fn at(address: std::net::IpAddr, port: u16) -> String {
     format!("address: {address}, port_value: {port}")
 }
 
-/// A feed that is switched off looks like a path that nobody knows.
+/// A feed that is switched off answers 404, as an unknown path does.
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_feed_nobody_passes() {
     for version in Envoy::WITH_MODULES {
@@ -317,7 +317,7 @@ async fn before_the_first_feed_nobody_passes() {
     }
 }
 
-/// A secret comes from a file that the configuration names, and from nowhere else.
+/// Only a file in the configuration can give the module an HS256 secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_of_hs256_comes_from_a_file() {
     let secret = "7d3c0f1e9a8b4c2d6e5f00112233445566778899aabbccddeeff";
@@ -342,7 +342,7 @@ async fn a_secret_of_hs256_comes_from_a_file() {
     }
 }
 
-/// Envoy opens its listener only when the first feed has come.
+/// Envoy opens its listener only when the first feed is complete.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_start_is_held_until_the_first_feed() {
     let address = crate::harness::own_address();
@@ -371,7 +371,7 @@ async fn the_start_is_held_until_the_first_feed() {
     });
     home.run(&["keys", "generate", "ES256"], "").await.ok();
     let _doorward = home.serve().await;
-    // The first answer that comes at all is a good one.
+    // The first request that is answered at all is answered correctly.
     let reply = until("Envoy listens", Duration::from_secs(10), async || {
         try_send(edge, "GET", "/healthz", &[], "").await.ok()
     })
@@ -379,7 +379,7 @@ async fn the_start_is_held_until_the_first_feed() {
     assert_eq!(reply.status, 200, "{reply:?}");
 }
 
-/// In each hook that can meet one: the request gets a 503, and the Envoy lives.
+/// In each hook: the request gets 503, and Envoy keeps running.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panic_is_one_answer() {
     for hook in [
@@ -404,16 +404,10 @@ async fn a_panic_is_one_answer() {
         assert!(log.contains("doorward: panicked at"), "{hook}: {log}");
         assert_eq!(front.envoy.ask("/ready").await.status, 200, "{hook}");
     }
-    // On the main thread: no feed is ever taken, so nobody passes.
+    // Panics on the main thread: no answer of the feed is taken, so nobody passes.
     for hook in ["scheduled", "config_callout_done"] {
         let config = with(&format!("panic_in: {hook}"));
-        let alone = move |own| {
-            config(own).change(|text| {
-                let (before, after) = text.split_once("\nbootstrap_extensions:").unwrap();
-                let (_, after) = after.split_once("\noverload_manager:").unwrap();
-                format!("{before}\noverload_manager:{after}")
-            })
-        };
+        let alone = move |own| config(own).without_bootstrap();
         let front = Front::open(Envoy::NEWEST, |_| {}, alone).await;
         until("the panic is logged", Duration::from_secs(5), async || {
             front
@@ -428,7 +422,7 @@ async fn a_panic_is_one_answer() {
     }
 }
 
-/// It counts and tells the access log, and changes nothing: ext_authz behind it decides.
+/// It counts, writes metadata for the access log, and changes nothing; ext_authz behind it decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_shadow_it_judges_and_changes_nothing() {
     let committed = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
@@ -513,11 +507,7 @@ async fn a_configuration_that_is_not_understood_is_refused() {
 /// 1.36 has no bootstrap extensions of modules; with the filter alone, the module says what it needs.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envoy_that_is_too_old_is_told_so() {
-    let config = EnvoyConfig::module().free_ports().change(|text| {
-        let (before, after) = text.split_once("\nbootstrap_extensions:").unwrap();
-        let (_, after) = after.split_once("\noverload_manager:").unwrap();
-        format!("{before}\noverload_manager:{after}")
-    });
+    let config = EnvoyConfig::module().free_ports().without_bootstrap();
     let mut envoy = Envoy::begin(Envoy::OLDEST, &config, 1);
     until("it has ended", Duration::from_secs(20), async || {
         envoy.exited()
@@ -540,7 +530,7 @@ async fn envoys_stats_show_decisions_and_the_feed() {
         }
         assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
         let metrics = until("all are counted", Duration::from_secs(5), async || {
-            // Passes are told to Envoy once a second, by a request.
+            // A request adds passes to Envoy's counter once a second.
             front.send("GET", "/healthz", &[]).await;
             let reply = front.envoy.ask("/stats/prometheus?filter=doorward_").await;
             let text = reply.text().to_owned();

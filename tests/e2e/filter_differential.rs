@@ -1,7 +1,7 @@
-//! The same requests through an Envoy with the module and through one that asks by gRPC ext_authz: clients get the same
-//! answers, and the service gets the same requests.
+//! The same requests through an Envoy with the module and through one with gRPC ext_authz: clients get the same answers, and
+//! the service gets the same requests.
 //!
-//! `DOORWARD_DIFFERENTIAL` says how many requests; without it, some thousands.
+//! `DOORWARD_DIFFERENTIAL` is the number of requests, by default 2,000.
 
 use std::{env, fs};
 
@@ -13,7 +13,7 @@ use crate::{
     harness::{Envoy, EnvoyConfig, repository, send_bytes},
 };
 
-/// Many requests at once, but not so many that a machine with two cores times out.
+/// The number of concurrent requests; more would time out on two cores.
 const AT_ONCE: usize = 16;
 
 const METHODS: [&str; 12] = [
@@ -82,7 +82,7 @@ const HEADERS: [(&str, &str); 24] = [
     ("proxy-authorization", "Bearer x"),
 ];
 
-/// One request, without the end of its head.
+/// A random request.
 fn request(random: &mut fastrand::Rng, credentials: &[String], seeds: &[Vec<u8>]) -> Vec<u8> {
     fn any<'a, T: ?Sized>(random: &mut fastrand::Rng, of: &[&'a T]) -> &'a T {
         of[random.usize(..of.len())]
@@ -142,7 +142,7 @@ fn request(random: &mut fastrand::Rng, credentials: &[String], seeds: &[Vec<u8>]
     bytes
 }
 
-/// An answer without what differs between any two answers.
+/// An answer without the parts that differ between any two answers.
 fn comparable(answer: &str) -> (String, Vec<String>, Value) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut lines = head.lines();
@@ -162,7 +162,7 @@ fn comparable(answer: &str) -> (String, Vec<String>, Value) {
     (status, headers, body)
 }
 
-/// Short lines of the fuzz targets' seeds, as paths and as credentials.
+/// Seeds of the fuzz targets that fit into one line, as paths and as credentials.
 fn seeds() -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for target in ["path", "credential", "token"] {
@@ -230,7 +230,7 @@ async fn the_module_answers_as_ext_authz_does() {
     let mut random = fastrand::Rng::with_seed(20_261_130);
     let (mut done, mut passed, mut denied) = (0, 0, 0);
     while done < wanted {
-        // A logout of a good token would end it for the one that is asked second.
+        // A logout with a good token would revoke it for the second Envoy.
         let requests: Vec<_> =
             std::iter::repeat_with(|| request(&mut random, &credentials, &seeds))
                 .filter(|request| {

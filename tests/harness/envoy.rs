@@ -24,6 +24,17 @@ impl EnvoyConfig {
         Self::file("envoy-filter.yaml")
     }
 
+    /// Removes the module's bootstrap extension, so that only its filter is left.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn without_bootstrap(self) -> Self {
+        let (before, rest) = (self.0.split_once("\nbootstrap_extensions:")).expect("an extension");
+        let (_, after) = (rest.split_once("\noverload_manager:")).expect("what follows it");
+        Self(format!("{before}\noverload_manager:{after}"))
+    }
+
     /// Whether the configuration loads the module.
     pub fn has_module(&self) -> bool {
         self.0.contains("dynamic_modules")
@@ -287,7 +298,7 @@ const UNKNOWN: SocketAddr =
 fn module() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        // The one that `make filter` has built, for measurements.
+        // Measurements use the one that `make filter` has built.
         if let Some(built) = env::var_os("DOORWARD_MODULE") {
             return built.into();
         }

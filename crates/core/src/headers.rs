@@ -31,6 +31,18 @@ pub struct Headers<'a> {
     aliased: bool,
 }
 
+/// The names of the client's headers that [`Headers::see`] keeps a value of. Doorward needs no others.
+pub const READ: [&[u8]; 8] = [
+    b"accept",
+    b"access-control-request-method",
+    b"authorization",
+    b"content-type",
+    b"origin",
+    b"x-envoy-external-address",
+    b"x-forwarded-for",
+    b"x-request-id",
+];
+
 impl<'a> Headers<'a> {
     /// Reads one header. Names may have any case.
     pub fn see(&mut self, identity: IdentityHeaders, name: &[u8], value: &'a [u8]) {
@@ -100,12 +112,19 @@ impl<'a> Headers<'a> {
         }
     }
 
+    /// Whether a body has a format that Doorward reads.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        self.content_type
+            .is_some_and(|of| is_json(of) || is_form(of))
+    }
+
     /// The format of a body, by its content type only.
     #[must_use]
     pub fn body(&self, body: &'a [u8]) -> Body<'a> {
         match (self.content_type, self.partial) {
-            (Some(of), _) if !is_json(of) && !is_form(of) => Body::Absent,
             (None, _) => Body::Absent,
+            (Some(_), _) if !self.reads_body() => Body::Absent,
             (Some(_), Some(b"true")) => Body::Partial,
             (Some(_), _) if body.is_empty() => Body::Absent,
             (Some(of), _) if is_json(of) => Body::Json(body),
@@ -165,4 +184,39 @@ fn asks_for_all(target: &[u8]) -> bool {
     query
         .split(|byte| *byte == b'&')
         .any(|member| member == b"all" || member.starts_with(b"all="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_of_each_name_is_kept() {
+        for name in READ {
+            let mut headers = Headers::default();
+            headers.see(IdentityHeaders::default(), name, b"value");
+            let shown = format!("{headers:?}");
+            let before = format!("{:?}", Headers::default());
+            assert_ne!(shown, before, "{}", String::from_utf8_lossy(name));
+        }
+    }
+
+    #[test]
+    fn the_content_type_alone_says_whether_a_body_is_read() {
+        for (content_type, reads) in [
+            ("application/json", true),
+            ("application/x-www-form-urlencoded", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("text/plain", false),
+            ("", false),
+        ] {
+            let mut headers = Headers::default();
+            assert!(!headers.reads_body());
+            let value = content_type.as_bytes();
+            headers.see(IdentityHeaders::default(), b"content-type", value);
+            assert_eq!(headers.reads_body(), reads, "{content_type}");
+            let is_absent = matches!(headers.body(b"{}"), Body::Absent);
+            assert_eq!(is_absent, !reads, "{content_type}");
+        }
+    }
 }

@@ -95,6 +95,74 @@ pub struct Also {
     pub trailing_dot: bool,
 }
 
+impl Tolerance {
+    /// Tolerates the spelling with this name in `paths.tolerate`; returns whether there is one.
+    #[must_use]
+    pub fn tolerate(&mut self, name: &str) -> bool {
+        switch_on(self.spellings(), name)
+    }
+
+    /// The names of the tolerated spellings, as in `paths.tolerate`.
+    #[must_use]
+    pub fn tolerated(mut self) -> Vec<&'static str> {
+        switched_on(self.spellings())
+    }
+
+    fn spellings(&mut self) -> [(&'static str, &mut bool); 4] {
+        let Self {
+            encoded_slash,
+            encoded_percent,
+            semicolon,
+            double_slash,
+            also: _,
+        } = self;
+        [
+            ("encoded-slash", encoded_slash),
+            ("encoded-percent", encoded_percent),
+            ("semicolon", semicolon),
+            ("double-slash", double_slash),
+        ]
+    }
+}
+
+impl Also {
+    /// Adds the reading with this name in `paths.also`; returns whether there is one.
+    #[must_use]
+    pub fn cut(&mut self, name: &str) -> bool {
+        switch_on(self.readings(), name)
+    }
+
+    /// The names of the readings, as in `paths.also`.
+    #[must_use]
+    pub fn names(mut self) -> Vec<&'static str> {
+        switched_on(self.readings())
+    }
+
+    fn readings(&mut self) -> [(&'static str, &mut bool); 2] {
+        let Self {
+            extension,
+            trailing_dot,
+        } = self;
+        [("extension", extension), ("trailing-dot", trailing_dot)]
+    }
+}
+
+fn switch_on<const N: usize>(flags: [(&'static str, &mut bool); N], name: &str) -> bool {
+    let flag = flags.into_iter().find(|(own, _)| *own == name);
+    match flag {
+        Some((_, flag)) => {
+            *flag = true;
+            true
+        }
+        None => false,
+    }
+}
+
+fn switched_on<const N: usize>(flags: [(&'static str, &mut bool); N]) -> Vec<&'static str> {
+    let on = flags.into_iter().filter(|(_, flag)| **flag);
+    on.map(|(name, _)| name).collect()
+}
+
 /// Why a path has more than one meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathFault {

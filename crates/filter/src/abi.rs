@@ -7,11 +7,12 @@ mod config;
 mod hooks;
 mod log;
 mod raw;
+mod reply;
 mod stream;
 
 pub(crate) use self::{
     config::{Config, ConfigId, Metric, Scheduler},
-    hooks::{Flow, Reply},
     log::{Level, write},
-    stream::{Header, Headers, Of, Stream},
+    reply::Reply,
+    stream::{Flow, Header, Headers, Of, Stream},
 };

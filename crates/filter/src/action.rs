@@ -1,4 +1,4 @@
-//! What Doorward answers: a call of its gRPC port through Envoy, and what its answer changes here at once.
+//! Actions, which Doorward answers: a call of its gRPC port through Envoy, and what a good answer revokes at once.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use doorward_rules::feed::InForce;
 use crate::{
     abi::{Header, Reply, Stream},
     check::{self, Answer, AnswerFault, Question, Verdict},
+    clock::now,
     settings::Actions,
-    state::now,
 };
 
-/// A request that Doorward answers. No `Debug`: it has passwords and tokens.
-pub(crate) struct Asks {
+/// A request that Doorward answers. No `Debug`: it contains passwords and tokens.
+pub(crate) struct PendingAction {
     pub(crate) question: Question,
     /// Whether Doorward reads its body.
     pub(crate) wants_body: bool,
-    /// What has come of it.
+    /// The received part of the body.
     pub(crate) body: Vec<u8>,
-    pub(crate) ends: Ends,
+    pub(crate) revokes: Revokes,
 }
 
-/// Which tokens are revoked if the answer is good.
-pub(crate) enum Ends {
+/// Which tokens a good answer revokes.
+pub(crate) enum Revokes {
     Nothing,
-    /// The one of the request, or all of its user.
+    /// The token of the request, or all tokens of its user.
     Logout(Box<Logout>),
-    /// All of the user, but the one of the answer.
+    /// All tokens of the user except the one in the answer.
     Password,
 }
 
@@ -40,15 +40,15 @@ pub(crate) enum Unanswered {
     NoCluster,
     #[error("the cluster {0:?} is unknown, or has no host")]
     NotSent(String),
-    #[error("no answer came")]
+    #[error("no answer")]
     NoAnswer,
     #[error("the answer has the status {0}")]
     Status(u16),
-    #[error("the answer is none: {0}")]
+    #[error("the answer cannot be used: {0}")]
     Answer(#[from] AnswerFault),
 }
 
-/// Sends the question.
+/// Sends an action to Doorward.
 pub(crate) fn send(
     stream: &mut Stream<'_>,
     actions: &Actions,
@@ -56,14 +56,14 @@ pub(crate) fn send(
     body: Vec<u8>,
 ) -> Result<(), Unanswered> {
     let frame = question.frame(body);
-    let patience = patience(actions.timeout);
+    let timeout = grpc_timeout(actions.timeout);
     let headers: [Header<'_>; 6] = [
         (b":method", b"POST"),
         (b":path", check::PATH.as_bytes()),
         (b":authority", actions.authority.as_bytes()),
         (b"content-type", b"application/grpc"),
         (b"te", b"trailers"),
-        (b"grpc-timeout", patience.as_bytes()),
+        (b"grpc-timeout", timeout.as_bytes()),
     ];
     match stream.call(&actions.cluster, &headers, &frame, actions.timeout) {
         true => Ok(()),
@@ -71,13 +71,13 @@ pub(crate) fn send(
     }
 }
 
-/// As gRPC writes it: at most eight digits, and a unit.
-fn patience(timeout: Duration) -> String {
+/// A timeout as gRPC writes it: at most eight digits and a unit.
+fn grpc_timeout(timeout: Duration) -> String {
     format!("{}m", timeout.as_millis().min(99_999_999))
 }
 
 /// Reads the answer.
-pub(crate) fn answered(reply: Option<Reply<'_>>) -> Result<Answer, Unanswered> {
+pub(crate) fn answered(reply: Option<Reply>) -> Result<Answer, Unanswered> {
     let reply = reply.ok_or(Unanswered::NoAnswer)?;
     if reply.status != 200 {
         return Err(Unanswered::Status(reply.status));
@@ -85,8 +85,8 @@ pub(crate) fn answered(reply: Option<Reply<'_>>) -> Result<Answer, Unanswered> {
     Ok(check::read(&reply.body)?)
 }
 
-/// Revokes at once what the answer revokes: the feed may take half a second.
-pub(crate) fn revoke(in_force: &InForce, ends: &Ends, verdict: &Verdict) {
+/// Revokes here, at once, the tokens that a good answer revokes. The feed would tell it later.
+pub(crate) fn revoke(in_force: &InForce, revokes: &Revokes, verdict: &Verdict) {
     let Verdict::Answer {
         status: 200,
         headers,
@@ -96,9 +96,9 @@ pub(crate) fn revoke(in_force: &InForce, ends: &Ends, verdict: &Verdict) {
         return;
     };
     let judge = &in_force.judge;
-    match ends {
-        Ends::Nothing => {}
-        Ends::Logout(logout) => {
+    match revokes {
+        Revokes::Nothing => {}
+        Revokes::Logout(logout) => {
             let Presented {
                 identity,
                 token,
@@ -119,13 +119,13 @@ pub(crate) fn revoke(in_force: &InForce, ends: &Ends, verdict: &Verdict) {
                 }
             }
         }
-        Ends::Password => {
+        Revokes::Password => {
             let token = headers.iter().find(|(name, _)| name == "authorization");
             let credential = token.map(|(_, value)| Credential::parse([&**value]));
             let Some(Credential::Bearer(compact)) = credential else {
                 return;
             };
-            // The new token says whose it is, and of which generation; all before are over.
+            // The new token names its user and its generation. All earlier generations are revoked.
             if let Ok(new) = judge.verifier.open(compact, now(), &judge.revoked) {
                 let expires = judge.verifier.terms().all_expired(now());
                 judge

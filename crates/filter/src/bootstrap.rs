@@ -1,5 +1,5 @@
-//! The module as a bootstrap extension: holds Envoy's start until the first feed has come, so that no client meets an Envoy
-//! that knows nothing.
+//! The module as a bootstrap extension. It holds Envoy's start until the first feed is complete, so that no client meets an
+//! Envoy without rules and keys.
 
 use std::{
     cell::Cell,
@@ -24,11 +24,11 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Reads the configuration, which is that of the filter, and begins to follow the feed.
+    /// Reads the configuration, which has the form of the filter's, and starts to follow the feed.
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration.
+    /// A fault of the configuration.
     pub(crate) fn new(config: &Config<'_>, text: &[u8]) -> Result<Self, SettingsFault> {
         let settings = Settings::read(text)?;
         let bootstrap = Self {
@@ -38,36 +38,31 @@ impl Bootstrap {
             hold: settings.hold,
             is_started: Cell::new(false),
         };
-        match &bootstrap.state.follower {
-            Some(follower) if !config.is_validated() => follower.join(config)?,
-            Some(_) | None => bootstrap.start(config),
+        bootstrap.state.join(config)?;
+        if config.is_validated() || !bootstrap.state.has_feed() {
+            bootstrap.start(config);
         }
         Ok(bootstrap)
     }
 
-    /// It is time to ask for the feed.
+    /// A request for the feed is due.
     pub(crate) fn woken(&self, config: &Config<'_>) {
-        if let Some(follower) = &self.state.follower {
-            follower.ask(config);
-        }
-        self.look(config);
+        self.state.ask(config);
+        self.start_in_time(config);
     }
 
-    /// An answer has come, or none.
-    pub(crate) fn fed(&self, config: &Config<'_>, reply: Option<Reply<'_>>) {
-        if let Some(follower) = &self.state.follower {
-            follower.take(&self.state, config, reply);
-        }
-        self.look(config);
+    /// The answer to a request for the feed, or none.
+    pub(crate) fn fed(&self, config: &Config<'_>, reply: Option<Reply>) {
+        self.state.take(config, reply);
+        self.start_in_time(config);
     }
 
-    fn look(&self, config: &Config<'_>) {
+    /// Lets Envoy start when the feed is complete, or at the latest after `hold`.
+    fn start_in_time(&self, config: &Config<'_>) {
         if self.is_started.get() {
             return;
         }
-        let is_ready =
-            (self.state.follower.as_ref()).is_none_or(crate::follower::Follower::is_complete);
-        if is_ready {
+        if self.state.is_complete() {
             self.start(config);
         } else if self.since.elapsed() > self.hold {
             abi::write(
@@ -86,8 +81,6 @@ impl Bootstrap {
 
 impl Drop for Bootstrap {
     fn drop(&mut self) {
-        if let Some(follower) = &self.state.follower {
-            follower.leave(self.id);
-        }
+        self.state.leave(self.id);
     }
 }

@@ -1,19 +1,19 @@
-//! One call of Doorward's gRPC port: the question as a frame, and the answer out of one. The answers to actions are those
-//! of ext_authz by construction, because Doorward is asked as ext_authz asks.
+//! One call of Doorward's gRPC port: writes the request as a gRPC frame, and reads the answer from one. The module asks as
+//! ext_authz does, so the answers are the same.
 //!
-//! Envoy's callouts are plain HTTP, so the frame (a flag and a length before the message) is written here.
+//! Envoy's callouts are plain HTTP. So the frame, a flag and a length before the message, is written here.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
 use prost::{Message, Oneof};
 
-/// Where Doorward takes the question.
+/// The path of the gRPC method.
 pub(crate) const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// The most bytes of an answer: Doorward's are some kilobytes.
+/// The longest answer in bytes. Doorward's have a few kilobytes.
 const LONGEST: usize = 256 * 1024;
 
-/// What is asked. No `Debug`: it has passwords and tokens.
+/// What is asked. No `Debug`: it contains passwords and tokens.
 #[derive(Clone, Default)]
 pub(crate) struct Question {
     pub(crate) method: Vec<u8>,
@@ -21,33 +21,33 @@ pub(crate) struct Question {
     pub(crate) target: Vec<u8>,
     /// The headers that Doorward reads, in their order.
     pub(crate) headers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Where the client is.
+    /// The address of the client.
     pub(crate) source: Option<IpAddr>,
 }
 
-/// What Doorward says. No `Debug`, as below.
+/// Doorward's answer. No `Debug`: headers and bodies contain tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) verdict: Verdict,
-    /// What the access log may show: texts and lists of texts.
-    pub(crate) metadata: Vec<(String, Told)>,
+    /// Dynamic metadata, for the access log.
+    pub(crate) metadata: Vec<(String, MetadataValue)>,
 }
 
-/// One entry of the dynamic metadata.
+/// A value of the dynamic metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum MetadataValue {
     Text(String),
     List(Vec<String>),
 }
 
-/// What becomes of the request. No `Debug`: headers and bodies are tokens.
+/// Whether the request passes. No `Debug`: headers and bodies contain tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The service gets it.
+    /// The service gets the request.
     Pass {
         set: Vec<(String, Vec<u8>)>,
         remove: Vec<String>,
-        /// For the response to the client.
+        /// Headers for the response to the client.
         respond: Vec<(String, Vec<u8>)>,
     },
     /// The client gets this.
@@ -58,14 +58,14 @@ pub(crate) enum Verdict {
     },
 }
 
-/// Why an answer is none.
+/// Why an answer cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AnswerFault {
-    #[error("it is not one whole, uncompressed message")]
+    #[error("it is not one complete, uncompressed gRPC message")]
     Frame,
-    #[error("it is no CheckResponse")]
+    #[error("it is not a CheckResponse")]
     Message,
-    #[error("its status and its response do not belong together")]
+    #[error("its status code contradicts its response")]
     Verdict,
 }
 
@@ -77,7 +77,7 @@ impl Question {
             value: Vec::new(),
             raw_value: value.clone(),
         };
-        // Doorward takes a missing `:path` for a filter that hides headers.
+        // Without `:path`, Doorward would assume a filter that hides headers.
         let mut headers = vec![HeaderValue {
             key: b":path".into(),
             value: Vec::new(),
@@ -128,7 +128,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Answer, AnswerFault> {
         return Err(AnswerFault::Frame);
     }
     let response = CheckResponse::decode(message).map_err(|_| AnswerFault::Message)?;
-    // Envoy reads the code alone. Both must say the same here.
+    // Envoy reads only the code; the module refuses an answer whose response contradicts it.
     let code = response.status.ok_or(AnswerFault::Verdict)?.code;
     let verdict = match (code, response.http_response) {
         (0, Some(HttpResponse::Ok(ok))) => Verdict::Pass {
@@ -150,7 +150,9 @@ pub(crate) fn read(body: &[u8]) -> Result<Answer, AnswerFault> {
     let metadata = response.dynamic_metadata.unwrap_or_default();
     Ok(Answer {
         verdict,
-        metadata: metadata.fields.into_iter().filter_map(told).collect(),
+        metadata: (metadata.fields.into_iter())
+            .filter_map(metadata_value)
+            .collect(),
     })
 }
 
@@ -161,10 +163,10 @@ fn pairs(options: Vec<HeaderValueOption>) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
-fn told((key, value): (String, Value)) -> Option<(String, Told)> {
-    let told = match value.kind? {
-        Kind::Text(text) => Told::Text(text),
-        Kind::List(list) => Told::List(
+fn metadata_value((key, value): (String, Value)) -> Option<(String, MetadataValue)> {
+    let value = match value.kind? {
+        Kind::Text(text) => MetadataValue::Text(text),
+        Kind::List(list) => MetadataValue::List(
             (list.values.into_iter())
                 .filter_map(|value| match value.kind? {
                     Kind::Text(text) => Some(text),
@@ -173,10 +175,10 @@ fn told((key, value): (String, Value)) -> Option<(String, Told)> {
                 .collect(),
         ),
     };
-    Some((key, told))
+    Some((key, value))
 }
 
-// The messages of `proto/`, as far as they are used. Texts that clients send are bytes, as at Doorward's door.
+// The fields of the messages in `proto/` that the module uses. Strings from clients are bytes, as in Doorward's gRPC door.
 
 #[derive(Clone, PartialEq, Message)]
 struct CheckRequest {
@@ -302,7 +304,7 @@ struct HeaderValueOption {
     header: Option<AnsweredHeader>,
 }
 
-/// A `HeaderValue` of Doorward's, whose name is a text.
+/// A `HeaderValue` that Doorward wrote; its name is UTF-8.
 #[derive(Clone, PartialEq, Message)]
 struct AnsweredHeader {
     #[prost(string, tag = "1")]

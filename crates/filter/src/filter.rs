@@ -1,4 +1,4 @@
-//! One filter configuration, and what becomes of its requests.
+//! One filter configuration, and the phases of its requests.
 
 use std::{cell::RefCell, mem, sync::Arc};
 
@@ -10,8 +10,8 @@ use doorward_core::{
 
 use crate::{
     abi::{Config, ConfigId, Flow, Header, Level, Of, Reply, Stream},
-    action::{self, Asks, Ends, Unanswered},
-    check::{Told, Verdict},
+    action::{self, PendingAction, Revokes, Unanswered},
+    check::{MetadataValue, Verdict},
     log::Kind,
     reading::{self, Judgement, Next},
     settings::{Settings, SettingsFault},
@@ -28,21 +28,21 @@ pub(crate) struct Filter {
     id: ConfigId,
 }
 
-/// What is kept of one request.
+/// The state of one request.
 #[derive(Default)]
 pub(crate) struct Exchange(RefCell<Phase>);
 
-/// How far one request is. A phase is taken out before Envoy is called, which may call back or end the request.
+/// The phase of a request. It is taken out before Envoy is called, because Envoy may call back or end the request.
 #[derive(Default)]
 enum Phase {
-    /// It is not judged yet, passes, or has been answered.
+    /// Not judged yet, allowed, or answered.
     #[default]
     Idle,
-    /// Its body is still to come.
-    Collects(Box<Asks>),
-    /// Doorward was asked.
-    Waits(Ends),
-    /// It passes, and these are for the response.
+    /// An action whose body is incomplete.
+    Collects(Box<PendingAction>),
+    /// An action that was sent to Doorward.
+    Waits(Revokes),
+    /// An action that Doorward lets pass, with headers for the response.
     Responds(Vec<(String, Vec<u8>)>),
 }
 
@@ -61,7 +61,7 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// What is wrong with it.
+    /// A fault of the configuration.
     pub(crate) fn new(config: &Config<'_>, text: &[u8]) -> Result<Self, SettingsFault> {
         let settings = Settings::read(text)?;
         let filter = Self {
@@ -70,11 +70,7 @@ impl Filter {
             id: config.id(),
             settings,
         };
-        if let Some(follower) = &filter.state.follower
-            && !config.is_validated()
-        {
-            follower.join(config)?;
-        }
+        filter.state.join(config)?;
         Ok(filter)
     }
 
@@ -87,37 +83,39 @@ impl Filter {
     ) -> Flow {
         self.panic_in("request_headers");
         let names_rule = self.settings.metadata.is_some();
-        let (Judgement { next, rule }, identity) = self.state.with(|in_force| {
-            let judged =
-                stream.with_headers(|headers| reading::judge(in_force, headers, names_rule));
-            let identity = in_force.map(|in_force| in_force.identity);
-            (judged, identity.unwrap_or_default())
+        let Judgement { next, rule } = self.state.with(|in_force| {
+            stream.with_headers(|headers| reading::judge(in_force, headers, names_rule))
         });
         match next {
-            Next::Pass(decision, remove) => {
-                self.say(&mut stream, &decision, rule.as_deref());
+            Next::Pass {
+                decision,
+                identity,
+                remove,
+            } => {
+                self.report(&mut stream, &decision, rule.as_deref());
                 if !self.settings.shadow {
-                    pass(&mut stream, &decision, &remove, identity);
+                    pass(&mut stream, &decision, identity, &remove);
                 }
                 Flow::Continue
             }
             Next::Refuse(decision, answer) => {
-                self.say(&mut stream, &decision, rule.as_deref());
+                self.report(&mut stream, &decision, rule.as_deref());
                 if self.settings.shadow {
                     return Flow::Continue;
                 }
-                respond(stream, &answer, decision.reason().name());
+                let details = format!("doorward_{}", decision.reason().name().replace('-', "_"));
+                respond(stream, &answer, &details);
                 Flow::Stop
             }
-            Next::Ask(asks) => {
+            Next::Ask(pending) => {
                 self.stats.count_asked(&stream);
                 if self.settings.shadow {
                     return Flow::Continue;
                 }
-                if asks.wants_body && !is_last {
-                    exchange.put(Phase::Collects(asks));
+                if pending.wants_body && !is_last {
+                    exchange.put(Phase::Collects(pending));
                 } else {
-                    self.ask(exchange, stream, *asks);
+                    self.ask(exchange, stream, *pending);
                 }
                 Flow::Stop
             }
@@ -132,8 +130,8 @@ impl Filter {
         is_last: bool,
     ) -> Flow {
         self.panic_in("request_body");
-        let mut asks = match exchange.take() {
-            Phase::Collects(asks) => asks,
+        let mut pending = match exchange.take() {
+            Phase::Collects(pending) => pending,
             waits @ Phase::Waits(_) => {
                 exchange.put(waits);
                 return Flow::Pause;
@@ -144,29 +142,29 @@ impl Filter {
             }
         };
         let most = (self.settings.actions.as_ref()).map_or(0, |actions| actions.max_body);
-        stream.received(|chunk| {
-            let room = (most + 1).saturating_sub(asks.body.len());
+        stream.received_body(|chunk| {
+            let room = (most + 1).saturating_sub(pending.body.len());
             let fits = chunk.get(..room).unwrap_or(chunk);
-            asks.body.extend_from_slice(fits);
+            pending.body.extend_from_slice(fits);
         });
-        if asks.body.len() > most {
+        if pending.body.len() > most {
             stream.respond(413, &[], b"Payload Too Large", "doorward_body_too_long");
             return Flow::Stop;
         }
         if is_last {
-            self.ask(exchange, stream, *asks);
+            self.ask(exchange, stream, *pending);
         } else {
-            exchange.put(Phase::Collects(asks));
+            exchange.put(Phase::Collects(pending));
         }
         Flow::Keep
     }
 
-    /// The body of a request is over.
+    /// Trailers end the body of a request.
     pub(crate) fn request_trailers(&self, exchange: &Exchange, stream: Stream<'_>) -> Flow {
         self.panic_in("request_trailers");
         match exchange.take() {
-            Phase::Collects(asks) => {
-                self.ask(exchange, stream, *asks);
+            Phase::Collects(pending) => {
+                self.ask(exchange, stream, *pending);
                 Flow::Stop
             }
             waits @ Phase::Waits(_) => {
@@ -180,20 +178,20 @@ impl Filter {
         }
     }
 
-    fn ask(&self, exchange: &Exchange, mut stream: Stream<'_>, asks: Asks) {
-        let Asks {
+    fn ask(&self, exchange: &Exchange, mut stream: Stream<'_>, pending: PendingAction) {
+        let PendingAction {
             mut question,
             wants_body: _,
             body,
-            ends,
-        } = asks;
+            revokes,
+        } = pending;
         let Some(actions) = &self.settings.actions else {
             self.unanswered(stream, &Unanswered::NoCluster);
             return;
         };
         question.source = stream.source();
         // Envoy may answer before the call returns.
-        exchange.put(Phase::Waits(ends));
+        exchange.put(Phase::Waits(revokes));
         if let Err(fault) = action::send(&mut stream, actions, &question, body) {
             exchange.take();
             self.unanswered(stream, &fault);
@@ -211,15 +209,10 @@ impl Filter {
         refuse(stream, "doorward_unanswered");
     }
 
-    /// Does what Doorward answers.
-    pub(crate) fn called(
-        &self,
-        exchange: &Exchange,
-        mut stream: Stream<'_>,
-        reply: Option<Reply<'_>>,
-    ) {
+    /// Applies Doorward's answer to an action.
+    pub(crate) fn called(&self, exchange: &Exchange, mut stream: Stream<'_>, reply: Option<Reply>) {
         self.panic_in("callout_done");
-        let Phase::Waits(ends) = exchange.take() else {
+        let Phase::Waits(revokes) = exchange.take() else {
             return;
         };
         let answer = match action::answered(reply) {
@@ -227,15 +220,15 @@ impl Filter {
             Err(fault) => return self.unanswered(stream, &fault),
         };
         if let Some(in_force) = self.state.keep() {
-            action::revoke(&in_force, &ends, &answer.verdict);
+            action::revoke(&in_force, &revokes, &answer.verdict);
         }
         if let Some(namespace) = &self.settings.metadata {
-            for (key, told) in &answer.metadata {
-                match told {
-                    Told::Text(text) => stream.tell(namespace, key, text),
-                    Told::List(texts) => {
+            for (key, value) in &answer.metadata {
+                match value {
+                    MetadataValue::Text(text) => stream.set_metadata(namespace, key, text),
+                    MetadataValue::List(texts) => {
                         for text in texts {
-                            stream.tell_also(namespace, key, text);
+                            stream.add_metadata(namespace, key, text);
                         }
                     }
                 }
@@ -254,7 +247,7 @@ impl Filter {
                     stream.remove(Of::Request, name.as_bytes());
                 }
                 exchange.put(Phase::Responds(respond));
-                stream.go_on();
+                stream.resume();
             }
             Verdict::Answer {
                 status,
@@ -269,7 +262,7 @@ impl Filter {
         }
     }
 
-    /// Adds to a response what Doorward's answer had for it.
+    /// Sets the response headers of Doorward's answer.
     pub(crate) fn response_headers(&self, exchange: &Exchange, mut stream: Stream<'_>) -> Flow {
         self.panic_in("response_headers");
         if let Phase::Responds(headers) = exchange.take() {
@@ -280,40 +273,36 @@ impl Filter {
         Flow::Continue
     }
 
-    /// It is time to ask for the feed.
+    /// A request for the feed is due.
     pub(crate) fn woken(&self, config: &Config<'_>) {
         self.panic_in("scheduled");
-        if let Some(follower) = &self.state.follower {
-            follower.ask(config);
-        }
+        self.state.ask(config);
     }
 
-    /// The feed has answered, or not.
-    pub(crate) fn fed(&self, config: &Config<'_>, reply: Option<Reply<'_>>) {
+    /// The answer to a request for the feed, or none.
+    pub(crate) fn fed(&self, config: &Config<'_>, reply: Option<Reply>) {
         self.panic_in("config_callout_done");
-        if let Some(follower) = &self.state.follower {
-            follower.take(&self.state, config, reply);
-        }
+        self.state.take(config, reply);
     }
 
-    /// Counts a decision, and tells the access log of it.
-    fn say(&self, stream: &mut Stream<'_>, decision: &Decision, rule: Option<&str>) {
+    /// Counts a decision, and writes it to the dynamic metadata for the access log.
+    fn report(&self, stream: &mut Stream<'_>, decision: &Decision, rule: Option<&str>) {
         self.stats.count(stream, decision);
-        self.stats.tell(stream, &self.state);
+        self.stats.flush(stream, &self.state);
         let Some(namespace) = &self.settings.metadata else {
             return;
         };
-        stream.tell(namespace, "decision", decision.verdict().name());
-        stream.tell(namespace, "reason", decision.reason().name());
+        stream.set_metadata(namespace, "decision", decision.verdict().name());
+        stream.set_metadata(namespace, "reason", decision.reason().name());
         if let Some(rule) = rule {
-            stream.tell(namespace, "rule", rule);
+            stream.set_metadata(namespace, "rule", rule);
         }
         if let Some(subject) = decision.subject() {
-            stream.tell(namespace, "sub", subject);
+            stream.set_metadata(namespace, "sub", subject);
         }
         if let Some(identity) = decision.identity() {
             for role in identity.roles.iter() {
-                stream.tell_also(namespace, "roles", role.as_str());
+                stream.add_metadata(namespace, "roles", role.as_str());
             }
         }
     }
@@ -332,17 +321,15 @@ impl Filter {
 
 impl Drop for Filter {
     fn drop(&mut self) {
-        if let Some(follower) = &self.state.follower {
-            follower.leave(self.id);
-        }
+        self.state.leave(self.id);
     }
 }
 
 fn pass(
     stream: &mut Stream<'_>,
     decision: &Decision,
-    remove: &[&'static str],
     identity: IdentityHeaders,
+    remove: &[&'static str],
 ) {
     if let Decision::Allow(admission) = decision {
         let edits = HeaderEdits::of(admission, identity, Gateway::ShowsAll);
@@ -359,19 +346,15 @@ fn respond(stream: Stream<'_>, answer: &Answer, details: &str) {
     let headers: Vec<Header<'_>> = (answer.headers.iter())
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
         .collect();
-    let details = format!("doorward_{}", details.replace('-', "_"));
-    stream.respond(answer.status, &headers, answer.body.as_bytes(), &details);
+    stream.respond(answer.status, &headers, answer.body.as_bytes(), details);
 }
 
 fn refuse(stream: Stream<'_>, details: &str) {
     let answer = Denial::Unavailable(Unavailable::Internal).answer(&Realm::default());
-    let headers: Vec<Header<'_>> = (answer.headers.iter())
-        .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
-        .collect();
-    stream.respond(answer.status, &headers, answer.body.as_bytes(), details);
+    respond(stream, &answer, details);
 }
 
-/// What a client gets whose request met a panic.
+/// Answers a request whose hook panicked.
 pub(crate) fn refuse_after_panic(stream: Stream<'_>) {
     refuse(stream, "doorward_panicked");
 }

@@ -1,26 +1,24 @@
-//! Follows the feed: asks Doorward through a cluster of Envoy's, on its main thread, again and again.
+//! Follows the feed: polls Doorward through a cluster of Envoy's, on Envoy's main thread.
 //!
-//! Only bootstrap extensions have timers. So one thread of the process, whatever number of configurations there is, wakes
-//! the main thread; the question goes out by the bootstrap extension, which lives as long as Envoy, or else by the latest
-//! filter configuration, because those that drain live on for minutes.
+//! The bootstrap extension sends the requests, because it lives as long as Envoy. Without one, the latest filter
+//! configuration does: older ones drain, and still exist for minutes.
 
 use std::{
-    sync::{Arc, Mutex},
-    thread,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use doorward_core::time::UnixTime;
-use doorward_rules::feed::{FeedFault, Known, LONGEST};
+use doorward_rules::feed::{FeedFault, InForce, Known};
 
 use crate::{
     abi::{Config, ConfigId, Level, Reply, Scheduler},
+    clock::now,
     log::Kind,
-    settings::{Feed, SettingsFault},
-    state::{State, locked, now},
+    settings::Feed,
 };
 
-/// Asks for the feed of one state.
+/// Follows the feed for one state.
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) feed: Feed,
@@ -34,14 +32,16 @@ struct Inner {
     asked: Option<Asked>,
     /// When to ask next.
     due: Instant,
-    /// Whether what is in force came from another state, and stays until everything was heard.
+    /// Whether another state's content stays in force until the first feed is complete.
     waits: bool,
+    /// Whether all that Doorward knows was received once.
     is_complete: bool,
     is_failing: bool,
+    /// When expired revocations were last removed.
     forgot_at: UnixTime,
 }
 
-/// A configuration that can carry a question.
+/// A configuration that can send requests.
 #[derive(Debug)]
 struct Carrier {
     id: ConfigId,
@@ -49,7 +49,7 @@ struct Carrier {
     scheduler: Arc<Scheduler>,
 }
 
-/// A question without an answer yet.
+/// A request that has no answer yet.
 #[derive(Debug)]
 struct Asked {
     by: ConfigId,
@@ -57,14 +57,14 @@ struct Asked {
     since: Instant,
 }
 
-/// How long what nobody can meet any more is kept, for clocks that differ.
+/// For how many seconds expired revocations are kept, because clocks differ.
 const MARGIN: u64 = 60;
 
-/// The pause between questions as long as nothing is known.
+/// The pause between requests until the first feed is complete.
 const AT_FIRST: Duration = Duration::from_millis(100);
 
 impl Follower {
-    /// Knows nothing yet. With `waits`, what is in force stays until everything was heard.
+    /// Knows nothing yet. With `waits`, another state's content stays in force until the first feed is complete.
     pub(crate) fn new(feed: Feed, known: Known, waits: bool) -> Self {
         Self {
             feed,
@@ -81,8 +81,8 @@ impl Follower {
         }
     }
 
-    /// Lets a configuration carry questions, from now on.
-    pub(crate) fn join(&self, config: &Config<'_>) -> Result<(), SettingsFault> {
+    /// Lets a configuration send requests.
+    pub(crate) fn join(&self, config: &Config<'_>) {
         let scheduler = Arc::new(config.scheduler());
         scheduler.wake();
         locked(&self.inner).carriers.push(Carrier {
@@ -90,10 +90,9 @@ impl Follower {
             is_bootstrap: config.is_bootstrap(),
             scheduler,
         });
-        start()
     }
 
-    /// A configuration is gone, and a question that it carries with it.
+    /// Forgets a configuration that is gone. The answer to a request that it has sent never comes.
     pub(crate) fn leave(&self, id: ConfigId) {
         let mut inner = locked(&self.inner);
         inner.carriers.retain(|carrier| carrier.id != id);
@@ -103,13 +102,13 @@ impl Follower {
         }
     }
 
-    /// Whether everything that Doorward knows was heard once.
+    /// Whether all that Doorward knows was received once.
     pub(crate) fn is_complete(&self) -> bool {
         locked(&self.inner).is_complete
     }
 
-    /// Has the main thread ask, if it is time; says when it is time again.
-    fn wake(&self, at: Instant) -> Instant {
+    /// Wakes the main thread if a request is due; returns when the next one is.
+    pub(crate) fn wake(&self, at: Instant) -> Instant {
         let mut inner = locked(&self.inner);
         if inner.due <= at {
             let pause = match inner.is_complete {
@@ -126,17 +125,18 @@ impl Follower {
         inner.due
     }
 
-    /// Asks by this configuration, unless an answer is still to come.
+    /// Sends a request from this configuration, unless an answer is outstanding.
     pub(crate) fn ask(&self, config: &Config<'_>) {
         let mut inner = locked(&self.inner);
-        let patience = self.feed.timeout + Duration::from_secs(1);
-        if (inner.asked.as_ref()).is_some_and(|asked| asked.since.elapsed() < patience) {
+        // Envoy reports a timeout itself; a little later, the answer counts as lost.
+        let longest = self.feed.timeout + Duration::from_secs(1);
+        if (inner.asked.as_ref()).is_some_and(|asked| asked.since.elapsed() < longest) {
             return;
         }
-        self.question(&mut inner, config);
+        self.send(&mut inner, config);
     }
 
-    fn question(&self, inner: &mut Inner, config: &Config<'_>) {
+    fn send(&self, inner: &mut Inner, config: &Config<'_>) {
         static UNREACHED: Kind = Kind::new();
         let question = inner.known.question();
         let headers: [(&[u8], &[u8]); 4] = [
@@ -163,107 +163,108 @@ impl Follower {
         }
     }
 
-    /// Takes an answer.
-    pub(crate) fn take(&self, state: &State, config: &Config<'_>, reply: Option<Reply<'_>>) {
+    /// Takes an answer; calls `exchange` with what is in force next, if it changes.
+    pub(crate) fn take(
+        &self,
+        config: &Config<'_>,
+        reply: Option<Reply>,
+        exchange: impl FnOnce(Arc<InForce>),
+    ) {
         static FAILED: Kind = Kind::new();
         let mut inner = locked(&self.inner);
         let Some(asked) = inner.asked.take() else {
             return;
         };
-        match self.taken(&mut inner, state, asked.at, reply) {
-            Ok(More(true)) => self.question(&mut inner, config),
+        match taken(&mut inner, asked.at, reply, exchange) {
+            Ok(More(true)) => self.send(&mut inner, config),
             Ok(More(false)) => {}
             Err(fault) => {
                 inner.is_failing = true;
                 FAILED.line(
                     Level::Warn,
-                    format_args!("the feed was not taken, and what was known stays: {fault}"),
+                    format_args!("an answer of the feed was refused, and nothing changes: {fault}"),
                 );
             }
         }
     }
-
-    fn taken(
-        &self,
-        inner: &mut Inner,
-        state: &State,
-        asked_at: UnixTime,
-        reply: Option<Reply<'_>>,
-    ) -> Result<More, Fault> {
-        static CHANGED: Kind = Kind::new();
-        let reply = reply.ok_or(Fault::NoAnswer)?;
-        match reply.status {
-            200 => {}
-            400 => {
-                inner.known.start_over();
-                return Err(Fault::Refused(shown(&reply.body)));
-            }
-            404 => return Err(Fault::NotFound),
-            status => return Err(Fault::Status(status)),
-        }
-        if reply.body.len() > LONGEST {
-            return Err(FeedFault::Long.into());
-        }
-        let taken = inner.known.take(&reply.body, asked_at);
-        if let Err(FeedFault::NoContent | FeedFault::OutOfStep | FeedFault::RolledBack { .. }) =
-            taken
-        {
-            inner.known.start_over();
-        }
-        let taken = taken?;
-        let is_first = taken.complete && !inner.is_complete;
-        inner.is_complete |= taken.complete;
-        let may_exchange = taken.exchanged && !inner.waits;
-        let waited = inner.waits && inner.is_complete;
-        if (may_exchange || waited)
-            && let Some(next) = inner.known.in_force()
-        {
-            inner.waits = false;
-            state.exchange(Arc::clone(next));
-            let missing = match &*next.missing_secrets {
-                [] => String::new(),
-                missing => format!(
-                    "; \"secret_files\" lacks the secrets {}",
-                    missing.join(", ")
-                ),
-            };
-            CHANGED.line(
-                Level::Info,
-                format_args!(
-                    "new rules, keys and settings are in force: {}{missing}",
-                    next.digest
-                ),
-            );
-        }
-        if is_first || (inner.is_failing && taken.complete) {
-            inner.is_failing = false;
-            CHANGED.line(
-                Level::Info,
-                format_args!(
-                    "the feed is followed; {} revocations are known",
-                    inner.known.revoked().len()
-                ),
-            );
-        }
-        let at = now();
-        if at.0.abs_diff(inner.forgot_at.0) > MARGIN {
-            inner.forgot_at = at;
-            inner
-                .known
-                .revoked()
-                .forget(UnixTime(at.0.saturating_sub(MARGIN)));
-        }
-        Ok(More(taken.more))
-    }
 }
 
-/// Whether to ask again at once.
+fn taken(
+    inner: &mut Inner,
+    asked_at: UnixTime,
+    reply: Option<Reply>,
+    exchange: impl FnOnce(Arc<InForce>),
+) -> Result<More, Fault> {
+    static CHANGED: Kind = Kind::new();
+    static FOLLOWED: Kind = Kind::new();
+    let reply = reply.ok_or(Fault::NoAnswer)?;
+    match reply.status {
+        200 => {}
+        400 => {
+            inner.known.start_over();
+            return Err(Fault::Refused(shown(&reply.body)));
+        }
+        404 => return Err(Fault::NotFound),
+        status => return Err(Fault::Status(status)),
+    }
+    let taken = inner.known.take(&reply.body, asked_at)?;
+    let is_first = taken.complete && !inner.is_complete;
+    inner.is_complete |= taken.complete;
+    let may_exchange = taken.exchanged && !inner.waits;
+    let waited = inner.waits && inner.is_complete;
+    if (may_exchange || waited)
+        && let Some(next) = inner.known.in_force()
+    {
+        inner.waits = false;
+        exchange(Arc::clone(next));
+        let missing = match &*next.missing_secrets {
+            [] => String::new(),
+            missing => format!(
+                "; \"secret_files\" lacks the secrets {}",
+                missing.join(", ")
+            ),
+        };
+        CHANGED.line(
+            Level::Info,
+            format_args!(
+                "new rules, keys and settings are in force: {}{missing}",
+                next.digest
+            ),
+        );
+    }
+    if is_first || (inner.is_failing && taken.complete) {
+        inner.is_failing = false;
+        FOLLOWED.line(
+            Level::Info,
+            format_args!(
+                "the feed is followed; {} revocations are known",
+                inner.known.revoked().len()
+            ),
+        );
+    }
+    let at = now();
+    if at.0.abs_diff(inner.forgot_at.0) > MARGIN {
+        inner.forgot_at = at;
+        inner
+            .known
+            .revoked()
+            .forget(UnixTime(at.0.saturating_sub(MARGIN)));
+    }
+    Ok(More(taken.more))
+}
+
+/// Locks a mutex. A panic under the lock is logged where it happens, and each step leaves the value whole.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether to send the next request at once.
 struct More(bool);
 
 /// Why an answer changes nothing.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("no answer came")]
+    #[error("no answer")]
     NoAnswer,
     #[error(
         "Doorward answered 404: feed.enabled is off there, or trusted_proxies does not contain the address of this Envoy"
@@ -277,51 +278,13 @@ enum Fault {
     Feed(#[from] FeedFault),
 }
 
-/// The beginning of an answer, as it may stand in a log.
+/// The beginning of an answer, safe for a log.
 fn shown(body: &[u8]) -> String {
     let text = body.get(..200).unwrap_or(body);
     String::from_utf8_lossy(text).escape_debug().collect()
 }
 
-/// By a fifth more or less, so that the Envoys of a fleet do not ask in step.
+/// A fifth more or less, so that many Envoys do not synchronise.
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.8 + 0.4 * fastrand::f64())
-}
-
-/// Whether the thread runs.
-static RUNS: Mutex<bool> = Mutex::new(false);
-
-/// Starts the thread, if there is none.
-fn start() -> Result<(), SettingsFault> {
-    let mut runs = locked(&RUNS);
-    if !*runs {
-        let thread = thread::Builder::new().name("doorward".into());
-        thread.spawn(run).map_err(SettingsFault::Thread)?;
-        *runs = true;
-    }
-    Ok(())
-}
-
-/// Wakes the main thread for every state that is in use; ends when there is none.
-fn run() {
-    loop {
-        let at = Instant::now();
-        let mut next = at + Duration::from_millis(250);
-        {
-            // Held until the end of the look, so that nobody finds the thread running that is about to end.
-            let mut runs = locked(&RUNS);
-            let states = State::all();
-            if !states.iter().any(|state| state.follower.is_some()) {
-                *runs = false;
-                return;
-            }
-            for follower in states.iter().filter_map(|state| state.follower.as_ref()) {
-                next = next.min(follower.wake(at));
-            }
-        }
-        thread::sleep(
-            next.saturating_duration_since(Instant::now())
-                .max(Duration::from_millis(5)),
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! What the module writes into Envoy's log: at most one line a second of each kind, with the number of those left out.
+//! Lines in Envoy's log: at most one of each kind per second, with the number of lines that were left out.
 
 use std::{
     fmt,
@@ -7,10 +7,10 @@ use std::{
 
 use crate::{
     abi::{self, Level},
-    state::now,
+    clock::now,
 };
 
-/// A kind of lines.
+/// A kind of line.
 #[derive(Debug, Default)]
 pub(crate) struct Kind {
     /// The second of the last line.
@@ -26,7 +26,7 @@ impl Kind {
         }
     }
 
-    /// Writes a line, unless there was one of this kind in the same second.
+    /// Writes a line, unless one of this kind was written in the same second.
     pub(crate) fn line(&self, level: Level, text: impl fmt::Display) {
         let now = now().0;
         if self.last.swap(now, Ordering::Relaxed) == now {
@@ -37,7 +37,7 @@ impl Kind {
             0 => abi::write(level, &format!("doorward: {text}")),
             left_out => abi::write(
                 level,
-                &format!("doorward: {text} ({left_out} like this were left out)"),
+                &format!("doorward: {text} ({left_out} similar lines were left out)"),
             ),
         }
     }

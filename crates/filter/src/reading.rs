@@ -1,11 +1,12 @@
-//! Reads a request of Envoy's as every door of Doorward reads one.
+//! Reads a request from Envoy's headers, as every door of Doorward does, and judges it.
 
 use std::sync::Arc;
 
 use doorward_core::{
-    decision::{Answer, Decision, Denial, Unavailable},
+    decision::{Answer, Decision, Denial, Realm, Unavailable},
     header_edits::{Gateway, HeaderEdits},
-    headers,
+    headers::{self, READ},
+    identity_headers::IdentityHeaders,
     judge::{Action, Judged, Step},
     policy::{Demand, Endpoint},
     request::{Answerable, RequestLine},
@@ -14,39 +15,31 @@ use doorward_rules::feed::InForce;
 
 use crate::{
     abi::{Header, Headers},
-    action::{Asks, Ends},
+    action::{PendingAction, Revokes},
     check::Question,
-    state::now,
+    clock::now,
 };
 
-/// What comes of a request's headers. Borrows nothing of Envoy's, whose memory moves when a header is set.
+/// What follows from a request's headers. Borrows nothing from Envoy, whose memory moves when a header is set.
 pub(crate) struct Judgement {
     pub(crate) next: Next,
-    /// The rule that decided, where the dynamic metadata wants it.
+    /// The rule that decided, for the dynamic metadata.
     pub(crate) rule: Option<Arc<str>>,
 }
 
 /// What happens next.
 pub(crate) enum Next {
-    /// The service gets it, without these headers and with those that the admission has.
-    Pass(Decision, Vec<&'static str>),
+    /// The service gets the request, with the identity headers of the decision and without those in `remove`.
+    Pass {
+        decision: Decision,
+        identity: IdentityHeaders,
+        remove: Vec<&'static str>,
+    },
     /// The client gets an answer.
     Refuse(Decision, Answer),
-    /// Doorward is asked.
-    Ask(Box<Asks>),
+    /// Doorward answers.
+    Ask(Box<PendingAction>),
 }
-
-/// The headers that Doorward reads, beside those of the request line.
-const READ: [&[u8]; 8] = [
-    b"accept",
-    b"access-control-request-method",
-    b"authorization",
-    b"content-type",
-    b"origin",
-    b"x-envoy-external-address",
-    b"x-forwarded-for",
-    b"x-request-id",
-];
 
 /// Judges a request by its headers.
 pub(crate) fn judge(
@@ -64,7 +57,7 @@ pub(crate) fn judge(
             b":method" => line.method = value,
             b":authority" => line.host = value,
             b":path" => line.target = value,
-            // Envoy's own answer to ext_authz, which a client has no reason to send; a body is always whole here.
+            // ext_authz sets it for a body that it cut. The module sends complete bodies, and no client may claim otherwise.
             b"x-envoy-auth-partial-body" => {}
             _ => seen.see(in_force.identity, name, value),
         }
@@ -85,14 +78,17 @@ pub(crate) fn judge(
         Demand::Public | Demand::SignedIn | Demand::Role(_) | Demand::Nobody => None,
     });
     let next = match (step, endpoint) {
-        // What a method that is not the endpoint's gets, and a preflight, needs nobody else.
+        // A preflight, and a method that the endpoint does not have, need no answer of Doorward.
         (
             Step::Done(decision @ (Decision::Allow(_) | Decision::Deny(Denial::EndpointMethod(_)))),
             _,
         )
         | (Step::Done(decision), None) => decided(decision, headers, in_force),
-        // Whatever else is asked of an endpoint, Doorward answers: it alone sees the body, and counts attempts.
-        (step, Some(endpoint)) => Next::Ask(Box::new(asks(endpoint, &step, line, headers))),
+        // Doorward answers everything else at an endpoint: only it reads the body and counts attempts.
+        (step, Some(endpoint)) => {
+            let reads_body = seen.reads_body();
+            Next::Ask(Box::new(ask(endpoint, &step, line, headers, reads_body)))
+        }
         (Step::Act(_), None) => decided(
             Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
             headers,
@@ -102,10 +98,10 @@ pub(crate) fn judge(
     Judgement { next, rule: name }
 }
 
-/// Nothing is known yet by which a request could be judged.
+/// The answer before the first feed.
 fn unknown() -> Judgement {
     let denial = Denial::Unavailable(Unavailable::Stale);
-    let answer = denial.answer(&doorward_core::decision::Realm::default());
+    let answer = denial.answer(&Realm::default());
     Judgement {
         next: Next::Refuse(Decision::Deny(denial), answer),
         rule: None,
@@ -118,7 +114,11 @@ fn decided(decision: Decision, headers: &Headers<'_>, in_force: &InForce) -> Nex
             let edits = HeaderEdits::of(admission, in_force.identity, Gateway::ShowsAll);
             let is_there = |name: &&str| headers.iter().any(|(own, _)| own == name.as_bytes());
             let remove = edits.remove().filter(is_there).collect();
-            Next::Pass(decision, remove)
+            Next::Pass {
+                decision,
+                identity: in_force.identity,
+                remove,
+            }
         }
         Decision::Deny(ref denial) => {
             let answer = denial.answer(&in_force.realm);
@@ -132,19 +132,15 @@ fn decided(decision: Decision, headers: &Headers<'_>, in_force: &InForce) -> Nex
     }
 }
 
-fn asks(endpoint: Endpoint, step: &Step, line: RequestLine<'_>, headers: &Headers<'_>) -> Asks {
-    let mut forms = false;
-    let mut is_upgrade = false;
-    for (name, value) in headers.iter() {
-        match name {
-            b"content-type" => {
-                forms |= doorward_core::request::is_json(value)
-                    || doorward_core::request::is_form(value);
-            }
-            b"upgrade" => is_upgrade = true,
-            _ => {}
-        }
-    }
+fn ask(
+    endpoint: Endpoint,
+    step: &Step,
+    line: RequestLine<'_>,
+    headers: &Headers<'_>,
+    reads_body: bool,
+) -> PendingAction {
+    // After an upgrade, the bytes are no body.
+    let is_upgrade = headers.iter().any(|(name, _)| name == b"upgrade");
     let question = Question {
         method: line.method.into(),
         host: line.host.into(),
@@ -152,18 +148,18 @@ fn asks(endpoint: Endpoint, step: &Step, line: RequestLine<'_>, headers: &Header
         headers: headers.iter().filter(is_read).map(owned).collect(),
         source: None,
     };
-    let ends = match (endpoint, step) {
-        (Endpoint::Logout, Step::Act(Action::Logout(logout))) => Ends::Logout(logout.clone()),
-        (Endpoint::Password, _) => Ends::Password,
+    let revokes = match (endpoint, step) {
+        (Endpoint::Logout, Step::Act(Action::Logout(logout))) => Revokes::Logout(logout.clone()),
+        (Endpoint::Password, _) => Revokes::Password,
         (Endpoint::Login | Endpoint::Logout | Endpoint::Refresh | Endpoint::Register, _) => {
-            Ends::Nothing
+            Revokes::Nothing
         }
     };
-    Asks {
+    PendingAction {
         question,
-        wants_body: forms && !is_upgrade && endpoint != Endpoint::Logout,
+        wants_body: reads_body && !is_upgrade && endpoint != Endpoint::Logout,
         body: Vec::new(),
-        ends,
+        revokes,
     }
 }
 

@@ -1,5 +1,5 @@
-//! The configuration of the module, as JSON: what Envoy makes of a `Struct`, and Envoy Gateway of `config`. A member that
-//! is not known is a fault, so that no mistake is taken for a setting.
+//! The configuration of the module, as JSON: Envoy converts a `Struct` to it, and Envoy Gateway its `config`. An unknown
+//! member is an error, so that no misspelt setting is ignored.
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -12,29 +12,29 @@ use doorward_rules::feed::{Content, ContentFault, Instead};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 
-/// What a filter configuration, or the bootstrap extension, says.
+/// The configuration of the filter, and of the bootstrap extension.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Where what is in force comes from.
+    /// The feed to follow.
     pub(crate) feed: Option<Feed>,
-    /// What is in force without a feed, or instead of its parts.
+    /// What is in force without a feed, or instead of whole sections of the feed.
     #[serde(default)]
     content: Value,
-    /// Files of HS256 secrets, which no feed carries.
+    /// Files with HS256 secrets, which the feed never contains.
     #[serde(default)]
     secret_files: Vec<PathBuf>,
     /// Where actions are sent.
     pub(crate) actions: Option<Actions>,
-    /// The name under which decisions stand in the dynamic metadata.
+    /// The namespace of the dynamic metadata with the decision.
     pub(crate) metadata: Option<String>,
-    /// Whether decisions are counted only, and nothing is changed.
+    /// Whether to judge and count only, and to change nothing.
     #[serde(default)]
     pub(crate) shadow: bool,
-    /// How long the bootstrap extension holds Envoy's start until the first feed has come.
+    /// How long the bootstrap extension holds Envoy's start at most, until the first feed is complete.
     #[serde(default = "half_a_minute", deserialize_with = "time")]
     pub(crate) hold: Duration,
-    /// Which hook panics, in tests.
+    /// The hook that panics, in tests.
     #[cfg(feature = "panics")]
     #[serde(default)]
     pub(crate) panic_in: Option<String>,
@@ -44,35 +44,35 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Feed {
-    /// A cluster of Envoy's: Doorward's HTTP port.
+    /// Envoy's cluster of Doorward's HTTP port.
     pub(crate) cluster: String,
-    /// The authority of the questions.
+    /// The authority of the requests.
     #[serde(default = "doorward")]
     pub(crate) authority: String,
-    /// The pause between questions, by a fifth more or less.
+    /// The pause between requests, a fifth more or less.
     #[serde(default = "half_a_second", deserialize_with = "time")]
     pub(crate) every: Duration,
     /// How long an answer may take.
     #[serde(default = "two_seconds", deserialize_with = "time")]
     pub(crate) timeout: Duration,
-    /// From which age on no token is accepted.
+    /// The age of the feed beyond which no token is accepted.
     #[serde(default = "ten_seconds", deserialize_with = "time")]
     pub(crate) stale_after: Duration,
 }
 
-/// How Doorward is asked what takes a row or a hash.
+/// How actions, which need a database or a password hash, are sent to Doorward.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Actions {
-    /// A cluster of Envoy's: Doorward's gRPC port.
+    /// Envoy's cluster of Doorward's gRPC port.
     pub(crate) cluster: String,
-    /// The authority of the questions.
+    /// The authority of the requests.
     #[serde(default = "doorward")]
     pub(crate) authority: String,
     /// How long an answer may take.
     #[serde(default = "three_seconds", deserialize_with = "time")]
     pub(crate) timeout: Duration,
-    /// The most bytes of a body.
+    /// The longest body, in bytes.
     #[serde(default = "most_of_a_body")]
     pub(crate) max_body: usize,
 }
@@ -115,7 +115,7 @@ fn time<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
     }
 }
 
-/// Why a configuration is refused; Envoy keeps the one before.
+/// Why a configuration is refused. Envoy keeps the previous one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsFault {
     #[error("the configuration is not understood: {0}")]
@@ -130,9 +130,9 @@ pub(crate) enum SettingsFault {
     File(String, #[source] io::Error),
     #[error("{0}: {1}")]
     Secret(String, #[source] SecretFault),
-    #[error("this Envoy cannot count: {0}")]
+    #[error("Envoy refused to define the metric {0}")]
     Metric(&'static str),
-    #[error("no thread can be started that asks for the feed: {0}")]
+    #[error("the thread that follows the feed cannot be started: {0}")]
     Thread(#[source] io::Error),
 }
 
@@ -156,7 +156,7 @@ impl Settings {
             .collect()
     }
 
-    /// The parts of the content that no feed replaces.
+    /// The sections of the content that replace those of the feed.
     pub(crate) fn instead(&self) -> Result<Instead, SettingsFault> {
         if self.content.is_null() {
             return Ok(Instead::default());
@@ -164,25 +164,25 @@ impl Settings {
         serde_json::from_value(self.content.clone()).map_err(SettingsFault::ContentSyntax)
     }
 
-    /// The whole content, where there is no feed. What it does not say is as in Doorward without settings.
+    /// The content where there is no feed. Missing members have Doorward's default values.
     pub(crate) fn content(&self) -> Result<Content, SettingsFault> {
         if self.content.is_null() {
             return Err(SettingsFault::Nothing);
         }
-        let mut whole = usual();
+        let mut whole = defaults();
         overlay(&mut whole, &self.content);
         serde_json::from_value(whole).map_err(SettingsFault::ContentSyntax)
     }
 
-    /// What tells apart what configurations know: those that say the same share it.
+    /// Equal for configurations that share what they know.
     pub(crate) fn identity(&self, secrets: &[Key]) -> String {
         let names: Vec<_> = secrets.iter().map(|key| key.id().as_str()).collect();
         format!("{:?} {} {names:?}", self.feed, self.content)
     }
 }
 
-/// The content of a Doorward without settings.
-fn usual() -> Value {
+/// The content of a Doorward with default settings, without keys and rules.
+fn defaults() -> Value {
     json!({
         "keys": [],
         "token": { "issuer": "doorward", "audience": "doorward", "lifetime": 86_400, "leeway": 30 },
@@ -196,15 +196,15 @@ fn usual() -> Value {
             "allow_preflight": false,
             "tolerate": [],
             "also": [],
-            "trusted_proxies": [],
+            "trusted_proxies": ["127.0.0.0/8", "::1/128"],
             "client_address": "peer",
             "login_reply": "direct",
-            "metadata": false,
+            "metadata": true,
         },
     })
 }
 
-/// Puts the members of an object in place of those of another one; objects within are treated the same.
+/// Replaces the members of `below` by those of `above`, recursively in objects.
 fn overlay(below: &mut Value, above: &Value) {
     match (below, above) {
         (Value::Object(below), Value::Object(above)) => {

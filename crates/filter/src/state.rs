@@ -1,50 +1,41 @@
-//! What configurations know, shared by those that say the same: so a second listener or a reload forgets neither verified
-//! tokens nor what is revoked, and Doorward is asked once.
+//! What configurations know. Configurations with the same content share it: a second listener or a reload keeps verified
+//! tokens and revocations, and asks Doorward only once. One thread wakes Envoy's main thread for all of them.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::{SystemTime, UNIX_EPOCH},
+    sync::{Arc, Mutex, Weak},
+    thread,
+    time::{Duration, Instant},
 };
 
-use doorward_core::time::UnixTime;
 use doorward_rules::{
     current::Current,
     feed::{InForce, Known, Options},
 };
 
 use crate::{
-    follower::Follower,
+    abi::{Config, ConfigId, Reply},
+    follower::{Follower, locked},
     settings::{Settings, SettingsFault},
 };
 
-/// What is known of one source.
+/// What is known from one source.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// Equal for configurations that share this state.
     identity: String,
     in_force: Current<Option<Arc<InForce>>>,
-    /// What asks for the feed, where there is one.
-    pub(crate) follower: Option<Follower>,
+    /// Follows the feed, if the configuration names one.
+    follower: Option<Follower>,
 }
 
 static STATES: Mutex<Vec<Weak<State>>> = Mutex::new(Vec::new());
 
-/// A panic while a lock was held is logged where it happens, and what the lock protects is whole after each step.
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The time of day.
-pub(crate) fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    UnixTime(since.map_or(0, |since| since.as_secs()))
-}
-
 impl State {
-    /// The state of a configuration: that of another one that says the same, or a new one.
+    /// The state of a configuration: an existing one with the same content, or a new one.
     ///
     /// # Errors
     ///
-    /// What is wrong with the configuration, or with a file that it names.
+    /// A fault of the configuration, or of a file that it names.
     pub(crate) fn of(settings: &Settings) -> Result<Arc<Self>, SettingsFault> {
         let secrets = settings.secrets()?;
         let identity = settings.identity(&secrets);
@@ -59,20 +50,17 @@ impl State {
                 let options = Options {
                     stale_after: feed.stale_after,
                     secrets,
-                    policy: None,
                     instead: settings.instead()?,
                 };
                 let mut before = states.iter().filter_map(Weak::upgrade);
                 let before = before.find_map(|state| {
                     let follower = state.follower.as_ref()?;
                     let is_of_the_same = follower.feed.cluster == feed.cluster;
-                    is_of_the_same
-                        .then(|| state.in_force.now().as_ref().clone())
-                        .flatten()
+                    is_of_the_same.then(|| state.keep()).flatten()
                 });
                 Self {
                     identity,
-                    // Until the first answer has come, by what another configuration knows from the same Doorward.
+                    // Until its own feed is complete, it decides by what another state knows from the same Doorward.
                     in_force: Current::new(before.clone()),
                     follower: Some(Follower::new(
                         feed.clone(),
@@ -81,28 +69,28 @@ impl State {
                     )),
                 }
             }
-            None => Self {
-                identity,
-                in_force: Current::new(Some(Arc::new(Known::without_feed(
-                    settings.content()?,
-                    secrets,
-                    None,
-                )?))),
-                follower: None,
-            },
+            None => {
+                let content = settings.content()?;
+                let in_force = Known::without_feed(content, secrets)?;
+                Self {
+                    identity,
+                    in_force: Current::new(Some(Arc::new(in_force))),
+                    follower: None,
+                }
+            }
         });
         states.push(Arc::downgrade(&state));
         Ok(state)
     }
 
-    /// All states that are in use.
-    pub(crate) fn all() -> Vec<Arc<Self>> {
+    /// All states in use.
+    fn all() -> Vec<Arc<Self>> {
         let mut states = locked(&STATES);
         states.retain(|state| state.strong_count() > 0);
         states.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// What decides requests now; nothing before the first answer.
+    /// Passes what decides requests now; `None` before the first answer of the feed.
     pub(crate) fn with<T>(&self, decide: impl FnOnce(Option<&InForce>) -> T) -> T {
         decide(self.in_force.now().as_deref())
     }
@@ -112,8 +100,88 @@ impl State {
         self.in_force.now().as_ref().clone()
     }
 
-    /// Puts something else in force.
-    pub(crate) fn exchange(&self, next: Arc<InForce>) {
-        self.in_force.exchange(Some(next));
+    /// Whether there is a feed to follow.
+    pub(crate) fn has_feed(&self) -> bool {
+        self.follower.is_some()
+    }
+
+    /// Whether everything is known that requests are decided by.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.follower.as_ref().is_none_or(Follower::is_complete)
+    }
+
+    /// Lets a configuration send the requests for the feed, unless Envoy only validates its configuration.
+    ///
+    /// # Errors
+    ///
+    /// The thread cannot be started.
+    pub(crate) fn join(&self, config: &Config<'_>) -> Result<(), SettingsFault> {
+        match &self.follower {
+            Some(follower) if !config.is_validated() => {
+                follower.join(config);
+                start()
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Forgets a configuration that is gone, with the request that it has sent.
+    pub(crate) fn leave(&self, id: ConfigId) {
+        if let Some(follower) = &self.follower {
+            follower.leave(id);
+        }
+    }
+
+    /// Asks for the feed.
+    pub(crate) fn ask(&self, config: &Config<'_>) {
+        if let Some(follower) = &self.follower {
+            follower.ask(config);
+        }
+    }
+
+    /// Takes an answer of the feed.
+    pub(crate) fn take(&self, config: &Config<'_>, reply: Option<Reply>) {
+        if let Some(follower) = &self.follower {
+            follower.take(config, reply, |next| self.in_force.exchange(Some(next)));
+        }
+    }
+}
+
+/// Whether the thread runs.
+static RUNS: Mutex<bool> = Mutex::new(false);
+
+/// Starts the thread, unless it runs.
+fn start() -> Result<(), SettingsFault> {
+    let mut runs = locked(&RUNS);
+    if !*runs {
+        let thread = thread::Builder::new().name("doorward".into());
+        thread.spawn(run).map_err(SettingsFault::Thread)?;
+        *runs = true;
+    }
+    Ok(())
+}
+
+/// Wakes Envoy's main thread for every state in use; ends when none follows a feed. Only bootstrap extensions have timers,
+/// and one thread is enough for any number of configurations.
+fn run() {
+    loop {
+        let at = Instant::now();
+        let mut next = at + Duration::from_millis(250);
+        {
+            // Held until the thread has decided whether it ends, so that `start` does not count on a thread that ends.
+            let mut runs = locked(&RUNS);
+            let states = State::all();
+            if !states.iter().any(|state| state.has_feed()) {
+                *runs = false;
+                return;
+            }
+            for follower in states.iter().filter_map(|state| state.follower.as_ref()) {
+                next = next.min(follower.wake(at));
+            }
+        }
+        thread::sleep(
+            next.saturating_duration_since(Instant::now())
+                .max(Duration::from_millis(5)),
+        );
     }
 }

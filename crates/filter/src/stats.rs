@@ -1,4 +1,4 @@
-//! What Envoy's stats show of the module.
+//! The module's metrics in Envoy's stats.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,8 +6,9 @@ use doorward_core::decision::{Decision, Reason, Verdict};
 
 use crate::{
     abi::{Config, Metric, Stream},
+    clock::now,
     settings::SettingsFault,
-    state::{State, now},
+    state::State,
 };
 
 /// The metrics of one filter configuration.
@@ -16,21 +17,21 @@ pub(crate) struct Stats {
     decisions: Metric,
     feed_age: Metric,
     revocations: Metric,
-    /// Passes that are not in `decisions` yet, as somebody and as nobody: counting each one there would cost more than
-    /// judging it.
+    /// Allowed requests that are not in `decisions` yet, with a token and anonymous. Incrementing Envoy's counter for each
+    /// would cost more than judging it.
     passed: [AtomicU64; 2],
-    /// The second in which Envoy was told last.
-    told: AtomicU64,
+    /// The second of the last [`Stats::flush`].
+    flushed: AtomicU64,
 }
 
-/// A request that Doorward was asked about.
+/// The labels of an action.
 const ASKED: [&str; 2] = ["ask", "endpoint"];
 
-/// The reasons of passes, in their order.
+/// The reasons of allowed requests, in the order of `passed`.
 const PASSES: [Reason; 2] = [Reason::Token, Reason::Anonymous];
 
 impl Stats {
-    /// Defines them.
+    /// Defines the metrics.
     ///
     /// # Errors
     ///
@@ -44,7 +45,7 @@ impl Stats {
             feed_age: gauge("doorward_feed_age_seconds")?,
             revocations: gauge("doorward_revocations")?,
             passed: Default::default(),
-            told: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
         })
     }
 
@@ -59,41 +60,44 @@ impl Stats {
             Some((_, passed)) => {
                 passed.fetch_add(1, Ordering::Relaxed);
             }
-            None => stream.count(self.decisions, &[verdict.name(), reason.name()], 1),
+            None => stream.increment(self.decisions, &[verdict.name(), reason.name()], 1),
         }
     }
 
-    /// Counts a question.
+    /// Counts an action.
     pub(crate) fn count_asked(&self, stream: &Stream<'_>) {
-        stream.count(self.decisions, &ASKED, 1);
+        stream.increment(self.decisions, &ASKED, 1);
     }
 
-    /// Once a second, tells Envoy what has passed, and what is known of the feed.
-    pub(crate) fn tell(&self, stream: &Stream<'_>, state: &State) {
+    /// Once a second, adds the allowed requests to Envoy's counter, and sets the gauges.
+    ///
+    /// A gauge keeps its value while there are no requests. Envoy's main thread could set it at each answer of the feed, but
+    /// Envoy 1.38 has that function only for the gauges of a bootstrap extension; 1.39 and 1.40 have it for a filter, too.
+    pub(crate) fn flush(&self, stream: &Stream<'_>, state: &State) {
         let now = now();
-        let told = self.told.load(Ordering::Relaxed);
-        let is_mine = told != now.0
-            && (self.told)
-                .compare_exchange(told, now.0, Ordering::Relaxed, Ordering::Relaxed)
+        let flushed = self.flushed.load(Ordering::Relaxed);
+        let is_due = flushed != now.0
+            && (self.flushed)
+                .compare_exchange(flushed, now.0, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
-        if !is_mine {
+        if !is_due {
             return;
         }
         for (reason, passed) in PASSES.iter().zip(&self.passed) {
             let count = passed.swap(0, Ordering::Relaxed);
             if count > 0 {
                 let labels = [Verdict::Allow.name(), reason.name()];
-                stream.count(self.decisions, &labels, count);
+                stream.increment(self.decisions, &labels, count);
             }
         }
-        if state.follower.is_none() {
+        if !state.has_feed() {
             return;
         }
         state.with(|in_force| {
             if let Some(in_force) = in_force {
                 let revoked = &in_force.judge.revoked;
-                stream.show(self.feed_age, now.0.abs_diff(revoked.read_at().0));
-                stream.show(self.revocations, revoked.len() as u64);
+                stream.set_gauge(self.feed_age, now.0.abs_diff(revoked.read_at().0));
+                stream.set_gauge(self.revocations, revoked.len() as u64);
             }
         });
     }

@@ -1,6 +1,6 @@
-//! In which order revocations became known here, so that a follower can ask for what is new to it.
+//! The order in which revocations became known, so that a follower can ask for those that it does not have.
 //!
-//! Holds names alone: what is known of a name is looked up when it is told. Not on the path of a request.
+//! Contains only names; their revocations are looked up when they are read. Bearer requests do not use it.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -18,7 +18,7 @@ pub(super) enum Subject {
     Activity,
 }
 
-/// A line: the place of it, and what has changed.
+/// A line: its position, and what has changed.
 #[derive(Clone, Debug)]
 struct Line {
     position: u64,
@@ -26,28 +26,28 @@ struct Line {
     name: Arc<str>,
 }
 
-/// Lines after some position.
+/// Some lines in their order.
 pub(super) struct Excerpt {
     pub(super) lines: Vec<(Subject, Arc<str>)>,
-    /// The position of the last of them.
+    /// The position of the last line.
     pub(super) position: u64,
     pub(super) more: bool,
 }
 
-/// The journal. A line that repeats a name replaces the earlier one, when the journal is next tidied.
+/// The journal. Of several lines with one name, [`Journal::tidy`] keeps the last.
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<Lines>);
 
 #[derive(Debug, Default)]
 struct Lines {
     lines: VecDeque<Line>,
-    /// The position of the last line that was ever written; that of the first is 1.
+    /// The position of the last line ever written; the first has 1.
     last: u64,
-    /// Who has read less than this has missed a line that was dropped.
+    /// A follower at an earlier position has missed a line that was dropped.
     floor: u64,
 }
 
-/// The most users that are active again of whom the journal still tells.
+/// The most lines of users who are active again.
 const MOST_ACTIVE_AGAIN: usize = 10_000;
 
 impl Journal {
@@ -58,7 +58,7 @@ impl Journal {
         own.lines.push_back(Line { position, of, name });
     }
 
-    /// At most so many lines after a position; `None` if lines after it were dropped, or it was never reached.
+    /// At most `most` lines after a position; `None` if lines after it were dropped, or if it was never reached.
     pub(super) fn after(&self, position: u64, most: usize) -> Option<Excerpt> {
         let own = self.lines();
         if position > own.last || position < own.floor {
@@ -67,7 +67,7 @@ impl Journal {
         Some(own.excerpt(position, most))
     }
 
-    /// At most so many lines from the beginning.
+    /// At most `most` lines from the beginning.
     pub(super) fn beginning(&self, most: usize) -> Excerpt {
         self.lines().excerpt(0, most)
     }
@@ -77,7 +77,7 @@ impl Journal {
         self.lines().last
     }
 
-    /// Drops lines that say nothing any more: those of entries that are forgotten, and all but the last of a name.
+    /// Drops lines of removed entries, and all lines of a name but the last.
     pub(super) fn tidy(&self, is_known: impl Fn(Subject, &str) -> bool) {
         let mut own = self.lines();
         let mut seen = HashSet::with_capacity(own.lines.len());
@@ -90,7 +90,7 @@ impl Journal {
             }
             if !is_known(line.of, &line.name) {
                 match line.of {
-                    // Followers forget these by their expiry.
+                    // Followers remove these by themselves, by their expiry.
                     Subject::Ended | Subject::Generation => continue,
                     Subject::Activity => active_again += 1,
                 }

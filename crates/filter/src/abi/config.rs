@@ -1,4 +1,4 @@
-//! A configuration in which the module stands, on Envoy's main thread: of an HTTP filter, or of a bootstrap extension.
+//! A configuration of the module, on Envoy's main thread: of an HTTP filter, or of a bootstrap extension.
 
 use std::{marker::PhantomData, mem, time::Duration};
 
@@ -20,14 +20,16 @@ pub(crate) struct Config<'hook> {
     hook: PhantomData<&'hook ()>,
 }
 
-/// What a configuration is of.
+/// What a configuration belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
+    /// An HTTP filter.
     Filter,
+    /// A bootstrap extension.
     Bootstrap,
 }
 
-/// What tells configurations apart while they live.
+/// Identifies a configuration as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConfigId(usize);
 
@@ -37,30 +39,22 @@ type Callout =
 impl Config<'_> {
     /// # Safety
     ///
-    /// The pointer must be of a filter configuration, the one that Envoy gave to the hook that runs, on its main thread, and
-    /// the lifetime must end with the hook.
-    pub(super) unsafe fn of_filter(envoy: &'static Callbacks, pointer: ConfigPointer) -> Self {
+    /// The pointer must be of a configuration of this kind, the one that Envoy gave to the hook that runs, on its main
+    /// thread, and the lifetime must end with the hook.
+    pub(super) unsafe fn new(
+        envoy: &'static Callbacks,
+        kind: Kind,
+        pointer: ConfigPointer,
+    ) -> Self {
         Self {
             envoy,
-            kind: Kind::Filter,
+            kind,
             pointer,
             hook: PhantomData,
         }
     }
 
-    /// # Safety
-    ///
-    /// As for [`Config::of_filter`], of a bootstrap extension.
-    pub(super) unsafe fn of_bootstrap(envoy: &'static Callbacks, pointer: ConfigPointer) -> Self {
-        Self {
-            envoy,
-            kind: Kind::Bootstrap,
-            pointer,
-            hook: PhantomData,
-        }
-    }
-
-    /// Whether Envoy only checks the configuration and ends.
+    /// Whether Envoy only validates its configuration and exits.
     pub(crate) fn is_validated(&self) -> bool {
         // SAFETY: any thread may ask this at any time.
         unsafe { (self.envoy.is_validation_mode)() }
@@ -71,7 +65,7 @@ impl Config<'_> {
         self.kind == Kind::Bootstrap
     }
 
-    /// Tells it from all others that live.
+    /// Distinguishes it from all others that live.
     pub(crate) fn id(&self) -> ConfigId {
         ConfigId(self.pointer.addr())
     }
@@ -119,9 +113,9 @@ impl Config<'_> {
         (result == raw::SUCCESS).then_some(Metric(id))
     }
 
-    /// Sends a request to a cluster; the answer comes to a hook. Says whether it could be sent.
+    /// Sends a request to a cluster; a hook gets the answer. Says whether it was sent.
     #[must_use]
-    pub(crate) fn call(&self, cluster: &str, headers: &[Header<'_>], patience: Duration) -> bool {
+    pub(crate) fn call(&self, cluster: &str, headers: &[Header<'_>], timeout: Duration) -> bool {
         let function: Callout = match self.kind {
             Kind::Filter => self.envoy.http_filter_config_http_callout,
             Kind::Bootstrap => self.envoy.bootstrap_extension_http_callout,
@@ -138,13 +132,13 @@ impl Config<'_> {
                 pairs.as_ptr(),
                 pairs.len(),
                 Buffer::NONE,
-                milliseconds(patience),
+                milliseconds(timeout),
             )
         };
         result == raw::SUCCESS
     }
 
-    /// What calls the module back on Envoy's main thread.
+    /// A scheduler that calls the module back on Envoy's main thread.
     pub(crate) fn scheduler(&self) -> Scheduler {
         let new = match self.kind {
             Kind::Filter => self.envoy.http_filter_config_scheduler_new,
@@ -158,7 +152,7 @@ impl Config<'_> {
         }
     }
 
-    /// Lets Envoy open its listeners, which it does not before all bootstrap extensions have said so.
+    /// Lets Envoy open its listeners. It waits until every bootstrap extension has said so.
     pub(crate) fn let_envoy_start(&self) {
         if self.kind == Kind::Bootstrap {
             // SAFETY: the configuration is a bootstrap extension's and lives while its hook runs.
@@ -169,8 +163,8 @@ impl Config<'_> {
     }
 }
 
-/// Calls the hook for scheduled events of one configuration on Envoy's main thread, from any thread. If the configuration is
-/// gone, nothing happens.
+/// Schedules, from any thread, a call of a configuration's hook on Envoy's main thread. Does nothing if the configuration
+/// is gone.
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     envoy: &'static Callbacks,
@@ -185,7 +179,7 @@ unsafe impl Send for Scheduler {}
 unsafe impl Sync for Scheduler {}
 
 impl Scheduler {
-    /// Has the hook called soon.
+    /// Schedules a call of the hook.
     pub(crate) fn wake(&self) {
         let commit = match self.kind {
             Kind::Filter => self.envoy.http_filter_config_scheduler_commit,

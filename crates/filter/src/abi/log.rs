@@ -2,14 +2,14 @@
 
 use super::raw::{self, Buffer};
 
-/// How much a line matters.
+/// The level of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// Something has changed as it should.
+    /// A normal change.
     Info,
-    /// Something does not work, and may work again.
+    /// A failure that may end by itself.
     Warn,
-    /// Something has to be done by people.
+    /// A failure that somebody must fix.
     Error,
 }
 
@@ -24,7 +24,7 @@ impl Level {
     }
 }
 
-/// Writes a line, where Envoy is there to write it.
+/// Writes a line; does nothing in tests without an Envoy.
 pub(crate) fn write(level: Level, line: &str) {
     if let Some(log) = raw::log() {
         // SAFETY: Envoy copies the line, and any thread may call this function.

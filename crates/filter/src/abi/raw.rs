@@ -1,6 +1,6 @@
-//! The part of Envoy's `source/extensions/dynamic_modules/abi/abi.h` that is used here. It is the same in Envoy 1.38, 1.39
-//! and 1.40. Functions are looked up by name when the module is loaded, so that the log of an Envoy without them can say
-//! what is missing, and so that tests can link without an Envoy.
+//! The part of Envoy's `source/extensions/dynamic_modules/abi/abi.h` that the module uses. It is the same in Envoy 1.38,
+//! 1.39 and 1.40. Functions are looked up by name when the module is loaded: an Envoy that lacks one logs its name, and
+//! tests link without an Envoy.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -56,8 +56,8 @@ impl Buffer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
-    pub(super) name: Buffer,
-    pub(super) value: Buffer,
+    name: Buffer,
+    value: Buffer,
 }
 
 impl Pair {
@@ -71,6 +71,19 @@ impl Pair {
             name: Buffer::of(name),
             value: Buffer::of(value),
         }
+    }
+
+    /// Name and value.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Buffer::bytes`], of both.
+    pub(super) unsafe fn bytes<'a>(self) -> (&'a [u8], &'a [u8]) {
+        // SAFETY: by the contract of this function.
+        let name = unsafe { self.name.bytes() };
+        // SAFETY: the same.
+        let value = unsafe { self.value.bytes() };
+        (name, value)
     }
 }
 
@@ -214,12 +227,12 @@ callbacks! {
     fn bootstrap_extension_config_signal_init_complete(config: ConfigPointer);
 }
 
-/// A function that the module needs, and that this Envoy does not have.
+/// A function that the module needs and this Envoy lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Missing(pub(super) &'static str);
 
-/// What Envoy wants to hear from `on_program_init`: the version of the interface that the module was built for. Another
-/// text is only a warning there, but people should not have to read warnings that mean nothing.
+/// The version of the interface, which `on_program_init` returns. Envoy only warns about another version; the right one
+/// avoids that warning.
 pub(super) fn version() -> &'static CStr {
     match find("envoy_dynamic_module_callback_http_set_dynamic_metadata_struct\0") {
         // 1.40.
@@ -229,7 +242,7 @@ pub(super) fn version() -> &'static CStr {
     }
 }
 
-/// The functions of this process, once they are looked up.
+/// The functions of this process, after [`load`].
 static LOADED: OnceLock<Callbacks> = OnceLock::new();
 
 /// Looks all functions up.
@@ -238,7 +251,7 @@ pub(super) fn load() -> Result<&'static Callbacks, Missing> {
     Ok(LOADED.get_or_init(|| callbacks))
 }
 
-/// The functions, which are there whenever Envoy calls a hook: it does not go on with a module that did not find them.
+/// The functions. They are loaded whenever Envoy calls a hook, because Envoy refuses a module whose `on_program_init` fails.
 pub(super) fn loaded() -> Option<&'static Callbacks> {
     LOADED.get()
 }
@@ -255,7 +268,7 @@ fn find(name: &'static str) -> Option<*mut c_void> {
     (!found.is_null()).then_some(found)
 }
 
-/// The function that writes into the log, which older Envoys have too.
+/// The function that writes to the log. Older Envoys have it, too.
 pub(super) fn log() -> Option<unsafe extern "C" fn(u32, Buffer)> {
     if let Some(callbacks) = loaded() {
         return Some(callbacks.log);

@@ -1,4 +1,4 @@
-//! One request in the hands of one of Envoy's workers.
+//! One request, in one of Envoy's worker threads.
 
 use std::{marker::PhantomData, net::IpAddr, time::Duration};
 
@@ -6,8 +6,8 @@ use super::raw::{self, Buffer, Callbacks, Pair, StreamPointer};
 
 /// One request, for as long as a hook runs.
 ///
-/// Envoy's header memory moves when a header is set, so whoever looks at headers borrows the stream, and setters want it
-/// for themselves. Whoever answers gives the stream away: Envoy may destroy the filter meanwhile.
+/// Envoy's header memory moves when a header is set. So reading headers borrows the stream, and setting one needs it
+/// exclusively. Answering consumes it, because Envoy may then destroy the filter.
 #[derive(Debug)]
 pub(crate) struct Stream<'hook> {
     envoy: &'static Callbacks,
@@ -18,25 +18,22 @@ pub(crate) struct Stream<'hook> {
 /// A header of Envoy's: its name in lower case, and its value.
 pub(crate) type Header<'a> = (&'a [u8], &'a [u8]);
 
-/// What may be read of a request while nothing is changed. No `Debug`: tokens are part of it.
+/// The headers of a request, valid as long as nothing changes. No `Debug`: they contain tokens.
 pub(crate) struct Headers<'a> {
     pairs: &'a [Pair],
 }
 
 impl<'a> Headers<'a> {
-    /// All headers in their order, those of the request line among them.
+    /// All headers in their order, including the pseudo-headers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         self.pairs.iter().map(|pair| {
             // SAFETY: Envoy filled the pair, and while this value lives, the stream is borrowed, so nothing moves.
-            let name = unsafe { pair.name.bytes() };
-            // SAFETY: the same.
-            let value = unsafe { pair.value.bytes() };
-            (name, value)
+            unsafe { pair.bytes() }
         })
     }
 }
 
-/// What a decision sets or takes off.
+/// The message whose headers are edited.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Of {
     /// The request on its way to the service.
@@ -54,6 +51,39 @@ impl Of {
     }
 }
 
+/// What Envoy does next with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// The request continues.
+    Continue,
+    /// The request waits, or was answered.
+    Stop,
+    /// The request waits, and Envoy keeps the received part of the body for the service.
+    Keep,
+    /// The request waits, and Envoy reads no more of the body than its buffers hold.
+    Pause,
+}
+
+impl Flow {
+    /// `envoy_dynamic_module_type_on_http_filter_request_headers_status`, and of trailers and responses.
+    pub(super) fn of_headers(self) -> u32 {
+        match self {
+            Self::Continue => 0,
+            Self::Stop | Self::Keep | Self::Pause => 1,
+        }
+    }
+
+    /// `envoy_dynamic_module_type_on_http_filter_request_body_status`.
+    pub(super) fn of_body(self) -> u32 {
+        match self {
+            Self::Continue => 0,
+            Self::Keep => 1,
+            Self::Pause => 2,
+            Self::Stop => 3,
+        }
+    }
+}
+
 impl<'hook> Stream<'hook> {
     /// # Safety
     ///
@@ -66,9 +96,8 @@ impl<'hook> Stream<'hook> {
         }
     }
 
-    /// Looks at all request headers, in one call of Envoy. The number of headers that most requests have needs no
-    /// allocation.
-    pub(crate) fn with_headers<T>(&self, look: impl FnOnce(&Headers<'_>) -> T) -> T {
+    /// Reads all request headers in one call of Envoy. Up to 48 headers need no allocation.
+    pub(crate) fn with_headers<T>(&self, read: impl FnOnce(&Headers<'_>) -> T) -> T {
         const USUAL: usize = 48;
         // SAFETY: the stream lives while its hook runs.
         let count =
@@ -88,10 +117,10 @@ impl<'hook> Stream<'hook> {
                 (self.envoy.http_get_headers)(self.pointer, raw::REQUEST_HEADERS, room.as_mut_ptr())
             };
         let pairs = if is_filled { &*room } else { &[] };
-        look(&Headers { pairs })
+        read(&Headers { pairs })
     }
 
-    /// Sets a header, in place of all of its name.
+    /// Sets a header; replaces all headers of this name.
     pub(crate) fn set(&mut self, of: Of, name: &str, value: &[u8]) {
         self.edit(of, name.as_bytes(), Buffer::of(value));
     }
@@ -102,7 +131,7 @@ impl<'hook> Stream<'hook> {
     }
 
     fn edit(&mut self, of: Of, name: &[u8], value: Buffer) {
-        // SAFETY: the stream lives while its hook runs, Envoy copies both texts, and nobody looks at headers now.
+        // SAFETY: the stream lives while its hook runs, Envoy copies both texts, and nothing borrows the headers now.
         unsafe {
             (self.envoy.http_set_header)(self.pointer, of.number(), Buffer::of(name), value);
         }
@@ -111,7 +140,7 @@ impl<'hook> Stream<'hook> {
     /// Answers the client in place of the service.
     pub(crate) fn respond(self, status: u16, headers: &[Header<'_>], body: &[u8], details: &str) {
         let mut pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
-        // Envoy answers a gRPC client with the status of the headers, and says OK for modules that name none.
+        // For a gRPC client, Envoy takes the gRPC status from these headers. Without one it says OK.
         if self.is_grpc() {
             pairs.push(Pair::of((b"grpc-status", grpc_status(status))));
         }
@@ -128,7 +157,7 @@ impl<'hook> Stream<'hook> {
         }
     }
 
-    /// Whether the client reads the answer as gRPC, by the content type alone, as Envoy decides it.
+    /// Whether the client expects a gRPC answer, by the content type alone, as Envoy decides it.
     fn is_grpc(&self) -> bool {
         self.with_headers(|headers| {
             let mut types = headers.iter().filter(|(name, _)| *name == b"content-type");
@@ -139,8 +168,8 @@ impl<'hook> Stream<'hook> {
         })
     }
 
-    /// Lets a request go on that was stopped.
-    pub(crate) fn go_on(self) {
+    /// Continues a request that was stopped.
+    pub(crate) fn resume(self) {
         // SAFETY: the stream lives until this call, and is not used after it.
         unsafe {
             (self.envoy.http_filter_continue_decoding)(self.pointer);
@@ -148,7 +177,7 @@ impl<'hook> Stream<'hook> {
     }
 
     /// The part of the body that has just arrived.
-    pub(crate) fn received(&self, mut take: impl FnMut(&[u8])) {
+    pub(crate) fn received_body(&self, mut take: impl FnMut(&[u8])) {
         // SAFETY: the stream lives while its hook runs.
         let count = unsafe {
             (self.envoy.http_get_body_chunks_size)(self.pointer, raw::RECEIVED_REQUEST_BODY)
@@ -189,14 +218,14 @@ impl<'hook> Stream<'hook> {
         socket.map_or_else(|_| text.parse().ok(), |socket| Some(socket.ip()))
     }
 
-    /// Sends a request to a cluster, for this request; the answer comes to a hook. Says whether it could be sent.
+    /// Sends a request to a cluster, on behalf of this request; a hook gets the answer. Says whether it was sent.
     #[must_use]
     pub(crate) fn call(
         &mut self,
         cluster: &str,
         headers: &[Header<'_>],
         body: &[u8],
-        patience: Duration,
+        timeout: Duration,
     ) -> bool {
         let pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
         let mut id = 0;
@@ -209,14 +238,14 @@ impl<'hook> Stream<'hook> {
                 pairs.as_ptr(),
                 pairs.len(),
                 Buffer::of(body),
-                milliseconds(patience),
+                milliseconds(timeout),
             )
         };
         result == raw::SUCCESS
     }
 
-    /// Sets a text of the request's dynamic metadata.
-    pub(crate) fn tell(&mut self, namespace: &str, key: &str, value: &str) {
+    /// Sets a string in the request's dynamic metadata.
+    pub(crate) fn set_metadata(&mut self, namespace: &str, key: &str, value: &str) {
         // SAFETY: the stream lives while its hook runs, and Envoy copies everything.
         unsafe {
             (self.envoy.http_set_dynamic_metadata_string)(
@@ -228,8 +257,8 @@ impl<'hook> Stream<'hook> {
         }
     }
 
-    /// Adds a text to a list of the request's dynamic metadata.
-    pub(crate) fn tell_also(&mut self, namespace: &str, key: &str, value: &str) {
+    /// Adds a string to a list in the request's dynamic metadata.
+    pub(crate) fn add_metadata(&mut self, namespace: &str, key: &str, value: &str) {
         // SAFETY: the stream lives while its hook runs, and Envoy copies everything.
         unsafe {
             (self.envoy.http_add_dynamic_metadata_list_string)(
@@ -242,7 +271,7 @@ impl<'hook> Stream<'hook> {
     }
 
     /// Adds to a counter with these values of its labels.
-    pub(crate) fn count(&self, counter: super::Metric, labels: &[&str], by: u64) {
+    pub(crate) fn increment(&self, counter: super::Metric, labels: &[&str], by: u64) {
         let labels: Vec<_> = labels
             .iter()
             .map(|label| Buffer::of(label.as_bytes()))
@@ -260,7 +289,7 @@ impl<'hook> Stream<'hook> {
     }
 
     /// Sets a gauge without labels.
-    pub(crate) fn show(&self, gauge: super::Metric, value: u64) {
+    pub(crate) fn set_gauge(&self, gauge: super::Metric, value: u64) {
         // SAFETY: the stream lives while its hook runs.
         unsafe {
             (self.envoy.http_filter_set_gauge)(self.pointer, gauge.0, std::ptr::null(), 0, value);
@@ -268,9 +297,9 @@ impl<'hook> Stream<'hook> {
     }
 }
 
-/// For Envoy, which takes 0 for no limit.
-pub(super) fn milliseconds(patience: Duration) -> u64 {
-    u64::try_from(patience.as_millis())
+/// A timeout for Envoy: at least 1, because 0 means none.
+pub(super) fn milliseconds(timeout: Duration) -> u64 {
+    u64::try_from(timeout.as_millis())
         .unwrap_or(u64::MAX)
         .max(1)
 }

@@ -1,4 +1,4 @@
-//! One answer as JSON. Read strictly: no member that is not known, none missing, none twice.
+//! One answer as JSON. It is read strictly: an unknown, missing or repeated member is an error.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ use super::{
     fault::{FeedFault, short},
 };
 
-/// Which part of what a replica knows an answer is.
+/// Which part of a replica's knowledge an answer contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Part {
-    /// What is new after the cursor.
+    /// Changes after the cursor.
     Changes,
     /// Everything, in one answer.
     Only,
@@ -98,7 +98,7 @@ impl Answer {
     }
 }
 
-/// What cannot be read may be of a later format, which is the better thing to say.
+/// The fault of an answer that cannot be read: its format, if that is another one.
 fn of_another_format(body: &[u8], fault: &serde_json::Error) -> FeedFault {
     #[derive(Deserialize)]
     struct Header {
@@ -111,12 +111,12 @@ fn of_another_format(body: &[u8], fault: &serde_json::Error) -> FeedFault {
     }
 }
 
-/// A member that may be missing, but not null.
+/// A member that may be missing but not null.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(reader: D) -> Result<Option<T>, D::Error> {
     T::deserialize(reader).map(Some)
 }
 
-/// A change, as a list that begins with its kind.
+/// A change: a list whose first element is its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry(pub(super) Change);
 

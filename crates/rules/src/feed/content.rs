@@ -1,4 +1,4 @@
-//! What is in force at a replica and is exchanged as a whole: keys, rules, settings.
+//! The content: keys, rules and settings in force at a replica. It is replaced as a whole.
 
 use aws_lc_rs::digest;
 use doorward_core::{
@@ -8,20 +8,20 @@ use doorward_core::{
     issuer::Issuer,
     judge::Judge,
     key::{Algorithm, Key},
-    path::{Also, Tolerance},
+    path::Tolerance,
     policy::{Demand, Endpoint, Rule},
     trust::{ClientAddress, TrustedProxies},
 };
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, value::RawValue};
 
-/// Everything that decides requests, beside revocations.
+/// Everything that decides requests, except revocations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Content {
     /// The keys of Doorward's own tokens.
     pub keys: Vec<KeyEntry>,
-    /// What its tokens say.
+    /// The terms of its tokens.
     pub token: TokenEntry,
     /// Other issuers that are accepted.
     pub issuers: Vec<IssuerEntry>,
@@ -35,20 +35,20 @@ pub struct Content {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KeyEntry {
-    /// Its name.
+    /// Its id.
     pub kid: String,
     /// Its algorithm.
     pub alg: String,
-    /// Since when it may sign, in seconds since 1970.
+    /// When it may start to sign, in seconds since 1970.
     pub not_before: u64,
     /// Whether it signs at its time.
     pub signs: bool,
-    /// Its public half as a JWK; `None` for a secret of HS256, which is only ever in files.
+    /// Its public half as a JWK; `None` for an HS256 secret, which a follower can have from a file only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public: Option<Map<String, Value>>,
 }
 
-/// What tokens say, and how long they last, in seconds.
+/// The terms of tokens; times in seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenEntry {
@@ -56,9 +56,9 @@ pub struct TokenEntry {
     pub issuer: String,
     /// `aud`.
     pub audience: String,
-    /// From `iat` to `exp`.
+    /// The time from `iat` to `exp`.
     pub lifetime: u64,
-    /// How far clocks may differ.
+    /// The tolerated difference of clocks.
     pub leeway: u64,
 }
 
@@ -68,22 +68,22 @@ pub struct TokenEntry {
 pub struct IssuerEntry {
     /// `iss`.
     pub issuer: String,
-    /// What must be in `aud`.
+    /// The required value in `aud`.
     pub audience: String,
-    /// What comes before every user name.
+    /// The prefix of every user name.
     pub prefix: String,
-    /// The claim that is the user name.
+    /// The claim with the user name.
     pub username: String,
-    /// The claim that has roles.
+    /// The claim with the roles.
     #[serde(deserialize_with = "required")]
     pub roles: Option<String>,
-    /// The roles that are taken from it.
+    /// The roles that are accepted from it.
     pub accept_roles: Vec<String>,
-    /// The roles that everybody of this issuer has.
+    /// The roles that every user of this issuer has.
     pub grant: Vec<String>,
-    /// How its tokens may be signed.
+    /// The algorithms that its tokens may be signed with.
     pub algorithms: Vec<String>,
-    /// Its JWK Set; `None` as long as Doorward has none.
+    /// Its JWK Set; `None` until Doorward has fetched it.
     #[serde(deserialize_with = "required")]
     pub keys: Option<Value>,
 }
@@ -104,7 +104,7 @@ pub struct RuleEntry {
     pub allow: Allow,
 }
 
-/// What a rule demands, as a `[[route]]` says it.
+/// The `allow` of a `[[route]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Allow {
@@ -114,7 +114,7 @@ pub enum Allow {
     Roles(Vec<String>),
 }
 
-/// The settings that matter for decisions.
+/// The settings that decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
@@ -142,7 +142,7 @@ pub struct Settings {
     pub metadata: bool,
 }
 
-/// What of the settings is no part of the judge.
+/// The settings that are not part of the judge.
 #[derive(Clone, Copy, Debug)]
 pub struct Beside<'a> {
     /// The endpoints that are switched on.
@@ -164,7 +164,7 @@ pub struct Beside<'a> {
 }
 
 impl Content {
-    /// What a judge decides by, and what the doors need beside it.
+    /// The content of a judge and of the settings beside it.
     #[must_use]
     pub fn of(judge: &Judge, beside: Beside<'_>) -> Self {
         let terms = judge.verifier.terms();
@@ -194,8 +194,8 @@ impl Content {
                 identity_headers: identity.names().map(str::to_owned).into(),
                 forward_bearer: judge.forwards_bearer,
                 allow_preflight: judge.allows_preflight,
-                tolerate: tolerated(tolerance),
-                also: also(tolerance.also),
+                tolerate: tolerance.tolerated().into_iter().map(Into::into).collect(),
+                also: tolerance.also.names().into_iter().map(Into::into).collect(),
                 trusted_proxies: trusted.networks().collect(),
                 client_address: client_address.to_string(),
                 login_reply: match reply {
@@ -207,7 +207,7 @@ impl Content {
         }
     }
 
-    /// The content as JSON, with a digest of it; `None` if it cannot be written, which would be a fault of this program.
+    /// The content as JSON, with its digest; `None` if it cannot be written, which is a fault of the program.
     #[must_use]
     pub fn render(&self) -> Option<Rendered> {
         let json = serde_json::value::to_raw_value(self).ok()?;
@@ -217,7 +217,7 @@ impl Content {
     }
 }
 
-/// A content as it is sent.
+/// A content in the form in which it is sent.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     pub(super) json: Box<RawValue>,
@@ -225,7 +225,7 @@ pub struct Rendered {
 }
 
 impl Rendered {
-    /// The digest, which names the content.
+    /// The digest, which identifies the content.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
@@ -287,37 +287,7 @@ fn rule(rule: &Rule) -> RuleEntry {
     }
 }
 
-fn tolerated(tolerance: Tolerance) -> Vec<String> {
-    let Tolerance {
-        encoded_slash,
-        encoded_percent,
-        semicolon,
-        double_slash,
-        also: _,
-    } = tolerance;
-    let words = [
-        ("encoded-slash", encoded_slash),
-        ("encoded-percent", encoded_percent),
-        ("semicolon", semicolon),
-        ("double-slash", double_slash),
-    ];
-    switched_on(&words)
-}
-
-fn also(also: Also) -> Vec<String> {
-    let Also {
-        extension,
-        trailing_dot,
-    } = also;
-    switched_on(&[("extension", extension), ("trailing-dot", trailing_dot)])
-}
-
-fn switched_on(words: &[(&str, bool)]) -> Vec<String> {
-    let on = words.iter().filter(|(_, on)| *on);
-    on.map(|(word, _)| (*word).to_owned()).collect()
-}
-
-/// A member that may be null, but not missing.
+/// A member that may be null but not missing.
 pub(super) fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     reader: D,
 ) -> Result<Option<T>, D::Error> {

@@ -1,10 +1,10 @@
-//! How far a follower has read, at each replica that it has heard. Made and read by Doorward alone.
+//! How far a follower has read, for each replica that has answered it. Only Doorward makes and reads cursors.
 
 use std::fmt;
 
 use super::MOST_REPLICAS;
 
-/// Positions in the journals of replicas, the latest heard first.
+/// Positions in the journals of replicas; the replica that answered last is the first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Cursor(Vec<Position>);
 
@@ -13,7 +13,7 @@ pub(super) struct Cursor(Vec<Position>);
 pub(super) struct Position {
     pub(super) replica: String,
     pub(super) at: u64,
-    /// Where the list of everything ends that is being read; `None` when it is complete.
+    /// Where the list of everything ends; `None` if the follower has read it completely.
     pub(super) until: Option<u64>,
 }
 
@@ -21,7 +21,8 @@ pub(super) struct Position {
 const LONGEST: usize = 1024;
 
 impl Cursor {
-    /// Reads a cursor. One that was not made here reads as one of no replica; `None` if nobody makes such a one.
+    /// Reads a cursor; `None` if it has characters that no cursor has, or is too long. A cursor of another form has no
+    /// positions.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let possible = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
         if text.len() > LONGEST || !text.bytes().all(possible) {
@@ -36,7 +37,7 @@ impl Cursor {
         self.0.iter().find(|own| own.replica == replica)
     }
 
-    /// The same with another position at a replica; the replica that was not heard for longest is dropped.
+    /// The same with another position at a replica. Drops the replica that has not answered for the longest time.
     pub(super) fn with(mut self, position: Position) -> Self {
         self.0.retain(|own| own.replica != position.replica);
         self.0.insert(0, position);
@@ -61,7 +62,7 @@ impl Position {
     }
 }
 
-/// A number as it is written here, and in no other way.
+/// A number in the only form in which it is written here.
 fn number(text: &str) -> Option<u64> {
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)

@@ -1,4 +1,4 @@
-//! A content as it decides requests.
+//! A content that is in force: the judge made from it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -27,13 +27,13 @@ use super::{
 /// A judge, and what a door needs beside it.
 #[derive(Debug)]
 pub struct InForce {
-    /// Decides.
+    /// Decides requests.
     pub judge: Judge,
     /// The realm of challenges.
     pub realm: Realm,
     /// Which ambiguous paths are judged instead of refused.
     pub tolerance: Tolerance,
-    /// The headers that tell services who is asking.
+    /// The headers that identify the user to services.
     pub identity: IdentityHeaders,
     /// Networks of gateways.
     pub trusted: TrustedProxies,
@@ -43,13 +43,13 @@ pub struct InForce {
     pub endpoints: Vec<Endpoint>,
     /// Who answers a login.
     pub login_reply: LoginReply,
-    /// Whether a decision is told as dynamic metadata.
+    /// `envoy.metadata`.
     pub metadata: bool,
     /// The digest of the content.
     pub digest: String,
-    /// The names of keys that are secrets which are not known here: their tokens are refused.
+    /// The names of HS256 keys whose secrets the follower does not have; their tokens are refused.
     pub missing_secrets: Vec<String>,
-    /// What it was made from.
+    /// The content that it was made from.
     pub(super) content: Arc<Content>,
 }
 
@@ -57,11 +57,10 @@ pub struct InForce {
 #[derive(Debug, Default)]
 pub(super) struct Local {
     pub(super) secrets: Vec<Key>,
-    pub(super) policy: Option<Policy>,
     pub(super) names: Names,
 }
 
-/// Sets of identity headers that were kept: each is kept until the process ends.
+/// Sets of identity headers. Each is kept until the process ends, so their number is bounded.
 #[derive(Debug, Default)]
 pub(super) struct Names(Vec<(Vec<String>, IdentityHeaders)>);
 
@@ -70,12 +69,12 @@ const MOST_ISSUERS: usize = 16;
 const MOST_RULES: usize = 100_000;
 const MOST_NAMES: usize = 8;
 
-/// What no setting of Doorward exceeds; sums of them do not overflow.
+/// Bounds that no setting of Doorward exceeds. Sums of these do not overflow.
 const LONGEST_LIFETIME: u64 = 10 * 366 * 24 * 3600;
 const LONGEST_LEEWAY: u64 = 24 * 3600;
 
 impl InForce {
-    /// Puts a content in force. What has not changed since `before` is kept, with its memory of verified tokens.
+    /// Makes a judge from a content. Parts that have not changed since `before` are kept, with the cache of verified tokens.
     pub(super) fn make(
         content: Arc<Content>,
         digest: String,
@@ -90,10 +89,9 @@ impl InForce {
         let endpoints =
             endpoints.ok_or_else(|| value("an endpoint", &settings.endpoints.join(", ")))?;
         let before = before.map(|own| (own, &*own.content));
-        let policy = match (&local.policy, before) {
-            (Some(own), _) => own.clone(),
-            (None, Some((own, old))) if old.rules == content.rules => own.judge.policy.clone(),
-            (None, _) => policy(&content.rules)?,
+        let policy = match before {
+            Some((own, old)) if old.rules == content.rules => own.judge.policy.clone(),
+            Some(_) | None => policy(&content.rules)?,
         };
         let same_keys = before.filter(|(_, old)| {
             (&old.keys, &old.token, &old.issuers)
@@ -157,12 +155,9 @@ impl Names {
     }
 }
 
-/// The policy of rules.
-///
-/// # Errors
-///
-/// The first fault of a rule, or the first conflict.
-pub fn policy(rules: &[RuleEntry]) -> Result<Policy, ContentFault> {
+/// The rules as a policy. Without rules nobody passes; `routes::policy` would take the built-in rules. Doorward has checked
+/// the rules against its settings, as that function does.
+fn policy(rules: &[RuleEntry]) -> Result<Policy, ContentFault> {
     at_most("rules", rules.len(), MOST_RULES)?;
     let rules: Result<Vec<_>, _> = (rules.iter().enumerate())
         .map(|(index, entry)| rule(entry).map_err(|what| ContentFault::Rule(index + 1, what)))
@@ -193,20 +188,14 @@ fn rule(entry: &RuleEntry) -> Result<Rule, String> {
 
 fn tolerance(tolerate: &[String], also: &[String]) -> Result<Tolerance, ContentFault> {
     let mut tolerance = Tolerance::default();
-    for word in tolerate {
-        match &**word {
-            "encoded-slash" => tolerance.encoded_slash = true,
-            "encoded-percent" => tolerance.encoded_percent = true,
-            "semicolon" => tolerance.semicolon = true,
-            "double-slash" => tolerance.double_slash = true,
-            other => return Err(value("tolerate", other)),
+    for name in tolerate {
+        if !tolerance.tolerate(name) {
+            return Err(value("tolerate", name));
         }
     }
-    for word in also {
-        match &**word {
-            "extension" => tolerance.also.extension = true,
-            "trailing-dot" => tolerance.also.trailing_dot = true,
-            other => return Err(value("also", other)),
+    for name in also {
+        if !tolerance.also.cut(name) {
+            return Err(value("also", name));
         }
     }
     Ok(tolerance)
@@ -256,7 +245,7 @@ fn terms(entry: &TokenEntry) -> Result<TokenTerms, ContentFault> {
     })
 }
 
-/// The key of an entry; `None` for a secret that is not known here.
+/// The key of an entry; `None` for a secret that the follower does not have.
 fn key(entry: &KeyEntry, secrets: &[Key]) -> Result<Option<Key>, ContentFault> {
     let fault = |fault| ContentFault::Key(short(&entry.kid), fault);
     let id = KeyId::parse(&entry.kid).ok_or_else(|| fault(KeyFault::Id))?;
@@ -268,7 +257,7 @@ fn key(entry: &KeyEntry, secrets: &[Key]) -> Result<Option<Key>, ContentFault> {
             Ok(own.map(|own| own.verifying(not_before, entry.signs)))
         }
         (None, _) => Err(fault(KeyFault::Parts)),
-        // A secret that everybody can read signs for everybody.
+        // Whoever reads a published secret can sign with it.
         (Some(_), Algorithm::Hs256) => Err(fault(KeyFault::Kind(algorithm))),
         (Some(members), _) => {
             is_public(entry, members)?;
@@ -281,7 +270,7 @@ fn key(entry: &KeyEntry, secrets: &[Key]) -> Result<Option<Key>, ContentFault> {
     }
 }
 
-/// Refuses private halves, and whatever else a public key does not have.
+/// Refuses private halves and every other member that a public key does not have.
 fn is_public(entry: &KeyEntry, members: &Map<String, Value>) -> Result<(), ContentFault> {
     let known = ["kty", "crv", "alg", "use", "kid", "n", "e", "x", "y"];
     let foreign = members.keys().find(|name| !known.contains(&&***name));
@@ -324,7 +313,7 @@ fn issuer_terms(entry: &IssuerEntry) -> Result<IssuerTerms, ContentFault> {
         return Err(fault("has no audience, or no claim of user names"));
     }
     if entry.prefix.len() > 64 || Username::parse(&format!("{}x", entry.prefix)).is_none() {
-        return Err(fault("has an impossible prefix"));
+        return Err(fault("has a prefix that no user name can have"));
     }
     let roles = |names: &[String]| Roles::parse(names.iter().map(String::as_str));
     let algorithms: Option<Vec<_>> = (entry.algorithms.iter())
@@ -338,6 +327,6 @@ fn issuer_terms(entry: &IssuerEntry) -> Result<IssuerTerms, ContentFault> {
         roles: entry.roles.clone(),
         accept_roles: roles(&entry.accept_roles)?,
         grant: roles(&entry.grant)?,
-        algorithms: algorithms.ok_or_else(|| fault("has an algorithm that cannot be"))?,
+        algorithms: algorithms.ok_or_else(|| fault("has an algorithm that is not supported"))?,
     })
 }

@@ -1,4 +1,4 @@
-//! The follower's side: what was learnt so far. Each answer is taken whole or not at all.
+//! The follower's side: what it has learnt. It takes each answer completely or not at all.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -8,33 +8,31 @@ use std::{
 
 use doorward_core::{
     key::Key,
-    policy::Policy,
     revocation::{Change, Revocations},
     time::UnixTime,
 };
 
 use super::{
-    FORMAT, MOST_CONTENTS, MOST_REPLICAS, PATH,
+    FORMAT, MOST_REPLICAS, PATH,
     answer::{Answer, Part},
     content::{Content, IssuerEntry, KeyEntry, RuleEntry, Settings, TokenEntry},
+    contents::Contents,
     fault::{ContentFault, FeedFault},
     in_force::{InForce, Local},
 };
 
-/// What a follower brings along.
+/// What a follower is configured with.
 #[derive(Debug)]
 pub struct Options {
-    /// From which age on what is known is too old to accept a token; at most a year.
+    /// The age beyond which no token is accepted; at most a year.
     pub stale_after: Duration,
     /// The keys of HS256 secrets, from files.
     pub secrets: Vec<Key>,
-    /// Rules that are in force instead of those of the feed.
-    pub policy: Option<Policy>,
-    /// Other parts of the content that are in force instead of those of the feed.
+    /// Parts of the content that are in force instead of those of the feed.
     pub instead: Instead,
 }
 
-/// Parts of a content that a follower is given and that no feed replaces.
+/// Sections of the content that a follower is configured with; they replace those of the feed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instead {
@@ -76,47 +74,33 @@ pub struct Known {
     instead: Instead,
     revoked: Arc<Revocations>,
     in_force: Option<Arc<InForce>>,
-    /// The answer to the last question must repeat it.
+    /// The text that the answer to the last request must repeat.
     nonce: String,
     cursor: Option<String>,
     contents: Contents,
-    /// What each replica has said last of its position; the latest heard is the last.
+    /// The last known position of each replica; the replica that answered last is the last.
     positions: VecDeque<(String, u64)>,
-    /// Inactive users of lists that are not complete, by replica.
+    /// Inactive users of incomplete lists, by replica.
     lists: HashMap<String, HashSet<Box<str>>>,
 }
 
 /// What an answer has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// Whether there is more to ask for at once.
+    /// Whether to send the next request at once.
     pub more: bool,
     /// Whether [`Known::in_force`] is another one.
     pub exchanged: bool,
-    /// How many changes it had.
+    /// The number of changes in the answer.
     pub changes: usize,
-    /// Whether all is known that the replica knows.
+    /// Whether the follower now knows all that the replica knows.
     pub complete: bool,
 }
 
-/// The contents that were heard of, the latest put in force last.
-#[derive(Debug, Default)]
-struct Contents {
-    held: VecDeque<(String, Arc<Content>)>,
-    /// The digests that were in force, the latest last.
-    were: VecDeque<String>,
-    /// When the one in force was last heard of.
-    heard_at: Option<UnixTime>,
-}
-
-/// For how long the content in force must not have been heard of before one that it replaced is taken again. While
-/// Doorward is rolled out, old and new replicas answer in turn.
-const SILENCE: u64 = 10;
-
-/// The most revocations and inactive users that are remembered.
+/// The most revocations and inactive users that are kept.
 const MOST_KNOWN: usize = 1_000_000;
 
-/// By how much what a replica knows may be older than what is known, for it to say who is active again.
+/// A replica whose last read is older than the follower's by more seconds than this does not change who is inactive.
 const LAG: u64 = 5;
 
 const LONGEST_STALE_AFTER: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -128,13 +112,11 @@ impl Known {
         let Options {
             stale_after,
             secrets,
-            policy,
             instead,
         } = options;
         Self {
             local: Local {
                 secrets,
-                policy,
                 ..Local::default()
             },
             instead,
@@ -148,26 +130,21 @@ impl Known {
         }
     }
 
-    /// What a judge decides by without a feed: nothing that is revoked is ever known, and nothing is ever too old.
+    /// Makes a judge without a feed: it knows no revocation, and its content is never too old.
     ///
     /// # Errors
     ///
-    /// Why it cannot be in force.
-    pub fn without_feed(
-        content: Content,
-        secrets: Vec<Key>,
-        policy: Option<Policy>,
-    ) -> Result<InForce, ContentFault> {
+    /// Why the content cannot be put in force.
+    pub fn without_feed(content: Content, secrets: Vec<Key>) -> Result<InForce, ContentFault> {
         let mut local = Local {
             secrets,
-            policy,
             ..Local::default()
         };
         let revoked = Arc::new(Revocations::new(None));
         InForce::make(Arc::new(content), String::new(), &mut local, &revoked, None)
     }
 
-    /// Path and query of the next question. The answer to it alone is taken.
+    /// Path and query of the next request. Only the answer to it is taken.
     pub fn question(&mut self) -> String {
         self.nonce = uuid::Uuid::new_v4().simple().to_string();
         let mut question = format!("{PATH}?format={FORMAT}&ask={}", self.nonce);
@@ -175,9 +152,7 @@ impl Known {
             question.push_str("&since=");
             question.push_str(cursor);
         }
-        let held: Vec<_> = (self.contents.held.iter())
-            .map(|(digest, _)| &**digest)
-            .collect();
+        let held = self.contents.digests();
         if !held.is_empty() {
             question.push_str("&have=");
             question.push_str(&held.join(","));
@@ -185,31 +160,41 @@ impl Known {
         question
     }
 
-    /// Forgets how far was read, so that everything is asked for again. What is revoked stays so.
+    /// Forgets the cursor, so that the next request asks for everything. Revocations stay.
     pub fn start_over(&mut self) {
         self.cursor = None;
         self.lists.clear();
     }
 
-    /// What is revoked; its age is that of what was heard last.
+    /// The revocations. Their age is that of the last complete answer.
     #[must_use]
     pub fn revoked(&self) -> &Arc<Revocations> {
         &self.revoked
     }
 
-    /// What is in force; `None` before the first answer. As long as not everything was heard, it refuses every token
-    /// as one that cannot be judged.
+    /// What is in force; `None` before the first answer. Until the first feed is complete, it refuses every token as
+    /// unavailable.
     #[must_use]
     pub fn in_force(&self) -> Option<&Arc<InForce>> {
         self.in_force.as_ref()
     }
 
-    /// Takes an answer to the last question, which was asked at `now`.
+    /// Takes the answer to the last request, which was sent at `now`.
     ///
     /// # Errors
     ///
-    /// Why nothing of it was taken.
+    /// Why nothing of it was taken. If the answer does not fit to what was read before, the next request asks for everything.
     pub fn take(&mut self, body: &[u8], now: UnixTime) -> Result<Taken, FeedFault> {
+        let taken = self.take_whole(body, now);
+        if let Err(FeedFault::NoContent | FeedFault::OutOfStep | FeedFault::RolledBack { .. }) =
+            taken
+        {
+            self.start_over();
+        }
+        taken
+    }
+
+    fn take_whole(&mut self, body: &[u8], now: UnixTime) -> Result<Taken, FeedFault> {
         let answer = Answer::read(body)?;
         if self.nonce.is_empty() || answer.answers != self.nonce {
             return Err(FeedFault::Replayed);
@@ -230,7 +215,7 @@ impl Known {
             self.in_force = Some(Arc::new(next));
         }
         if self.digest_in_force() == Some(&*answer.digest) {
-            self.contents.heard_at = Some(now);
+            self.contents.heard(now);
         }
         let Answer {
             replica,
@@ -260,8 +245,7 @@ impl Known {
         let count = changes.len();
         let changes = changes.into_iter().map(|entry| entry.0);
         let activity = self.revoke(changes);
-        // A replica whose database is away must not undo what another one has said since. All that it knows was heard
-        // from the other one.
+        // A replica whose database is down must not undo what another one has said since.
         let knows_enough = read_at.is_some_and(|at| at.0 + LAG >= self.last_read(now).0);
         self.set_activity(&replica, part, activity, knows_enough);
         let complete = !more && !matches!(part, Part::First | Part::Middle) && read_at.is_some();
@@ -279,7 +263,7 @@ impl Known {
         })
     }
 
-    /// How old what is known is; nothing counts of what was heard before the clock was set back.
+    /// When the tables were last read; 0 if that is in the future, because the clock was set back.
     fn last_read(&self, now: UnixTime) -> UnixTime {
         let read_at = self.revoked.read_at();
         match read_at <= now {
@@ -298,7 +282,7 @@ impl Known {
             .iter()
             .find(|(own, _)| *own == answer.replica);
         match (before, answer.part) {
-            // A list of everything begins at the beginning.
+            // The first page of a list is before the end of the journal.
             (_, Part::First) | (None, _) => Ok(()),
             (Some((_, was)), _) if answer.position < *was => Err(FeedFault::RolledBack {
                 replica: answer.replica.clone(),
@@ -318,16 +302,14 @@ impl Known {
         }
     }
 
-    /// What is in force next, where it is another than now.
+    /// What is in force next, if it changes.
     fn next_in_force(
         &mut self,
         answer: &Answer,
         now: UnixTime,
     ) -> Result<Option<InForce>, FeedFault> {
         let digest = &*answer.digest;
-        let is_too_early = self.contents.was_replaced(digest)
-            && (self.contents.heard_at).is_some_and(|at| now.0.abs_diff(at.0) < SILENCE);
-        if self.digest_in_force() == Some(digest) || is_too_early {
+        if self.digest_in_force() == Some(digest) || self.contents.is_too_early(digest, now) {
             return Ok(None);
         }
         let content = match (&answer.content, self.contents.find(digest)) {
@@ -346,7 +328,7 @@ impl Known {
         Ok(Some(next?))
     }
 
-    /// Revokes, and gives back who became inactive or active.
+    /// Adds revocations; returns the users that became inactive or active.
     fn revoke(&self, changes: impl Iterator<Item = Change>) -> Vec<(Arc<str>, bool)> {
         let mut activity = Vec::new();
         for change in changes {
@@ -407,41 +389,6 @@ impl Known {
             && knows_enough
         {
             self.revoked.set_inactive(users);
-        }
-    }
-}
-
-impl Contents {
-    fn find(&self, digest: &str) -> Option<Arc<Content>> {
-        let held = self.held.iter().find(|(own, _)| own == digest);
-        held.map(|(_, content)| Arc::clone(content))
-    }
-
-    /// Whether a content was in force before the one that is now.
-    fn was_replaced(&self, digest: &str) -> bool {
-        self.were.iter().any(|own| own == digest)
-    }
-
-    fn put_in_force(&mut self, digest: &str) {
-        self.were.retain(|own| own != digest);
-        self.were.push_back(digest.to_owned());
-        if self.were.len() > 2 * MOST_CONTENTS {
-            self.were.pop_front();
-        }
-    }
-
-    /// Keeps a content, so that it needs not be sent again; never drops the one in force.
-    fn hold(&mut self, digest: String, content: Content, in_force: Option<&str>) {
-        self.held.retain(|(own, _)| *own != digest);
-        self.held.push_back((digest, Arc::new(content)));
-        if self.held.len() > MOST_CONTENTS {
-            let oldest = self
-                .held
-                .iter()
-                .position(|(own, _)| Some(&**own) != in_force);
-            if let Some(oldest) = oldest {
-                self.held.remove(oldest);
-            }
         }
     }
 }

@@ -1,12 +1,12 @@
-//! What a follower asks.
+//! The request of a follower.
 
 use super::{FORMAT, MOST_CONTENTS, cursor::Cursor, fault::QueryFault};
 
-/// A question, as the query of a URL has it.
+/// A request of a follower, from the query of a URL.
 #[derive(Clone, Debug, Default)]
 pub struct Query<'a> {
     pub(super) since: Option<Cursor>,
-    /// The digests of the contents that the follower holds.
+    /// The digests of the contents that the follower has.
     pub(super) have: Vec<&'a str>,
     pub(super) ask: &'a str,
 }
@@ -16,7 +16,7 @@ impl<'a> Query<'a> {
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong with it.
+    /// The first fault.
     pub fn parse(query: &'a str) -> Result<Self, QueryFault> {
         let mut own = Self::default();
         let mut seen: Vec<&str> = Vec::new();
@@ -49,7 +49,7 @@ fn digests(value: &str) -> Result<Vec<&str>, QueryFault> {
     }
 }
 
-pub(super) fn is_nonce(text: &str) -> bool {
+fn is_nonce(text: &str) -> bool {
     let possible = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     (1..=64).contains(&text.len()) && text.bytes().all(possible)
 }

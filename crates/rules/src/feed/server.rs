@@ -11,31 +11,31 @@ use super::{
     FORMAT, MOST_CHANGES,
     answer::{Entry, Part, Written},
     content::Rendered,
-    cursor::{Cursor, Position},
+    cursor::Position,
     query::Query,
 };
 
 /// Answers followers.
 #[derive(Debug)]
 pub struct Server {
-    /// The name of this process, by which its cursors are known.
+    /// The name of this process in cursors.
     replica: String,
     revoked: Arc<Revocations>,
 }
 
-/// An answer, and what kind it is.
+/// An answer and its kind.
 #[derive(Debug)]
 pub struct Answered {
     /// The answer as JSON.
     pub body: Vec<u8>,
-    /// What it has.
+    /// What it contains.
     pub kind: Kind,
 }
 
-/// What an answer has.
+/// What an answer contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Nothing that is new.
+    /// Nothing new.
     Empty,
     /// Changes after the cursor, or another content.
     Changes,
@@ -44,7 +44,7 @@ pub enum Kind {
 }
 
 impl Server {
-    /// Answers from these revocations, which have a journal.
+    /// Answers from these revocations. They must have a journal.
     #[must_use]
     pub fn new(revoked: Arc<Revocations>) -> Self {
         let name = uuid::Uuid::new_v4().simple().to_string();
@@ -54,16 +54,17 @@ impl Server {
         }
     }
 
-    /// Answers a question at `now`, where this content is in force; `None` if there is no journal.
+    /// Answers a request at `now`, with this content in force; `None` if there is no journal.
     #[must_use]
     pub fn answer(&self, query: &Query<'_>, content: &Rendered, now: UnixTime) -> Option<Answered> {
-        // Before the changes: what was known then is among them.
+        // Read before the changes, so that the changes are at least as new as the age says.
         let age = self.age(now);
         let cursor = query.since.clone().unwrap_or_default();
         let known = cursor.at(&self.replica).and_then(|known| {
             let changes = self.revoked.changes_after(Some(known.at), MOST_CHANGES)?;
             Some((changes, known.until))
         });
+        let was_in_list = matches!(known, Some((_, Some(_))));
         let (changes, until, is_first) = match known {
             Some((changes, until)) => (changes, until, false),
             None => {
@@ -80,13 +81,9 @@ impl Server {
             position,
             more,
         } = changes;
-        // Pages go on where there are more changes than when the list began, so that it comes to an end.
+        // The list ends where the journal ended at its first page. So it ends, however many changes are added meanwhile.
         let until = until.filter(|until| position < *until);
-        let part = match (
-            is_first,
-            until.is_some(),
-            known_list(&cursor, &self.replica),
-        ) {
+        let part = match (is_first, until.is_some(), was_in_list) {
             (true, true, _) => Part::First,
             (true, false, _) => Part::Only,
             (false, true, _) => Part::Middle,
@@ -123,14 +120,9 @@ impl Server {
         })
     }
 
-    /// Seconds since the tables were read; `None` if they never were. A clock that was set back makes it older.
+    /// Seconds since the tables were read; `None` if they never were. If the clock was set back, the distance counts.
     fn age(&self, now: UnixTime) -> Option<u64> {
         let read_at = self.revoked.read_at();
         (read_at.0 > 0).then(|| now.0.abs_diff(read_at.0))
     }
-}
-
-/// Whether the cursor is in the midst of a list of everything.
-fn known_list(cursor: &Cursor, replica: &str) -> bool {
-    cursor.at(replica).is_some_and(|own| own.until.is_some())
 }

@@ -148,7 +148,6 @@ fn follower_with(secrets: Vec<Key>) -> Known {
     Known::new(Options {
         stale_after: Duration::from_secs(30),
         secrets,
-        policy: None,
         instead: Instead::default(),
     })
 }
@@ -768,13 +767,12 @@ fn parts_that_are_given_here_are_not_replaced() {
     let mut known = Known::new(Options {
         stale_after: Duration::from_secs(30),
         secrets: Vec::new(),
-        policy: None,
         instead: serde_json::from_str(rules).unwrap(),
     });
     follow(&mut known, &replica, NOW);
     assert_eq!(judged(&known, "/anything", "", NOW), "anonymous");
     assert!(serde_json::from_str::<Instead>(r#"{"rule": []}"#).is_err());
-    let alone = Known::without_feed(replica.content(), Vec::new(), None).unwrap();
+    let alone = Known::without_feed(replica.content(), Vec::new()).unwrap();
     assert_eq!(
         judged_by(&alone.judge, "/", &replica.token("7"), NOW),
         "token"

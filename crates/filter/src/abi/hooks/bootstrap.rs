@@ -1,13 +1,15 @@
-//! The hooks of bootstrap extensions, all of them on the main thread.
+//! The hooks of bootstrap extensions. Envoy calls all of them on its main thread.
 
-use std::{
-    ffi::c_void,
-    ptr::{self, NonNull},
+use std::{ffi::c_void, ptr::NonNull};
+
+use super::{
+    super::config::{Config, Kind},
+    Buffer, Pair, Reply,
+    configuration::{destroy, make, with},
 };
+use crate::{abi::raw::ConfigPointer, bootstrap::Bootstrap};
 
-use super::{Bootstrap, Buffer, Config, ConfigPointer, Level, Pair, Reply, log, quietly, raw};
-
-/// A bootstrap extension is configured, before anything else is there.
+/// A bootstrap extension is configured, before listeners and clusters exist.
 ///
 /// # Safety
 ///
@@ -18,23 +20,8 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_new(
     _name: Buffer,
     text: Buffer,
 ) -> *const c_void {
-    let Some(callbacks) = raw::loaded() else {
-        return ptr::null();
-    };
-    let made = quietly(|| {
-        // SAFETY: Envoy gave this pointer to the hook, which runs on the main thread.
-        let config = unsafe { Config::of_bootstrap(callbacks, envoy) };
-        // SAFETY: Envoy filled it for this hook.
-        Bootstrap::new(&config, unsafe { text.bytes() })
-    });
-    match made {
-        Some(Ok(bootstrap)) => Box::into_raw(Box::new(bootstrap)).cast_const().cast(),
-        Some(Err(fault)) => {
-            log::write(Level::Error, &format!("doorward: {fault}"));
-            ptr::null()
-        }
-        None => ptr::null(),
-    }
+    // SAFETY: Envoy gave these to this hook.
+    unsafe { make(Kind::Bootstrap, envoy, text, Bootstrap::new) }
 }
 
 /// The configuration of a bootstrap extension is gone.
@@ -46,12 +33,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_new(
 unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_destroy(
     bootstrap: *const c_void,
 ) {
-    let bootstrap = bootstrap.cast_mut().cast::<Bootstrap>();
-    // SAFETY: it is the pointer that `config_new` made of a box, and Envoy gives it back once.
-    quietly(|| drop(unsafe { Box::from_raw(bootstrap) }));
+    // SAFETY: it is the pointer that `config_new` returned, and Envoy gives it back once.
+    unsafe { destroy::<Bootstrap>(bootstrap) }
 }
 
-/// The extension itself, of which nothing is known but that it is there.
+/// The extension itself. The module keeps nothing for it; Envoy only needs a pointer that is not null.
 #[unsafe(no_mangle)]
 extern "C" fn envoy_dynamic_module_on_bootstrap_extension_new(
     _bootstrap: *const c_void,
@@ -60,7 +46,7 @@ extern "C" fn envoy_dynamic_module_on_bootstrap_extension_new(
     NonNull::<u8>::dangling().as_ptr().cast_const().cast()
 }
 
-/// Envoy shuts down, and waits until it is told to go on.
+/// Envoy shuts down, and waits until the module calls `go_on`.
 ///
 /// # Safety
 ///
@@ -78,7 +64,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_shutdown(
     }
 }
 
-/// A scheduler of a bootstrap extension was woken.
+/// A scheduled call of a bootstrap extension.
 ///
 /// # Safety
 ///
@@ -89,19 +75,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_schedule
     bootstrap: *const c_void,
     _event: u64,
 ) {
-    let Some(callbacks) = raw::loaded() else {
-        return;
-    };
-    quietly(|| {
-        // SAFETY: Envoy gave this pointer to the hook, which runs on the main thread.
-        let config = unsafe { Config::of_bootstrap(callbacks, envoy) };
-        // SAFETY: it is the pointer that `config_new` made of a box; Envoy has not given it back yet.
-        let bootstrap = unsafe { &*bootstrap.cast::<Bootstrap>() };
-        bootstrap.woken(&config);
-    });
+    // SAFETY: Envoy gave these to this hook; `config_new` returned the second one.
+    unsafe { with(Kind::Bootstrap, envoy, bootstrap, Bootstrap::woken) }
 }
 
-/// A callout of a bootstrap extension has an answer, or none.
+/// A callout of a bootstrap extension has ended.
 ///
 /// # Safety
 ///
@@ -117,16 +95,11 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_http_callout_do
     chunks: *const Buffer,
     chunk_count: usize,
 ) {
-    let Some(callbacks) = raw::loaded() else {
-        return;
-    };
-    quietly(|| {
-        // SAFETY: Envoy gave this pointer to the hook, which runs on the main thread.
-        let config = unsafe { Config::of_bootstrap(callbacks, envoy) };
-        // SAFETY: Envoy gave these to the hook, which keeps none of it.
+    let hook = |bootstrap: &Bootstrap, config: &Config<'_>| {
+        // SAFETY: Envoy gave these to this hook.
         let reply = unsafe { Reply::new(result, headers, count, chunks, chunk_count) };
-        // SAFETY: it is the pointer that `config_new` made of a box; Envoy has not given it back yet.
-        let bootstrap = unsafe { &*bootstrap.cast::<Bootstrap>() };
-        bootstrap.fed(&config, reply);
-    });
+        bootstrap.fed(config, reply);
+    };
+    // SAFETY: Envoy gave these to this hook; `config_new` returned the second one.
+    unsafe { with(Kind::Bootstrap, envoy, bootstrap, hook) }
 }
