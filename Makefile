@@ -66,7 +66,7 @@ lint: compiler ## Check format, lints and the links of the documentation
 	@# What tests bring along must not be what makes it build.
 	cargo check --quiet
 	cargo clippy --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --workspace --exclude doorward-fuzz
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --quiet --no-deps --lib --workspace --exclude doorward-fuzz --document-private-items
 
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check

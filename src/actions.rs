@@ -2,7 +2,7 @@
 //!
 //! Must not know: wire formats, SQL, settings.
 
-pub mod authorizer;
-pub mod equal_time;
-pub mod hashing;
-pub mod run;
+pub(crate) mod authorizer;
+pub(crate) mod equal_time;
+pub(crate) mod hashing;
+pub(crate) mod run;

@@ -18,7 +18,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use anyhow::Context as _;
 use comfy_table::{Table, presets::NOTHING};
 
-pub use self::{
+pub(crate) use self::{
     check::{check_ops, check_url},
     keyring::keyring,
     policy::policy_check,
@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The result of a command; it decides the exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Done, accepted or passes: status 0.
     Yes,
     /// Refused or does not pass: status 1.
@@ -52,7 +52,7 @@ pub enum Outcome {
 /// # Errors
 ///
 /// A database cannot be reached, or has a `users` table that Doorward did not create.
-pub async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
+pub(crate) async fn migrate(settings: &Settings) -> anyhow::Result<Outcome> {
     serve::store(settings, 1, PATIENCE)?.migrate().await?;
     match &settings.state.place {
         None => println!("The tables in {} are up to date.", settings.database.place),
@@ -116,7 +116,7 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 /// # Errors
 ///
 /// A secret is required and missing.
-pub fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
+pub(crate) fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
     settings.jwt.keys.check(unix_time())?;
     if settings.gateways.trusted.covers_the_internet() {
         eprintln!(

@@ -7,16 +7,16 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Login and authorization service for your gateway.
 #[derive(Debug, Parser)]
 #[command(version, about, after_help = EXAMPLES, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// File with settings [default: doorward.toml, if it exists].
     #[arg(long, global = true, env = "DOORWARD_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Set one setting; overrides the environment and the file. Can be repeated.
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = key_value)]
-    pub set: Vec<(String, String)>,
+    pub(crate) set: Vec<(String, String)>,
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 const EXAMPLES: &str = "\
@@ -30,7 +30,7 @@ Every setting can also be an environment variable: listen.grpc is DOORWARD_LISTE
 
 /// All commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Serve requests of gateways until SIGTERM or Ctrl-C.
     #[command(after_help = "\
 Examples:
@@ -76,21 +76,21 @@ Examples:
 
 /// Arguments of `doorward check`.
 #[derive(Debug, Args)]
-pub struct Check {
+pub(crate) struct Check {
     /// URL to ask, with http:// [default: /readyz at listen.ops]. With a URL, no settings are read.
     #[arg(long)]
-    pub url: Option<String>,
+    pub(crate) url: Option<String>,
     /// How long to wait for the answer.
     #[arg(long, value_name = "DURATION", default_value = "2s")]
-    pub timeout: String,
+    pub(crate) timeout: String,
     /// Format of the result.
     #[command(flatten)]
-    pub output: Output,
+    pub(crate) output: Output,
 }
 
 /// Commands for users.
 #[derive(Debug, Subcommand)]
-pub enum User {
+pub(crate) enum User {
     /// Add a user.
     ///
     /// Asks for the password, or reads it as one line from standard input.
@@ -177,7 +177,7 @@ Examples:
 
 /// Commands for counts of failed logins.
 #[derive(Debug, Subcommand)]
-pub enum Throttle {
+pub(crate) enum Throttle {
     /// List counts of failed logins, the latest first, at most 1000.
     #[command(
         after_help = "Examples:\n  doorward throttle list\n  doorward throttle list --output json"
@@ -203,7 +203,7 @@ Examples:
 
 /// Commands for settings.
 #[derive(Debug, Subcommand)]
-pub enum Config {
+pub(crate) enum Config {
     /// Read all settings as `serve` does, and report every fault.
     #[command(after_help = "Example:\n  doorward --config doorward.toml config check")]
     Check,
@@ -211,7 +211,7 @@ pub enum Config {
 
 /// Commands for rules.
 #[derive(Debug, Subcommand)]
-pub enum Policy {
+pub(crate) enum Policy {
     /// Show which rule decides a request, why, and the result.
     ///
     /// Exit status 0: the request passes; 1: it does not.
@@ -239,7 +239,7 @@ Examples:
 
 /// Commands for tokens.
 #[derive(Debug, Subcommand)]
-pub enum Token {
+pub(crate) enum Token {
     /// Decode a token, and say whether this Doorward accepts it now, or why not.
     ///
     /// Exit status 0: accepted; 1: refused.
@@ -273,7 +273,7 @@ Examples:
 
 /// Commands for keys.
 #[derive(Debug, Subcommand)]
-pub enum Keys {
+pub(crate) enum Keys {
     /// Create the first key in the key directory.
     #[command(after_help = "\
 Examples:
@@ -326,15 +326,15 @@ Examples:
 
 /// The output option of commands.
 #[derive(Clone, Copy, Debug, Args)]
-pub struct Output {
+pub(crate) struct Output {
     /// Format of the output: for people or for machines.
     #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub output: Format,
+    pub(crate) output: Format,
 }
 
 /// Output formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// A table or sentences, for people.
     Text,
     /// JSON, for machines.

@@ -37,23 +37,17 @@ mod value;
 
 use std::{collections::HashMap, fmt};
 
-pub use self::{
+pub(crate) use self::{
     audit::AuditSettings,
     cors::CorsSettings,
-    database::DatabaseSettings,
     envoy::EnvoySettings,
-    fault::{Fault, Faults},
     feed::FeedSettings,
     gateways::GatewaySettings,
     http::HttpSettings,
     identity::IdentitySettings,
     jwt::JwtSettings,
-    key::Entry,
     listen::ListenSettings,
     log::{LogFormat, LogSettings},
-    login::LoginSettings,
-    memory::hash_memory_default,
-    reader::Sources,
     refresh::RefreshSettings,
     revocation::RevocationSettings,
     self_service::SelfServiceSettings,
@@ -61,6 +55,14 @@ pub use self::{
     state::StateSettings,
     tracing::TracingSettings,
     users::UsersSettings,
+};
+pub use self::{
+    database::DatabaseSettings,
+    fault::{Fault, Faults},
+    key::Entry,
+    login::LoginSettings,
+    memory::hash_memory_default,
+    reader::Sources,
 };
 use doorward_rules::tables::Raw;
 
@@ -82,53 +84,53 @@ use crate::{
 #[derive(Debug)]
 pub struct Settings {
     /// `[listen]`: the doors.
-    pub listen: ListenSettings,
+    pub(crate) listen: ListenSettings,
     /// `[shutdown]`: how Doorward ends.
-    pub shutdown: ShutdownSettings,
+    pub(crate) shutdown: ShutdownSettings,
     /// `trusted_proxies` and `client_address`.
-    pub gateways: GatewaySettings,
+    pub(crate) gateways: GatewaySettings,
     /// `[database]`: where the users are.
     pub database: DatabaseSettings,
     /// `[state]`: where Doorward's own tables are.
-    pub state: StateSettings,
+    pub(crate) state: StateSettings,
     /// `[users]`: how an existing user table is read.
-    pub users: UsersSettings,
+    pub(crate) users: UsersSettings,
     /// `[jwt]`: keys and tokens.
-    pub jwt: JwtSettings,
+    pub(crate) jwt: JwtSettings,
     /// `[login]`: replies to logins, and hashing.
     pub login: LoginSettings,
     /// `[throttle]`: failed logins that cost nothing.
-    pub throttle: Free,
+    pub(crate) throttle: Free,
     /// `[revocation]`: how revocations are read.
-    pub revocation: RevocationSettings,
+    pub(crate) revocation: RevocationSettings,
     /// `[feed]`: rules, public keys and revocations for the filter inside Envoy.
-    pub feed: FeedSettings,
+    pub(crate) feed: FeedSettings,
     /// `[refresh]`: refresh tokens.
-    pub refresh: RefreshSettings,
+    pub(crate) refresh: RefreshSettings,
     /// `[self_service]`: what users may do with their accounts.
-    pub self_service: SelfServiceSettings,
+    pub(crate) self_service: SelfServiceSettings,
     /// `[passwords]`: what new passwords must be.
-    pub passwords: PasswordRules,
+    pub(crate) passwords: PasswordRules,
     /// `[http]`: the HTTP door.
-    pub http: HttpSettings,
+    pub(crate) http: HttpSettings,
     /// `[envoy]`: the gRPC door.
-    pub envoy: EnvoySettings,
+    pub(crate) envoy: EnvoySettings,
     /// `[identity]`: what services are told.
-    pub identity: IdentitySettings,
+    pub(crate) identity: IdentitySettings,
     /// `[cors]`: requests from other origins.
-    pub cors: CorsSettings,
+    pub(crate) cors: CorsSettings,
     /// `[paths]`: ambiguous paths that are judged.
-    pub paths: Tolerance,
+    pub(crate) paths: Tolerance,
     /// `[audit]`: the audit trail.
-    pub audit: AuditSettings,
+    pub(crate) audit: AuditSettings,
     /// `[log]`: the log.
-    pub log: LogSettings,
+    pub(crate) log: LogSettings,
     /// `[tracing]`: spans.
-    pub tracing: TracingSettings,
+    pub(crate) tracing: TracingSettings,
     /// `[[issuer]]`: other issuers whose tokens are accepted.
-    pub issuers: Vec<Believed>,
+    pub(crate) issuers: Vec<Believed>,
     /// The endpoints that are switched on.
-    pub endpoints: Vec<Endpoint>,
+    pub(crate) endpoints: Vec<Endpoint>,
     /// `[[route]]`: the rules.
     pub policy: Policy,
     /// What a reload compares.
@@ -170,7 +172,7 @@ pub fn keys() -> impl Iterator<Item = &'static Entry> {
 
 /// Whether a name in the environment is that of a setting.
 #[must_use]
-pub fn names_a_setting(name: &str) -> bool {
+pub(crate) fn names_a_setting(name: &str) -> bool {
     let name = name.strip_suffix("_FILE").unwrap_or(name);
     keys().any(|key| key.also.contains(&name) || key.environment() == name)
 }
@@ -192,7 +194,7 @@ impl Settings {
     ///
     /// Every fault, of the settings as they are written and as they would be in force without a restart. Missing rules
     /// are a fault too: the built-in rules would replace them, and let through what a half-written file keeps out.
-    pub fn again(&self, sources: Sources<'_>) -> Result<(Self, Vec<&'static str>), Faults> {
+    pub(crate) fn again(&self, sources: Sources<'_>) -> Result<(Self, Vec<&'static str>), Faults> {
         let mut reader = Reader::read(sources);
         let read = Self::of(reader.clone())?;
         if let Some(lost) = self.written.lost_in(&read.written) {
@@ -219,13 +221,13 @@ impl Settings {
 
     /// The database of Doorward's own tables.
     #[must_use]
-    pub fn state_database(&self) -> &Database {
+    pub(crate) fn state_database(&self) -> &Database {
         self.state.place.as_ref().unwrap_or(&self.database.place)
     }
 
     /// Which names users cannot have.
     #[must_use]
-    pub fn names(&self) -> NameRules {
+    pub(crate) fn names(&self) -> NameRules {
         let reserved = self.self_service.reserved.iter().map(String::as_str);
         let issuers = self.issuers.iter();
         let issuers = issuers.map(|one| (&*one.terms.issuer, &*one.terms.prefix));

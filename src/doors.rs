@@ -36,10 +36,10 @@ macro_rules! write_through {
 }
 use write_through;
 
-pub mod connection;
+pub(crate) mod connection;
 pub mod grpc;
-pub mod http;
+pub(crate) mod http;
 pub(crate) mod layers;
-pub mod listen;
-pub mod tls;
+pub(crate) mod listen;
+pub(crate) mod tls;
 pub mod wire;

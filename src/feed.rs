@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Answers followers.
-pub struct Feed {
+pub(crate) struct Feed {
     server: Server,
     endpoints: Arc<[Endpoint]>,
     metadata: bool,
@@ -60,7 +60,7 @@ const PAUSE: u64 = 60;
 impl Feed {
     /// Answers from these revocations. They must have a journal.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         revoked: Arc<Revocations>,
         endpoints: &[Endpoint],
         metadata: bool,

@@ -33,16 +33,16 @@ use crate::{
 
 /// Settings of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Believed {
+pub(crate) struct Believed {
     /// What its tokens must satisfy.
-    pub terms: IssuerTerms,
+    pub(crate) terms: IssuerTerms,
     /// Where to get its keys.
-    pub jwks: Source,
+    pub(crate) jwks: Source,
 }
 
 /// Where to get keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// Fetch them from this URL.
     Url(Uri),
     /// Read them from this file.
@@ -51,7 +51,7 @@ pub enum Source {
 
 /// Why this is not a source of keys. The text does not contain the URL, which may contain a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SourceFault {
+pub(crate) enum SourceFault {
     /// Empty, or with control characters.
     #[error("must be a URL, or the path of a file")]
     Text,
@@ -68,7 +68,7 @@ impl Source {
     /// # Errors
     ///
     /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, SourceFault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, SourceFault> {
         if text.is_empty() || text.contains(char::is_control) {
             return Err(SourceFault::Text);
         }
@@ -145,7 +145,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AT_START: Duration = Duration::from_secs(2);
 
 /// Starts to keep the keys of all issuers up to date, and waits at most two seconds for the first keys.
-pub async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
+pub(crate) async fn follow(believed: &[Believed], metrics: &Metrics) -> Issuers {
     let issuers: Issuers = (believed.iter())
         .map(|one| Issuer::new(one.terms.clone()))
         .collect();

@@ -6,8 +6,8 @@
 //!    [`doors::grpc::decode`].
 //! 2. [`domain::judge::Judge::judge`] decides it from the rules and the keys in memory. Public and Bearer requests end
 //!    here; nothing was awaited.
-//! 3. A login needs one row ([`tables::users::Users::find`]) and one slow hash ([`login::desk::Desk::settle`], on a bounded
-//!    pool); [`actions::authorizer::Authorizer`] waits for both.
+//! 3. A login needs one row ([`tables::users::Users::find`]) and one slow hash (`Desk::settle`, on a bounded
+//!    pool); `Authorizer` waits for both.
 //! 4. The [`domain::decision::Decision`] is logged once, and the door turns it into a wire message:
 //!    [`doors::grpc::encode`].
 //!
@@ -16,18 +16,21 @@
 pub use doorward_core as domain;
 pub use doorward_rules::files;
 
-pub mod actions;
-pub mod admin;
-pub mod cli;
+pub use self::run::main;
+
+mod actions;
+mod admin;
+mod cli;
 mod clock;
 pub mod config;
 pub mod doors;
 mod feed;
-pub mod issuers;
-pub mod live;
+mod issuers;
+mod live;
 pub mod login;
-pub mod observe;
-pub mod reload;
-pub mod serve;
+mod observe;
+mod reload;
+mod run;
+mod serve;
 pub mod tables;
-pub mod telemetry;
+mod telemetry;

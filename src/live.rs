@@ -16,26 +16,26 @@ use crate::{login::desk::Desk, observe::metrics::DecisionCounts};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// Decides requests.
-    pub judge: Judge,
+    pub(crate) judge: Judge,
     /// Settles actions.
-    pub desk: Desk,
+    pub(crate) desk: Desk,
     /// The realm of challenges.
-    pub realm: Realm,
+    pub(crate) realm: Realm,
     /// Which ambiguous paths are judged instead of refused.
-    pub tolerance: Tolerance,
+    pub(crate) tolerance: Tolerance,
     /// The headers that identify the user to services.
-    pub identity: IdentityHeaders,
+    pub(crate) identity: IdentityHeaders,
     /// Networks of the gateways that may ask.
-    pub trusted: TrustedProxies,
+    pub(crate) trusted: TrustedProxies,
     /// Where the client address is read from.
-    pub client_address: ClientAddress,
+    pub(crate) client_address: ClientAddress,
     /// The causes of unknown addresses that were already logged.
-    pub warned: Warned,
+    pub(crate) warned: Warned,
     /// Counts decisions by these rules.
-    pub counts: Arc<DecisionCounts>,
+    pub(crate) counts: Arc<DecisionCounts>,
 }
 
 /// The rules in force.
-pub type Live = Current<Rules>;
+pub(crate) type Live = Current<Rules>;

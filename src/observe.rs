@@ -1,10 +1,10 @@
 //! What people and machines see of Doorward: the log of requests, the audit trail, metrics and spans. Knows the core
 //! and nothing else of the program; doors, actions and tables use it.
 
-pub mod audit;
+pub(crate) mod audit;
 mod causes;
-pub mod metrics;
-pub mod request_log;
-pub mod spans;
+pub(crate) mod metrics;
+pub(crate) mod request_log;
+pub(crate) mod spans;
 
-pub use self::causes::causes;
+pub(crate) use self::causes::causes;

@@ -34,7 +34,7 @@ use crate::{
 use doorward_rules::files::{Files, Look};
 
 /// Reads the settings again while others are in force, and returns the names of changed settings that need a restart.
-pub type Load =
+pub(crate) type Load =
     Box<dyn Fn(&Files, &Settings) -> anyhow::Result<(Settings, Vec<&'static str>)> + Send>;
 
 /// How often to check the files. A change counts once two consecutive checks see the same content: so it takes effect
@@ -49,23 +49,23 @@ const LONGEST: usize = 2000;
 
 /// What stays the same when the rules are replaced.
 #[derive(Clone, Debug)]
-pub struct Lasting {
+pub(crate) struct Lasting {
     /// Which tokens are revoked.
-    pub ended: Arc<Revocations>,
+    pub(crate) ended: Arc<Revocations>,
     /// Hashes and verifies passwords.
-    pub hasher: Arc<Hasher>,
+    pub(crate) hasher: Arc<Hasher>,
     /// Other issuers whose tokens are accepted.
-    pub issuers: Issuers,
+    pub(crate) issuers: Issuers,
     /// The headers that identify the user to services.
-    pub identity: IdentityHeaders,
+    pub(crate) identity: IdentityHeaders,
     /// Where decisions and tokens are counted.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 impl Lasting {
     /// Builds the rules from these settings.
     #[must_use]
-    pub fn rules(&self, settings: &Settings, keys: Keyring) -> Rules {
+    pub(crate) fn rules(&self, settings: &Settings, keys: Keyring) -> Rules {
         let keys = Arc::new(keys);
         Rules {
             judge: Judge {
@@ -106,7 +106,7 @@ struct Read {
 }
 
 /// Watches files, reads them, and replaces the rules.
-pub struct Reloader {
+pub(crate) struct Reloader {
     /// The settings in force. Settings that need a restart keep their values from the start.
     last: Settings,
     /// Whether the key directory exists.
@@ -127,7 +127,7 @@ impl Reloader {
     /// # Errors
     ///
     /// A handler for SIGHUP cannot be installed.
-    pub fn new(
+    pub(crate) fn new(
         last: Settings,
         files: &Files,
         load: Load,
@@ -150,7 +150,7 @@ impl Reloader {
     }
 
     /// Watches and reloads, for ever.
-    pub async fn follow(mut self) {
+    pub(crate) async fn follow(mut self) {
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = self.tried.digest();
@@ -243,7 +243,7 @@ impl Reloader {
 }
 
 /// Says what is allowed, and hardly ever meant.
-pub fn warn_of(settings: &Settings) {
+pub(crate) fn warn_of(settings: &Settings) {
     if settings.gateways.trusted.covers_the_internet() {
         tracing::warn!(
             trusted_proxies = %settings.gateways.trusted,

@@ -79,7 +79,7 @@ macro_rules! reflection {
 /// # Errors
 ///
 /// Why Doorward cannot start, such as an address in use or a file that cannot be created.
-pub async fn serve(
+pub(crate) async fn serve(
     settings: Settings,
     files: &Files,
     load: Load,
@@ -289,7 +289,11 @@ async fn until_the_end(
 /// # Errors
 ///
 /// An embedded database file cannot be created.
-pub fn store(settings: &Settings, connections: u32, patience: Duration) -> anyhow::Result<Store> {
+pub(crate) fn store(
+    settings: &Settings,
+    connections: u32,
+    patience: Duration,
+) -> anyhow::Result<Store> {
     let users = Connections::open(&settings.database.place, connections, patience)?;
     let state = match &settings.state.place {
         None => users.clone(),

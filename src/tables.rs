@@ -4,6 +4,6 @@
 
 pub mod database;
 pub mod state;
-pub mod store;
-pub mod sync;
+pub(crate) mod store;
+pub(crate) mod sync;
 pub mod users;

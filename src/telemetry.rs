@@ -22,7 +22,7 @@ use crate::{
 /// # Errors
 ///
 /// The file of the audit trail cannot be opened or created.
-pub fn start(log: LogSettings, trail: &Trail) -> io::Result<()> {
+pub(crate) fn start(log: LogSettings, trail: &Trail) -> io::Result<()> {
     let levels = Targets::new()
         .with_default(log.level.min(tracing::Level::WARN))
         .with_target(env!("CARGO_CRATE_NAME"), log.level)
@@ -60,7 +60,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 /// # Errors
 ///
 /// The file of the audit trail cannot be opened or created.
-pub fn trail_alone(trail: &Trail) -> io::Result<()> {
+pub(crate) fn trail_alone(trail: &Trail) -> io::Result<()> {
     tracing_subscriber::registry().with(trail.layer()?).init();
     Ok(())
 }

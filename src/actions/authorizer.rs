@@ -34,17 +34,17 @@ use crate::{
 
 /// Decides requests.
 #[derive(Clone, Debug)]
-pub struct Authorizer {
+pub(crate) struct Authorizer {
     actions: Arc<Actions>,
 }
 
 /// A decision, and the rule that led to it, if there is one.
 #[derive(Clone, Debug)]
-pub struct Decided<'r> {
+pub(crate) struct Decided<'r> {
     /// The decision that every door must answer.
-    pub decision: Decision,
+    pub(crate) decision: Decision,
     /// The rule that decided.
-    pub rule: Option<&'r Rule>,
+    pub(crate) rule: Option<&'r Rule>,
 }
 
 /// Why a request is denied without being judged.
@@ -63,31 +63,31 @@ struct Started {
 impl Authorizer {
     /// Takes everything that actions use.
     #[must_use]
-    pub fn new(actions: Actions) -> Self {
+    pub(crate) fn new(actions: Actions) -> Self {
         Self {
             actions: Arc::new(actions),
         }
     }
 
     /// Measures the hashes of the user table, and continues to sample it.
-    pub async fn learn(&self) {
+    pub(crate) async fn learn(&self) {
         Arc::clone(&self.actions).learn().await;
     }
 
     /// The current rules.
     #[must_use]
-    pub fn live(&self) -> &Live {
+    pub(crate) fn live(&self) -> &Live {
         &self.actions.live
     }
 
     /// Whether decisions have spans, so that the gateway's trace context is needed.
     #[must_use]
-    pub fn has_spans(&self) -> bool {
+    pub(crate) fn has_spans(&self) -> bool {
         self.actions.spans.is_on()
     }
 
     /// Decides a request by the rules that are current when it starts. Only actions are awaited.
-    pub async fn decide<'r>(
+    pub(crate) async fn decide<'r>(
         &self,
         rules: &'r Arc<Rules>,
         request: &Request<'_>,
@@ -100,7 +100,7 @@ impl Authorizer {
     }
 
     /// Runs a request to an endpoint, for a door that has a route for it.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         rules: &Arc<Rules>,
         endpoint: Endpoint,
@@ -117,7 +117,7 @@ impl Authorizer {
     /// # Errors
     ///
     /// Why the credential is refused.
-    pub fn validate(
+    pub(crate) fn validate(
         &self,
         rules: &Rules,
         credential: Credential<'_>,
@@ -147,13 +147,13 @@ impl Authorizer {
 
     /// Denies a request that a door could not read.
     #[must_use]
-    pub fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
+    pub(crate) fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
         self.deny(Denial::Malformed(fault), trace)
     }
 
     /// Denies a request that a door does not accept.
     #[must_use]
-    pub fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
+    pub(crate) fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
         let denied = Decision::Deny(denial).into();
         let rules = self.live().now();
         let counts = Counts::checked(&rules.counts, None);

@@ -12,7 +12,7 @@ use crate::login::password::{Kind, LengthClass, Scheme};
 /// The times of each kind of hash. If a table contains hashes that cost more or less than Doorward's own, their times
 /// would reveal who is in it. So every answer takes as long as the slowest kind does for a password of the same length.
 #[derive(Debug, Default)]
-pub struct EqualTime {
+pub(crate) struct EqualTime {
     /// By kind; no kind for hashes that cost as much as Doorward's own, and for the decoy.
     kinds: Mutex<HashMap<Option<Kind>, Times>>,
 }

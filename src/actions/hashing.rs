@@ -14,12 +14,12 @@ use thread_priority::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-pub use self::line::{Line, NoTurn, Ticket, Turn};
+pub(crate) use self::line::{Line, NoTurn, Ticket, Turn};
 use crate::domain::histogram::{Histogram, TO_TEN_SECONDS};
 
 /// The priority of hashing threads (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HashPriority {
+pub(crate) enum HashPriority {
     /// SCHED_IDLE: hashing gives way at once, so a flood of logins does not delay checks by a time slice.
     Idle,
     /// The same priority as any thread.
@@ -28,18 +28,18 @@ pub enum HashPriority {
 
 /// A pool of hashing threads.
 #[derive(Debug)]
-pub struct Hashing {
+pub(crate) struct Hashing {
     threads: Option<Runtime>,
     times: Arc<HashTimes>,
 }
 
 /// How long hashing took so far.
 #[derive(Debug)]
-pub struct HashTimes {
+pub(crate) struct HashTimes {
     /// Time in the queue, from fetching the row until the turn.
-    pub waiting: Histogram,
+    pub(crate) waiting: Histogram,
     /// Time on a thread.
-    pub hashing: Histogram,
+    pub(crate) hashing: Histogram,
 }
 
 /// How long a thread waits for the next hash before it ends.
@@ -52,7 +52,7 @@ impl Hashing {
     /// # Errors
     ///
     /// The system cannot start more threads.
-    pub fn new(
+    pub(crate) fn new(
         threads: usize,
         priority: HashPriority,
         rests: impl Fn() + Send + Sync + 'static,
@@ -85,12 +85,12 @@ impl Hashing {
 
     /// The durations so far.
     #[must_use]
-    pub fn times(&self) -> &Arc<HashTimes> {
+    pub(crate) fn times(&self) -> &Arc<HashTimes> {
         &self.times
     }
 
     /// Hashes as soon as a thread is free; `None` if hashing panicked.
-    pub async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
@@ -105,7 +105,7 @@ impl Hashing {
     }
 
     /// Hashes a password of no user, which is not counted in the metrics of logins.
-    pub async fn uncounted<T: Send + 'static>(
+    pub(crate) async fn uncounted<T: Send + 'static>(
         &self,
         hash: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {

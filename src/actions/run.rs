@@ -15,7 +15,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::learning::Learning;
+pub(crate) use self::learning::Learning;
 use self::login::Upgrade;
 use crate::{
     actions::{
@@ -41,31 +41,31 @@ use crate::{
 
 /// Everything that actions use.
 #[derive(Debug)]
-pub struct Actions {
+pub(crate) struct Actions {
     /// The current rules. An action keeps those it begins with.
-    pub live: Live,
+    pub(crate) live: Live,
     /// The tables.
-    pub store: Store,
+    pub(crate) store: Store,
     /// Counts of attempts.
-    pub throttle: Arc<Throttle>,
+    pub(crate) throttle: Arc<Throttle>,
     /// Sends failures to other replicas.
-    pub shares: FailureSender,
+    pub(crate) shares: FailureSender,
     /// How long a used refresh token gives the same successor again.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// The roles of people who register.
-    pub register_roles: Roles,
+    pub(crate) register_roles: Roles,
     /// The queue for hashing.
-    pub line: Line,
+    pub(crate) line: Line,
     /// The hashing threads.
-    pub hashing: Hashing,
+    pub(crate) hashing: Hashing,
     /// How long an answer is held back.
-    pub equal_time: EqualTime,
+    pub(crate) equal_time: EqualTime,
     /// The measurement of the user table's hashes.
-    pub learning: Learning,
+    pub(crate) learning: Learning,
     /// Where spans go.
-    pub spans: Spans,
+    pub(crate) spans: Spans,
     /// Where logins are counted.
-    pub metrics: Metrics,
+    pub(crate) metrics: Metrics,
 }
 
 /// An action that runs. It goes by one set of rules from beginning to end, whatever is reloaded meanwhile; only
@@ -80,9 +80,9 @@ pub(super) struct Run {
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     /// The address of the client.
-    pub client: Result<IpAddr, NoAddress>,
+    pub(crate) client: Result<IpAddr, NoAddress>,
     /// Cancelled when the gateway disconnects.
-    pub gone: CancellationToken,
+    pub(crate) gone: CancellationToken,
 }
 
 /// A decision, its cause for the log alone, and the upgrade of a hash that follows the answer.

@@ -24,7 +24,7 @@ use crate::cli::{self, Format};
 /// # Errors
 ///
 /// The URL or the duration is invalid.
-pub fn check_url(url: &str, command: &cli::Check) -> anyhow::Result<Outcome> {
+pub(crate) fn check_url(url: &str, command: &cli::Check) -> anyhow::Result<Outcome> {
     check(parse(url)?, command)
 }
 
@@ -33,7 +33,7 @@ pub fn check_url(url: &str, command: &cli::Check) -> anyhow::Result<Outcome> {
 /// # Errors
 ///
 /// The address or the duration cannot be used.
-pub fn check_ops(ops: SocketAddr, command: &cli::Check) -> anyhow::Result<Outcome> {
+pub(crate) fn check_ops(ops: SocketAddr, command: &cli::Check) -> anyhow::Result<Outcome> {
     check(readiness(ops)?, command)
 }
 

@@ -28,7 +28,7 @@ const PUBLISHED: Duration = Duration::from_secs(120);
 /// # Errors
 ///
 /// A key cannot be generated, read or removed.
-pub fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcome> {
+pub(crate) fn keyring(settings: &Settings, command: cli::Keys) -> anyhow::Result<Outcome> {
     let now = unix_time();
     match command {
         cli::Keys::Generate { algorithm, id } => {

@@ -29,7 +29,10 @@ use crate::{
 /// # Errors
 ///
 /// An invalid user or role, or the fault of the database.
-pub async fn policy_check(settings: Settings, command: cli::Policy) -> anyhow::Result<Outcome> {
+pub(crate) async fn policy_check(
+    settings: Settings,
+    command: cli::Policy,
+) -> anyhow::Result<Outcome> {
     let cli::Policy::Check {
         method,
         url,

@@ -20,7 +20,10 @@ use crate::{
 /// # Errors
 ///
 /// An invalid name or address, or the fault of the database.
-pub async fn throttle(settings: Settings, command: cli::Throttle) -> anyhow::Result<Outcome> {
+pub(crate) async fn throttle(
+    settings: Settings,
+    command: cli::Throttle,
+) -> anyhow::Result<Outcome> {
     let store = open(&settings).await?;
     let keys = settings.jwt.keys.load(unix_time())?;
     let seal = keys.seal().context("no key has a private half")?.clone();

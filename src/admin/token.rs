@@ -33,7 +33,7 @@ use doorward_rules::keys::SecretSource;
 /// # Errors
 ///
 /// There is no key to verify the token with, or standard input cannot be read.
-pub async fn token(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
+pub(crate) async fn token(settings: Settings, command: cli::Token) -> anyhow::Result<Outcome> {
     match command {
         cli::Token::Inspect { token, output } => inspect(settings, token, output).await,
         cli::Token::Verify { jwk, token } => verify(&jwk, &token),

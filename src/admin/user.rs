@@ -28,7 +28,7 @@ use crate::{
 /// # Errors
 ///
 /// An invalid name, role or password, or the fault of the database.
-pub async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
+pub(crate) async fn user(settings: &Settings, command: cli::User) -> anyhow::Result<Outcome> {
     let store = open(settings).await?;
     let now = unix_time();
     let expires = settings.jwt.terms.all_expired(now);

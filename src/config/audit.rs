@@ -9,9 +9,9 @@ use crate::observe::audit::Trail;
 
 /// Settings of the audit trail.
 #[derive(Debug)]
-pub struct AuditSettings {
+pub(crate) struct AuditSettings {
     /// Where it goes.
-    pub to: Trail,
+    pub(crate) to: Trail,
 }
 
 pub(super) static KEYS: Section = &[&TO];

@@ -8,9 +8,9 @@ use super::{
 
 /// Settings of CORS.
 #[derive(Clone, Copy, Debug)]
-pub struct CorsSettings {
+pub(crate) struct CorsSettings {
     /// Whether preflights pass.
-    pub allow_preflight: bool,
+    pub(crate) allow_preflight: bool,
 }
 
 pub(super) static KEYS: Section = &[&ALLOW_PREFLIGHT];

@@ -17,15 +17,15 @@ use crate::tables::database::{Database, MySql, Tls};
 #[derive(Debug)]
 pub struct DatabaseSettings {
     /// Where it is.
-    pub place: Database,
+    pub(crate) place: Database,
     /// How connections to a server are protected, here and in `state.url`.
-    pub tls: Tls,
+    pub(crate) tls: Tls,
     /// The certificate authorities of servers; `None` for the built-in ones.
-    pub tls_ca: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
     /// The most open connections.
     pub connections: u32,
     /// How long a login waits for its row.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 pub(super) static KEYS: Section = &[

@@ -8,9 +8,9 @@ use super::{
 
 /// Settings of the gRPC door.
 #[derive(Clone, Copy, Debug)]
-pub struct EnvoySettings {
+pub(crate) struct EnvoySettings {
     /// Whether Envoy receives dynamic metadata.
-    pub metadata: bool,
+    pub(crate) metadata: bool,
 }
 
 pub(super) static KEYS: Section = &[&METADATA];

@@ -8,9 +8,9 @@ use super::{
 
 /// Settings of the feed.
 #[derive(Clone, Copy, Debug)]
-pub struct FeedSettings {
+pub(crate) struct FeedSettings {
     /// Whether it is served.
-    pub enabled: bool,
+    pub(crate) enabled: bool,
 }
 
 pub(super) static KEYS: Section = &[&ENABLED];

@@ -14,11 +14,11 @@ use crate::{
 
 /// Settings of the gateways.
 #[derive(Debug)]
-pub struct GatewaySettings {
+pub(crate) struct GatewaySettings {
     /// The networks of gateways that may ask.
-    pub trusted: TrustedProxies,
+    pub(crate) trusted: TrustedProxies,
     /// Where the address of a client is read from.
-    pub client_address: ClientAddress,
+    pub(crate) client_address: ClientAddress,
 }
 
 pub(super) static KEYS: Section = &[&TRUSTED_PROXIES, &CLIENT_ADDRESS];

@@ -11,9 +11,9 @@ use super::{
 
 /// Settings of the HTTP door.
 #[derive(Debug)]
-pub struct HttpSettings {
+pub(crate) struct HttpSettings {
     /// The URL where people sign in.
-    pub sign_in: Option<HeaderValue>,
+    pub(crate) sign_in: Option<HeaderValue>,
 }
 
 pub(super) static KEYS: Section = &[&SIGN_IN];

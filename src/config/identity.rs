@@ -9,11 +9,11 @@ use crate::domain::identity_headers::IdentityNames;
 
 /// Settings of identity headers.
 #[derive(Debug)]
-pub struct IdentitySettings {
+pub(crate) struct IdentitySettings {
     /// The names of the headers.
-    pub headers: IdentityNames,
+    pub(crate) headers: IdentityNames,
     /// Whether the service receives Bearer tokens.
-    pub forward_bearer: bool,
+    pub(crate) forward_bearer: bool,
 }
 
 pub(super) static KEYS: Section = &[&HEADERS, &FORWARD_BEARER];

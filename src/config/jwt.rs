@@ -20,11 +20,11 @@ use crate::{
 
 /// Settings of tokens.
 #[derive(Debug)]
-pub struct JwtSettings {
+pub(crate) struct JwtSettings {
     /// Where keys come from.
-    pub keys: KeySources,
+    pub(crate) keys: KeySources,
     /// What tokens say, and how long they last.
-    pub terms: TokenTerms,
+    pub(crate) terms: TokenTerms,
 }
 
 pub(super) static KEYS: Section = &[

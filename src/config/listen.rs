@@ -15,27 +15,27 @@ use crate::doors::{
 
 /// Settings of the doors.
 #[derive(Debug)]
-pub struct ListenSettings {
+pub(crate) struct ListenSettings {
     /// The address of the gRPC door.
-    pub grpc: Address,
+    pub(crate) grpc: Address,
     /// The address of the HTTP door.
-    pub http: Address,
+    pub(crate) http: Address,
     /// The address of health and metrics.
-    pub ops: SocketAddr,
+    pub(crate) ops: SocketAddr,
     /// The mode of Unix sockets.
-    pub socket_mode: u32,
+    pub(crate) socket_mode: u32,
     /// The most bytes of a check at the gRPC door.
-    pub max_check: usize,
+    pub(crate) max_check: usize,
     /// The most open connections of trusted peers, at each door.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// The most open connections of other peers, at the HTTP door.
-    pub max_untrusted_connections: usize,
+    pub(crate) max_untrusted_connections: usize,
     /// The most requests in flight at both doors together.
-    pub max_requests: usize,
+    pub(crate) max_requests: usize,
     /// The age at which gRPC connections are asked to end; `None` for never.
-    pub connection_age: Option<Duration>,
+    pub(crate) connection_age: Option<Duration>,
     /// The certificate of both doors, and which clients may connect; `None` for plain text.
-    pub tls: Option<Terms>,
+    pub(crate) tls: Option<Terms>,
 }
 
 pub(super) static KEYS: Section = &[

@@ -10,16 +10,16 @@ use super::{
 
 /// Settings of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogSettings {
+pub(crate) struct LogSettings {
     /// The least severe level that is written.
-    pub level: Level,
+    pub(crate) level: Level,
     /// The format of a line.
-    pub format: LogFormat,
+    pub(crate) format: LogFormat,
 }
 
 /// The format of a line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     /// Text, for people.
     Text,
     /// A JSON object, for machines.

@@ -18,17 +18,17 @@ use crate::{
 #[derive(Debug)]
 pub struct LoginSettings {
     /// Who answers a successful login.
-    pub reply: LoginReply,
+    pub(crate) reply: LoginReply,
     /// The realm of challenges.
-    pub realm: Realm,
+    pub(crate) realm: Realm,
     /// How many passwords are hashed at once.
     pub hash_threads: usize,
     /// How much memory hashing may use, in KiB.
-    pub hash_memory: u64,
+    pub(crate) hash_memory: u64,
     /// How hashing competes for the CPU.
-    pub hash_priority: HashPriority,
+    pub(crate) hash_priority: HashPriority,
     /// How many logins wait for hashing.
-    pub hash_queue: usize,
+    pub(crate) hash_queue: usize,
 }
 
 pub(super) static KEYS: Section = &[

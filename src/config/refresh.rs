@@ -10,11 +10,11 @@ use super::{
 
 /// Settings of refresh tokens.
 #[derive(Clone, Copy, Debug)]
-pub struct RefreshSettings {
+pub(crate) struct RefreshSettings {
     /// How long sessions last; `None` if there are no refresh tokens.
-    pub lifetime: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     /// How long a used refresh token still returns the same successor.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 pub(super) static KEYS: Section = &[&ENABLED, &LIFETIME, &GRACE];

@@ -10,11 +10,11 @@ use super::{
 
 /// Settings of revocation.
 #[derive(Clone, Copy, Debug)]
-pub struct RevocationSettings {
+pub(crate) struct RevocationSettings {
     /// How often to read revocations.
-    pub poll: Duration,
+    pub(crate) poll: Duration,
     /// The age of the last reading from which on no token is accepted; `None` for never.
-    pub refuses_after: Option<Duration>,
+    pub(crate) refuses_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy)]

@@ -10,15 +10,15 @@ use crate::domain::account::{Roles, Username};
 
 /// Settings of self-service.
 #[derive(Debug)]
-pub struct SelfServiceSettings {
+pub(crate) struct SelfServiceSettings {
     /// Whether users may register.
-    pub register: bool,
+    pub(crate) register: bool,
     /// The roles of users who register.
-    pub register_roles: Roles,
+    pub(crate) register_roles: Roles,
     /// Names that nobody can register.
-    pub reserved: Vec<String>,
+    pub(crate) reserved: Vec<String>,
     /// Whether users may change their password.
-    pub password: bool,
+    pub(crate) password: bool,
 }
 
 pub(super) static KEYS: Section = &[&REGISTER, &REGISTER_ROLES, &RESERVED, &PASSWORD];

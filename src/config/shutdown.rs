@@ -11,11 +11,11 @@ use super::{
 
 /// Settings of the shutdown.
 #[derive(Clone, Copy, Debug)]
-pub struct ShutdownSettings {
+pub(crate) struct ShutdownSettings {
     /// How long Doorward keeps serving after SIGTERM.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// How long open requests may take after that.
-    pub deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 pub(super) static KEYS: Section = &[&DELAY, &DEADLINE];

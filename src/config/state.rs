@@ -9,9 +9,9 @@ use crate::tables::database::Database;
 
 /// Settings of the database of Doorward's own tables.
 #[derive(Debug)]
-pub struct StateSettings {
+pub(crate) struct StateSettings {
     /// Where it is; `None` for the database of the users.
-    pub place: Option<Database>,
+    pub(crate) place: Option<Database>,
 }
 
 pub(super) static KEYS: Section = &[&URL];

@@ -12,9 +12,9 @@ use crate::observe::spans::Collector;
 
 /// Settings of spans.
 #[derive(Debug)]
-pub struct TracingSettings {
+pub(crate) struct TracingSettings {
     /// The collector of spans; `None` for no spans.
-    pub collector: Option<Collector>,
+    pub(crate) collector: Option<Collector>,
 }
 
 pub(super) static KEYS: Section = &[&OTLP, &SERVICE, &SAMPLE];

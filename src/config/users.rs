@@ -13,11 +13,11 @@ use crate::{
 
 /// Settings of the user table.
 #[derive(Debug)]
-pub struct UsersSettings {
+pub(crate) struct UsersSettings {
     /// How an existing table is read; `None` for Doorward's own.
-    pub mapping: Option<Mapping>,
+    pub(crate) mapping: Option<Mapping>,
     /// Whether the table may contain passwords in plain text.
-    pub plaintext: bool,
+    pub(crate) plaintext: bool,
 }
 
 pub(super) static KEYS: Section = &[

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use hyper_util::server::graceful::GracefulConnection;
 
 /// A connection that ends by itself, or soon after it is asked to.
-pub trait Connection: Future {
+pub(crate) trait Connection: Future {
     /// Takes no further call; the connection ends when the open ones are answered.
     fn graceful_shutdown(self: Pin<&mut Self>);
 }

@@ -6,8 +6,8 @@
 mod answer;
 mod at_once;
 mod check;
-pub mod connection;
-pub mod frames;
+pub(crate) mod connection;
+pub(crate) mod frames;
 mod metadata;
 mod protobuf;
 mod view;
@@ -42,11 +42,11 @@ use crate::{
 
 /// The ext_authz service.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub(crate) struct Door {
     /// Decides.
-    pub authorizer: Authorizer,
+    pub(crate) authorizer: Authorizer,
     /// Whether each decision is sent to Envoy as dynamic metadata.
-    pub metadata: bool,
+    pub(crate) metadata: bool,
 }
 
 impl Door {
@@ -105,7 +105,12 @@ impl Door {
 
 impl Door {
     /// Answers one check of a peer, which may have a span of its own: the bytes of a `CheckRequest`.
-    pub async fn answer(&self, message: &[u8], peer: Option<Peer>, parent: Parent<'_>) -> Encoded {
+    pub(crate) async fn answer(
+        &self,
+        message: &[u8],
+        peer: Option<Peer>,
+        parent: Parent<'_>,
+    ) -> Encoded {
         let rules = self.authorizer.live().now();
         let is_trusted = peer.is_some_and(|peer| rules.trusted.trusts(peer));
         let trace = Trace {

@@ -2,7 +2,7 @@
 //!
 //! The path alone says which dialect a request is in: headers of all other dialects come from the client.
 
-pub mod connection;
+pub(crate) mod connection;
 mod dialect;
 mod feed;
 mod unread;
@@ -46,15 +46,15 @@ use crate::{
 
 /// The doors and routes of the HTTP port.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub(crate) struct Door {
     /// Decides.
-    pub authorizer: Authorizer,
+    pub(crate) authorizer: Authorizer,
     /// The endpoints that are switched on.
-    pub endpoints: Arc<[Endpoint]>,
+    pub(crate) endpoints: Arc<[Endpoint]>,
     /// The sign-in page that gateways redirect to.
-    pub sign_in: Option<HeaderValue>,
+    pub(crate) sign_in: Option<HeaderValue>,
     /// The feed, if it is on.
-    pub feed: Option<Arc<Feed>>,
+    pub(crate) feed: Option<Arc<Feed>>,
 }
 
 /// How long a body may take.

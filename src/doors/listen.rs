@@ -20,7 +20,7 @@ const BACKLOG: i32 = 1024;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
+pub(crate) enum Address {
     /// An IP address and a port.
     Tcp(SocketAddr),
     /// The path of a socket.
@@ -29,7 +29,7 @@ pub enum Address {
 
 /// Why nothing can listen there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressFault {
+pub(crate) enum AddressFault {
     /// Neither `IP:PORT` nor `unix:PATH`.
     #[error(
         "{0:?} is not an address; write IP:PORT such as 127.0.0.1:9001 or [::]:9001, or unix:PATH"
@@ -51,7 +51,7 @@ impl Address {
     /// # Errors
     ///
     /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, AddressFault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, AddressFault> {
         match text.strip_prefix("unix:") {
             None => {
                 (text.parse().map(Self::Tcp)).map_err(|_| AddressFault::Syntax(text.to_owned()))
@@ -75,7 +75,7 @@ impl fmt::Display for Address {
 /// Raises the limit of open files to the maximum that the system allows, and returns it. The default is often 1024, for
 /// programs that use `select`.
 #[must_use]
-pub fn raise_file_limit() -> usize {
+pub(crate) fn raise_file_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -91,11 +91,11 @@ pub fn raise_file_limit() -> usize {
 }
 
 /// An accepted connection.
-pub type Socket = Either<TcpStream, UnixStream>;
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
 
 /// A listening socket.
 #[derive(Debug)]
-pub struct Listener(Kind);
+pub(crate) struct Listener(Kind);
 
 #[derive(Debug)]
 enum Kind {
@@ -109,7 +109,7 @@ impl Listener {
     /// # Errors
     ///
     /// The address is in use or not available.
-    pub async fn bind(address: &Address, mode: u32) -> io::Result<Self> {
+    pub(crate) async fn bind(address: &Address, mode: u32) -> io::Result<Self> {
         Ok(Self(match address {
             Address::Tcp(address) => Kind::Tcp(TcpListener::bind(address).await?),
             Address::Unix(path) => {
@@ -124,7 +124,7 @@ impl Listener {
     /// # Errors
     ///
     /// The error of the system.
-    pub fn address(&self) -> io::Result<Address> {
+    pub(crate) fn address(&self) -> io::Result<Address> {
         Ok(match &self.0 {
             Kind::Tcp(listener) => Address::Tcp(listener.local_addr()?),
             Kind::Unix(_, file) => Address::Unix(file.path.clone()),
@@ -136,7 +136,7 @@ impl Listener {
     /// # Errors
     ///
     /// The error of the system, such as too many open files.
-    pub async fn accept(&self) -> io::Result<(Socket, Peer)> {
+    pub(crate) async fn accept(&self) -> io::Result<(Socket, Peer)> {
         match &self.0 {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;

@@ -35,27 +35,27 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// PEM files of the certificate and the key, and the client certificates that are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
+pub(crate) struct Terms {
     /// The certificate chain; Doorward's own certificate is first.
-    pub certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// The private key.
-    pub key: PathBuf,
+    pub(crate) key: PathBuf,
     /// Which clients may connect; `None` for all.
-    pub clients: Option<Clients>,
+    pub(crate) clients: Option<Clients>,
 }
 
 /// Which client certificates are accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Clients {
+pub(crate) struct Clients {
     /// The certificate authorities that issue them, in PEM.
-    pub authorities: PathBuf,
+    pub(crate) authorities: PathBuf,
     /// A certificate must have one of these names; if empty, every certificate of the authorities is accepted.
-    pub names: Vec<ClientName>,
+    pub(crate) names: Vec<ClientName>,
 }
 
 /// A subject alternative name (RFC 5280, 4.2.1.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ClientName {
+pub(crate) enum ClientName {
     /// A URI such as `spiffe://cluster.local/ns/gateway/sa/envoy`, compared byte for byte.
     Uri(String),
     /// A DNS name such as `envoy.example.com`, compared without regard to case.
@@ -67,7 +67,7 @@ pub enum ClientName {
 #[error(
     "{0:?} is no name of a certificate; write a DNS name such as envoy.example.com or a URI such as spiffe://cluster.local/ns/gateway/sa/envoy"
 )]
-pub struct ClientNameFault(String);
+pub(crate) struct ClientNameFault(String);
 
 impl ClientName {
     /// Parses a URI or a DNS name.
@@ -75,7 +75,7 @@ impl ClientName {
     /// # Errors
     ///
     /// What to write instead.
-    pub fn parse(text: &str) -> Result<Self, ClientNameFault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, ClientNameFault> {
         let visible = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
         let is_name = |byte| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.');
         match text.split_once("://") {
@@ -103,7 +103,7 @@ impl Terms {
     /// # Errors
     ///
     /// A file cannot be read or is not PEM, or the key belongs to another certificate.
-    pub fn read(&self, files: &Files) -> anyhow::Result<Config> {
+    pub(crate) fn read(&self, files: &Files) -> anyhow::Result<Config> {
         let chain = certificates(files, &self.certificate, "listen.tls_certificate")?;
         let certificate = chain
             .first()
@@ -231,14 +231,14 @@ fn pem(files: &Files, path: &Path, setting: &str) -> anyhow::Result<Zeroizing<Ve
 
 /// A certificate, its key, and the requirements for clients; read from files and checked.
 #[derive(Debug)]
-pub struct Config {
+pub(crate) struct Config {
     server: ServerConfig,
     certificate: CertificateDer<'static>,
 }
 
 /// The protocol inside TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// HTTP/2, for gRPC.
     Http2,
     /// HTTP/1.1.
@@ -246,7 +246,7 @@ pub enum Protocol {
 }
 
 /// The TLS configuration currently in force.
-pub struct Tls(ArcSwap<Acceptors>);
+pub(crate) struct Tls(ArcSwap<Acceptors>);
 
 struct Acceptors {
     http2: TlsAcceptor,
@@ -257,19 +257,19 @@ struct Acceptors {
 impl Tls {
     /// Serves TLS 1.2 and 1.3 with this configuration.
     #[must_use]
-    pub fn new(config: Config) -> Arc<Self> {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
         Arc::new(Self(ArcSwap::from_pointee(Acceptors::new(config))))
     }
 
     /// Replaces the configuration for new connections. Old TLS sessions are not resumed; otherwise a client whose
     /// certificate is no longer accepted could connect with one.
-    pub fn exchange(&self, config: Config) {
+    pub(crate) fn exchange(&self, config: Config) {
         self.0.store(Arc::new(Acceptors::new(config)));
     }
 
     /// Doorward's own certificate, in DER.
     #[must_use]
-    pub fn certificate(&self) -> CertificateDer<'static> {
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
         self.0.load().certificate.clone()
     }
 
@@ -315,14 +315,14 @@ impl fmt::Debug for Tls {
 }
 
 /// A connection, plain or with TLS.
-pub type Stream = Either<Socket, Box<TlsStream<TcpStream>>>;
+pub(crate) type Stream = Either<Socket, Box<TlsStream<TcpStream>>>;
 
 /// Performs the handshake, if TLS is on. A Unix socket is always plain: its mode decides who may connect.
 ///
 /// # Errors
 ///
 /// The client breaks off, is too slow, does not speak TLS, or has no acceptable certificate.
-pub async fn open(socket: Socket, tls: Option<(&Tls, Protocol)>) -> io::Result<Stream> {
+pub(crate) async fn open(socket: Socket, tls: Option<(&Tls, Protocol)>) -> io::Result<Stream> {
     match (socket, tls) {
         (Either::Left(stream), Some((tls, protocol))) => {
             let stream = tls.accept(protocol, stream).await?;

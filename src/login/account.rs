@@ -7,15 +7,15 @@ use crate::domain::account::{Identity, Roles, Username};
 #[derive(Clone, Debug)]
 pub struct Account {
     /// The id, which never changes; the `sub` of the account's tokens.
-    pub id: String,
+    pub(crate) id: String,
     /// The name as in the table.
-    pub username: Username,
+    pub(crate) username: Username,
     /// The stored password hash.
-    pub hash: PasswordHash,
+    pub(crate) hash: PasswordHash,
     /// The roles of the user.
-    pub roles: Roles,
+    pub(crate) roles: Roles,
     /// Whether logins are refused.
-    pub disabled: bool,
+    pub(crate) disabled: bool,
 }
 
 impl From<Account> for Identity {

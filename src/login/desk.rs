@@ -22,34 +22,34 @@ use crate::domain::{
 
 /// The settings of actions.
 #[derive(Debug)]
-pub struct Desk {
+pub(crate) struct Desk {
     /// Hashes and verifies passwords.
-    pub hasher: Arc<Hasher>,
+    pub(crate) hasher: Arc<Hasher>,
     /// The rules for new passwords.
-    pub passwords: PasswordRules,
+    pub(crate) passwords: PasswordRules,
     /// Names that belong to others.
-    pub names: NameRules,
+    pub(crate) names: NameRules,
     /// The lifetime of sessions, if refresh tokens are issued.
-    pub sessions: Option<Duration>,
+    pub(crate) sessions: Option<Duration>,
     /// Who answers a successful login.
-    pub reply: LoginReply,
+    pub(crate) reply: LoginReply,
     /// Signs tokens.
-    pub signer: Signer,
+    pub(crate) signer: Signer,
 }
 
 /// The contents of a new token.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// The user that the token identifies.
-    pub identity: Identity,
+    pub(crate) identity: Identity,
     /// The generation of the user's tokens.
-    pub generation: Generation,
+    pub(crate) generation: Generation,
     /// The refresh token of the session that the token continues.
-    pub refresh: Option<RefreshToken>,
+    pub(crate) refresh: Option<RefreshToken>,
     /// The form in which the client wants it.
-    pub form: TokenForm,
+    pub(crate) form: TokenForm,
     /// The reason for issuing it.
-    pub by: By,
+    pub(crate) by: By,
 }
 
 impl Desk {
@@ -58,7 +58,11 @@ impl Desk {
     /// # Errors
     ///
     /// [`Denial::InvalidCredentials`].
-    pub fn settle(&self, attempt: &Attempt, account: Option<Account>) -> Result<Account, Denial> {
+    pub(crate) fn settle(
+        &self,
+        attempt: &Attempt,
+        account: Option<Account>,
+    ) -> Result<Account, Denial> {
         self.verify(&attempt.login.username, &attempt.login.password, account)
     }
 
@@ -88,7 +92,7 @@ impl Desk {
 
     /// Issues a token, and a refresh token if they are enabled.
     #[must_use]
-    pub fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
+    pub(crate) fn issue(&self, grant: Grant, now: UnixTime) -> Decision {
         let Grant {
             identity,
             generation,
@@ -128,7 +132,7 @@ impl Desk {
 
     /// A better hash of the password, after a successful login.
     #[must_use]
-    pub fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
+    pub(crate) fn rehash(&self, attempt: &Attempt) -> Option<PasswordHash> {
         self.hasher.hash(&attempt.login.password).ok()
     }
 
@@ -137,7 +141,7 @@ impl Desk {
     /// # Errors
     ///
     /// [`Denial::WeakPassword`], or hashing failed.
-    pub fn enrol(&self, registration: &Registration) -> Result<PasswordHash, Denial> {
+    pub(crate) fn enrol(&self, registration: &Registration) -> Result<PasswordHash, Denial> {
         self.new_hash(&registration.username, &registration.password)
     }
 
@@ -146,7 +150,7 @@ impl Desk {
     /// # Errors
     ///
     /// The current password is wrong, or the new one is refused.
-    pub fn settle_password(
+    pub(crate) fn settle_password(
         &self,
         change: &PasswordChange,
         account: Option<Account>,
@@ -168,7 +172,7 @@ impl Desk {
     /// # Errors
     ///
     /// [`Denial::ForeignName`] or [`Denial::ReservedName`].
-    pub fn check_name(&self, username: &Username) -> Result<(), Denial> {
+    pub(crate) fn check_name(&self, username: &Username) -> Result<(), Denial> {
         if self.names.looks_foreign(username).is_some() {
             return Err(Denial::ForeignName);
         }
@@ -182,7 +186,7 @@ impl Desk {
 impl Grant {
     /// Starts a new session for an account whose password was right.
     #[must_use]
-    pub fn start(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
+    pub(crate) fn start(account: Account, generation: Generation, form: TokenForm, by: By) -> Self {
         Self {
             identity: account.into(),
             generation,

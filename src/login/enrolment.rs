@@ -4,18 +4,18 @@ mod names;
 
 use std::collections::HashSet;
 
-pub use self::names::NameRules;
+pub(crate) use self::names::NameRules;
 use crate::domain::{account::Username, decision::WeakPassword, password::Password};
 
 /// Rules for new passwords.
 #[derive(Clone, Debug)]
-pub struct PasswordRules {
+pub(crate) struct PasswordRules {
     /// The length that is enough for any password, unless it is easy to guess.
-    pub min_length: usize,
+    pub(crate) min_length: usize,
     /// The zxcvbn score, 0 to 4, that is enough for a shorter password.
-    pub min_score: u8,
+    pub(crate) min_score: u8,
     /// Passwords that are refused, in lower case.
-    pub blocklist: HashSet<String>,
+    pub(crate) blocklist: HashSet<String>,
 }
 
 impl Default for PasswordRules {
@@ -40,7 +40,11 @@ impl PasswordRules {
     /// # Errors
     ///
     /// Why it is refused.
-    pub fn check(&self, password: &Password, username: &Username) -> Result<(), WeakPassword> {
+    pub(crate) fn check(
+        &self,
+        password: &Password,
+        username: &Username,
+    ) -> Result<(), WeakPassword> {
         let text = password.expose();
         let lower = text.to_lowercase();
         let name = username.as_str().to_lowercase();

@@ -13,30 +13,30 @@ use crate::domain::decision::Whose;
 
 /// The limits of hashing and of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// The most hashes at the same time.
-    pub places: usize,
+    pub(crate) places: usize,
     /// The most KiB that they take together.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// The most entries that hash or wait.
-    pub entries: usize,
+    pub(crate) entries: usize,
 }
 
 impl Limits {
     /// The most entries of one account, and of one address, so that there is always room for others.
     #[must_use]
-    pub fn of_one(&self) -> usize {
+    pub(crate) fn of_one(&self) -> usize {
         self.entries.div_ceil(2)
     }
 }
 
 /// The number of an entry, in the order of arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Number(u64);
+pub(crate) struct Number(u64);
 
 /// Why an entry is not accepted, or is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub(crate) enum Full {
     /// This account or address has reached its limit.
     One(Whose),
     /// The whole queue is full.
@@ -46,16 +46,16 @@ pub enum Full {
 /// An accepted entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "an entry stays until it leaves"]
-pub struct Entered {
+pub(crate) struct Entered {
     /// Its number.
-    pub number: Number,
+    pub(crate) number: Number,
     /// The entry that was removed to make room.
-    pub displaced: Option<(Number, Whose)>,
+    pub(crate) displaced: Option<(Number, Whose)>,
 }
 
 /// Whether an entry whose turn it is may hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admit {
+pub(crate) enum Admit {
     /// It may.
     Yes,
     /// Not before others have ended; the entry keeps its turn.
@@ -102,7 +102,7 @@ struct Group {
 
 /// The queue.
 #[derive(Debug)]
-pub struct FairQueue {
+pub(crate) struct FairQueue {
     limits: Limits,
     next: u64,
     /// The highest served round.
@@ -119,7 +119,7 @@ pub struct FairQueue {
 impl FairQueue {
     /// An empty queue.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             next: 0,
@@ -136,14 +136,8 @@ impl FairQueue {
 
     /// The number of entries that wait or hash for the first time.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.waiting == 0
     }
 
     /// Adds an entry. If the queue is full, removes an entry of an account or address that has more of them.
@@ -151,7 +145,7 @@ impl FairQueue {
     /// # Errors
     ///
     /// [`Full`].
-    pub fn enter(&mut self, account: Key, address: Option<Key>) -> Result<Entered, Full> {
+    pub(crate) fn enter(&mut self, account: Key, address: Option<Key>) -> Result<Entered, Full> {
         let of_account = 1 + waiting(&self.accounts, &account);
         let of_address = address
             .as_ref()
@@ -177,7 +171,7 @@ impl FairQueue {
     }
 
     /// Adds an entry even if the queue is full; for hashes that no client asked for.
-    pub fn enter_anyway(&mut self, account: Key, address: Option<Key>) -> Number {
+    pub(crate) fn enter_anyway(&mut self, account: Key, address: Option<Key>) -> Number {
         let number = Number(self.next);
         self.next += 1;
         let accounts = self.accounts.entry(account.clone()).or_default();
@@ -229,7 +223,7 @@ impl FairQueue {
     }
 
     /// Notes that an entry wants to hash with this many KiB; an entry that has hashed before wants to hash once more.
-    pub fn ready(&mut self, number: Number, memory: u64) {
+    pub(crate) fn ready(&mut self, number: Number, memory: u64) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
@@ -244,7 +238,7 @@ impl FairQueue {
     }
 
     /// The next entry that hashes. Asks `admit` about each entry whose turn it is.
-    pub fn next(&mut self, mut admit: impl FnMut(Number) -> Admit) -> Option<Number> {
+    pub(crate) fn next(&mut self, mut admit: impl FnMut(Number) -> Admit) -> Option<Number> {
         loop {
             let (number, verdict) = self.candidate(&mut admit)?;
             if !verdict {
@@ -293,7 +287,7 @@ impl FairQueue {
     }
 
     /// Notes that an entry has hashed; the next one of its account waits until it leaves.
-    pub fn settle(&mut self, number: Number) {
+    pub(crate) fn settle(&mut self, number: Number) {
         let Some(entry) = self.entries.get_mut(&number) else {
             return;
         };
@@ -325,7 +319,7 @@ impl FairQueue {
     }
 
     /// Removes an entry in any state.
-    pub fn leave(&mut self, number: Number) {
+    pub(crate) fn leave(&mut self, number: Number) {
         let Some(entry) = self.entries.get(&number) else {
             return;
         };

@@ -26,7 +26,7 @@ use self::{
     stored::{Memory, Stored},
 };
 
-pub use self::{
+pub(crate) use self::{
     kind::{Kind, LengthClass},
     scheme::Scheme,
 };
@@ -50,7 +50,7 @@ impl PasswordHash {
 
     /// Whether two rows contain the same text.
     #[must_use]
-    pub fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         *self.0 == *other.0
     }
 }
@@ -87,7 +87,7 @@ pub struct Hasher {
 const LEAST_MEMORY: u64 = 64;
 
 /// KiB of one hash of Doorward's own; with less, nobody could log in.
-pub const OWN_MEMORY: u64 = ours::MEMORY_KIB as u64;
+pub(crate) const OWN_MEMORY: u64 = ours::MEMORY_KIB as u64;
 
 /// Hashing failed; only a failed allocation or missing randomness of the system can cause this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -131,7 +131,7 @@ impl Hasher {
 
     /// Sets how many KiB hashes may take together; a row that needs more is not verified.
     #[must_use]
-    pub fn limit_memory(self, kib: u64) -> Self {
+    pub(crate) fn limit_memory(self, kib: u64) -> Self {
         Self {
             memory: Memory::limited(kib),
             most_memory: kib,
@@ -141,7 +141,7 @@ impl Hasher {
 
     /// Sets whether a stored text that is not a hash is the password itself; only a migration should allow this.
     #[must_use]
-    pub fn allow_plaintext(self, allowed: bool) -> Self {
+    pub(crate) fn allow_plaintext(self, allowed: bool) -> Self {
         Self {
             plaintext_allowed: allowed,
             ..self
@@ -185,7 +185,7 @@ impl Hasher {
 
     /// How many KiB it takes to verify a password against a stored hash, or against the decoy.
     #[must_use]
-    pub fn memory(&self, stored: Option<&PasswordHash>) -> u64 {
+    pub(crate) fn memory(&self, stored: Option<&PasswordHash>) -> u64 {
         let known = stored.and_then(|stored| self.affordable(stored));
         let decoy = self.decoy.memory();
         let memory = known.map_or(decoy, |known| match known.is_slow() {
@@ -196,20 +196,20 @@ impl Hasher {
     }
 
     /// Frees the memory that is kept for one hash. A hashing thread calls it when it ends because it was idle.
-    pub fn rest(&self) {
+    pub(crate) fn rest(&self) {
         self.memory.release_one();
     }
 
     /// Whether a stored hash is of a known scheme and needs more memory than hashes may take.
     #[must_use]
-    pub fn is_too_large(&self, stored: &PasswordHash) -> bool {
+    pub(crate) fn is_too_large(&self, stored: &PasswordHash) -> bool {
         parse::parse(stored.expose(), self.plaintext_allowed)
             .is_some_and(|known| known.is_affordable() && known.memory() > self.most_memory)
     }
 
     /// Whether a login should replace this hash: it has another scheme than argon2id, or costs less than Doorward's own.
     #[must_use]
-    pub fn is_outdated(&self, stored: &PasswordHash) -> bool {
+    pub(crate) fn is_outdated(&self, stored: &PasswordHash) -> bool {
         parse::parse(stored.expose(), self.plaintext_allowed)
             .is_none_or(|stored| stored.is_outdated())
     }
@@ -217,7 +217,7 @@ impl Hasher {
     /// The cost of verifying a password against a stored hash; `None` if it takes as long as the decoy, as it does for a text
     /// that is not supported.
     #[must_use]
-    pub fn kind(&self, stored: Option<&PasswordHash>) -> Option<Kind> {
+    pub(crate) fn kind(&self, stored: Option<&PasswordHash>) -> Option<Kind> {
         let known = self.affordable(stored?)?;
         (!known.costs_as_ours()).then(|| Kind {
             scheme: known.scheme(),
@@ -227,7 +227,7 @@ impl Hasher {
 
     /// The scheme of a stored hash.
     #[must_use]
-    pub fn scheme(&self, stored: &PasswordHash) -> Scheme {
+    pub(crate) fn scheme(&self, stored: &PasswordHash) -> Scheme {
         parse::scheme(stored, self.plaintext_allowed)
     }
 }

@@ -19,9 +19,10 @@ use std::{
 
 use aws_lc_rs::hmac;
 
-pub use self::{
+pub use self::curve::Free;
+pub(crate) use self::{
     attempt::{Admitted, Change, CountedBy, Limited, SharedFailure, Wait},
-    curve::{Curve, FailureCount, Free, Then},
+    curve::FailureCount,
     origin::{Key, address_key},
 };
 use self::{
@@ -33,7 +34,7 @@ use crate::domain::{account::Username, hex};
 
 /// Milliseconds since 1970.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnixMillis(pub u64);
+pub(crate) struct UnixMillis(pub(crate) u64);
 
 impl UnixMillis {
     /// The time since then; `None` if it is in the future.
@@ -66,7 +67,7 @@ impl Throttle {
 
     /// The keys of an attempt; `None` as address means that the address is not known.
     #[must_use]
-    pub fn limited(&self, username: &Username, client: Option<IpAddr>) -> Limited {
+    pub(crate) fn limited(&self, username: &Username, client: Option<IpAddr>) -> Limited {
         let network = client.and_then(one_customer);
         let familiar = network.map(|network| self.sealed("f", username, &network.to_string()));
         Limited {
@@ -78,7 +79,7 @@ impl Throttle {
 
     /// The key of an account.
     #[must_use]
-    pub fn account(&self, username: &Username) -> Key {
+    pub(crate) fn account(&self, username: &Username) -> Key {
         self.sealed("n", username, "")
     }
 
@@ -91,7 +92,7 @@ impl Throttle {
 
     /// The count of an attempt by its account, as far as this replica knows which count that is.
     #[must_use]
-    pub fn own(&self, limited: &Limited) -> Key {
+    pub(crate) fn own(&self, limited: &Limited) -> Key {
         let counts = self.counts();
         let is_familiar = |key: &&Key| {
             let count = counts.accounts.own(key);
@@ -106,7 +107,7 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`].
-    pub fn look(&self, limited: &Limited, now: UnixMillis) -> Result<(), Wait> {
+    pub(crate) fn look(&self, limited: &Limited, now: UnixMillis) -> Result<(), Wait> {
         self.judge(&mut self.counts(), limited, now).map(drop)
     }
 
@@ -115,7 +116,7 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`]; nothing was counted.
-    pub fn admit(&self, limited: &Limited, now: UnixMillis) -> Result<Admitted, Wait> {
+    pub(crate) fn admit(&self, limited: &Limited, now: UnixMillis) -> Result<Admitted, Wait> {
         let mut counts = self.counts();
         let is_familiar = self.judge(&mut counts, limited, now)?;
         let admitted = Admitted {
@@ -164,7 +165,7 @@ impl Throttle {
     /// # Errors
     ///
     /// [`Wait`]; nothing was counted.
-    pub fn admit_from(
+    pub(crate) fn admit_from(
         &self,
         client: Option<IpAddr>,
         now: UnixMillis,
@@ -179,7 +180,7 @@ impl Throttle {
     }
 
     /// Counts an admitted attempt as failed.
-    pub fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
+    pub(crate) fn failed(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
         let mut counts = self.counts();
         let origin = &admitted.limited.origin;
         self.fail(&mut counts, origin, admitted.keys(), now, Count::end)
@@ -221,7 +222,7 @@ impl Throttle {
 
     /// Notes that an admitted attempt has succeeded: clears its own count and makes its address familiar. Failures of the
     /// address at other accounts stay.
-    pub fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
+    pub(crate) fn succeeded(&self, admitted: &Admitted, now: UnixMillis) -> Vec<SharedFailure> {
         let mut counts = self.counts();
         self.end(&mut counts, admitted, now);
         let mut shares = Vec::new();
@@ -250,7 +251,7 @@ impl Throttle {
     }
 
     /// Undoes an admitted attempt: no password was verified.
-    pub fn taken_back(&self, admitted: &Admitted, now: UnixMillis) {
+    pub(crate) fn taken_back(&self, admitted: &Admitted, now: UnixMillis) {
         self.end(&mut self.counts(), admitted, now);
     }
 
@@ -265,7 +266,7 @@ impl Throttle {
     }
 
     /// Takes a count from the tables.
-    pub fn learn(&self, key: &str, learnt: FailureCount, now: UnixMillis) {
+    pub(crate) fn learn(&self, key: &str, learnt: FailureCount, now: UnixMillis) {
         let mut counts = self.counts();
         let key: Key = key.into();
         let is_familiar = key.starts_with("f:") && learnt.epoch > 0;
@@ -300,24 +301,18 @@ impl Throttle {
     }
 
     /// The most counts in memory.
-    pub const MOST: usize = MOST_ACCOUNTS + MOST_ADDRESSES;
+    pub(crate) const MOST: usize = MOST_ACCOUNTS + MOST_ADDRESSES;
 
     /// The number of counts in memory.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let counts = self.counts();
         counts.accounts.len() + counts.addresses.len()
     }
 
-    /// Whether there are no counts.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The wait of the next attempt by one count.
     #[must_use]
-    pub fn wait(&self, key: &str, tally: FailureCount, now: UnixMillis) -> Duration {
+    pub(crate) fn wait(&self, key: &str, tally: FailureCount, now: UnixMillis) -> Duration {
         let curve = self.curves.of(key);
         curve.wait(curve.left(tally, now), tally.last, now)
     }

@@ -16,7 +16,7 @@ pub(crate) const TARGET: &str = "audit";
 
 /// Where the audit trail is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Trail {
+pub(crate) enum Trail {
     /// Not written at all.
     Off,
     /// To standard error, between the lines of the log.
@@ -31,7 +31,7 @@ impl Trail {
     /// # Errors
     ///
     /// The file cannot be opened or created.
-    pub fn layer<S>(&self) -> io::Result<Option<Box<dyn Layer<S> + Send + Sync>>>
+    pub(crate) fn layer<S>(&self) -> io::Result<Option<Box<dyn Layer<S> + Send + Sync>>>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {

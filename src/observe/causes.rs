@@ -6,7 +6,7 @@ use std::{
 };
 
 /// Shows an error and its causes, joined by colons. A cause whose text the error repeats itself is shown once.
-pub fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Display + 'a {
+pub(crate) fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Display + 'a {
     Causes(error)
 }
 

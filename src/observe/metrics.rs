@@ -16,7 +16,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{collector::Collector, encoding::text, metrics::gauge::Gauge};
 
-pub use self::decisions::DecisionCounts;
+pub(crate) use self::decisions::DecisionCounts;
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
@@ -38,7 +38,7 @@ use crate::{
 
 /// All metrics of this process.
 #[derive(Clone, Debug)]
-pub struct Metrics(Arc<Numbers>);
+pub(crate) struct Metrics(Arc<Numbers>);
 
 impl Metrics {
     /// Adds what the wiring reads from the parts of the program at each scrape.

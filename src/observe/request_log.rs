@@ -8,7 +8,7 @@ use crate::domain::{policy::Endpoint, request::RequestLine, trust::NoAddress};
 
 /// What was asked: a protocol in which gateways ask, or a route of Doorward's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Door {
+pub(crate) enum Door {
     /// Envoy's ext_authz over gRPC.
     Grpc,
     /// Envoy's ext_authz over HTTP.
@@ -33,7 +33,7 @@ pub enum Door {
 
 impl Door {
     /// All doors.
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Grpc,
         Self::EnvoyHttp,
         Self::Forward,
@@ -48,7 +48,7 @@ impl Door {
 
     /// The word that log, metrics, spans and audit trail show.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Grpc => "grpc",
             Self::EnvoyHttp => "envoy-http",
@@ -78,26 +78,26 @@ impl From<Endpoint> for Door {
 
 /// What the log says about a request, besides the decision.
 #[derive(Clone, Copy, Debug)]
-pub struct Trace<'a> {
+pub(crate) struct Trace<'a> {
     /// The door that was asked.
-    pub door: Door,
+    pub(crate) door: Door,
     /// The request id of the gateway; empty if it sends none. The log then generates one.
-    pub request_id: &'a str,
+    pub(crate) request_id: &'a str,
     /// The address of the client, or why it is unknown.
-    pub client: Result<IpAddr, NoAddress>,
+    pub(crate) client: Result<IpAddr, NoAddress>,
     /// The request line as it came, valid or not.
-    pub line: RequestLine<'a>,
+    pub(crate) line: RequestLine<'a>,
     /// The trace context of the gateway.
-    pub parent: Parent<'a>,
+    pub(crate) parent: Parent<'a>,
 }
 
 /// The trace context of the gateway's call (W3C Trace Context); empty if it sends none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Parent<'a> {
+pub(crate) struct Parent<'a> {
     /// The header `traceparent`.
-    pub traceparent: &'a [u8],
+    pub(crate) traceparent: &'a [u8],
     /// The header `tracestate`.
-    pub tracestate: &'a [u8],
+    pub(crate) tracestate: &'a [u8],
 }
 
 /// An owned [`Trace`], for an action that outlives the call that asked for it.

@@ -26,18 +26,18 @@ use crate::domain::{
 
 /// The collector, and how many requests to trace.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Collector {
+pub(crate) struct Collector {
     /// URL of the collector, for OTLP over gRPC.
-    pub url: String,
+    pub(crate) url: String,
     /// The service name that spans carry.
-    pub service: String,
+    pub(crate) service: String,
     /// Fraction of requests to trace, from 0 to 1, when the gateway sends no trace.
-    pub sample: f64,
+    pub(crate) sample: f64,
 }
 
 /// Creates spans, if there is a collector.
 #[derive(Clone, Debug, Default)]
-pub struct Spans(Option<Arc<Tracing>>);
+pub(crate) struct Spans(Option<Arc<Tracing>>);
 
 #[derive(Debug)]
 struct Tracing {
@@ -47,7 +47,7 @@ struct Tracing {
 
 /// The span of one decision; empty if the decision is not traced.
 #[derive(Clone, Debug, Default)]
-pub struct Span(Option<(SdkTracer, Context)>);
+pub(crate) struct Span(Option<(SdkTracer, Context)>);
 
 /// How long shutdown waits for the export of the last spans.
 const LAST_SPANS: Duration = Duration::from_secs(2);
@@ -59,7 +59,7 @@ impl Spans {
     /// # Errors
     ///
     /// The exporter cannot be built, for example because of its URL.
-    pub fn start(
+    pub(crate) fn start(
         collector: Option<&Collector>,
     ) -> Result<Self, opentelemetry_otlp::ExporterBuildError> {
         let Some(collector) = collector else {
@@ -110,7 +110,7 @@ impl Spans {
     }
 
     /// Exports the remaining spans at shutdown, for at most two seconds.
-    pub fn flush(&self) {
+    pub(crate) fn flush(&self) {
         if let Some(tracing) = &self.0 {
             // The exporter has already logged that the collector is unreachable.
             let _ = tracing.provider.shutdown_with_timeout(LAST_SPANS);

@@ -48,34 +48,34 @@ const LAST: Duration = Duration::from_secs(1);
 /// Shared by all connections of a door.
 pub(super) struct Terms {
     /// TLS, if it is on.
-    pub tls: Option<(Arc<Tls>, Protocol)>,
+    pub(crate) tls: Option<(Arc<Tls>, Protocol)>,
     /// Says which peers are trusted; without it, none is.
-    pub live: Option<Live>,
+    pub(crate) live: Option<Live>,
     /// The limits of trusted peers.
-    pub trusted: Conduct,
+    pub(crate) trusted: Conduct,
     /// The limits of all other peers.
-    pub others: Conduct,
+    pub(crate) others: Conduct,
     /// The state of the shutdown.
-    pub ending: Watch,
+    pub(crate) ending: Watch,
     /// The count of open connections.
-    pub open: Gauge,
+    pub(crate) open: Gauge,
     /// The count of connections closed because of a limit.
-    pub closed: ClosedConnections,
+    pub(crate) closed: ClosedConnections,
     /// When each reason for closing was logged last.
-    pub logged: [AtomicU64; 2],
+    pub(crate) logged: [AtomicU64; 2],
 }
 
 /// The limits of some peers at a door.
 #[derive(Debug)]
 pub(super) struct Conduct {
     /// Their limit of connections.
-    pub places: Arc<Places>,
+    pub(crate) places: Arc<Places>,
     /// The age at which a connection is asked to end, with a jitter of a tenth.
-    pub age: Option<Duration>,
+    pub(crate) age: Option<Duration>,
     /// How long a connection may take to end after that.
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// After how long an idle connection is closed; HTTP/1.1 has its own limit.
-    pub silence: Option<Duration>,
+    pub(crate) silence: Option<Duration>,
 }
 
 /// An accepted connection.
@@ -205,10 +205,10 @@ impl Terms {
 
 /// What a door knows of a connection.
 pub(super) struct Client {
-    pub peer: Peer,
-    pub is_trusted: bool,
+    pub(crate) peer: Peer,
+    pub(crate) is_trusted: bool,
     /// Where the door reports activity.
-    pub signs: Arc<Signs>,
+    pub(crate) signs: Arc<Signs>,
 }
 
 /// Serves a connection while it has its place.

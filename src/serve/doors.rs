@@ -51,18 +51,18 @@ pub(super) struct Listeners {
 
 /// The services of the ports, and their limits.
 pub(super) struct Doors {
-    pub grpc: Calls,
-    pub http: Arc<http::Door>,
-    pub metrics: Metrics,
-    pub tls: Option<Arc<Tls>>,
+    pub(crate) grpc: Calls,
+    pub(crate) http: Arc<http::Door>,
+    pub(crate) metrics: Metrics,
+    pub(crate) tls: Option<Arc<Tls>>,
     /// Says which peers are trusted.
-    pub live: Live,
+    pub(crate) live: Live,
     /// The limits of connections.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// The limit of requests in flight.
-    pub in_flight: &'static InFlight,
-    pub connection_age: Option<Duration>,
-    pub ending: Watch,
+    pub(crate) in_flight: &'static InFlight,
+    pub(crate) connection_age: Option<Duration>,
+    pub(crate) ending: Watch,
 }
 
 /// The limits of connections.

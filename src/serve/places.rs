@@ -14,11 +14,11 @@ use crate::{domain::trust::Peer, observe::metrics::Closed};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PlaceLimits {
     /// All of them together.
-    pub most: usize,
+    pub(crate) most: usize,
     /// One address, or one /64 of IPv6.
-    pub per_address: usize,
+    pub(crate) per_address: usize,
     /// What happens to one more.
-    pub when_full: WhenFull,
+    pub(crate) when_full: WhenFull,
 }
 
 /// What happens to a connection beyond the limit.

@@ -14,12 +14,13 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-pub use self::{
-    fault::Fault,
-    place::{Database, DatabasePassword, MySql, Tls, UrlFault},
-};
+pub use self::place::{Database, MySql, Tls};
 use self::{fault::FaultKind, statements::StatementStats};
-pub(crate) use self::{fault::OfDatabase, write::Write};
+pub(crate) use self::{
+    fault::{Fault, OfDatabase},
+    place::UrlFault,
+    write::Write,
+};
 use doorward_rules::private::create_file;
 
 /// The bits of `wsrep_sync_wait` for reads, and for `UPDATE` and `DELETE`.

@@ -7,11 +7,8 @@ mod mark;
 mod revocations;
 mod sessions;
 
-pub use self::{
-    clock::{Kept, Swept},
-    mark::Mark,
-};
-pub(crate) use self::{failures::ListedFailures, sessions::Rotation};
+pub use self::{clock::Kept, mark::Mark};
+pub(crate) use self::{clock::Swept, failures::ListedFailures, sessions::Rotation};
 use crate::tables::database::{Connections, Engine, Fault};
 
 /// Connections to Doorward's own tables.
@@ -88,7 +85,7 @@ impl State {
     /// # Errors
     ///
     /// The database cannot be reached.
-    pub async fn migrate(&self) -> Result<(), Fault> {
+    pub(crate) async fn migrate(&self) -> Result<(), Fault> {
         self.connections.migrate(&TABLES).await
     }
 

@@ -21,13 +21,13 @@ use crate::{
 
 /// The user table and Doorward's own state.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     /// The user table.
-    pub users: Users,
+    pub(crate) users: Users,
     /// Doorward's own tables.
-    pub state: State,
+    pub(crate) state: State,
     /// Whether one database holds both.
-    pub together: bool,
+    pub(crate) together: bool,
 }
 
 impl Store {
@@ -36,7 +36,7 @@ impl Store {
     /// # Errors
     ///
     /// A database cannot be reached, or has a `users` table that Doorward did not create.
-    pub async fn migrate(&self) -> Result<(), UsersFault> {
+    pub(crate) async fn migrate(&self) -> Result<(), UsersFault> {
         self.users.migrate().await?;
         Ok(self.state.migrate().await?)
     }
@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     ///
     /// The fault of the database; nothing is revoked then.
-    pub async fn end_all(&self, user_id: &str, expires: UnixTime) -> Result<(), Fault> {
+    pub(crate) async fn end_all(&self, user_id: &str, expires: UnixTime) -> Result<(), Fault> {
         let writes = self.ending_all(user_id, expires);
         self.state.connections.write(&writes).await
     }
@@ -78,7 +78,7 @@ impl Store {
     /// # Errors
     ///
     /// The fault of the database; nothing is revoked then.
-    pub async fn end(
+    pub(crate) async fn end(
         &self,
         token: &str,
         session: Option<&str>,
@@ -98,7 +98,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Exists`], or the fault of the database.
-    pub async fn add(
+    pub(crate) async fn add(
         &self,
         username: &Username,
         hash: &PasswordHash,
@@ -120,7 +120,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`] if it is not, or the fault of the database.
-    pub async fn upgrade_hash(
+    pub(crate) async fn upgrade_hash(
         &self,
         username: &Username,
         seen: &PasswordHash,
@@ -136,7 +136,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`] if it is not, or the fault of the database.
-    pub async fn change_password(
+    pub(crate) async fn change_password(
         &self,
         account: &Account,
         hash: &PasswordHash,
@@ -152,7 +152,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`], or the fault of the database.
-    pub async fn set_roles(
+    pub(crate) async fn set_roles(
         &self,
         account: &Account,
         roles: &Roles,
@@ -169,7 +169,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`], or the fault of the database.
-    pub async fn disable(
+    pub(crate) async fn disable(
         &self,
         account: &Account,
         now: UnixTime,
@@ -185,7 +185,7 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`], or the fault of the database.
-    pub async fn enable(&self, account: &Account, now: UnixTime) -> Result<(), UsersFault> {
+    pub(crate) async fn enable(&self, account: &Account, now: UnixTime) -> Result<(), UsersFault> {
         let write = (self.users).setting_disabled(&account.username, false, now.signed())?;
         Ok(self.users.connections.write(&[write]).await?)
     }
@@ -195,7 +195,11 @@ impl Store {
     /// # Errors
     ///
     /// [`UsersFault::Unknown`], or the fault of the database.
-    pub async fn remove(&self, account: &Account, expires: UnixTime) -> Result<(), UsersFault> {
+    pub(crate) async fn remove(
+        &self,
+        account: &Account,
+        expires: UnixTime,
+    ) -> Result<(), UsersFault> {
         let write = self.users.removing(&account.username)?;
         self.write([write], self.ending_all(&account.id, expires))
             .await
@@ -203,7 +207,7 @@ impl Store {
 
     /// The current generation of a user's tokens: read from the database, or the last one known here if the database
     /// does not answer. A token that gets too early a generation is refused as soon as the right one is known.
-    pub async fn generation(&self, user_id: &str, known: &Revocations) -> Generation {
+    pub(crate) async fn generation(&self, user_id: &str, known: &Revocations) -> Generation {
         match step("fetch generation", self.state.generation(user_id)).await {
             Ok(generation) => generation.max(known.generation(user_id)),
             Err(fault) => {

@@ -49,11 +49,11 @@ const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Sends failures to other replicas.
 #[derive(Clone, Debug)]
-pub struct FailureSender(mpsc::Sender<(SharedFailure, Option<String>)>);
+pub(crate) struct FailureSender(mpsc::Sender<(SharedFailure, Option<String>)>);
 
 impl FailureSender {
     /// Sends failures; they are written soon after.
-    pub fn send(&self, shares: Vec<SharedFailure>, user_id: Option<&str>) {
+    pub(crate) fn send(&self, shares: Vec<SharedFailure>, user_id: Option<&str>) {
         for share in shares {
             // A flood from many addresses fills the queue with first failures; repeated failures must still be shared.
             if share.is_first && self.0.capacity() < MOST_SHARES / 2 {
@@ -67,7 +67,7 @@ impl FailureSender {
 }
 
 /// Writes failures, until the last [`FailureSender`] is dropped and everything is written.
-pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
+pub(crate) fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
     let (sender, mut receiver) = mpsc::channel::<(SharedFailure, Option<String>)>(MOST_SHARES);
     let write = async move {
         let mut fails = Failing::default();
@@ -92,7 +92,7 @@ pub fn shares(store: Store) -> (FailureSender, impl Future<Output = ()>) {
 
 /// Reads the state tables, and remembers how far it has read.
 #[derive(Debug)]
-pub struct Follower {
+pub(crate) struct Follower {
     store: Store,
     ended: Arc<Revocations>,
     throttle: Arc<Throttle>,
@@ -118,7 +118,7 @@ pub struct Follower {
 impl Follower {
     /// Makes a follower that has read nothing yet.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         store: Store,
         ended: Arc<Revocations>,
         throttle: Arc<Throttle>,
@@ -146,7 +146,7 @@ impl Follower {
     }
 
     /// Reads what other replicas have written since the last read.
-    pub async fn read(&mut self) {
+    pub(crate) async fn read(&mut self) {
         let read = self.read_all().await;
         self.metrics.revocations_read(Outcome::of(&read));
         self.fails.note(
@@ -208,7 +208,7 @@ impl Follower {
     }
 
     /// Reads for ever. Reads are jittered so that replicas do not synchronise.
-    pub async fn follow(mut self, terms: impl Fn() -> TokenTerms, every: Duration) {
+    pub(crate) async fn follow(mut self, terms: impl Fn() -> TokenTerms, every: Duration) {
         let mut ticks = interval_at(Instant::now() + random_part(every), every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

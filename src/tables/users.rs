@@ -12,7 +12,7 @@ use self::{
     cell::{Cell, Cells as _},
     mapping::{Statements, Update},
 };
-pub use self::{
+pub(crate) use self::{
     fault::UsersFault,
     mapping::{Columns, Mapping, Name, Source, Statement},
 };
@@ -33,17 +33,17 @@ pub struct Users {
 
 /// A row of the table, as commands show it.
 #[derive(Clone, Debug, serde::Serialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     /// The id, which never changes.
-    pub id: String,
+    pub(crate) id: String,
     /// The user name.
-    pub username: String,
+    pub(crate) username: String,
     /// The names of the roles.
-    pub roles: Vec<String>,
+    pub(crate) roles: Vec<String>,
     /// Whether logins are refused.
-    pub disabled: bool,
+    pub(crate) disabled: bool,
     /// Seconds since 1970, if the table is Doorward's own.
-    pub created_at: Option<i64>,
+    pub(crate) created_at: Option<i64>,
 }
 
 /// Doorward's own table, with one statement per engine.
@@ -85,7 +85,7 @@ impl Users {
     /// # Errors
     ///
     /// The database cannot be reached, or has a `users` table that Doorward did not create.
-    pub async fn migrate(&self) -> Result<(), UsersFault> {
+    pub(crate) async fn migrate(&self) -> Result<(), UsersFault> {
         if !self.is_own {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Users {
     /// # Errors
     ///
     /// [`UsersFault::Mapping`] with the missing column, or the fault of the database.
-    pub async fn probe(&self) -> Result<(), UsersFault> {
+    pub(crate) async fn probe(&self) -> Result<(), UsersFault> {
         let nobody = uuid::Uuid::new_v4().to_string();
         let columns = self.columns(&self.statements.find).await?;
         for needed in ["username", "password"] {
@@ -278,7 +278,7 @@ impl Users {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn inactive(&self, most: usize) -> Result<Option<Vec<String>>, UsersFault> {
+    pub(crate) async fn inactive(&self, most: usize) -> Result<Option<Vec<String>>, UsersFault> {
         let Some(sql) = &self.statements.inactive else {
             return Ok(None);
         };
@@ -300,7 +300,7 @@ impl Users {
     /// # Errors
     ///
     /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
-    pub async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
+    pub(crate) async fn hashes(&self, mut see: impl FnMut(PasswordHash)) -> Result<(), UsersFault> {
         let Some(sql) = &self.statements.hashes else {
             return Err(UsersFault::NotOurs(
                 "read all hashes; set users.table instead of users.query, or users.hashes_query beside it",
@@ -322,7 +322,7 @@ impl Users {
     /// # Errors
     ///
     /// [`UsersFault::NotOurs`] with `users.query`, or the fault of the database.
-    pub async fn list(&self) -> Result<Vec<Listed>, UsersFault> {
+    pub(crate) async fn list(&self) -> Result<Vec<Listed>, UsersFault> {
         let Some(sql) = &self.statements.list else {
             return Err(UsersFault::NotOurs(
                 "list everybody; set users.table instead of users.query",
@@ -352,7 +352,7 @@ impl Users {
     ///
     /// [`UsersFault::NotOurs`] with `users.query` and no query for hashes, or the fault of the database; `see` may have been
     /// called before.
-    pub async fn sample(
+    pub(crate) async fn sample(
         &self,
         most: usize,
         mut see: impl FnMut(PasswordHash),

@@ -98,7 +98,7 @@ fn only_tables_use_sql_and_only_doors_use_wire_types() {
                 "{file}"
             );
         }
-        let elsewhere = !["/main", "/serve", "/admin", "/reload", "/doors/tls"]
+        let elsewhere = !["/run", "/serve", "/admin", "/reload", "/doors/tls"]
             .iter()
             .any(|shell| name.starts_with(shell));
         assert!(!(elsewhere && names(&text, "anyhow")), "{file}");

@@ -21,7 +21,7 @@ use crate::{
 
 /// The queue of one process.
 #[derive(Clone, Debug)]
-pub struct Line(Arc<Inner>);
+pub(crate) struct Line(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -55,7 +55,7 @@ enum Told {
 
 /// Why a login gets no turn.
 #[derive(Debug)]
-pub enum NoTurn {
+pub(crate) enum NoTurn {
     /// The queue is full, or this account or address has too many entries in it.
     Full(Full),
     /// Too many earlier failures.
@@ -66,7 +66,7 @@ pub enum NoTurn {
 
 /// A waiting login. Dropping it leaves the queue.
 #[derive(Debug)]
-pub struct Ticket {
+pub(crate) struct Ticket {
     line: Line,
     number: Number,
     told: oneshot::Receiver<Told>,
@@ -74,7 +74,7 @@ pub struct Ticket {
 
 /// A login whose turn it is: no other attempt at its account is admitted until it is dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub(crate) struct Turn {
     ticket: Ticket,
     admitted: Option<Admitted>,
     /// Whether it has a place to hash in.
@@ -89,7 +89,7 @@ const LONGEST: Duration = Duration::from_secs(30);
 impl Line {
     /// An empty queue.
     #[must_use]
-    pub fn new(limits: Limits, throttle: Arc<Throttle>, times: Arc<HashTimes>) -> Self {
+    pub(crate) fn new(limits: Limits, throttle: Arc<Throttle>, times: Arc<HashTimes>) -> Self {
         Self(Arc::new(Inner {
             limits,
             throttle,
@@ -103,20 +103,14 @@ impl Line {
 
     /// Its limits.
     #[must_use]
-    pub fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         self.0.limits
     }
 
     /// The number of logins in it.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.state().queue.len()
-    }
-
-    /// Whether it is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Joins the queue; at its turn, the throttle is asked about `suspect`.
@@ -124,7 +118,7 @@ impl Line {
     /// # Errors
     ///
     /// [`Full`].
-    pub fn enter(
+    pub(crate) fn enter(
         &self,
         account: Key,
         address: Option<Key>,
@@ -146,7 +140,7 @@ impl Line {
 
     /// Joins the queue even if it is full.
     #[must_use]
-    pub fn enter_anyway(&self, account: Key) -> Ticket {
+    pub(crate) fn enter_anyway(&self, account: Key) -> Ticket {
         let mut state = self.state();
         let number = state.queue.enter_anyway(account, None);
         let (waiter, ticket) = self.waiter(number, None);
@@ -223,7 +217,7 @@ impl Ticket {
     /// # Errors
     ///
     /// [`NoTurn`]; the login has left the queue.
-    pub async fn turn(mut self, memory: u64) -> Result<Turn, NoTurn> {
+    pub(crate) async fn turn(mut self, memory: u64) -> Result<Turn, NoTurn> {
         let admitted = self.wait(memory).await?;
         Ok(Turn {
             ticket: self,
@@ -271,7 +265,7 @@ impl Turn {
     /// # Errors
     ///
     /// [`NoTurn::TooLong`].
-    pub async fn again(&mut self, memory: u64) -> Result<(), NoTurn> {
+    pub(crate) async fn again(&mut self, memory: u64) -> Result<(), NoTurn> {
         if self.has_place {
             return Ok(());
         }
@@ -290,7 +284,7 @@ impl Turn {
     }
 
     /// Frees the place to hash. The account keeps its turn.
-    pub fn hashed(&mut self) {
+    pub(crate) fn hashed(&mut self) {
         if mem::take(&mut self.has_place) {
             self.ticket.line.state().queue.settle(self.ticket.number);
             self.ticket.line.advance();
@@ -298,19 +292,19 @@ impl Turn {
     }
 
     /// Holds the answer back until this time.
-    pub fn hold(&mut self, until: Instant) {
+    pub(crate) fn hold(&mut self, until: Instant) {
         self.held_until = self.held_until.max(Some(until));
     }
 
     /// Waits until it may be answered.
-    pub async fn held(&mut self) {
+    pub(crate) async fn held(&mut self) {
         if let Some(until) = self.held_until.take() {
             tokio::time::sleep_until(until.into()).await;
         }
     }
 
     /// The attempt has failed.
-    pub fn failed(&mut self) -> Vec<SharedFailure> {
+    pub(crate) fn failed(&mut self) -> Vec<SharedFailure> {
         let throttle = &self.ticket.line.0.throttle;
         let admitted = self.admitted.take();
         admitted.map_or_else(Vec::new, |admitted| {
@@ -319,7 +313,7 @@ impl Turn {
     }
 
     /// The attempt has succeeded.
-    pub fn succeeded(&mut self) -> Vec<SharedFailure> {
+    pub(crate) fn succeeded(&mut self) -> Vec<SharedFailure> {
         let throttle = &self.ticket.line.0.throttle;
         let admitted = self.admitted.take();
         admitted.map_or_else(Vec::new, |admitted| {
@@ -328,7 +322,7 @@ impl Turn {
     }
 
     /// No password was verified.
-    pub fn taken_back(&mut self) {
+    pub(crate) fn taken_back(&mut self) {
         if let Some(admitted) = self.admitted.take() {
             self.ticket
                 .line

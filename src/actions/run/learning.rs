@@ -23,7 +23,7 @@ use crate::{
 
 /// The progress of the measurement.
 #[derive(Debug)]
-pub struct Learning {
+pub(crate) struct Learning {
     is_done: AtomicBool,
     /// Notified when a login waits for the next attempt.
     wanted: Notify,
@@ -102,7 +102,7 @@ impl Learning {
 
 impl Actions {
     /// Measures now and again later; while the database is down, tries again.
-    pub async fn learn(self: Arc<Self>) {
+    pub(crate) async fn learn(self: Arc<Self>) {
         loop {
             let pause = match self.sample().await {
                 Ok(sample) => {

@@ -81,7 +81,7 @@ const HEALTH: &str = "/grpc.health.v1.Health/Check";
 
 /// The services of the gRPC port.
 #[derive(Clone, Debug)]
-pub struct Calls(Arc<Services>);
+pub(crate) struct Calls(Arc<Services>);
 
 #[derive(Debug)]
 struct Services {
@@ -112,7 +112,7 @@ impl Calls {
     }
 
     /// Serves a connection of a peer, and reports its activity. Trust was looked up when it connected.
-    pub fn serve(
+    pub(crate) fn serve(
         &self,
         stream: Stream,
         peer: Peer,

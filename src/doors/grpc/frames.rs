@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What the accept loop can see of a connection.
 #[derive(Debug, Default)]
-pub struct Signs {
+pub(crate) struct Signs {
     has_called: AtomicBool,
     is_flooded: AtomicBool,
 }
@@ -31,13 +31,13 @@ impl Signs {
 
     /// Whether a call was made.
     #[must_use]
-    pub fn has_called(&self) -> bool {
+    pub(crate) fn has_called(&self) -> bool {
         self.has_called.load(Ordering::Relaxed)
     }
 
     /// Whether it was closed because of a flood of frames.
     #[must_use]
-    pub fn is_flooded(&self) -> bool {
+    pub(crate) fn is_flooded(&self) -> bool {
         self.is_flooded.load(Ordering::Relaxed)
     }
 }
@@ -46,11 +46,11 @@ impl Signs {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     /// At the start.
-    pub burst: u32,
+    pub(crate) burst: u32,
     /// Per call: its DATA, window updates for its answer, its reset. With zero, a call itself counts as one frame.
-    pub per_call: u32,
+    pub(crate) per_call: u32,
     /// Per second, with or without calls.
-    pub per_second: u32,
+    pub(crate) per_second: u32,
 }
 
 /// DATA of at least this length is free: it costs the peer as much as Doorward.

@@ -29,7 +29,7 @@ pub(super) struct Fields<'a> {
 
 /// A field of a message.
 pub(super) struct Field<'a> {
-    pub number: u32,
+    pub(crate) number: u32,
     /// The content of a field with a length: a text, bytes or a message.
     delimited: Option<&'a [u8]>,
     depth: u32,

@@ -8,7 +8,7 @@ use crate::{domain::account::Username, login::account::Account};
 
 /// Names that belong to others.
 #[derive(Clone, Debug, Default)]
-pub struct NameRules {
+pub(crate) struct NameRules {
     /// Reserved names, in the form in which they look the same.
     reserved: HashSet<String>,
     foreign: Vec<Foreign>,
@@ -23,38 +23,9 @@ struct Foreign {
 }
 
 impl NameRules {
-    /// The default of reserved names.
-    pub const RESERVED: [&str; 25] = [
-        "abuse",
-        "admin",
-        "administrator",
-        "anonymous",
-        "daemon",
-        "doorward",
-        "guest",
-        "help",
-        "hostmaster",
-        "info",
-        "mail",
-        "moderator",
-        "nobody",
-        "noc",
-        "operator",
-        "postmaster",
-        "root",
-        "security",
-        "staff",
-        "superuser",
-        "support",
-        "sysadmin",
-        "system",
-        "webmaster",
-        "www",
-    ];
-
     /// Takes reserved names, and the other issuers, each with the prefix of its names. An empty prefix protects no names.
     #[must_use]
-    pub fn new<'a>(
+    pub(crate) fn new<'a>(
         reserved: impl IntoIterator<Item = &'a str>,
         issuers: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Self {
@@ -71,13 +42,13 @@ impl NameRules {
 
     /// Whether a name is reserved. Compares its mailbox, without the parts that many mail servers ignore.
     #[must_use]
-    pub fn is_reserved(&self, name: &Username) -> bool {
+    pub(crate) fn is_reserved(&self, name: &Username) -> bool {
         person(name.as_str()).is_some_and(|person| self.reserved.contains(&person))
     }
 
     /// The issuer to which a person would attribute a name.
     #[must_use]
-    pub fn looks_foreign(&self, name: &Username) -> Option<&str> {
+    pub(crate) fn looks_foreign(&self, name: &Username) -> Option<&str> {
         let (folded, look) = (folded(name.as_str()), look(name.as_str()));
         let foreign = self
             .foreign
@@ -88,7 +59,7 @@ impl NameRules {
 
     /// The issuer to which a service would attribute an account, by its name or by its id.
     #[must_use]
-    pub fn is_foreign(&self, account: &Account) -> Option<&str> {
+    pub(crate) fn is_foreign(&self, account: &Account) -> Option<&str> {
         let by_id = self.foreign.iter().find(|foreign| {
             let rest = account.id.strip_prefix(&foreign.issuer);
             rest.is_some_and(|rest| rest.starts_with('|'))
@@ -99,7 +70,7 @@ impl NameRules {
 
     /// The issuer to which a service would attribute a name.
     #[must_use]
-    pub fn is_foreign_name(&self, name: &Username) -> Option<&str> {
+    pub(crate) fn is_foreign_name(&self, name: &Username) -> Option<&str> {
         if self.foreign.is_empty() {
             return None;
         }
@@ -183,7 +154,20 @@ mod tests {
             ("nobody", ""),
             ("blank", "\u{200b}"),
         ];
-        NameRules::new(NameRules::RESERVED, issuers)
+        let reserved = [
+            "admin",
+            "administrator",
+            "anonymous",
+            "guest",
+            "nobody",
+            "operator",
+            "root",
+            "staff",
+            "support",
+            "system",
+            "webmaster",
+        ];
+        NameRules::new(reserved, issuers)
     }
 
     fn name(name: &str) -> Username {

@@ -5,41 +5,41 @@ use crate::domain::password::Password;
 
 /// Hashes of one kind take the same time for passwords of one length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Kind {
+pub(crate) struct Kind {
     /// The scheme.
-    pub scheme: Scheme,
+    pub(crate) scheme: Scheme,
     /// The parameters that affect the time.
-    pub cost: [u32; 3],
+    pub(crate) cost: [u32; 3],
 }
 
 /// A range of password lengths. Schemes that hash the password in every round take longer for a longer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LengthClass(usize);
+pub(crate) struct LengthClass(usize);
 
 impl LengthClass {
     /// The most bytes of a password in each class.
-    pub const BYTES: [usize; 5] = [64, 128, 256, 512, Password::MOST_BYTES];
+    pub(crate) const BYTES: [usize; 5] = [64, 128, 256, 512, Password::MOST_BYTES];
 
     /// The class of nearly every password.
-    pub const SHORT: Self = Self(0);
+    pub(crate) const SHORT: Self = Self(0);
 
     /// The last one.
-    pub const LONGEST: Self = Self(Self::BYTES.len() - 1);
+    pub(crate) const LONGEST: Self = Self(Self::BYTES.len() - 1);
 
     /// All of them.
-    pub fn all() -> impl Iterator<Item = Self> {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
         (0..Self::BYTES.len()).map(Self)
     }
 
     /// The index of the class.
     #[must_use]
-    pub fn index(self) -> usize {
+    pub(crate) fn index(self) -> usize {
         self.0
     }
 
     /// The most bytes of a password in this class.
     #[must_use]
-    pub fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         Self::BYTES
             .get(self.0)
             .copied()
@@ -48,7 +48,7 @@ impl LengthClass {
 
     /// The class of a password's length.
     #[must_use]
-    pub fn of(password: &Password) -> Self {
+    pub(crate) fn of(password: &Password) -> Self {
         let bytes = password.expose().len();
         let class = Self::all().find(|class| bytes <= class.bytes());
         class.unwrap_or(Self::LONGEST)
@@ -56,7 +56,7 @@ impl LengthClass {
 
     /// A made-up password of the greatest length of this class.
     #[must_use]
-    pub fn example(self) -> Option<Password> {
+    pub(crate) fn example(self) -> Option<Password> {
         Password::parse(&"x".repeat(self.bytes()))
     }
 }
@@ -64,7 +64,7 @@ impl LengthClass {
 impl Kind {
     /// Whether a longer password takes longer.
     #[must_use]
-    pub fn grows(self) -> bool {
+    pub(crate) fn grows(self) -> bool {
         match self.scheme {
             Scheme::Sha512Crypt | Scheme::Sha256Crypt | Scheme::Md5Crypt | Scheme::Phpass => true,
             // The password is hashed only once.
@@ -83,7 +83,7 @@ impl Kind {
 
     /// The approximate microseconds for a short password, to find the most expensive kinds.
     #[must_use]
-    pub fn estimate(self) -> u64 {
+    pub(crate) fn estimate(self) -> u64 {
         let [first, second, third] = self.cost.map(u64::from);
         let power = |of: u64| {
             1_u64

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// The scheme of a stored hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scheme {
+pub(crate) enum Scheme {
     /// Argon2id, the scheme of Doorward's own hashes.
     Argon2id,
     /// Argon2i.
@@ -38,7 +38,7 @@ pub enum Scheme {
 impl Scheme {
     /// The name for people.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Argon2id => "argon2id",
             Self::Argon2i => "argon2i",

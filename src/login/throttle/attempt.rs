@@ -6,7 +6,7 @@ use super::origin::{Key, Origin, is_address};
 
 /// The keys of an attempt: its account and its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limited {
+pub(crate) struct Limited {
     pub(super) account: Key,
     pub(super) familiar: Option<Key>,
     pub(super) origin: Origin,
@@ -15,12 +15,13 @@ pub struct Limited {
 impl Limited {
     /// The count of its address, if the address is known.
     #[must_use]
-    pub fn address(&self) -> Option<&Key> {
+    pub(crate) fn address(&self) -> Option<&Key> {
         self.origin.address.as_ref()
     }
 
     /// Every key in the tables that failures of this attempt may have.
-    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+    #[cfg(test)]
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
         [
             Some(&self.account),
             self.origin.address.as_ref(),
@@ -34,7 +35,7 @@ impl Limited {
 /// An admitted and counted attempt.
 #[derive(Clone, Debug)]
 #[must_use = "an attempt that is neither failed, succeeded nor taken back counts as failed"]
-pub struct Admitted {
+pub(crate) struct Admitted {
     pub(super) limited: Limited,
     pub(super) is_familiar: bool,
 }
@@ -54,20 +55,20 @@ impl Admitted {
 
 /// An attempt that must wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wait {
+pub(crate) struct Wait {
     /// For how long.
-    pub duration: Duration,
+    pub(crate) duration: Duration,
     /// Whether it waits only for attempts in progress, which end soon.
-    pub is_short: bool,
+    pub(crate) is_short: bool,
     /// The kind of count that makes it wait.
-    pub by: CountedBy,
+    pub(crate) by: CountedBy,
     /// The key of an address that may be familiar: this replica does not know, but the tables may.
-    pub reserve: Option<Key>,
+    pub(crate) reserve: Option<Key>,
 }
 
 /// The kinds of counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CountedBy {
+pub(crate) enum CountedBy {
     /// The account of the login.
     Account,
     /// The client address.
@@ -78,33 +79,28 @@ pub enum CountedBy {
     Unknown,
 }
 
-impl CountedBy {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Account, Self::Address, Self::Network, Self::Unknown];
-}
-
 /// A change that other replicas must get.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SharedFailure {
+pub(crate) struct SharedFailure {
     /// The key of the count.
-    pub key: Key,
+    pub(crate) key: Key,
     /// The change of the count.
-    pub change: Change,
+    pub(crate) change: Change,
     /// Whether it is the first failure of its count. A flood makes many of these; other changes matter more.
-    pub is_first: bool,
+    pub(crate) is_first: bool,
 }
 
 impl SharedFailure {
     /// Whether it belongs to one account, and not to an address, which many users may share.
     #[must_use]
-    pub fn is_about_an_account(&self) -> bool {
+    pub(crate) fn is_about_an_account(&self) -> bool {
         !is_address(&self.key)
     }
 }
 
 /// A change of a count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Change {
+pub(crate) enum Change {
     /// One more failure.
     Failed,
     /// The failures are cleared; an address became familiar.

@@ -9,16 +9,16 @@ use super::{
 
 /// The number of failures without a wait, and what follows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Curve {
+pub(crate) struct Curve {
     /// Failures without a wait.
-    pub free: u32,
+    pub(crate) free: u32,
     /// What follows them.
-    pub then: Then,
+    pub(crate) then: Then,
 }
 
 /// How waits grow and failures decay after the failures without a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub(crate) enum Then {
     /// One second, doubling with each failure. All failures expire at once.
     Doubling {
         /// The longest wait.
@@ -36,7 +36,7 @@ pub enum Then {
 impl Curve {
     /// For one account.
     #[must_use]
-    pub fn account(free: u32) -> Self {
+    pub(crate) fn account(free: u32) -> Self {
         Self {
             free,
             then: Then::Doubling {
@@ -49,7 +49,7 @@ impl Curve {
 
     /// For one client address, which many users may share.
     #[must_use]
-    pub fn address(free: u32) -> Self {
+    pub(crate) fn address(free: u32) -> Self {
         Self {
             free,
             then: Then::Doubling {
@@ -62,7 +62,7 @@ impl Curve {
 
     /// For a /48: as many failures as ten of its addresses may have, whichever of them fails.
     #[must_use]
-    pub fn network(address: u32) -> Self {
+    pub(crate) fn network(address: u32) -> Self {
         Self {
             free: address.saturating_mul(10),
             then: Then::OneEach(Duration::from_secs(6)),
@@ -71,7 +71,7 @@ impl Curve {
 
     /// For all clients together whose address is not known.
     #[must_use]
-    pub fn unknown(free: u32) -> Self {
+    pub(crate) fn unknown(free: u32) -> Self {
         Self {
             free,
             then: Then::OneEach(Duration::from_secs(1)),
@@ -80,7 +80,7 @@ impl Curve {
 
     /// For keys that share a count because there is no room for another one.
     #[must_use]
-    pub fn overflow(address: u32) -> Self {
+    pub(crate) fn overflow(address: u32) -> Self {
         Self {
             free: address,
             then: Then::OneEach(Duration::from_secs(60)),
@@ -89,7 +89,7 @@ impl Curve {
 
     /// The number of failures that still count.
     #[must_use]
-    pub fn left(&self, tally: FailureCount, now: UnixMillis) -> u32 {
+    pub(crate) fn left(&self, tally: FailureCount, now: UnixMillis) -> u32 {
         match self.then {
             Then::Doubling { forget, .. } if now.since(tally.last) > forget => 0,
             Then::Doubling { .. } => tally.failures,
@@ -99,7 +99,7 @@ impl Curve {
 
     /// The wait of the next attempt after this many counting failures, the last of them at this time.
     #[must_use]
-    pub fn wait(&self, failures: u32, last: UnixMillis, now: UnixMillis) -> Duration {
+    pub(crate) fn wait(&self, failures: u32, last: UnixMillis, now: UnixMillis) -> Duration {
         let Some(beyond) = failures.checked_sub(self.free) else {
             return Duration::ZERO;
         };
@@ -128,7 +128,7 @@ impl Curve {
     }
 
     /// One more failure.
-    pub fn fail(&self, tally: &mut FailureCount, now: UnixMillis) {
+    pub(crate) fn fail(&self, tally: &mut FailureCount, now: UnixMillis) {
         let left = self.left(*tally, now);
         tally.last = match self.then {
             // Part of the period until the next one expires has passed.
@@ -145,13 +145,13 @@ impl Curve {
 
 /// The failures of one account or address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FailureCount {
+pub(crate) struct FailureCount {
     /// How often the failures were cleared; the latest epoch wins. Not zero for a familiar address.
-    pub epoch: u64,
+    pub(crate) epoch: u64,
     /// Failures since the last clearing.
-    pub failures: u32,
+    pub(crate) failures: u32,
     /// The time of the last failure.
-    pub last: UnixMillis,
+    pub(crate) last: UnixMillis,
 }
 
 /// The count of one account or address at one replica.

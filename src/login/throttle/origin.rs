@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 /// The key of a count, as a text that reveals no name.
-pub type Key = Box<str>;
+pub(crate) type Key = Box<str>;
 
 /// The origin of an attempt, as keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Origin {
 
 /// The key of an address, for the command that clears it.
 #[must_use]
-pub fn address_key(client: IpAddr) -> Option<Key> {
+pub(crate) fn address_key(client: IpAddr) -> Option<Key> {
     Origin::of(Some(client)).address
 }
 

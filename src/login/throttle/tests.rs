@@ -1,6 +1,6 @@
 mod properties;
 
-use super::*;
+use super::{curve::Curve, *};
 use crate::domain::{keyring::Keyring, token::Secret};
 
 const START: UnixMillis = UnixMillis(1_800_000_000_000);

@@ -220,7 +220,7 @@ impl Decisions {
 }
 
 /// Counts decisions by the rules of one policy. Rules of the same name are counted together, before a reload and after it.
-pub struct DecisionCounts {
+pub(crate) struct DecisionCounts {
     decisions: Decisions,
     /// By the number of the rule. Rules without series of their own share their counts.
     rules: Box<[Arc<RuleCounts>]>,

@@ -18,24 +18,24 @@ pub enum Database {
 #[derive(Clone, Debug)]
 pub struct MySql {
     /// Host name or address.
-    pub host: String,
+    pub(crate) host: String,
     /// TCP port.
-    pub port: u16,
+    pub(crate) port: u16,
     /// Database user.
-    pub user: String,
+    pub(crate) user: String,
     /// Password of the database user.
-    pub password: DatabasePassword,
+    pub(crate) password: DatabasePassword,
     /// Name of the database.
-    pub name: String,
+    pub(crate) name: String,
     /// How the connection is protected.
-    pub tls: Tls,
+    pub(crate) tls: Tls,
     /// A PEM file of your own certificate authority.
-    pub tls_ca: Option<PathBuf>,
+    pub(crate) tls_ca: Option<PathBuf>,
 }
 
 /// The password of a database user; `Debug` does not show it.
 #[derive(Clone)]
-pub struct DatabasePassword(pub(super) Zeroizing<String>);
+pub(crate) struct DatabasePassword(pub(super) Zeroizing<String>);
 
 impl From<String> for DatabasePassword {
     fn from(password: String) -> Self {

@@ -53,7 +53,7 @@ impl Kept {
 
 /// How far rows have aged.
 #[derive(Clone, Copy, Debug)]
-pub struct Swept {
+pub(crate) struct Swept {
     /// Seconds since 1970, by the database's clock.
     until: i64,
     /// The time of this, by the monotonic clock of the process.
@@ -96,7 +96,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn time(&self) -> Result<UnixMillis, Fault> {
+    pub(crate) async fn time(&self) -> Result<UnixMillis, Fault> {
         let sql = format!("SELECT {} AS now", self.clock_millis());
         ask!(&self.connections, connection => {
             let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?;
@@ -109,7 +109,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn latest_expiry(&self) -> Result<UnixTime, Fault> {
+    pub(crate) async fn latest_expiry(&self) -> Result<UnixTime, Fault> {
         let seconds = self.noted(LATEST_EXPIRY).await?;
         Ok(UnixTime(seconds.map_or(0, unsigned)))
     }
@@ -119,7 +119,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn note_latest_expiry(&self, expiry: UnixTime) -> Result<(), Fault> {
+    pub(crate) async fn note_latest_expiry(&self, expiry: UnixTime) -> Result<(), Fault> {
         let change = format!("seconds = {}(seconds, ?)", self.greatest());
         self.note(LATEST_EXPIRY, expiry.signed(), &change).await
     }
@@ -132,7 +132,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn advance(&self, last: Option<Swept>) -> Result<Swept, Fault> {
+    pub(crate) async fn advance(&self, last: Option<Swept>) -> Result<Swept, Fault> {
         let since = Instant::now();
         let clock = self.clock();
         let sql = format!("SELECT {clock} AS now, MAX(changed_at) AS newest FROM doorward_endings");
@@ -162,7 +162,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn sweep(&self, lasts: Duration, swept: Swept) -> Result<(), Fault> {
+    pub(crate) async fn sweep(&self, lasts: Duration, swept: Swept) -> Result<(), Fault> {
         let now = swept.until;
         let before = |kept: Duration| {
             let kept = kept.as_secs().saturating_add(MARGIN);

@@ -136,7 +136,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn tally(&self, key: &str) -> Result<Option<FailureCount>, Fault> {
+    pub(crate) async fn tally(&self, key: &str) -> Result<Option<FailureCount>, Fault> {
         let columns = self.tally_columns();
         let sql = AssertSqlSafe(format!(
             "SELECT {columns} FROM doorward_tallies WHERE tally_key = ?"

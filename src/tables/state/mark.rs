@@ -41,7 +41,7 @@ pub(super) enum Since {
 
 impl Mark {
     /// Makes the next read return everything.
-    pub fn read_all(&mut self) {
+    pub(crate) fn read_all(&mut self) {
         self.began = None;
     }
 

@@ -70,7 +70,7 @@ impl State {
     /// # Errors
     ///
     /// The fault of the database.
-    pub async fn generation(&self, user_id: &str) -> Result<Generation, Fault> {
+    pub(crate) async fn generation(&self, user_id: &str) -> Result<Generation, Fault> {
         ask!(&self.connections, connection => {
             let row = sqlx::query("SELECT generation FROM doorward_generations WHERE user_id = ?")
                 .bind(user_id)

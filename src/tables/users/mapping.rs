@@ -6,24 +6,24 @@ use crate::{domain::account::Roles, tables::database::Engine};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mapping {
     /// How to find a user by name.
-    pub source: Source,
+    pub(crate) source: Source,
     /// A `SELECT` with one `?` for the id, that returns one role per row.
-    pub roles_query: Option<String>,
+    pub(crate) roles_query: Option<String>,
     /// A `SELECT` that returns the ids of users whose tokens are refused now.
-    pub inactive_query: Option<String>,
+    pub(crate) inactive_query: Option<String>,
     /// With [`Source::Query`], a `SELECT` with one column that returns stored hashes.
-    pub hashes_query: Option<String>,
+    pub(crate) hashes_query: Option<String>,
     /// How to replace a password hash.
-    pub update_password: Statement,
+    pub(crate) update_password: Statement,
     /// How to add a user.
-    pub insert: Statement,
+    pub(crate) insert: Statement,
     /// Roles of every user in the table.
-    pub grant: Roles,
+    pub(crate) grant: Roles,
 }
 
 /// How to find a user by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Source {
+pub(crate) enum Source {
     /// In the columns of a table.
     Table(Columns),
     /// With a `SELECT` with one `?`, whose columns are named `id`, `username`, `password`, `roles`, `admin`,
@@ -39,26 +39,26 @@ impl Default for Source {
 
 /// A table, and the names of its columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Columns {
+pub(crate) struct Columns {
     /// The table, as `TABLE` or `DATABASE.TABLE`.
-    pub table: Name,
+    pub(crate) table: Name,
     /// The id, which never changes; without it, the user name is the id.
-    pub id: Option<Name>,
+    pub(crate) id: Option<Name>,
     /// The user name.
-    pub username: Name,
+    pub(crate) username: Name,
     /// The password hash.
-    pub password: Name,
+    pub(crate) password: Name,
     /// Roles: a comma-separated or JSON list.
-    pub roles: Option<Name>,
+    pub(crate) roles: Option<Name>,
     /// Whether the user is an administrator.
-    pub admin: Option<Name>,
+    pub(crate) admin: Option<Name>,
     /// Whether the user may log in.
-    pub active: Option<Name>,
+    pub(crate) active: Option<Name>,
 }
 
 /// Where a statement that writes comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Statement {
+pub(crate) enum Statement {
     /// There is no statement: the table is only read.
     #[default]
     None,
@@ -70,13 +70,13 @@ pub enum Statement {
 
 /// The name of a table or column; always quoted in SQL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Name(String);
+pub(crate) struct Name(String);
 
 impl Name {
     /// Accepts parts of 1 to 64 characters without backticks and control characters; a dot separates database and
     /// table.
     #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let possible = name.split('.').count() <= 2
             && name.split('.').all(|part| {
                 (1..=64).contains(&part.chars().count())

@@ -10,13 +10,13 @@ use crate::{
 impl Users {
     /// Whether stored hashes can be replaced.
     #[must_use]
-    pub fn takes_hashes(&self) -> bool {
+    pub(crate) fn takes_hashes(&self) -> bool {
         self.statements.update_password.is_some()
     }
 
     /// Whether users can be added.
     #[must_use]
-    pub fn takes_users(&self) -> bool {
+    pub(crate) fn takes_users(&self) -> bool {
         self.is_own || self.statements.insert.is_some()
     }
 

@@ -64,7 +64,7 @@ async fn who_hangs_up_keeps_no_place_and_no_count() {
     assert!(futures_util::poll!(&mut told).is_pending());
     drop(first);
     drop(told);
-    assert!(line.is_empty());
+    assert_eq!(line.len(), 0);
     for _ in 0..4 {
         drop(line.join("eve").unwrap().turn(1).await.unwrap());
     }
@@ -110,7 +110,7 @@ async fn many_wrong_passwords_at_once_are_not_more_than_one_by_one() {
     });
     let taken = join_all(tries).await;
     assert_eq!(taken.iter().filter(|taken| taken.is_ok()).count(), 5);
-    assert!(line.is_empty());
+    assert_eq!(line.len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,6 +142,6 @@ async fn everybody_has_a_turn_whatever_others_do() {
         });
     }
     assert!(all.join_all().await.into_iter().all(|served| served));
-    assert!(line.is_empty());
+    assert_eq!(line.len(), 0);
     assert!(line.state().waiters.is_empty());
 }
