@@ -21,7 +21,7 @@ use comfy_table::{Table, presets::NOTHING};
 pub(crate) use self::{
     check::{check_ops, check_url},
     keyring::keyring,
-    policy::policy_check,
+    policy::policy,
     throttle::throttle,
     token::token,
     user::user,

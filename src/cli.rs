@@ -1,8 +1,12 @@
 //! The command-line grammar, and nothing else.
 
+mod policy;
+
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::policy::{Policy, PolicyCheck};
 
 /// Login and authorization service for your gateway.
 #[derive(Debug, Parser)]
@@ -207,34 +211,6 @@ pub(crate) enum Config {
     /// Read all settings as `serve` does, and report every fault.
     #[command(after_help = "Example:\n  doorward --config doorward.toml config check")]
     Check,
-}
-
-/// Commands for rules.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Policy {
-    /// Show which rule decides a request, why, and the result.
-    ///
-    /// Exit status 0: the request passes; 1: it does not.
-    #[command(after_help = "\
-Examples:
-  doorward policy check GET /admin/users
-  doorward policy check GET /admin/users --user bob
-  doorward policy check POST https://api.example.com/orders?x=1 --role editor --output json")]
-    Check {
-        /// Request method, such as GET.
-        method: String,
-        /// Path, or URL if rules name hosts.
-        url: String,
-        /// Decide as for this user of the user table.
-        #[arg(long, conflicts_with = "roles")]
-        user: Option<String>,
-        /// Decide as for a user with this role. Can be repeated.
-        #[arg(long = "role", value_name = "ROLE")]
-        roles: Vec<String>,
-        /// Format of the result.
-        #[command(flatten)]
-        output: Output,
-    },
 }
 
 /// Commands for tokens.

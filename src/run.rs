@@ -63,12 +63,13 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         environment: environment()?,
     };
     let files = Files::default();
-    let settings = origin.with(&files, Settings::load)??;
+    let settings = || anyhow::Ok(origin.with(&files, Settings::load)??);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     match command {
         Command::Serve => {
+            let settings = settings()?;
             let started = telemetry::start(settings.log, &settings.audit.to);
             started.context(TRAIL)?;
             let again: Load =
@@ -81,27 +82,38 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             spans.flush();
             served.map(|()| Outcome::Yes)
         }
-        Command::Check(probe) => admin::check_ops(settings.listen.ops, &probe),
-        Command::Migrate => runtime.block_on(admin::migrate(&settings)),
+        Command::Check(probe) => admin::check_ops(settings()?.listen.ops, &probe),
+        Command::Migrate => runtime.block_on(admin::migrate(&settings()?)),
         Command::User(command) => {
+            let settings = settings()?;
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             runtime.block_on(admin::user(&settings, command))
         }
         Command::Keys(command) => {
+            let settings = settings()?;
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             admin::keyring(&settings, command)
         }
         Command::Throttle(command) => {
+            let settings = settings()?;
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             runtime.block_on(admin::throttle(settings, command))
         }
-        Command::Config(_) => admin::config_check(&settings),
-        Command::Policy(command) => runtime.block_on(admin::policy_check(settings, command)),
-        Command::Token(command) => runtime.block_on(admin::token(settings, command)),
+        Command::Config(_) => admin::config_check(&settings()?),
+        Command::Policy(command) => {
+            let load = |file: Option<&Path>, files: &Files| {
+                let own = file.map(|file| origin.of(file));
+                let origin = own.as_ref().unwrap_or(&origin);
+                Ok(origin.with(files, Settings::load)??)
+            };
+            runtime.block_on(admin::policy(&load, command))
+        }
+        Command::Token(command) => runtime.block_on(admin::token(settings()?, command)),
     }
 }
 
 /// Where settings come from.
+#[derive(Clone)]
 struct Origin {
     config: Option<PathBuf>,
     set: Vec<(String, String)>,
@@ -116,6 +128,15 @@ impl Origin {
             file: self.file(files)?,
             read: &|path| files.text(path),
         }))
+    }
+
+    /// The same with another file.
+    fn of(&self, file: &Path) -> Self {
+        let config = Some(file.to_owned());
+        Self {
+            config,
+            ..self.clone()
+        }
     }
 
     /// The named file, or the default file if it exists.
