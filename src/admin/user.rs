@@ -18,7 +18,7 @@ use crate::{
         account::{Role, Roles, Username},
         password::Password,
     },
-    login::password::{Hasher, PasswordHash, Scheme},
+    login::password::{Hasher, PasswordHash},
     observe::audit::commanded,
     tables::{store::Store, users::UsersFault},
 };
@@ -157,31 +157,49 @@ async fn list(settings: &Settings, store: &Store, format: Format) -> anyhow::Res
     Ok(())
 }
 
-/// Counts the schemes of stored hashes, and shows none.
+/// How many users have hashes of one format.
+#[derive(Default)]
+struct Count {
+    users: u64,
+    /// To be replaced after a login.
+    outdated: u64,
+    /// The users cannot log in: the format is not verified, or the cost is above the limits.
+    refused: u64,
+}
+
+/// Counts the formats of stored hashes, and shows no hash.
 async fn hashes(settings: &Settings, store: &Store, format: Format) -> anyhow::Result<()> {
     let hasher = Hasher::new()?.allow_plaintext(settings.users.plaintext);
-    let mut counts: BTreeMap<Scheme, (u64, u64)> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
     store
         .users
         .hashes(|hash| {
-            let (all, outdated) = counts.entry(hasher.scheme(&hash)).or_default();
-            *all += 1;
-            *outdated += u64::from(hasher.is_outdated(&hash));
+            let count = counts.entry(hasher.format(&hash)).or_default();
+            count.users += 1;
+            count.outdated += u64::from(hasher.is_outdated(&hash));
+            count.refused += u64::from(!hasher.accepts(&hash));
         })
         .await?;
     if format == Format::Json {
         let counts: Vec<_> = counts
             .iter()
-            .map(|(scheme, (all, outdated))| {
-                json!({"scheme": scheme.name(), "users": all, "outdated": outdated})
+            .map(|(format, count)| {
+                let Count {
+                    users,
+                    outdated,
+                    refused,
+                } = count;
+                json!({"scheme": format, "users": users, "outdated": outdated, "refused": refused})
             })
             .collect();
         println!("{}", serde_json::to_string_pretty(&counts)?);
         return Ok(());
     }
-    let mut table = table(["SCHEME", "USERS", "TO BE REPLACED"]);
-    for (scheme, (all, outdated)) in counts {
-        table.add_row([scheme.name().into(), all.to_string(), outdated.to_string()]);
+    let mut table = table(["SCHEME", "USERS", "TO BE REPLACED", "REFUSED"]);
+    for (format, count) in counts {
+        let numbers = [count.users, count.outdated, count.refused].map(|number| number.to_string());
+        let [users, outdated, refused] = numbers;
+        table.add_row([format.to_owned(), users, outdated, refused]);
     }
     println!("{table}");
     Ok(())

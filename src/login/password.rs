@@ -3,16 +3,20 @@
 mod argon2;
 mod bcrypt;
 mod crypt;
+mod drupal;
 mod kind;
 mod ldap;
 mod ours;
 mod parse;
 mod pbkdf2;
 mod plaintext;
+mod refused;
+mod salted_sha;
 mod scheme;
 mod scrypt;
 mod stored;
 mod text;
+mod yescrypt;
 
 use std::{fmt, hint::black_box};
 
@@ -223,6 +227,22 @@ impl Hasher {
             scheme: known.scheme(),
             cost: known.cost(),
         })
+    }
+
+    /// Whether a login computes this hash: its scheme is known, and its cost is within the limits.
+    #[must_use]
+    pub(crate) fn accepts(&self, stored: &PasswordHash) -> bool {
+        self.affordable(stored).is_some()
+    }
+
+    /// The name of the format of a stored hash; also of known formats that are refused, because they are broken or have no
+    /// salt.
+    #[must_use]
+    pub(crate) fn format(&self, stored: &PasswordHash) -> &'static str {
+        match self.scheme(stored) {
+            Scheme::Unknown => refused::name(stored.expose()).unwrap_or(Scheme::Unknown.name()),
+            known => known.name(),
+        }
     }
 
     /// The scheme of a stored hash.

@@ -689,7 +689,10 @@ struct Vector {
 }
 
 fn vectors() -> Vec<Vector> {
-    serde_json::from_str(include_str!("../vectors/passwords.json")).unwrap()
+    let read = |text| serde_json::from_str::<Vec<Vector>>(text).unwrap();
+    let mut vectors = read(include_str!("../vectors/passwords.json"));
+    vectors.extend(read(include_str!("../vectors/tables.json")));
+    vectors
 }
 
 /// For each scheme, how many users have such a hash and how many of these hashes will be replaced.

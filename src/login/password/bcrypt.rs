@@ -19,6 +19,9 @@ const MAX_COST: u32 = 15;
 /// bcrypt ignores further bytes.
 const MAX_PASSWORD: usize = 72;
 
+/// The key of WordPress, the same for every password.
+const WORDPRESS: &[u8] = b"wp-sha384";
+
 pub(super) struct Bcrypt<'a> {
     text: Cow<'a, str>,
     cost: u32,
@@ -28,6 +31,8 @@ pub(super) struct Bcrypt<'a> {
 /// The input of bcrypt.
 enum Of<'a> {
     Password,
+    /// WordPress.
+    Base64HmacSha384,
     /// Django.
     HexSha256,
     /// passlib before its version 1.7.3.
@@ -66,6 +71,13 @@ impl<'a> Bcrypt<'a> {
         Self::new(Cow::Owned(text), of)
     }
 
+    /// `$wp$2y$10$…` of WordPress since 6.8.
+    pub(super) fn parse_wordpress(text: &'a str) -> Option<Self> {
+        let rest = text.strip_prefix("$wp")?;
+        let bcrypt = rest.starts_with("$2y$").then_some(rest)?;
+        Self::new(Cow::Borrowed(bcrypt), Of::Base64HmacSha384)
+    }
+
     fn new(text: Cow<'a, str>, of: Of<'a>) -> Option<Self> {
         // The crate would accept a sign as a digit, and `$2x$`, which marks hashes of a defective implementation.
         let rest = ["$2a$", "$2b$", "$2y$"]
@@ -82,6 +94,7 @@ impl Stored for Bcrypt<'_> {
     fn scheme(&self) -> Scheme {
         match self.of {
             Of::Password => Scheme::Bcrypt,
+            Of::Base64HmacSha384 => Scheme::BcryptSha384,
             Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => Scheme::BcryptSha256,
         }
     }
@@ -98,6 +111,10 @@ impl Stored for Bcrypt<'_> {
         let sha256 = || digest::digest(&digest::SHA256, password);
         let digested = Zeroizing::new(match self.of {
             Of::Password => String::new(),
+            Of::Base64HmacSha384 => {
+                let key = hmac::Key::new(hmac::HMAC_SHA384, WORDPRESS);
+                BASE64_STANDARD.encode(hmac::sign(&key, password))
+            }
             Of::HexSha256 => hex::encode(sha256().as_ref()),
             Of::Base64Sha256 => BASE64_STANDARD.encode(sha256()),
             Of::Base64Hmac(salt) => {
@@ -107,7 +124,9 @@ impl Stored for Bcrypt<'_> {
         });
         let input = match self.of {
             Of::Password => password,
-            Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => digested.as_bytes(),
+            Of::Base64HmacSha384 | Of::HexSha256 | Of::Base64Sha256 | Of::Base64Hmac(_) => {
+                digested.as_bytes()
+            }
         };
         // The crate truncates: a password that is too long is hashed like any other, and refused afterwards.
         let verified = ::bcrypt::verify(input, &self.text).is_ok_and(|matches| matches);

@@ -66,16 +66,23 @@ impl Kind {
     #[must_use]
     pub(crate) fn grows(self) -> bool {
         match self.scheme {
-            Scheme::Sha512Crypt | Scheme::Sha256Crypt | Scheme::Md5Crypt | Scheme::Phpass => true,
+            Scheme::Sha512Crypt
+            | Scheme::Sha256Crypt
+            | Scheme::Md5Crypt
+            | Scheme::Phpass
+            | Scheme::Drupal => true,
             // The password is hashed only once.
             Scheme::Argon2id
             | Scheme::Argon2i
             | Scheme::Argon2d
             | Scheme::Bcrypt
             | Scheme::BcryptSha256
+            | Scheme::BcryptSha384
             | Scheme::Scrypt
+            | Scheme::Yescrypt
             | Scheme::Pbkdf2
             | Scheme::LdapSha
+            | Scheme::SaltedSha
             | Scheme::Plaintext
             | Scheme::Unknown => false,
         }
@@ -92,12 +99,20 @@ impl Kind {
         };
         match self.scheme {
             Scheme::Argon2id | Scheme::Argon2i | Scheme::Argon2d => first * second / 2,
-            Scheme::Bcrypt | Scheme::BcryptSha256 => power(first).saturating_mul(60),
+            Scheme::Bcrypt | Scheme::BcryptSha256 | Scheme::BcryptSha384 => {
+                power(first).saturating_mul(60)
+            }
             Scheme::Scrypt => power(first).saturating_mul(second * third) / 3,
+            Scheme::Yescrypt => power(first).saturating_mul(second * third) / 6,
             Scheme::Pbkdf2 => first / 3,
             Scheme::Sha512Crypt | Scheme::Sha256Crypt => first / 2,
             Scheme::Phpass => power(first) / 8,
-            Scheme::Md5Crypt | Scheme::LdapSha | Scheme::Plaintext | Scheme::Unknown => 0,
+            Scheme::Drupal => power(first) / 2,
+            Scheme::Md5Crypt
+            | Scheme::LdapSha
+            | Scheme::SaltedSha
+            | Scheme::Plaintext
+            | Scheme::Unknown => 0,
         }
     }
 }

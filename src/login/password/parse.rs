@@ -5,11 +5,14 @@ use super::{
     argon2::Argon2Hash,
     bcrypt::Bcrypt,
     crypt::{Md5Crypt, Phpass, ShaCrypt},
+    drupal::Drupal,
     ldap::LdapSha,
     pbkdf2::Pbkdf2,
     plaintext::Plaintext,
+    salted_sha::SaltedSha,
     scrypt::Scrypt,
     stored::Stored,
+    yescrypt::Yescrypt,
 };
 
 /// No text of a known format is longer, and no password is.
@@ -27,10 +30,12 @@ pub(super) fn parse(text: &str, plaintext_allowed: bool) -> Option<Box<dyn Store
         }
         Some((tag, rest)) => boxed(LdapSha::parse(tag, rest)),
         None if text.starts_with('$') => modular(text),
-        None => named(text).or_else(|| {
-            let plaintext = plaintext_allowed.then(|| Plaintext::parse(text));
-            boxed(plaintext.flatten())
-        }),
+        None => named(text)
+            .or_else(|| boxed(Pbkdf2::parse_aspnet(text)))
+            .or_else(|| {
+                let plaintext = plaintext_allowed.then(|| Plaintext::parse(text));
+                boxed(plaintext.flatten())
+            }),
     }
 }
 
@@ -39,12 +44,13 @@ pub(super) fn scheme(stored: &PasswordHash, plaintext_allowed: bool) -> Scheme {
     parse(stored.expose(), plaintext_allowed).map_or(Scheme::Unknown, |stored| stored.scheme())
 }
 
-/// The tags of OpenLDAP and Dovecot before a hash that names its scheme itself.
+/// The tags of OpenLDAP, Dovecot and Spring Security before a hash that names its scheme itself.
 const TAGS: &[&str] = &[
     "CRYPT",
     "ARGON2",
     "ARGON2I",
     "ARGON2ID",
+    "BCRYPT",
     "BLF-CRYPT",
     "MD5-CRYPT",
     "SHA256-CRYPT",
@@ -58,18 +64,21 @@ fn modular(text: &str) -> Option<Box<dyn Stored + '_>> {
         "argon2id" | "argon2i" | "argon2d" => boxed(Argon2Hash::parse(text)),
         "2a" | "2b" | "2y" => boxed(Bcrypt::parse(text)),
         "bcrypt-sha256" => boxed(Bcrypt::parse_passlib_sha256(text)),
+        "wp" => boxed(Bcrypt::parse_wordpress(text)),
         "scrypt" => boxed(Scrypt::parse_phc(text)),
+        "y" => boxed(Yescrypt::parse(text)),
         "pbkdf2" | "pbkdf2-sha1" | "pbkdf2-sha256" | "pbkdf2-sha512" => {
             boxed(Pbkdf2::parse_modular(text))
         }
         "5" | "6" => boxed(ShaCrypt::parse(text)),
         "1" | "apr1" => boxed(Md5Crypt::parse(text)),
         "P" | "H" => boxed(Phpass::parse(text)),
+        "S" => boxed(Drupal::parse(text)),
         _ => None,
     }
 }
 
-/// `name$..` of Django and `name:..` of Werkzeug.
+/// `name$..` of Django and of older Werkzeugs, and `name:..` of Werkzeug.
 fn named(text: &str) -> Option<Box<dyn Stored + '_>> {
     let end = text.find(['$', ':', '_'])?;
     let (name, rest) = (text.get(..end)?, text.get(end + 1..)?);
@@ -80,6 +89,9 @@ fn named(text: &str) -> Option<Box<dyn Stored + '_>> {
         ("pbkdf2", b'_') => boxed(Pbkdf2::parse_django(rest)),
         ("pbkdf2", b':') => boxed(Pbkdf2::parse_werkzeug(rest)),
         ("scrypt", b'$') => boxed(Scrypt::parse_django(rest)),
+        ("sha1" | "sha224" | "sha256" | "sha384" | "sha512", b'$') => {
+            boxed(SaltedSha::parse(name, rest))
+        }
         ("scrypt", b':') => boxed(Scrypt::parse_werkzeug(rest)),
         _ => None,
     }

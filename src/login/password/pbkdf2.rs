@@ -1,6 +1,6 @@
-//! PBKDF2, as passlib, Django, Werkzeug and PHC write it.
+//! PBKDF2, as passlib, Django, Werkzeug, ASP.NET Core Identity and PHC write it.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, ops::RangeInclusive};
 
 use ::argon2::password_hash::phc;
 use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA1, PBKDF2_HMAC_SHA256, PBKDF2_HMAC_SHA512};
@@ -17,6 +17,9 @@ const MAX_ITERATIONS: u64 = 10_000_000;
 /// The shortest and the longest output that PHC may ask for.
 const MIN_OUTPUT: usize = 16;
 const MAX_OUTPUT: usize = 64;
+
+const ASPNET_OUTPUT: usize = 32;
+const ASPNET_SALTS: RangeInclusive<usize> = 16..=64;
 
 #[derive(Clone, Copy)]
 enum Digest {
@@ -117,6 +120,32 @@ impl Pbkdf2 {
         let output = hex::decode(hash).filter(|_| fields.next().is_none())?;
         let salt = salt.as_bytes().to_vec();
         Self::new(Digest::parse(digest)?, decimal(iterations)?, salt, output)
+    }
+
+    /// Version 3 of ASP.NET Core Identity, in Base64: a one, then the function, the iterations and the length of the salt
+    /// (four bytes each, the highest first), the salt and the output.
+    pub(super) fn parse_aspnet(text: &str) -> Option<Self> {
+        let bytes = padded(text)?;
+        let fields = bytes.strip_prefix(&[1])?;
+        let (function, fields) = fields.split_first_chunk()?;
+        let (iterations, fields) = fields.split_first_chunk()?;
+        let (salt_len, fields) = fields.split_first_chunk()?;
+        let digest = match u32::from_be_bytes(*function) {
+            0 => Digest::Sha1,
+            1 => Digest::Sha256,
+            2 => Digest::Sha512,
+            _ => return None,
+        };
+        let salt_len = usize::try_from(u32::from_be_bytes(*salt_len)).ok()?;
+        let (salt, output) = fields.split_at_checked(salt_len)?;
+        // Identity writes outputs of 32 bytes whatever the function, and salts of 16 or more.
+        let whole = output.len() == ASPNET_OUTPUT && ASPNET_SALTS.contains(&salt_len);
+        whole.then_some(Self {
+            digest,
+            iterations: NonZeroU32::new(u32::from_be_bytes(*iterations))?,
+            salt: salt.to_vec(),
+            output: output.to_vec(),
+        })
     }
 
     /// An output longer than the digest is computed in as many runs as it has digests.

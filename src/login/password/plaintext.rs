@@ -47,6 +47,10 @@ const PREFIXES: &[&str] = &[
     "sha384$",
     "sha512$",
     "sha512:",
+    // Drupal, of what had been a hash of MD5.
+    "u$s$",
+    "u$p$",
+    "u$h$",
     // ASP.NET Identity.
     "aqaaaa",
 ];

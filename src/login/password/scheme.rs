@@ -15,8 +15,12 @@ pub(crate) enum Scheme {
     Bcrypt,
     /// bcrypt of a SHA-256 digest of the password, as in Django and passlib.
     BcryptSha256,
+    /// bcrypt of an HMAC of the password with SHA-384, as in WordPress.
+    BcryptSha384,
     /// scrypt.
     Scrypt,
+    /// yescrypt, `$y$` of `crypt(3)`.
+    Yescrypt,
     /// PBKDF2 with SHA-1, SHA-256 or SHA-512.
     Pbkdf2,
     /// `$6$` of `crypt(3)`.
@@ -27,8 +31,12 @@ pub(crate) enum Scheme {
     Md5Crypt,
     /// phpass: WordPress, phpBB.
     Phpass,
+    /// SHA-512 in the manner of phpass: Drupal 7 to 9.
+    Drupal,
     /// `{SSHA}` and its kin.
     LdapSha,
+    /// One round of SHA with a salt: Werkzeug before 2.3, Django's `sha1$`.
+    SaltedSha,
     /// The password itself, if that is allowed.
     Plaintext,
     /// Anything else, and malformed hashes.
@@ -45,13 +53,17 @@ impl Scheme {
             Self::Argon2d => "argon2d",
             Self::Bcrypt => "bcrypt",
             Self::BcryptSha256 => "bcrypt-sha256",
+            Self::BcryptSha384 => "bcrypt-sha384",
             Self::Scrypt => "scrypt",
+            Self::Yescrypt => "yescrypt",
             Self::Pbkdf2 => "pbkdf2",
             Self::Sha512Crypt => "sha512-crypt",
             Self::Sha256Crypt => "sha256-crypt",
             Self::Md5Crypt => "md5-crypt",
             Self::Phpass => "phpass",
+            Self::Drupal => "drupal",
             Self::LdapSha => "ldap-sha",
+            Self::SaltedSha => "salted-sha",
             Self::Plaintext => "plaintext",
             Self::Unknown => "unknown",
         }

@@ -42,6 +42,21 @@ pub(super) fn is_crypt64(text: &str) -> bool {
     text.bytes().all(|byte| CRYPT64.contains(&byte))
 }
 
+/// Bytes from the digits of `crypt(3)`. Unused bits must be zero, as `crypt` writes them.
+pub(super) fn from_crypt64(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
+    for group in text.as_bytes().chunks(4) {
+        let mut bits = 0_u32;
+        for (at, digit) in group.iter().enumerate() {
+            bits |= u32::from(crypt64_digit(*digit)?) << (6 * at);
+        }
+        let [first, second, third, _] = bits.to_le_bytes();
+        let len = group.len() * 6 / 8;
+        bytes.extend([first, second, third].get(..len)?);
+    }
+    (to_crypt64(&bytes) == text.as_bytes()).then_some(bytes)
+}
+
 /// Bytes in the digits of `crypt(3)`: three bytes become four digits, the low bits first.
 pub(super) fn to_crypt64(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);

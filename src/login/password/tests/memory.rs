@@ -18,6 +18,9 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
     assert_eq!(weight(&argon2("m=64,t=1,p=1")), OWN_MEMORY);
     assert_eq!(weight(&argon2("m=65536,t=4,p=1")), 64 * 1024);
     assert_eq!(weight(&scrypt("ln=14,r=8,p=1")), 16 * 1024 + 2);
+    // 16 MiB and its blocks besides the table.
+    let yescrypt = format!("$y$j9T$abcdefgh9.0${}", ".".repeat(43));
+    assert_eq!(weight(&yescrypt), 16 * 1024 + 12);
     for (text, fits) in [
         (argon2("m=65536,t=4,p=1"), true),
         (argon2("m=65537,t=1,p=1"), false),
