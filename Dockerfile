@@ -21,6 +21,12 @@ RUN mkdir -p src fuzz/src \
     && touch src/lib.rs fuzz/src/lib.rs \
     && echo 'fn main() {}' >src/main.rs \
     && cargo build --release --locked --target "$(uname -m)-unknown-linux-musl" --bin doorward
+# `doorward init` writes these.
+COPY envoy envoy
+COPY examples/caddy examples/caddy
+COPY examples/haproxy examples/haproxy
+COPY examples/nginx examples/nginx
+COPY examples/traefik examples/traefik
 COPY src src
 # The stub may be newer than the sources, and cargo would then keep it.
 RUN find src -name '*.rs' -exec touch {} + \

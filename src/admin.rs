@@ -7,7 +7,9 @@
 )]
 
 mod check;
+mod init;
 mod keyring;
+mod manual;
 mod policy;
 mod throttle;
 mod token;
@@ -27,6 +29,7 @@ pub(crate) use self::{
     user::user,
 };
 use crate::{
+    cli::Setup,
     clock::unix_time,
     config::Settings,
     domain::account::{Roles, Username},
@@ -45,6 +48,19 @@ pub(crate) enum Outcome {
     Yes,
     /// Refused or does not pass: status 1.
     No,
+}
+
+/// Runs a command that reads no settings.
+///
+/// # Errors
+///
+/// A file or standard output cannot be written; an answer is missing.
+pub(crate) fn setup(command: Setup) -> anyhow::Result<Outcome> {
+    match command {
+        Setup::Init(arguments) => init::init(arguments),
+        Setup::Completions { shell } => manual::completions(shell),
+        Setup::Man(arguments) => manual::man(&arguments),
+    }
 }
 
 /// Creates or updates the tables.

@@ -1,12 +1,14 @@
 //! The command-line grammar, and nothing else.
 
 mod policy;
+mod setup;
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::policy::{Policy, PolicyCheck};
+pub(crate) use self::setup::{Gateway, Init, Man, Setup, UserDatabase};
 
 /// Login and authorization service for your gateway.
 #[derive(Debug, Parser)]
@@ -35,6 +37,9 @@ Every setting can also be an environment variable: listen.grpc is DOORWARD_LISTE
 /// All commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Commands that read no settings.
+    #[command(flatten)]
+    Setup(Setup),
     /// Serve requests of gateways until SIGTERM or Ctrl-C.
     #[command(after_help = "\
 Examples:

@@ -509,6 +509,7 @@ fn every_file_the_documents_name_exists() {
         "docs/metrics.md",
         "docs/feed.md",
         "docs/filter.md",
+        "docs/install.md",
     ] {
         let text = text(document);
         let beside = repository().join(document);

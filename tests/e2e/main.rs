@@ -117,6 +117,7 @@ mod replicas;
 mod request_ids;
 mod rollout;
 mod rotation;
+mod setup;
 mod smoke;
 mod spoofing;
 mod streaming;
