@@ -53,9 +53,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         // Before the settings are read: a probe must not fail because of a setting that it does not need.
         return admin::check_url(url, probe);
     }
-    if let Command::Setup(command) = command {
-        return admin::setup(command);
-    }
     if let Command::Serve = &command {
         // First of all: hash tables of the standard library panic if the system provides no random bytes.
         token::draw_key()?;

@@ -239,10 +239,10 @@ impl Hasher {
     /// salt.
     #[must_use]
     pub(crate) fn format(&self, stored: &PasswordHash) -> &'static str {
-        match self.scheme(stored) {
-            Scheme::Unknown => refused::name(stored.expose()).unwrap_or(Scheme::Unknown.name()),
-            known => known.name(),
-        }
+        let refused = || refused::name(stored.expose());
+        let scheme = self.scheme(stored);
+        let refused = (scheme == Scheme::Unknown).then(refused).flatten();
+        refused.unwrap_or_else(|| scheme.name())
     }
 
     /// The scheme of a stored hash.
