@@ -78,6 +78,7 @@ mod fair_logins;
 mod feed;
 mod filter;
 mod filter_differential;
+mod filter_feed;
 mod filter_living;
 mod first_refusals;
 mod flask;
