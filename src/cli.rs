@@ -338,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grammar_holds_together() {
+    fn the_command_line_definition_is_valid() {
         Cli::command().debug_assert();
     }
 

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_of_the_whole_and_not_alike() {
+    fn random_parts_are_shorter_than_the_whole_and_vary() {
         let whole = Duration::from_secs(300);
         let mut parts: Vec<_> = (0..64).map(|_| random_part(whole)).collect();
         assert!(parts.iter().all(|part| *part < whole), "{parts:?}");

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_back_where_all_hashes_cost_the_same() {
+    fn answers_are_not_delayed_if_all_hashes_cost_the_same() {
         let equal_time = EqualTime::default();
         assert!((0..100).all(|_| paced(&equal_time, SHORT).is_none()));
         equal_time.learn(None, Duration::from_millis(30), Duration::ZERO);
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_takes_as_long_as_the_slowest_and_as_ours() {
+    fn an_answer_takes_as_long_as_the_slowest_kind_and_our_own() {
         let equal_time = EqualTime::default();
         equal_time.until(ago(250), BCRYPT, SHORT);
         assert!(paced(&equal_time, SHORT) > Some(250));
-        // The same after many attempts with unknown users and cheaper kinds.
+        // Many attempts with unknown users and cheaper kinds do not shorten it.
         for _ in 0..1000 {
             paced(&equal_time, SHORT);
             equal_time.until(ago(1), PHPASS, SHORT);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_measured_holds_from_the_first_login_on_and_for_every_length() {
+    fn measured_times_apply_to_the_first_login_and_every_length() {
         let equal_time = EqualTime::default();
         let millis = Duration::from_millis;
         equal_time.learn(BCRYPT, millis(100), Duration::ZERO);
@@ -209,13 +209,13 @@ mod tests {
             before = paced;
         }
         assert!(before > 1000);
-        // Short guesses at one kind reveal neither its long ones nor another kind.
+        // Many short guesses at one kind shorten neither its time for long passwords nor that of another kind.
         for _ in 0..1000 {
             equal_time.until(ago(1), PHPASS, SHORT);
         }
         assert!(paced(&equal_time, LONGEST) > Some(1000));
         assert!(paced(&equal_time, SHORT) > Some(100));
-        // A measured time may be longer than the limit for times that are only seen.
+        // A measured time may exceed the limit for observed times.
         equal_time.learn(BCRYPT, millis(4000), Duration::ZERO);
         assert!(paced(&equal_time, SHORT) > Some(4000));
         equal_time.until(ago(4100), BCRYPT, SHORT);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn very_many_kinds_share_one() {
+    fn kinds_beyond_the_limit_share_one_entry() {
         let equal_time = EqualTime::default();
         for cost in 0..1000 {
             let kind = Kind {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_stood_still_is_forgotten() {
+    fn a_very_long_observed_time_is_capped_and_decays() {
         let equal_time = EqualTime::default();
         equal_time.until(ago(600_000), BCRYPT, SHORT);
         assert!(paced(&equal_time, SHORT) <= Some(2_250));

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readiness_is_asked_where_it_can_be_reached() {
+    fn the_readiness_url_replaces_wildcard_addresses() {
         for (ops, url) in [
             ("127.0.0.1:9003", "http://127.0.0.1:9003/readyz"),
             ("0.0.0.0:9003", "http://127.0.0.1:9003/readyz"),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_refused_without_being_shown() {
+    fn invalid_urls_are_refused_and_not_printed() {
         for url in [
             "",
             "127.0.0.1:9003",

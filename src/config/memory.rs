@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_fits_hashes_of_ours_and_one_of_php_or_half_of_what_there_is() {
+    fn the_default_depends_on_threads_and_available_memory() {
         assert_eq!(hash_memory_default(2, None), 2 * OWN_MEMORY + 64 * MIB);
         assert_eq!(hash_memory_default(64, Some(256 * MIB)), 128 * MIB);
         assert_eq!(
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_limit_of_a_group_and_those_above_it_counts() {
+    fn the_lowest_limit_of_a_control_group_and_its_parents_applies() {
         let dir = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = dir.path().join(path);

@@ -23,7 +23,7 @@ fn load(file: &str, environment: &[(&str, &str)]) -> Result<Settings, Vec<String
 }
 
 #[test]
-fn nothing_is_needed() {
+fn no_setting_is_required() {
     let settings = load("", &[]).unwrap();
     assert_eq!(settings.listen.grpc.to_string(), "127.0.0.1:9001");
     assert!(
@@ -47,7 +47,7 @@ fn no_fault_is_reported_twice() {
 }
 
 #[test]
-fn defaults_are_what_the_table_says() {
+fn documented_defaults_equal_the_real_defaults() {
     for key in keys() {
         let untypable = ["none", "any", "empty", "built-in roots", "one per core"];
         let computed = [
@@ -78,7 +78,7 @@ fn defaults_are_what_the_table_says() {
 }
 
 #[test]
-fn stronger_sources_win() {
+fn the_environment_overrides_the_file() {
     let file = "[listen]\ngrpc = '127.0.0.1:1'\nops = '127.0.0.1:2'";
     let settings = load(file, &[("DOORWARD_LISTEN__OPS", "[::1]:3")]).unwrap();
     assert_eq!(settings.listen.grpc.to_string(), "127.0.0.1:1");
@@ -135,7 +135,7 @@ metods = ['GET']
 }
 
 #[test]
-fn names_of_identity_headers_are_a_list_or_a_text_with_commas() {
+fn identity_header_names_are_a_list_or_comma_separated() {
     let names = |file: &str, environment: &[(&str, &str)]| {
         load(file, environment).unwrap().identity.headers
     };
@@ -174,7 +174,7 @@ fn names_of_identity_headers_are_a_list_or_a_text_with_commas() {
 }
 
 #[test]
-fn broken_toml_says_where() {
+fn a_toml_syntax_error_names_its_line() {
     let faults = load("a = 1\nb = ", &[]).unwrap_err();
     assert!(
         faults[0].starts_with("doorward.toml:2: not TOML"),
@@ -183,7 +183,7 @@ fn broken_toml_says_where() {
 }
 
 #[test]
-fn mysql_takes_the_names_of_the_tutorials() {
+fn common_mysql_environment_variables_are_accepted() {
     let settings = load(
         "",
         &[
@@ -212,7 +212,7 @@ fn mysql_takes_the_names_of_the_tutorials() {
 }
 
 #[test]
-fn half_a_database_is_a_fault() {
+fn incomplete_or_conflicting_database_settings_are_faults() {
     let faults = load("", &[("MYSQL_HOST", "mysql")]).unwrap_err();
     assert_eq!(faults.len(), 2, "{faults:?}");
     let faults = load(
@@ -231,7 +231,7 @@ fn half_a_database_is_a_fault() {
 }
 
 #[test]
-fn a_secret_is_needed_beside_mysql_and_never_twice() {
+fn mysql_has_no_default_secret_and_two_secrets_conflict() {
     let url = ("DATABASE_URL", "mysql://u:p@h/d");
     assert!(matches!(
         load("", &[url]).unwrap().jwt.keys.secret,
@@ -252,7 +252,7 @@ fn a_secret_is_needed_beside_mysql_and_never_twice() {
 }
 
 #[test]
-fn what_kubernetes_adds_does_not_keep_us_from_starting() {
+fn variables_of_kubernetes_service_links_are_ignored() {
     assert!(
         load(
             "",
@@ -266,7 +266,7 @@ fn what_kubernetes_adds_does_not_keep_us_from_starting() {
 }
 
 #[test]
-fn spans_go_to_a_plain_host_and_nowhere_by_default() {
+fn tracing_is_off_by_default_and_needs_a_plain_http_url() {
     assert_eq!(load("", &[]).unwrap().tracing.collector, None);
     // A cluster may set this variable for every program; without a collector it has no effect.
     let named = load("", &[("OTEL_SERVICE_NAME", "edge-login")]).unwrap();
@@ -301,7 +301,7 @@ fn spans_go_to_a_plain_host_and_nowhere_by_default() {
 }
 
 #[test]
-fn issuers_are_read_and_all_their_faults_told() {
+fn issuers_are_parsed_and_all_their_faults_reported() {
     let good = "\
 [[issuer]]
 issuer = 'https://id.example.com/'

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn service_links_are_known() {
+    fn kubernetes_service_links_are_recognised() {
         for name in [
             "DOORWARD_SERVICE_HOST",
             "DOORWARD_SERVICE_PORT",

@@ -281,11 +281,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_answered_wherever_it_happens() {
+    async fn a_panic_before_or_during_the_future_is_answered() {
         let at_once = ServiceBuilder::new()
             .layer(CatchPanicLayer(Words))
             .service(service_fn(|_| -> std::future::Ready<_> {
-                panic!("as a fault of Doorward would")
+                panic!("a simulated bug")
             }));
         assert_eq!(at_once.oneshot(request("/ab")).await.unwrap(), "panicked 3");
         let in_flight = InFlight::leak(1);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn others_get_a_quarter_of_the_places_and_every_place_is_returned() {
+    fn untrusted_peers_get_a_quarter_of_the_requests_in_flight() {
         let in_flight = InFlight::leak(8);
         let enter = |peers| in_flight.enter(peers);
         let first: Vec<_> = (0..2).map(|_| enter(Peers::Others).unwrap()).collect();

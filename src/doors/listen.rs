@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_ports_or_paths() {
+    fn an_address_is_an_ip_with_a_port_or_a_socket_path() {
         for (text, expected) in [
             ("127.0.0.1:9001", Some("127.0.0.1:9001")),
             ("[::]:0", Some("[::]:0")),
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_has_its_mode_and_goes_with_its_listener() {
+    async fn a_socket_has_its_mode_and_is_removed_with_its_listener() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let address = Address::Unix(path.clone());
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_left_behind_is_replaced_and_what_is_in_use_is_not() {
+    async fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let address = Address::Unix(path.clone());

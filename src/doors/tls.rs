@@ -337,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_clients_are_names_or_uris() {
+    fn client_names_are_dns_names_or_uris() {
         for (text, expected) in [
             ("envoy.example.com", true),
             ("spiffe://cluster.local/ns/gateway/sa/envoy", true),

@@ -57,7 +57,7 @@ fn fetches() -> Fetches {
 }
 
 #[tokio::test(start_paused = true)]
-async fn keys_are_asked_for_in_time_and_not_too_often() {
+async fn keys_are_fetched_on_schedule_and_at_a_limited_rate() {
     let issuers = issuers();
     let asked = Cell::new(0);
     let answer = RefCell::new(Some(document("a")));
@@ -109,13 +109,13 @@ async fn keys_are_asked_for_in_time_and_not_too_often() {
         advance(Duration::ZERO).await;
     };
     tokio::select! {
-        () = kept => panic!("it ends"),
+        () = kept => panic!("the fetch loop ended"),
         () = story => {}
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_file_is_looked_at_every_two_seconds() {
+async fn a_key_file_is_read_every_two_seconds() {
     let issuers = issuers();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("jwks.json");
@@ -182,7 +182,7 @@ fn a_source_is_a_url_or_a_path() {
 }
 
 #[tokio::test]
-async fn a_client_for_https_can_be_made_and_says_what_failed() {
+async fn a_failed_https_fetch_names_its_url() {
     let url = "https://127.0.0.1:1/jwks.json".parse().unwrap();
     let fault = fetch(client(), url).await.unwrap_err();
     let fault = causes(&fault).to_string();
@@ -194,7 +194,7 @@ async fn a_client_for_https_can_be_made_and_says_what_failed() {
 
 /// A redirect could lead to keys that no setting names, and documents have a size limit.
 #[tokio::test]
-async fn what_is_no_document_is_not_taken() {
+async fn redirects_errors_and_oversize_documents_are_refused() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     for (answer, expected) in [

@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn logins_are_settled() {
+    fn a_login_gets_its_account_or_a_reason_for_refusal() {
         let desk = desk();
         let account = |name: &str, disabled| Account {
             id: "7".into(),

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn good_passwords_are_long_or_hard_to_guess() {
+    fn short_common_or_name_like_passwords_are_refused() {
         for good in [
             "analytical-engine",
             "builder-of-things",

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn reloads_are_counted_by_what_became_of_them() {
+    fn reloads_are_counted_by_result() {
         let metrics = Metrics::default();
         has(&metrics, "doorward_reloads_total{result=\"failed\"} 0");
         for outcome in [Outcome::Ok, Outcome::Failed, Outcome::Failed] {
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_issuers_are_counted_from_the_start() {
+    fn issuer_key_fetches_are_counted_from_the_start() {
         let metrics = Metrics::default();
         let fetches = metrics.fetches("https://id.example/\"quoted\"");
         let issuer = r#"issuer="https://id.example/\"quoted\"""#;
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_come_and_go() {
+    fn the_connections_gauge_counts_open_connections() {
         let metrics = Metrics::default();
         let open = metrics.connections(Port::Grpc);
         open.inc();

@@ -260,7 +260,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn a_parent_is_read_as_the_recommendation_says() {
+    fn a_traceparent_is_parsed_per_w3c_trace_context() {
         let span = read(GOOD, "congo=t61rcWkgMzE").unwrap();
         assert_eq!(
             (span.trace_id().to_string(), span.span_id().to_string()),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_parent_is_none() {
+    fn an_invalid_traceparent_is_ignored() {
         for bad in [
             "",
             "00",

@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_both_kinds_are_read() {
+    fn utc_time_and_generalized_time_are_parsed() {
         for (tag, text, seconds) in [
             (UTC_TIME, "700101000000Z", Some(0)),
             (UTC_TIME, "491231235959Z", Some(2_524_607_999)),

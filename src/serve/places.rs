@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_part_and_no_more() {
+    fn an_address_gets_a_limited_share_of_connections() {
         let places = places(WhenFull::CloseNewest);
         for (one, other) in [
             ("192.0.2.1", "::ffff:192.0.2.1"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_takes_the_place_of_the_oldest() {
+    fn a_new_connection_replaces_the_oldest_one() {
         let places = places(WhenFull::CloseOldest);
         let take = |address| places.take(peer(address)).unwrap();
         let is_lost = |place: &mut Place| place.lost().now_or_never().is_some();
@@ -215,7 +215,7 @@ mod tests {
         let (_d, why) = take("192.0.2.2");
         assert_eq!(why, Some(Closed::AddressFull));
         assert!(is_lost(&mut b) && !is_lost(&mut a) && !is_lost(&mut c));
-        // A connection that lost its place frees none.
+        // Closing a connection that was already replaced frees no place.
         drop(b);
         let (_e, _) = take("192.0.2.3");
         let (_f, why) = take("192.0.2.4");

@@ -176,7 +176,7 @@ async fn a_port_after_an_address_does_not_bypass_the_throttle() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_headers_are_one_list() {
+async fn several_forwarded_for_headers_are_one_list() {
     for way in Way::all(limits).await {
         let mut answers = Vec::new();
         for number in 0..5 {

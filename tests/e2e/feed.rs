@@ -32,16 +32,16 @@ const SOON: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(500);
 
 on_each_database!(
-    what_ends_at_one_replica_is_told_by_the_other,
-    many_revocations_come_in_pages_and_once,
+    a_revocation_at_one_replica_is_in_the_feed_of_the_other,
+    many_revocations_are_sent_in_pages_and_only_once,
 );
 
 mod away {
     use super::*;
 
-    on_each_server!(what_is_told_grows_old_while_the_database_is_away);
+    on_each_server!(the_age_in_the_feed_grows_while_the_database_is_down);
 
-    async fn what_is_told_grows_old_while_the_database_is_away<S: Server>() {
+    async fn the_age_in_the_feed_grows_while_the_database_is_down<S: Server>() {
         let mut database = Database::<S>::start().await;
         let doorward = replica(&database, |_| {}).await;
         let mut follower = Follower::new();
@@ -164,7 +164,7 @@ impl Follower {
     }
 }
 
-async fn what_ends_at_one_replica_is_told_by_the_other<E: Engine>() {
+async fn a_revocation_at_one_replica_is_in_the_feed_of_the_other<E: Engine>() {
     let database = Database::<E>::start().await;
     let one = replica(&database, |_| {}).await;
     let other = replica(&database, |_| {}).await;
@@ -211,7 +211,7 @@ async fn what_ends_at_one_replica_is_told_by_the_other<E: Engine>() {
     }
 }
 
-async fn many_revocations_come_in_pages_and_once<E: Engine>() {
+async fn many_revocations_are_sent_in_pages_and_only_once<E: Engine>() {
     const MANY: usize = 10_000;
     let database = Database::<E>::start().await;
     let doorward = replica(&database, |_| {}).await;
@@ -251,7 +251,7 @@ async fn many_revocations_come_in_pages_and_once<E: Engine>() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_gateways_may_read_it_and_only_where_it_is_switched_on() {
+async fn only_trusted_gateways_can_read_the_feed_if_it_is_enabled() {
     let unknown = |doorward: &Doorward| {
         let http = doorward.http;
         async move { send(http, "GET", "/feeds", &[], "").await }
@@ -317,7 +317,7 @@ async fn only_gateways_may_read_it_and_only_where_it_is_switched_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn questions_are_read_strictly_and_every_answer_is_counted() {
+async fn queries_are_parsed_strictly_and_every_answer_is_counted() {
     let doorward = alone(|_| {}).await;
     let first = ask(&doorward, "").await;
     assert_eq!(first.header("content-type"), Some("application/json"));
@@ -401,7 +401,7 @@ async fn questions_are_read_strictly_and_every_answer_is_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_in_it_is_secret() {
+async fn the_feed_contains_no_secret() {
     let password = "a-password-nobody-else-has";
     let home = Doorward::prepare(|settings| {
         settings
@@ -481,7 +481,7 @@ async fn nothing_in_it_is_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_force_is_told_when_it_changes() {
+async fn changed_rules_and_keys_are_sent() {
     let rules = |word: &str| {
         format!(
             "[[route]]\npath = '/login'\nallow = 'login'\n[[route]]\npath = '/x/*'\nallow = '{word}'\n"

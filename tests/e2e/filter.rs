@@ -71,7 +71,7 @@ async fn with_endpoints(version: &str) -> Front {
 
 /// No route names these endpoints, and still no password reaches the service.
 #[tokio::test(flavor = "multi_thread")]
-async fn doorward_answers_what_is_asked_of_an_endpoint() {
+async fn doorward_answers_requests_for_endpoints() {
     for version in Envoy::WITH_MODULES {
         let front = with_endpoints(version).await;
         let first = token(&front.login(BOB).await);
@@ -172,7 +172,7 @@ async fn a_logout_elsewhere_is_known_within_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_login_can_go_on_to_the_service_with_its_body() {
+async fn a_login_can_pass_to_the_service_with_its_body() {
     for version in Envoy::WITH_MODULES {
         let front = Front::open(
             version,
@@ -213,7 +213,7 @@ async fn a_login_can_go_on_to_the_service_with_its_body() {
 
 /// Tokens pass until the feed is too old; then they get 503. Public routes always pass.
 #[tokio::test(flavor = "multi_thread")]
-async fn doorward_can_be_away_for_a_while() {
+async fn tokens_pass_without_doorward_until_the_feed_is_stale() {
     for version in Envoy::WITH_MODULES {
         let address = [crate::harness::own_address(), crate::harness::own_address()];
         let front = Front::open(
@@ -286,7 +286,7 @@ fn at(address: std::net::IpAddr, port: u16) -> String {
 
 /// A feed that is switched off answers 404, as an unknown path does.
 #[tokio::test(flavor = "multi_thread")]
-async fn before_the_first_feed_nobody_passes() {
+async fn nobody_passes_before_the_first_feed() {
     for version in Envoy::WITH_MODULES {
         let front = Front::open(
             version,
@@ -344,7 +344,7 @@ async fn a_secret_of_hs256_comes_from_a_file() {
 
 /// Envoy opens its listener only when the first feed is complete.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_start_is_held_until_the_first_feed() {
+async fn envoy_does_not_listen_before_the_first_feed() {
     let address = crate::harness::own_address();
     let edge = crate::harness::free_address();
     let config = EnvoyConfig::module()
@@ -381,7 +381,7 @@ async fn the_start_is_held_until_the_first_feed() {
 
 /// In each hook: the request gets 503, and Envoy keeps running.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_is_one_answer() {
+async fn a_panic_fails_one_request_with_503() {
     for hook in [
         "request_headers",
         "request_body",
@@ -424,7 +424,7 @@ async fn a_panic_is_one_answer() {
 
 /// It counts, writes metadata for the access log, and changes nothing; ext_authz behind it decides.
 #[tokio::test(flavor = "multi_thread")]
-async fn in_shadow_it_judges_and_changes_nothing() {
+async fn shadow_mode_judges_and_changes_nothing() {
     let committed = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
     let (_, filter) = committed
         .split_once("                http_filters:\n")
@@ -506,7 +506,7 @@ async fn a_configuration_that_is_not_understood_is_refused() {
 
 /// 1.36 has no bootstrap extensions of modules; with the filter alone, the module says what it needs.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_envoy_that_is_too_old_is_told_so() {
+async fn an_envoy_that_is_too_old_logs_the_reason() {
     let config = EnvoyConfig::module().free_ports().without_bootstrap();
     let mut envoy = Envoy::begin(Envoy::OLDEST, &config, 1);
     until("it has ended", Duration::from_secs(20), async || {

@@ -72,7 +72,7 @@ fn threads(pid: u32) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exchanges_of_the_configuration_lose_no_request() {
+async fn reloads_of_the_configuration_lose_no_request() {
     let reloads = env::var("DOORWARD_RELOADS").map_or(100, |text| text.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lds.yaml");

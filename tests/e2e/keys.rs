@@ -89,7 +89,7 @@ async fn signing_since(algorithm: &str, id: &str, seconds: u64) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_key_of_every_algorithm() {
+async fn generate_makes_a_first_key_of_every_algorithm() {
     for algorithm in ALGORITHMS {
         let home = Doorward::prepare(|_| {});
         let made = home.run(&["keys", "generate", algorithm], "").await.ok();
@@ -234,7 +234,7 @@ async fn a_key_is_staged_signs_and_is_retired() {
 
 /// Keys made by openssl are used unchanged.
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_that_openssl_made() {
+async fn keys_made_by_openssl_are_used_unchanged() {
     let rsa = openssl(&[
         "genpkey",
         "-quiet",
@@ -351,7 +351,7 @@ async fn keys_that_are_refused_say_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_a_secret_to_a_key() {
+async fn a_key_replaces_a_secret() {
     let home = prepared(|settings| {
         settings.env("JWT_SECRET", FIRST);
     })
@@ -401,7 +401,7 @@ async fn from_a_secret_to_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_that_was_changed() {
+async fn a_new_secret_signs_and_the_previous_one_verifies() {
     let scratch = tempfile::tempdir().unwrap();
     let own = scratch.path().join("jwt");
     let previous = scratch.path().join("previous");
@@ -546,7 +546,7 @@ async fn a_secret_mount_is_followed() {
 
 /// A key in the environment or in one mounted file needs no key directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_key_can_come_with_the_settings() {
+async fn one_key_can_be_set_without_a_key_directory() {
     let pem = signing_since("ES256", "mounted", 60).await;
     let mount = tempfile::NamedTempFile::new().unwrap();
     fs::write(mount.path(), &pem).unwrap();

@@ -231,7 +231,7 @@ async fn failed_logins_are_counted_by_reason() {
 
 /// Whatever a client sends, it creates no series that harmless requests do not create.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_makes_no_series() {
+async fn clients_cannot_create_series() {
     let front = front().await;
     let doorward = &front.doorward;
     let edge = front.envoy.edge;

@@ -36,7 +36,7 @@ fn alerts() -> Vec<String> {
 }
 
 #[test]
-fn every_alert_fires_and_does_not_fire() {
+fn every_alert_has_a_firing_and_a_silent_case() {
     promtool(&["check", "config", "prometheus.yml"]);
     promtool(&["check", "rules", "alerts.yaml"]);
     promtool(&["test", "rules", "alerts_test.yaml"]);

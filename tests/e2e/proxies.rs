@@ -39,7 +39,7 @@ through!(
     caddy: Caddy,
     haproxy: Haproxy,
     traefik: Traefik: {
-        every_row,
+        every_row_of_the_core_table_holds,
         logins_reach_doorward_and_nothing_else_does,
         a_logout_ends_the_token,
         forged_identity_does_not_arrive,
@@ -163,7 +163,7 @@ fn named(user: &str, roles: &str) -> Vec<(String, String)> {
 }
 
 /// The core table of the design.
-async fn every_row(gateway: Gateway) {
+async fn every_row_of_the_core_table_holds(gateway: Gateway) {
     let setup = Setup::open(gateway).await;
     let (admin, plain) = (setup.bearer(ADA).await, setup.bearer(BOB).await);
     let bad = &*tampered(&plain);

@@ -113,7 +113,7 @@ async fn no_spelling_reaches_caddys_handler_for_administrators() {
 /// Python as another implementation: characters that its case mappings, its `re.IGNORECASE` or its normal forms treat
 /// as equal are equal in the loose reading.
 #[test]
-fn what_python_treats_as_ascii_is_read_as_ascii() {
+fn characters_that_python_reads_as_ascii_are_read_as_ascii() {
     const PROGRAM: &str = "
 import re, sys, unicodedata
 ascii = re.compile('[a-z]', re.IGNORECASE)
@@ -240,7 +240,7 @@ async fn no_host_in_a_path_bypasses_the_rule() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_service_removes_is_judged_if_configured() {
+async fn paths_are_also_judged_without_a_suffix_if_configured() {
     for (also, refused) in [
         ("", &[][..]),
         (

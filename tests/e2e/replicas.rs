@@ -25,8 +25,8 @@ on_each_database!(
     a_revocation_at_one_replica_holds_at_the_other_and_after_a_restart,
     a_user_who_is_inactive_in_an_existing_table_is_refused,
     failures_at_all_replicas_count_together,
-    strangers_do_not_make_owners_wait,
-    a_burst_is_read_once_and_for_the_overlap,
+    failures_from_elsewhere_do_not_delay_familiar_addresses,
+    a_burst_is_read_again_only_during_the_overlap,
     administrators_see_counts_and_clear_them,
 );
 
@@ -301,7 +301,7 @@ async fn a_user_who_is_inactive_in_an_existing_table_is_refused<E: Engine>() {
 }
 
 /// Nothing newer follows, so the time of the burst stays the newest one.
-async fn a_burst_is_read_once_and_for_the_overlap<E: Engine>() {
+async fn a_burst_is_read_again_only_during_the_overlap<E: Engine>() {
     const MANY: u64 = 20_000;
     /// Ten seconds and some rounding, at a poll a second or fewer.
     const MOST_READS: u64 = 16;
@@ -448,7 +448,7 @@ async fn failures_at_all_replicas_count_together<E: Engine>() {
     assert_eq!(reply.status, 200);
 }
 
-async fn strangers_do_not_make_owners_wait<E: Engine>() {
+async fn failures_from_elsewhere_do_not_delay_familiar_addresses<E: Engine>() {
     let database = Database::<E>::start().await;
     let both = two(&database, by_forwarded_for).await;
     both[0].add_user(BOB.0, BOB.1, &[]).await;
@@ -618,7 +618,7 @@ async fn a_denial_through_envoy_has_retry_after() {
 
 /// An attempt counts even if the client does not wait for the answer.
 #[tokio::test(flavor = "multi_thread")]
-async fn disconnecting_saves_no_attempt() {
+async fn an_attempt_counts_even_if_the_client_disconnects() {
     let doorward = Doorward::start(|_| {}).await;
     let body = |name: &str| json!({"username": name, "password": "wrong"}).to_string();
     for name in ["bob", "eve"] {

@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn impossible_names_do_not_exist() {
+    fn invalid_names_do_not_parse() {
         for name in ["", "a:b", "a\nb", "a\u{0}", "a\u{85}", &"a".repeat(256)] {
             assert_eq!(Username::parse(name), None, "{name:?}");
         }
     }
 
     #[test]
-    fn names_differ_by_every_byte() {
+    fn names_are_compared_byte_for_byte() {
         let name = |name| Username::parse(name).unwrap();
         for other in ["Ada", "ada ", "\u{e1}da", "ada\u{200b}"] {
             assert_ne!(name("ada"), name(other));
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_chosen_are_canonical() {
+    fn new_names_must_be_canonical() {
         for good in ["ada", "ada.lovelace@example.com", "7of9", "a-b_c+d"] {
             assert!(canonical_name(good).is_some(), "{good}");
         }

@@ -309,7 +309,7 @@ mod tests {
     use crate::credential::LoginFault;
 
     #[test]
-    fn all_that_a_client_must_not_tell_apart_reads_the_same() {
+    fn all_refusals_of_a_login_have_the_same_answer() {
         let realm = Realm::parse("doorward").unwrap();
         let answers = [
             Refusal::Basic(LoginFault::NoColon),

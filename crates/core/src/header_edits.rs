@@ -87,7 +87,7 @@ mod tests {
     };
 
     #[test]
-    fn no_header_is_left_to_the_client() {
+    fn every_identity_header_is_set_or_removed() {
         let known = Caller::Known(Arc::new(Principal::new(Identity {
             subject: "1".into(),
             username: Username::parse("ada").unwrap(),

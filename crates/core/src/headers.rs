@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_of_each_name_is_kept() {
+    fn the_value_of_every_relevant_header_is_kept() {
         for name in READ {
             let mut headers = Headers::default();
             headers.see(IdentityHeaders::default(), name, b"value");
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_content_type_alone_says_whether_a_body_is_read() {
+    fn only_the_content_type_decides_whether_a_body_is_read() {
         for (content_type, reads) in [
             ("application/json", true),
             ("application/x-www-form-urlencoded", true),

@@ -119,7 +119,7 @@ mod tests {
     };
 
     #[test]
-    fn times_fall_into_the_first_range_that_holds_them() {
+    fn a_duration_counts_in_the_first_range_that_fits() {
         let histogram = Histogram::new(&SHORT);
         for millis in [0, 10, 11, 500, 501, 4_000] {
             histogram.observe(Duration::from_millis(millis));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_summed_in_seconds() {
+    fn long_durations_are_summed_in_seconds() {
         static LONG: Scale = Scale {
             bounds: &[Duration::from_secs(60)],
             resolution: Resolution::Seconds,

@@ -227,7 +227,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_cgi_cannot_tell_apart_is_told_apart_here(
+        fn every_name_that_cgi_reads_as_an_identity_header_is_an_alias(
             own in "[a-z][a-z0-9!#$%&'*+.^_`|~-]{0,20}",
             bytes in prop::collection::vec(any::<u8>(), 1..32),
             spelling in prop::collection::vec(any::<u8>(), 32),

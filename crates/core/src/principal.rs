@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_format_is_made_once() {
+    fn the_encoded_form_is_computed_once() {
         let principal = Principal::new(Identity {
             subject: "1".into(),
             username: Username::parse("ada").unwrap(),

@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_are_cut_not_guessed() {
+    fn a_host_is_parsed_without_its_port_or_refused() {
         for (authority, host) in [
             ("example.com", "example.com"),
             ("Example.com:8080", "Example.com"),
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_wanted_only_where_it_is_named() {
+    fn json_is_returned_only_if_accept_names_it() {
         for (accept, form) in [
             ("", TokenForm::Plain),
             ("*/*", TokenForm::Plain),

@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_sessions_and_generations_end() {
+    fn tokens_sessions_and_generations_can_be_revoked() {
         let later = UnixTime(NOW.0 + 60);
         let known = Revocations::new(None);
         assert!(!known.have_ended(token(0)));
@@ -260,7 +260,7 @@ mod tests {
         known.end_before("7", Generation(5), later);
         assert!(known.have_ended(token(0)) && known.have_ended(token(4)));
         assert!(!known.have_ended(token(5)) && !known.have_ended(token(6)));
-        // Old news does not undo newer news.
+        // An older generation does not replace a newer one.
         known.end_before("7", Generation(3), later);
         assert!(known.have_ended(token(4)));
         assert_eq!(known.generation("7"), Generation(5));
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_meet_is_forgotten() {
+    fn expired_revocations_are_removed() {
         let known = Revocations::new(None);
         known.end("t", UnixTime(NOW.0 + 10));
         known.end_before("7", Generation(5), UnixTime(NOW.0 + 20));
@@ -285,7 +285,7 @@ mod tests {
 
     /// Any of the writers may have a slow clock.
     #[test]
-    fn what_is_learnt_again_is_remembered_for_longer_only() {
+    fn a_repeated_revocation_never_expires_earlier() {
         for expiries in [[10, 30], [30, 10]] {
             let known = Revocations::new(None);
             for (generation, after) in (5..).zip(expiries) {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn staleness_counts_only_where_it_is_asked_for() {
+    fn staleness_is_checked_only_if_configured() {
         assert!(!Revocations::new(None).are_stale(NOW));
         let known = Revocations::new(Some(Duration::from_secs(30)));
         assert!(known.are_stale(NOW));

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_reads_back_and_names_its_session() {
+    fn a_refresh_token_parses_back_and_keeps_its_session_id() {
         let first = RefreshToken::generate().unwrap();
         let text = first.expose();
         assert!(RefreshToken::parse(&text).unwrap() == first);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_predecessor_unseals() {
+    fn only_the_predecessor_decrypts_its_successor() {
         let first = RefreshToken::generate().unwrap();
         let next = first.successor().unwrap();
         let sealed = first.seal(&next);

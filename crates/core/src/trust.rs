@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn networks_hold_their_addresses() {
+    fn trusted_networks_contain_their_addresses() {
         let trusted = TrustedProxies::parse(["10.0.0.0/8", "192.0.2.7", "fd00::/8"]).unwrap();
         for inside in ["10.1.2.3", "192.0.2.7", "fd12::1", "::ffff:10.9.9.9"] {
             assert!(trusted.contains(inside.parse().unwrap()), "{inside}");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_trusts_the_internet_is_told() {
+    fn trusting_the_whole_internet_is_detected() {
         for everything in [
             &["0.0.0.0/0"][..],
             &["::/0"],

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_or_too_large_is_refused() {
+    fn directories_devices_and_large_files_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let huge = dir.path().join("huge");
         let file = fs::File::create(&huge).unwrap();

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_follows_no_link_and_leaves_nothing() {
+    fn writing_a_secret_follows_no_link_and_leaves_no_draft() {
         let dir = tempfile::tempdir().unwrap();
         let (path, victim) = (dir.path().join("secret"), dir.path().join("victim"));
         fs::write(&victim, "precious").unwrap();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn links_are_not_written_through() {
+    fn writes_do_not_follow_symbolic_links() {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         fs::write(at("victim"), "precious").unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_others_can_change_are_known() {
+    fn directories_that_others_can_change_are_detected() {
         let top = tempfile::tempdir().unwrap();
         let dir = top.path().join("data");
         assert_eq!(exposed(&dir), None);

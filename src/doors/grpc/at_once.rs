@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn calls_that_need_not_wait_are_answered_before_the_connection_goes_on() {
+    async fn ready_calls_are_answered_before_the_connection_continues() {
         let answered = Arc::new(AtomicUsize::new(0));
         let calls = (0..10).map(|_| {
             let answered = Arc::clone(&answered);

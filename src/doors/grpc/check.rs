@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_one_whole_message_is_a_check() {
+    async fn a_check_is_exactly_one_complete_message() {
         let good = check(b"/a").encode_to_vec();
         let large = check(&[b'/'; 1001]).encode_to_vec();
         let whole = framed(0, &good);
@@ -242,7 +242,7 @@ mod tests {
                 ([&whole[..], &whole].concat(), CheckFault::Malformed),
                 ([&whole[..], b"x"].concat(), CheckFault::Malformed),
                 (framed(0, &large), CheckFault::TooLarge),
-                // Announced, and not sent.
+                // A large length is announced, but not all bytes are sent.
                 (framed(0, &large)[..100].to_vec(), CheckFault::TooLarge),
             ] {
                 let read = read_pieces(&bytes, size, true).await;
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_does_not_end_is_too_slow() {
+    async fn a_body_that_does_not_end_times_out() {
         let whole = framed(0, &check(b"/a").encode_to_vec());
         for bytes in [&whole[..], &whole[..3], b""] {
             let read = read_pieces(bytes, 2, false).await;
@@ -270,7 +270,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes, it is a check or a fault, and no more than the limit is ever decoded.
+        /// Arbitrary bytes give a check or a fault, and a body above the limit is never decoded.
         #[test]
         fn every_body_is_read_or_refused(
             bytes in prop::collection::vec(any::<u8>(), 0..1200),

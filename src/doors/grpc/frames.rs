@@ -220,7 +220,7 @@ mod tests {
     fn frame(kind: u8, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).unwrap().to_be_bytes();
         let mut frame = [&length[1..], &[kind, 0, 0, 0, 0, 1]].concat();
-        // A payload that looks like heads of frames.
+        // A payload that looks like frame headers.
         frame.extend(std::iter::repeat_n(6, payload));
         frame
     }
@@ -250,7 +250,7 @@ mod tests {
                 assert_eq!(frames.read(&frame, || start), Ok(()), "{kind}: {number}");
             }
             assert_eq!(frames.read(&frame, || start), Err(Flood), "{kind}");
-            // Ten a second may go on.
+            // Ten frames per second are allowed without end.
             let mut frames = begun();
             let start = frames.paid;
             frames.credit = 0;
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_with_calls_is_none() {
+    fn frames_that_accompany_calls_are_no_flood() {
         let call = [
             frame(1, 60),
             frame(0, 900),
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_themselves_can_be_a_flood() {
+    fn many_calls_of_an_untrusted_peer_are_a_flood() {
         let mut frames = begun();
         frames.allowance.per_call = 0;
         let start = frames.paid;
@@ -299,9 +299,9 @@ mod tests {
     }
 
     proptest! {
-        /// However the bytes are cut, the same frames are counted.
+        /// Splitting the bytes does not change which frames are counted.
         #[test]
-        fn pieces_change_nothing(
+        fn splitting_the_bytes_does_not_change_the_count(
             frames in prop::collection::vec((0..12_u8, 0..3000_usize), 0..200),
             cuts in prop::collection::vec(1..4000_usize, 1..20),
         ) {

@@ -107,9 +107,9 @@ mod tests {
     }
 
     proptest! {
-        /// prost-types reads what was written here, and would write the same length.
+        /// prost-types decodes the metadata, and would encode it to the same length.
         #[test]
-        fn another_implementation_reads_it(subject in ".{0,300}", roles in prop::collection::vec("[a-z]{1,64}", 0..32)) {
+        fn prost_types_reads_the_metadata(subject in ".{0,300}", roles in prop::collection::vec("[a-z]{1,64}", 0..32)) {
             let identity = Identity {
                 subject: subject.clone(),
                 username: Username::parse("typed-name").unwrap(),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_not_there() {
+    fn unknown_values_are_omitted() {
         let keys = |decision| read(decision).fields.into_keys().collect::<Vec<_>>();
         let nobody = Denial::InvalidCredentials(Refusal::UnknownUser);
         assert_eq!(keys(Decision::Deny(nobody)), ["decision", "reason"]);

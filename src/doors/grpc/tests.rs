@@ -89,12 +89,12 @@ fn realm() -> Realm {
     Realm::parse("doorward").unwrap()
 }
 
-/// What prost reads of an answer.
+/// The answer, decoded by prost.
 fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm) -> CheckResponse {
     CheckResponse::decode(super::encode(decision, extra, realm, b"").message()).unwrap()
 }
 
-/// The answer as a value, for prost to write.
+/// The answer as a prost message.
 fn value(decision: &Decision, extra: &Extra<'_>, metadata: &[u8]) -> CheckResponse {
     let denied = |answer: Answer| {
         let denied = DeniedHttpResponse {
@@ -181,7 +181,7 @@ fn identity_headers(custom: bool) -> IdentityHeaders {
 }
 
 #[test]
-fn identity_headers_overwrite_in_every_version_and_are_never_removed_too() {
+fn identity_headers_are_overwritten_or_removed_but_never_both() {
     for identity_headers in [false, true].map(identity_headers) {
         let names = identity_headers.names();
         let upper = names[0].to_ascii_uppercase();
@@ -276,7 +276,7 @@ fn issued(reply: LoginReply, form: TokenForm) -> Decision {
 }
 
 #[test]
-fn a_login_is_answered_in_both_ways() {
+fn a_login_is_answered_directly_or_through_the_service() {
     let response = encode(
         &issued(LoginReply::Direct, TokenForm::Json),
         &Extra::default(),
@@ -318,9 +318,9 @@ fn a_login_is_answered_in_both_ways() {
 }
 
 proptest! {
-    /// Envoy lets a request through on code 0, which is also the code of a response that nobody filled in.
+    /// Envoy lets a request pass on code 0, which is also the code of a default `CheckResponse`.
     #[test]
-    fn code_and_response_always_fit(decision in any_decision()) {
+    fn the_status_code_and_the_response_always_agree(decision in any_decision()) {
         let response = encode(&decision, &Extra::default(), &realm());
         let bytes = response.encode_to_vec();
         prop_assert!(!bytes.is_empty(), "CheckResponse::default() allows");
@@ -384,7 +384,7 @@ proptest! {
     }
 
     #[test]
-    fn decoding_is_total(bytes: Vec<u8>, method: Vec<u8>, path: Vec<u8>, host: Vec<u8>, name: Vec<u8>, value: Vec<u8>) {
+    fn decoding_never_panics(bytes: Vec<u8>, method: Vec<u8>, path: Vec<u8>, host: Vec<u8>, name: Vec<u8>, value: Vec<u8>) {
         let _ = CheckView::read(&bytes);
         let http = HttpRequest {
             method: method.into(),
@@ -399,7 +399,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn the_runbook_knows_the_status_of_every_denial(denial in any_denial()) {
+    fn the_runbook_lists_the_status_of_every_denial(denial in any_denial()) {
         let (reason, status) = (denial.reason().name(), denial.answer(&realm()).status.to_string());
         let rows = include_str!("../../../docs/operations.md").lines();
         let mut rows = rows.filter(|row| row.starts_with("| `") && row.contains(&format!("`{reason}`")));

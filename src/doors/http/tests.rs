@@ -23,7 +23,7 @@ impl hyper::body::Body for Panics {
         self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        panic!("as a fault of Doorward would")
+        panic!("a simulated bug")
     }
 }
 
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn every_question_is_answered(
+    fn arbitrary_headers_give_no_500_and_no_identity(
         names in prop::collection::vec(prop::sample::select(vec![
             "x-original-method", "x-original-uri", "x-original-url", "x-forwarded-method", "x-forwarded-proto",
             "x-forwarded-host", "x-forwarded-uri", "authorization", "host",
@@ -113,7 +113,7 @@ fn status(path: &str, headers: &[(&str, &str)]) -> u16 {
 }
 
 #[test]
-fn a_dialect_header_that_is_missing_doubled_or_malformed_is_a_denial() {
+fn a_missing_repeated_or_malformed_dialect_header_is_denied() {
     let plain = &*DOORS.plain;
     let good = [
         ("authorization", plain),
@@ -227,9 +227,9 @@ fn an_original_url_is_cut_and_not_parsed() {
     }
 }
 
-/// ingress-nginx sends it with every sub-request, and a client that adds it gains nothing.
+/// ingress-nginx sends `X-Original-URL` with every sub-request; a client that adds it gains nothing.
 #[test]
-fn where_an_original_url_comes_no_host_is_believed() {
+fn no_host_is_trusted_if_an_original_url_arrives() {
     let plain = &*DOORS.plain;
     let question = [
         ("authorization", plain),
@@ -264,7 +264,7 @@ fn parts(line: RequestLine<'_>) -> [&[u8]; 3] {
 
 /// Gateways that cannot remove a header on request replace the client's header by that of the answer.
 #[test]
-fn a_pass_repeats_the_authorization_that_may_travel_on() {
+fn a_200_repeats_the_authorization_that_the_service_may_see() {
     let plain = &*DOORS.plain;
     let touched = format!("{plain}x");
     let question = Question {
@@ -310,7 +310,7 @@ fn a_pass_repeats_the_authorization_that_may_travel_on() {
 }
 
 #[test]
-fn nobody_but_a_gateway_of_ours_is_answered() {
+fn only_trusted_gateways_are_answered() {
     let stranger = Peer::Address("192.0.2.1".parse().unwrap());
     for path in ["/auth/nginx", "/auth/forward", "/auth/envoy/open"] {
         let request = Request::get(path)

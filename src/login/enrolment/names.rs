@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_another_issuers_user_is_refused() {
+    fn new_names_that_resemble_another_issuers_users_are_refused() {
         for foreign in [
             "partner.bob",
             "partner.",
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_that_services_would_confuse_are_refused() {
+    fn accounts_with_a_name_or_id_of_another_issuer_are_refused() {
         for (id, username) in [
             ("7", "partner.bob"),
             ("7", "PARTNER.bob"),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn some_names_are_nobodys() {
+    fn reserved_names_are_recognised_in_any_spelling() {
         for reserved in [
             "admin",
             "root",
@@ -285,9 +285,9 @@ mod tests {
     }
 
     proptest! {
-        /// No name that can be registered is a name of the issuer's users, in any case.
+        /// Every name with the issuer's prefix is refused, as typed and in lower case.
         #[test]
-        fn no_registered_name_is_the_issuers(prefix in "[A-Za-z0-9./|=]{1,8}", rest in "[a-z0-9._+@-]{0,20}") {
+        fn every_name_with_an_issuers_prefix_is_refused(prefix in "[A-Za-z0-9./|=]{1,8}", rest in "[a-z0-9._+@-]{0,20}") {
             let rules = NameRules::new([], [("i", &*prefix)]);
             for candidate in [format!("{prefix}{rest}"), format!("{prefix}{rest}").to_lowercase()] {
                 if let Some(username) = canonical_name(&candidate) {

@@ -67,7 +67,7 @@ impl FairQueue {
 }
 
 #[test]
-fn whoever_is_alone_comes_next_however_many_one_account_has_waiting() {
+fn many_logins_of_one_account_do_not_delay_another_account() {
     let mut queue = queue(1, 9, 100);
     let first = queue.join("a", Some("x")).unwrap();
     assert_eq!(queue.start(), Some(first));
@@ -85,7 +85,7 @@ fn whoever_is_alone_comes_next_however_many_one_account_has_waiting() {
 }
 
 #[test]
-fn whoever_is_alone_comes_next_however_many_names_one_address_tries() {
+fn many_names_from_one_address_do_not_delay_another_address() {
     let mut queue = queue(1, 9, 100);
     let names: Vec<_> = (0..50)
         .map(|number| queue.join(&key("n", number), Some("x")).unwrap())
@@ -98,25 +98,21 @@ fn whoever_is_alone_comes_next_however_many_names_one_address_tries() {
 }
 
 #[test]
-fn one_of_an_account_at_a_time() {
+fn an_account_has_one_turn_at_a_time() {
     let mut queue = queue(3, 9, 10);
     let first = queue.join("a", None).unwrap();
     let second = queue.join("a", None).unwrap();
     assert_eq!(queue.start(), Some(first));
     assert_eq!(queue.start(), None);
     queue.settle(first);
-    assert_eq!(
-        queue.start(),
-        None,
-        "it is not decided what became of the first"
-    );
+    assert_eq!(queue.start(), None, "the first login has no result yet");
     queue.leave(first);
     assert_eq!(queue.start(), Some(second));
     queue.check();
 }
 
 #[test]
-fn what_is_dear_waits_for_room_and_is_not_overtaken() {
+fn a_large_hash_waits_for_memory_and_is_not_overtaken() {
     let mut queue = queue(4, 10, 10);
     let join = |queue: &mut FairQueue, name: &str, memory| {
         let number = queue.enter(name.into(), None).unwrap().number;
@@ -141,7 +137,7 @@ fn what_is_dear_waits_for_room_and_is_not_overtaken() {
 }
 
 #[test]
-fn a_full_queue_takes_from_whoever_has_more() {
+fn a_full_queue_removes_a_login_of_the_busiest_source() {
     let mut queue = queue(1, 9, 4);
     let crowd = [queue.join("a", Some("x")), queue.join("a", Some("y"))].map(Result::unwrap);
     let names = [queue.join("b", Some("z")), queue.join("c", Some("z"))].map(Result::unwrap);
@@ -154,7 +150,7 @@ fn a_full_queue_takes_from_whoever_has_more() {
 }
 
 #[test]
-fn who_hashes_once_more_comes_first_and_is_not_admitted_again() {
+fn a_second_hash_goes_first_and_is_not_admitted_again() {
     let mut queue = queue(1, 9, 10);
     let first = queue.join("a", None).unwrap();
     assert_eq!(queue.start(), Some(first));
@@ -169,7 +165,7 @@ fn who_hashes_once_more_comes_first_and_is_not_admitted_again() {
 }
 
 #[test]
-fn who_is_not_admitted_yet_keeps_its_turn_and_who_never_is_leaves() {
+fn a_postponed_login_keeps_its_turn_and_a_refused_one_leaves() {
     let mut queue = queue(1, 9, 10);
     let [first, second, third] = ["a", "b", "c"].map(|name| queue.join(name, None).unwrap());
     let admit = |number| match number {
@@ -209,7 +205,7 @@ fn act() -> impl Strategy<Value = Act> {
 proptest! {
     /// Counts are correct, limits hold, and an account's entries get their turns in order of arrival.
     #[test]
-    fn nothing_gets_lost(acts in prop::collection::vec(act(), 0..200), places in 1..4_usize, entries in 1..12_usize) {
+    fn counts_limits_and_order_hold_after_any_operations(acts in prop::collection::vec(act(), 0..200), places in 1..4_usize, entries in 1..12_usize) {
         let mut queue = queue(places, 10, entries);
         let mut there: Vec<Number> = Vec::new();
         for act in acts {
@@ -256,10 +252,9 @@ proptest! {
         prop_assert!(queue.entries.is_empty() && queue.accounts.is_empty() && queue.addresses.is_empty());
     }
 
-    /// However many entries arrive meanwhile, from whatever source, a waiting entry hashes after a bounded number of
-    /// others.
+    /// A waiting entry hashes after a bounded number of others, whatever arrives meanwhile.
     #[test]
-    fn nobody_starves(
+    fn no_login_starves(
         before in prop::collection::vec((0..3_usize, 0..3_usize), 0..8),
         fresh in prop::collection::vec((0..50_usize, 0..50_usize), 60),
     ) {
@@ -288,7 +283,7 @@ proptest! {
 
     /// An entry that is alone with its account and address is refused only if all entries are.
     #[test]
-    fn who_is_alone_finds_room(crowd in prop::collection::vec((0..6_usize, 0..6_usize), 1..60)) {
+    fn a_lone_login_is_refused_only_if_all_are_alone(crowd in prop::collection::vec((0..6_usize, 0..6_usize), 1..60)) {
         let mut queue = queue(1, 10, 12);
         for (account, address) in crowd {
             let _ = queue.join(&key("n", account), Some(&key("a", address)));

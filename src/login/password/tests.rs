@@ -72,7 +72,7 @@ fn only_the_right_password_matches() {
 }
 
 #[test]
-fn the_hashes_of_others_are_recognised_and_verified() {
+fn hashes_of_other_software_are_recognised_and_verified() {
     let hasher = Hasher::new().unwrap();
     let vectors = vectors();
     assert!(vectors.len() > 200, "{}", vectors.len());
@@ -100,7 +100,7 @@ fn the_hashes_of_others_are_recognised_and_verified() {
 }
 
 #[test]
-fn every_scheme_passes_through_the_hasher() {
+fn the_hasher_verifies_every_scheme() {
     let hasher = Hasher::new().unwrap();
     let first: BTreeMap<_, _> = vectors()
         .into_iter()
@@ -147,7 +147,7 @@ fn a_damaged_hash_never_matches() {
 }
 
 #[test]
-fn bcrypt_never_reads_less_than_the_whole_password() {
+fn bcrypt_does_not_truncate_passwords() {
     let long = "0123456789".repeat(7) + "ab";
     for vector in vectors() {
         if vector.scheme == "bcrypt" && vector.password.len() == 72 {
@@ -161,7 +161,7 @@ fn bcrypt_never_reads_less_than_the_whole_password() {
 }
 
 #[test]
-fn hashes_that_are_not_verified_here_never_match() {
+fn unsupported_hashes_never_match() {
     let hasher = Hasher::new().unwrap();
     for text in [
         "",
@@ -188,7 +188,7 @@ fn hashes_that_are_not_verified_here_never_match() {
 }
 
 #[test]
-fn hashes_beyond_the_caps_are_named_and_not_computed() {
+fn hashes_above_the_cost_limits_are_recognised_not_computed() {
     let hasher = Hasher::new().unwrap();
     let hash32 = "iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A";
     let hex64 = "ab".repeat(64);
@@ -307,7 +307,7 @@ fn formats_that_are_refused_are_named() {
 }
 
 #[test]
-fn the_cost_of_an_argon2id_hash_tells_whether_it_is_outdated() {
+fn an_argon2id_hash_below_the_current_cost_is_outdated() {
     let hasher = Hasher::new().unwrap();
     let outdated = |kind: &str, cost: &str| {
         let text =
@@ -337,7 +337,7 @@ fn the_cost_of_an_argon2id_hash_tells_whether_it_is_outdated() {
 }
 
 #[test]
-fn plaintext_matches_only_where_it_is_allowed() {
+fn plaintext_matches_only_if_it_is_allowed() {
     let (strict, lax) = (Hasher::new().unwrap(), Hasher::new().unwrap());
     let lax = lax.allow_plaintext(true);
     for text in [
@@ -365,7 +365,7 @@ fn plaintext_matches_only_where_it_is_allowed() {
 }
 
 #[test]
-fn what_looks_like_a_hash_is_no_plaintext() {
+fn text_that_looks_like_a_hash_is_not_plaintext() {
     let md5 = "5ebe2294ecd0e0f08eab7690d2a6ee69";
     let sha1 = "e5e9fa1ba31ecd1ae84f75caaa474f3a663f05f4";
     for text in [
@@ -418,14 +418,14 @@ fn what_looks_like_a_hash_is_no_plaintext() {
 }
 
 #[test]
-fn secrets_do_not_show() {
+fn debug_shows_no_secret() {
     let hasher = Hasher::new().unwrap().allow_plaintext(true);
     let shown = format!("{:?} {:?} {hasher:?}", password("secret"), stored("secret"));
     assert_eq!(shown, "Password(..) PasswordHash(..) Hasher(argon2id)");
 }
 
 #[test]
-fn impossible_passwords_do_not_exist() {
+fn invalid_passwords_do_not_parse() {
     for text in ["", "a\0", "a\nb", "\u{7f}", &"a".repeat(1025)] {
         assert!(Password::parse(text).is_none());
     }

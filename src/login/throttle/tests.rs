@@ -34,7 +34,7 @@ fn after(seconds: u64) -> UnixMillis {
     UnixMillis(START.0 + seconds * 1000)
 }
 
-/// Fails every second for some time; gives how many attempts were admitted.
+/// Fails once per second for some time; returns the number of admitted attempts.
 fn failures(throttle: &Throttle, limited: &Limited, from: u64, seconds: u64) -> usize {
     (from..from + seconds)
         .filter(|second| fail(throttle, limited, *second).is_ok())
@@ -74,7 +74,7 @@ fn guessing_gets_slower_and_slower() {
 }
 
 #[test]
-fn attempts_at_the_same_time_are_counted_before_any_fails() {
+fn concurrent_attempts_count_before_they_fail() {
     let throttle = throttle();
     let ada = limited(&throttle, "ada", "198.51.100.7");
     let taken: Vec<_> = (0..100)
@@ -97,7 +97,7 @@ fn attempts_at_the_same_time_are_counted_before_any_fails() {
 }
 
 #[test]
-fn names_that_do_not_exist_are_counted_like_others_and_apart_from_each_other() {
+fn unknown_names_are_counted_separately_like_known_ones() {
     let throttle = throttle();
     for name in ["nobody", "Nobody", "nobody "] {
         let limited = limited(&throttle, name, "");
@@ -128,7 +128,7 @@ fn one_address_cannot_try_many_names() {
 }
 
 #[test]
-fn a_stranger_does_not_make_the_owner_wait() {
+fn failures_from_elsewhere_do_not_delay_a_familiar_address() {
     let throttle = throttle();
     let (home, away) = ("203.0.113.5", "198.51.100.7");
     let owner = limited(&throttle, "ada", home);
@@ -151,7 +151,7 @@ fn a_stranger_does_not_make_the_owner_wait() {
 }
 
 #[test]
-fn another_replica_learns_of_it() {
+fn failure_counts_of_other_replicas_apply() {
     let (here, there) = (throttle(), throttle());
     let at_home = limited(&here, "ada", "203.0.113.5");
     let key = at_home.keys().next().unwrap();
@@ -163,7 +163,7 @@ fn another_replica_learns_of_it() {
     };
     there.learn(key, tally(0, 7), START);
     assert!(there.admit(&at_home, START).is_err());
-    // Outdated news change nothing, later news do.
+    // An older count changes nothing; a newer one does.
     there.learn(key, tally(0, 1), START);
     assert!(there.admit(&at_home, START).is_err());
     there.learn(key, tally(1, 0), START);
@@ -185,7 +185,7 @@ fn another_replica_learns_of_it() {
 }
 
 #[test]
-fn keys_show_no_name() {
+fn keys_do_not_reveal_the_name() {
     let throttle = throttle();
     for key in limited(&throttle, "hunter2-typed-into-the-name", "203.0.113.5").keys() {
         assert!(!key.contains("hunter2") && key.len() <= 80, "{key}");
@@ -208,7 +208,7 @@ fn memory_is_bounded() {
 }
 
 #[test]
-fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
+fn single_failures_do_not_evict_larger_counts() {
     let throttle = small(50);
     let ada = limited(&throttle, "ada", "198.51.100.7");
     for _ in 0..3 {
@@ -234,9 +234,9 @@ fn what_has_failed_once_gives_way_to_nothing_that_failed_more() {
     assert_eq!(throttle.len(), 100);
 }
 
-/// A refused attempt leaves no trace, from however many addresses.
+/// A refused attempt adds no entry, from any number of addresses.
 #[test]
-fn refused_attempts_need_no_room() {
+fn refused_attempts_add_no_entries() {
     let throttle = throttle();
     let ada = limited(&throttle, "ada", "198.51.100.7");
     for _ in 0..5 {
@@ -262,7 +262,7 @@ fn refused_attempts_need_no_room() {
 
 /// If every count causes a wait, there is no room: new keys share a count, which also causes waits.
 #[test]
-fn where_there_is_no_room_failures_are_counted_together() {
+fn new_keys_share_counts_if_the_table_is_full() {
     let throttle = small(100);
     let waits = FailureCount {
         failures: 200,
@@ -311,7 +311,7 @@ fn clients_without_an_address_share_a_count() {
     );
     assert!(!wait.is_short);
     assert!(throttle.admit_from(None, START).is_err());
-    // After that, one per second without end.
+    // After that, one attempt per second is allowed.
     let taken = (1..=600_u32)
         .filter(|second| {
             let first = fail(&throttle, &nowhere(1000 + second), u64::from(*second));
@@ -342,7 +342,7 @@ fn clients_without_an_address_share_a_count() {
 }
 
 #[test]
-fn a_48_is_counted_beside_its_64s() {
+fn an_ipv6_48_prefix_is_counted_in_addition_to_its_64s() {
     let throttle = throttle();
     let client = |number: u32| format!("2001:db8:7:{number:x}::1");
     // No /64 fails twice.
@@ -361,7 +361,7 @@ fn a_48_is_counted_beside_its_64s() {
     );
     let other = limited(&throttle, "ada", "2001:db8:8::1");
     assert!(throttle.admit(&other, START).is_ok());
-    // One more every six seconds.
+    // After that, one attempt every six seconds is allowed.
     let later = (1..=600).filter(|second| {
         let name = format!("later{second}");
         fail(
@@ -387,7 +387,7 @@ fn a_48_is_counted_beside_its_64s() {
 }
 
 #[test]
-fn whoever_has_logged_in_from_there_does_not_wait_for_neighbours() {
+fn failures_of_neighbours_do_not_delay_a_familiar_address() {
     let throttle = throttle();
     let owner = limited(&throttle, "ada", "2001:db8:7:1::1");
     let admitted = throttle.admit(&owner, START).unwrap();

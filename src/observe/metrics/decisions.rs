@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn passes_are_counted_by_rule_across_reloads() {
+    fn allowed_requests_are_counted_by_rule_across_reloads() {
         let metrics = Metrics::default();
         let before = policy(&["/longer", "/b"]);
         let number = |policy: &Policy, path: &str| {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_new_rules_do_not_make_ever_new_series() {
+    fn the_number_of_rule_series_is_bounded() {
         let metrics = Metrics::default();
         for round in 0..2 * MOST_RULES {
             let path = format!("/{round}");

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_a_program_that_looks_like_fields_is_skipped() {
+    fn a_process_name_with_parentheses_is_skipped() {
         let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 250 50 0 0 20 0 9 0 12345 1 2 3";
         let stat = Stat::parse(stat).unwrap();
         assert_eq!(

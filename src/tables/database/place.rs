@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_read_without_their_password_being_shown() {
+    fn database_urls_are_parsed_and_their_password_is_hidden() {
         assert_eq!(
             read("mysql://u:p%40zq@db:33/auth").unwrap(),
             "mysql://u@db:33/auth"
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_that_cannot_be_used_say_why() {
+    fn an_unusable_url_names_its_fault() {
         assert_eq!(read("postgres://u@h/d"), Err(UrlFault::Scheme));
         assert_eq!(read("auth"), Err(UrlFault::Syntax));
         assert_eq!(

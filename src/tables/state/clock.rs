@@ -242,7 +242,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_clock_of_a_writer_shortens_the_use_of_a_row() {
+    fn no_writers_clock_shortens_the_lifetime_of_a_row() {
         let kept = Kept {
             lasts: Duration::from_secs(100),
             now: UnixTime(0),

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_read_again_for_the_overlap_alone() {
+    fn a_burst_is_read_again_only_during_the_overlap() {
         let start = Instant::now();
         let mut mark = Mark::default();
         assert_eq!(mark.since(start), Since::Always);
@@ -121,7 +121,7 @@ mod tests {
             };
             assert_eq!(after(&mark, now + secs(1)), Some(expected), "{second}");
         }
-        // Everything is read again, and after that no more than before.
+        // `read_all` reads everything once more; after it, reads start where they started before.
         mark.read_all();
         let now = start + secs(31);
         assert_eq!(mark.since(now), Since::Always);
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn newer_changes_move_the_overlap_on() {
+    fn newer_changes_move_the_overlap_forward() {
         let start = Instant::now();
         let mut mark = Mark::default();
         for second in 0..100_i64 {
@@ -144,7 +144,7 @@ mod tests {
 
     /// Reads fail while the database is down, and do not change the mark.
     #[test]
-    fn what_appears_during_an_outage_is_read() {
+    fn changes_during_an_outage_are_read() {
         let start = Instant::now();
         let mark = Mark::default().read(start, start, 1, Some(1000));
         let later = start + secs(600);
@@ -160,8 +160,7 @@ mod tests {
         assert_eq!(after(&mark, later + secs(1)), Some(1588));
     }
 
-    /// Writers stamp rows with one clock and commit them up to ten seconds later; whatever the pauses between reads are, each
-    /// row is seen.
+    /// Writers stamp rows with one clock and commit them up to ten seconds later. Every row is read, whatever the pauses between reads.
     #[test]
     fn no_row_within_the_overlap_is_missed() {
         let start = Instant::now();
@@ -173,7 +172,7 @@ mod tests {
                     .wrapping_add(1);
                 (random >> 33) % below
             };
-            // In milliseconds: the time that is written, and when it is visible.
+            // In milliseconds: the time in the row, and the time at which the row becomes visible.
             let rows: Vec<(u64, u64)> = (0..60)
                 .map(|_| {
                     let written = next(90_000) + 1_000_000;

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_what_people_write_and_nothing_else() {
+    fn only_common_spellings_of_true_and_false_are_flags() {
         for yes in ["1", "true", "Y", "yes", "ON", "active"] {
             assert_eq!(Cell::Text(yes.into()).truth(), Some(true), "{yes}");
         }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_of_one_column_look_alike() {
+    fn binary_ids_are_always_written_in_hex() {
         let id = |bytes: &[u8]| Cell::Bytes(bytes.into()).id();
         assert_eq!(id(b"ab"), Some("6162".into()));
         assert_eq!(id(&[0xff, 0]), Some("ff00".into()));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn roles_come_as_either_list() {
+    fn roles_are_a_comma_separated_list_or_a_json_array() {
         let roles = |text: &str| {
             Cell::Text(text.into())
                 .roles()

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn three_names_are_a_mapping() {
+    fn a_mapping_needs_only_table_username_and_password() {
         let mapping = Mapping {
             source: Source::Table(Columns {
                 table: name("auth.user"),
@@ -266,7 +266,7 @@ mod tests {
         );
         assert!(
             statements.update_password.is_none(),
-            "only where it is asked for"
+            "passwords are written only if configured"
         );
     }
 

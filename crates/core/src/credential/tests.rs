@@ -13,7 +13,7 @@ fn basic(pair: &[u8]) -> Result<Login, LoginFault> {
 }
 
 #[test]
-fn schemes_are_read_without_case_and_with_any_number_of_spaces() {
+fn schemes_ignore_case_and_extra_spaces() {
     for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER   a.b.c"] {
         assert_eq!(one(value), Credential::Bearer(Compact("a.b.c")), "{value}");
     }
@@ -57,7 +57,7 @@ fn anything_but_one_credential_is_malformed() {
 }
 
 #[test]
-fn the_first_colon_splits() {
+fn the_first_colon_separates_name_and_password() {
     let login = basic(b"ada:a:b:c").unwrap();
     assert_eq!(login.username.as_str(), "ada");
     assert_eq!(login.password.expose(), "a:b:c");
@@ -71,7 +71,7 @@ fn the_first_colon_splits() {
 }
 
 #[test]
-fn impossible_basic_credentials_are_refused() {
+fn invalid_basic_credentials_are_refused() {
     use LoginFault::{Base64, NoColon, Password, TooLong, Username, Utf8};
     for (pair, fault) in [
         (&b"ada"[..], NoColon),
@@ -104,7 +104,7 @@ fn impossible_basic_credentials_are_refused() {
 }
 
 #[test]
-fn a_json_login_names_the_member_that_is_wrong() {
+fn a_fault_of_a_json_login_names_the_member() {
     use BodyFault::{Impossible, Missing, NotAnObject, NotText, TooLong};
     let login = Login::from_body(Body::Json(
         br#"{"username":"ada","password":"pw","remember":true}"#,
@@ -156,7 +156,7 @@ fn a_json_login_names_the_member_that_is_wrong() {
 }
 
 #[test]
-fn a_form_login_names_the_field_that_is_wrong() {
+fn a_fault_of_a_form_login_names_the_field() {
     use BodyFault::{Doubled, Impossible, Missing, TooLong};
     let login = Login::from_body(Body::Form(b"username=ada+l&password=a%26b%3Dc&next=/")).unwrap();
     assert_eq!(
@@ -195,7 +195,7 @@ fn debug_shows_no_secret() {
 
 proptest! {
     #[test]
-    fn reading_is_total(value: Vec<u8>) {
+    fn parsing_never_panics(value: Vec<u8>) {
         match Credential::parse([&*value]) {
             Credential::Basic(basic) => { let _ = Login::from_basic(basic); }
             Credential::Bearer(compact) => prop_assert!(!compact.expose().contains([',', ' '])),
@@ -206,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn every_possible_pair_survives(username in "[^:\\p{Cc}]{1,60}", password in "[^\\p{Cc}]{1,60}") {
+    fn every_valid_name_and_password_parses_back(username in "[^:\\p{Cc}]{1,60}", password in "[^\\p{Cc}]{1,60}") {
         let login = basic(format!("{username}:{password}").as_bytes()).unwrap();
         prop_assert_eq!(login.username.as_str(), username);
         prop_assert_eq!(login.password.expose(), password);

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_mean_something_else_are_refused() {
+    fn reserved_and_invalid_header_names_are_refused() {
         for (name, reserved) in [
             ("Connection", true),
             ("host", true),

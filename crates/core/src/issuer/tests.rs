@@ -18,7 +18,7 @@ const NOW: UnixTime = UnixTime(1_800_000_000);
 const NAME: &str = "https://id.example.com/";
 const SECRET: &[u8] = b"f3b1c2d4e5a60718293a4b5c6d7e8f90";
 
-/// A key of the issuer, one of Doorward, and one of nobody else.
+/// A key of the issuer, a key of Doorward, and a key that belongs to neither.
 static KEYS: LazyLock<[Key; 3]> = LazyLock::new(|| ["theirs", "ours", "nobody"].map(generated));
 
 fn generated(id: &str) -> Key {
@@ -113,7 +113,7 @@ fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
 }
 
 #[test]
-fn a_token_of_another_issuer_speaks_for_who_it_names() {
+fn a_token_of_another_issuer_identifies_its_subject() {
     let tokens = verifier(terms());
     let text = token(&claims());
     let identity = ask(&tokens, &text).unwrap();
@@ -143,7 +143,7 @@ fn a_token_of_another_issuer_speaks_for_who_it_names() {
 }
 
 #[test]
-fn headers_are_pinned() {
+fn only_allowed_header_members_and_values_are_accepted() {
     use TokenFault::{Algorithm, KeyId, Type, UnknownKey};
     let claims = claims().to_string();
     let ask = |header: &str| verify(&signed(header, &claims, &KEYS[0])).err();
@@ -193,7 +193,7 @@ fn headers_are_pinned() {
 }
 
 #[test]
-fn a_public_key_is_no_secret() {
+fn a_public_key_is_not_accepted_as_an_hmac_secret() {
     let claims = claims().to_string();
     let public = json!(KEYS[0].public());
     let point = BASE64_URL_SAFE_NO_PAD.decode(public["x"].as_str().unwrap());
@@ -212,7 +212,7 @@ fn a_public_key_is_no_secret() {
 }
 
 #[test]
-fn signatures_are_those_of_the_key_that_is_named() {
+fn a_signature_must_be_by_the_key_that_kid_names() {
     let claims = claims().to_string();
     assert_eq!(
         verify(&signed(HEADER, &claims, &KEYS[2])),
@@ -226,7 +226,7 @@ fn signatures_are_those_of_the_key_that_is_named() {
 
 /// The key of one issuer is not accepted for the name of the other.
 #[test]
-fn ours_and_theirs_are_never_mixed_up() {
+fn our_keys_and_an_issuers_keys_are_never_confused() {
     let tokens = verifier(terms());
     let own = &own_key();
     let ours = json!({
@@ -293,7 +293,7 @@ fn issuers_are_chosen_by_their_exact_name() {
 }
 
 #[test]
-fn claims_are_required_typed_and_there_once() {
+fn claims_are_required_typed_and_unique() {
     use TokenFault::{Audience, Claims, Expired, Identity, IssuedAt, NotYet};
     let long = "x".repeat(201);
     for (member, value, fault) in [
@@ -371,7 +371,7 @@ fn claims_are_required_typed_and_there_once() {
 }
 
 #[test]
-fn names_and_roles_are_taken_as_the_terms_say() {
+fn names_and_roles_follow_the_issuers_terms() {
     let identity = |terms, member: &str, value| {
         let mut claims = claims();
         claims[member] = value;
@@ -483,7 +483,7 @@ fn documents_are_read_leniently_and_keys_strictly() {
 }
 
 #[test]
-fn what_was_verified_goes_with_its_keys() {
+fn the_token_cache_is_dropped_with_its_keys() {
     let text = token(&claims());
     let issuers: Issuers = Arc::new([Issuer::new(terms())]);
     let tokens = verifier(terms()).believing(Arc::clone(&issuers));
@@ -523,7 +523,7 @@ fn a_token_of_another_issuer_is_hashed_once() {
 
 proptest! {
     #[test]
-    fn reading_is_total(bytes: Vec<u8>, cut in 0..500_usize, put: u8) {
+    fn reading_a_jwk_set_never_panics(bytes: Vec<u8>, cut in 0..500_usize, put: u8) {
         let _ = read(&bytes);
         let mut broken = document(&[&KEYS[0]]);
         let at = cut % broken.len();
@@ -531,9 +531,9 @@ proptest! {
         let _ = read(&broken);
     }
 
-    /// A changed token identifies nobody, or the same user.
+    /// A changed token is never accepted.
     #[test]
-    fn no_byte_can_be_changed(at in 0..1000_usize, put in "[A-Za-z0-9_.-]") {
+    fn a_changed_token_is_never_accepted(at in 0..1000_usize, put in "[A-Za-z0-9_.-]") {
         static VERIFIER: LazyLock<(Verifier, String)> =
             LazyLock::new(|| (verifier(terms()), token(&claims())));
         let (tokens, text) = &*VERIFIER;
@@ -548,7 +548,7 @@ proptest! {
 
     /// Arbitrary claims besides the required ones.
     #[test]
-    fn what_is_shown_is_what_was_judged(
+    fn the_claims_that_are_shown_are_those_that_were_judged(
         members in prop::collection::hash_map(
             prop_oneof![
                 Just("admin".to_owned()), Just("roles".to_owned()), Just("username".to_owned()),

@@ -95,7 +95,7 @@ fn judge(rules: &Judge, method: &str, path: &str, authorization: &[&str]) -> Str
     }
 }
 
-/// Section 2 of the design, as all combinations.
+/// The core table: every credential on every kind of route.
 #[test]
 fn the_core_table() {
     let rules = example();
@@ -180,7 +180,7 @@ fn the_core_table() {
 }
 
 #[test]
-fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
+fn bearer_tokens_are_removed_if_forwarding_is_off() {
     let mut rules = example();
     rules.forwards_bearer = false;
     let plain = token("");
@@ -189,7 +189,7 @@ fn bearer_tokens_are_kept_from_the_service_where_a_setting_says_so() {
 }
 
 #[test]
-fn no_token_that_cannot_be_judged_reaches_the_service() {
+fn our_tokens_are_removed_while_revocations_are_unknown() {
     let mut rules = example();
     let plain = token("");
     // Revocations have not been read yet.
@@ -206,7 +206,7 @@ fn no_token_that_cannot_be_judged_reaches_the_service() {
 
 /// A token of another issuer may belong to the service, unless it is revoked here.
 #[test]
-fn tokens_of_other_issuers_stay_unless_they_are_ended() {
+fn tokens_of_other_issuers_stay_unless_they_are_revoked() {
     let id = KeyId::parse("theirs").unwrap();
     let file = Key::generate(&id, Algorithm::Es256, UnixTime(0)).unwrap();
     let key = Key::read("k", file.as_bytes()).unwrap();
@@ -243,7 +243,7 @@ fn tokens_of_other_issuers_stay_unless_they_are_ended() {
 }
 
 #[test]
-fn preflights_pass_where_a_setting_says_so_and_somebody_could() {
+fn preflights_pass_if_configured_and_a_rule_allows_somebody() {
     let mut rules = example();
     assert_eq!(judge(&rules, "OPTIONS", "/me", &[]), "missing-token");
     rules.allows_preflight = true;

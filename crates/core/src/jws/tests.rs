@@ -108,7 +108,7 @@ fn signature_of(token: &str) -> Vec<u8> {
 }
 
 #[test]
-fn good_ones_are_good() {
+fn a_valid_token_of_every_algorithm_is_accepted() {
     for algorithm in Algorithm::ALL {
         assert_eq!(refusal(&good(algorithm)), None, "{algorithm}");
         assert_eq!(verify(&good(algorithm), &own(algorithm)).err(), None);
@@ -116,7 +116,7 @@ fn good_ones_are_good() {
 }
 
 #[test]
-fn no_algorithm_is_no_signature() {
+fn the_algorithm_none_is_refused() {
     let payload = encode(claims().to_string());
     for none in [
         "none",
@@ -157,7 +157,7 @@ fn no_algorithm_is_no_signature() {
 
 /// Every key has one algorithm, whatever a header says.
 #[test]
-fn a_key_is_used_for_its_own_algorithm_alone() {
+fn a_key_is_used_only_for_its_own_algorithm() {
     for key in Algorithm::ALL {
         for claimed in Algorithm::ALL.into_iter().filter(|other| *other != key) {
             let header = header(claimed.name(), key.name());
@@ -178,7 +178,7 @@ fn a_key_is_used_for_its_own_algorithm_alone() {
 }
 
 #[test]
-fn padding_of_rsa_is_not_mixed() {
+fn rsa_pss_and_pkcs1_padding_are_not_interchangeable() {
     use Algorithm::{Ps256, Rs256, Rs384};
     let pss = same_rsa_for_pss();
     assert_eq!(refusal(&token(&header("PS256", "same-rsa"), &pss)), None);
@@ -196,7 +196,7 @@ fn padding_of_rsa_is_not_mixed() {
 }
 
 #[test]
-fn a_name_is_that_of_a_key_and_of_no_other() {
+fn a_kid_selects_exactly_one_key() {
     use TokenFault::{Algorithm as NotThat, Header, KeyId, Signature, UnknownKey};
     for algorithm in Algorithm::ALL {
         let stranger = strangers(algorithm);
@@ -243,7 +243,7 @@ fn a_name_is_that_of_a_key_and_of_no_other() {
 
 /// Keys come only from the ring, and a header that asks for special processing is refused.
 #[test]
-fn nothing_else_in_a_header_is_accepted() {
+fn other_header_members_are_refused() {
     let stranger = strangers(Algorithm::Es256);
     let mut jwk = json!(stranger.public());
     for signer in [&stranger, &own(Algorithm::Es256)] {
@@ -323,7 +323,7 @@ fn a_header_is_one_object_of_strings() {
 }
 
 #[test]
-fn claims_are_there_once_and_of_their_type() {
+fn claims_are_unique_and_typed() {
     let key = own(Algorithm::EdDsa);
     let header = encode(header("EdDSA", "EdDSA"));
     let judged = |payload: &str| refusal(&over(&header, &encode(payload), &key));
@@ -583,7 +583,7 @@ fn a_token_has_three_parts() {
 }
 
 #[test]
-fn what_is_huge_or_deep_is_refused() {
+fn oversize_and_deeply_nested_tokens_are_refused() {
     let key = own(Algorithm::Hs256);
     let mut claims = claims();
     claims["x"] = json!("x".repeat(8 * 1024));
@@ -618,7 +618,7 @@ fn what_is_huge_or_deep_is_refused() {
 }
 
 #[test]
-fn signatures_of_curves_are_two_numbers_of_full_length() {
+fn ecdsa_signatures_are_two_numbers_of_full_length() {
     // The group order (SEC 2); both numbers of a signature must be less.
     let orders = [
         "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551",
@@ -689,7 +689,7 @@ fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn other_signatures_have_one_form_too() {
+fn signatures_of_every_algorithm_have_one_encoding() {
     // Ed25519: S must be less than the order (RFC 8032, 5.1.7); otherwise every signature would have a second form.
     let order: [u8; 32] = [
         0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde,

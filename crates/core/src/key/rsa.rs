@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_with_the_weakness_roca_are_refused() {
+    fn keys_with_the_roca_weakness_are_refused() {
         let product: BigUint = primes(ROCA_PRIMES).map(BigUint::from).product();
         // The published number for keys of 2048 bits: the first 126 primes.
         assert_eq!(primes(ROCA_PRIMES).count(), 126);
@@ -197,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn good_keys_are_taken() {
+    fn good_keys_are_accepted() {
         for _ in 0..4 {
             let id = crate::key::KeyId::parse("k").unwrap();
             let zero = crate::token::UnixTime(0);
             let file = Key::generate(&id, Algorithm::Rs256, zero).unwrap();
             assert!(Key::read("k", file.as_bytes()).is_ok());
         }
-        // Without small factors, like the keys that nobody can factor.
+        // Random numbers without small factors, as real keys are.
         let mut taken = 0;
         while taken < 200 {
             let n = random(2048).to_bytes_be();

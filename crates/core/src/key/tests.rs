@@ -49,7 +49,7 @@ fn der_of_ed25519() -> Vec<u8> {
 
 /// A `SubjectPublicKeyInfo` of each kind, as `openssl pkey -pubout` writes it.
 #[test]
-fn public_keys_in_pem_are_told_apart_by_what_they_say() {
+fn pem_public_keys_are_identified_by_their_algorithm() {
     let pem = |der: &[u8]| {
         let body = base64::prelude::BASE64_STANDARD.encode(der);
         format!("-----BEGIN PUBLIC KEY-----\n{body}\n-----END PUBLIC KEY-----\n")
@@ -110,7 +110,7 @@ fn published_keys_verify() {
 
 /// A public key is not a secret and signs nothing.
 #[test]
-fn a_public_key_is_never_taken_for_a_secret() {
+fn a_public_key_is_never_used_as_an_hmac_secret() {
     for (algorithm, file) in &*FILES {
         let key = read(file);
         let Some(public) = key.public() else {
@@ -137,7 +137,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
 }
 
 #[test]
-fn weak_and_malformed_keys_say_why() {
+fn weak_and_malformed_keys_are_refused_with_their_fault() {
     let short = BASE64_URL_SAFE_NO_PAD.encode([0xc5; 128]);
     for (jwk, fault) in [
         ("{".to_owned(), KeyFault::Syntax),
@@ -245,7 +245,7 @@ fn weak_and_malformed_keys_say_why() {
 
 proptest! {
     #[test]
-    fn reading_is_total(bytes: Vec<u8>, file in 0..8_usize, cut in 0..2000_usize, put: u8) {
+    fn reading_a_key_never_panics(bytes: Vec<u8>, file in 0..8_usize, cut in 0..2000_usize, put: u8) {
         let _ = Key::read("k.pem", &bytes);
         let whole = &FILES[file].1;
         let mut broken = whole.clone().into_bytes();

@@ -17,7 +17,7 @@ fn states(ring: &Keyring, now: u64) -> Vec<(String, KeyState)> {
 }
 
 #[test]
-fn a_rotation_follows_from_the_times() {
+fn key_states_follow_from_start_times() {
     let ring = Keyring::new(vec![key("b", 5000), key("a", 0), key("c", 9000)], LASTS).unwrap();
     use KeyState::{Expired, Signing, Staged, Verifying};
     for (now, expected) in [
@@ -44,7 +44,7 @@ fn a_rotation_follows_from_the_times() {
 }
 
 #[test]
-fn keys_hold_together_or_say_why() {
+fn conflicting_keys_are_faults() {
     let two = Keyring::new(vec![key("a", 0), key("a", 1)], LASTS);
     assert_eq!(two.unwrap_err(), KeyringFault::TwoOfAName("a".into()));
     let tie = Keyring::new(vec![key("a", 7), key("b", 7)], LASTS);
@@ -58,7 +58,7 @@ fn keys_hold_together_or_say_why() {
 }
 
 #[test]
-fn secrets_are_not_published_and_keep_their_names() {
+fn secrets_are_not_published_and_keep_their_key_id() {
     let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
     let ring = Keyring::of_secret(&secret, LASTS);
     assert_eq!(ring.jwks(UnixTime(1)), r#"{"keys":[]}"#);

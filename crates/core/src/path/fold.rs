@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_is_folded_as_whatever_a_service_makes_of_it() {
+    fn every_character_folds_like_its_case_and_normal_forms() {
         let all: Vec<char> = ('\u{0}'..=char::MAX).collect();
         let mut with_ascii = 0;
         for block in all.chunks(64) {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn characters_of_known_services_are_folded() {
+    fn characters_that_known_services_fold_are_folded() {
         for (text, folded) in [
             ("Adm\u{130}n", "admin"),
             ("adm\u{131}n", "admin"),
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_settle_and_what_a_service_makes_of_them_is_folded_the_same(text in "\\PC{0,12}") {
+        fn folding_terminates_and_ignores_case_and_normal_form(text in "\\PC{0,12}") {
             let folded = fold(&text);
             prop_assert!(folded.is_some());
             let nfc = ComposingNormalizerBorrowed::new_nfc();

@@ -35,7 +35,7 @@ fn loose(target: &str, tolerance: Tolerance) -> String {
 }
 
 #[test]
-fn ambiguous_paths_are_refused_by_name() {
+fn each_ambiguous_path_is_refused_with_its_fault() {
     for (target, expected) in [
         ("", PathFault::NotAbsolute),
         ("*", PathFault::NotAbsolute),
@@ -91,7 +91,7 @@ fn ambiguous_paths_are_refused_by_name() {
 }
 
 #[test]
-fn what_is_never_tolerated_stays_refused_when_all_else_is() {
+fn paths_that_are_never_tolerated_are_always_refused() {
     for target in [
         "/x/../y",
         "/x/%2e%2e/y",
@@ -177,7 +177,7 @@ fn the_loose_reading_is_the_most_generous_one() {
 }
 
 #[test]
-fn dots_and_blanks_at_the_end_are_cut_where_a_setting_says_so() {
+fn trailing_dots_and_spaces_are_removed_if_configured() {
     let windows = Tolerance {
         also: Also {
             trailing_dot: true,
@@ -204,7 +204,7 @@ fn dots_and_blanks_at_the_end_are_cut_where_a_setting_says_so() {
 }
 
 #[test]
-fn an_extension_is_seen_in_the_last_segment_alone() {
+fn only_the_last_segment_can_have_an_extension() {
     let rails = Tolerance {
         also: Also {
             extension: true,
@@ -242,7 +242,7 @@ fn a_plain_path_is_borrowed() {
 
 proptest! {
     #[test]
-    fn parsing_is_total_and_the_loose_reading_is_stable(target: Vec<u8>, relaxed: bool) {
+    fn parsing_never_panics_and_both_readings_are_absolute(target: Vec<u8>, relaxed: bool) {
         let tolerance = if relaxed { RELAXED } else { STRICT };
         if let Ok(path) = Path::parse(&target, tolerance) {
             prop_assert!(path.as_str().starts_with('/'));
@@ -251,7 +251,7 @@ proptest! {
     }
 
     #[test]
-    fn a_path_that_parses_parses_again_to_itself(target in "(/([a-zA-Z0-9%.;_/-]|%3f|%23|%2e){0,6}){1,4}", relaxed: bool) {
+    fn parsing_a_parsed_path_changes_nothing(target in "(/([a-zA-Z0-9%.;_/-]|%3f|%23|%2e){0,6}){1,4}", relaxed: bool) {
         let tolerance = if relaxed { RELAXED } else { STRICT };
         if let Ok(path) = Path::parse(target.as_bytes(), tolerance) {
             let again = Path::parse(path.as_str().as_bytes(), tolerance).unwrap();
@@ -265,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn the_loose_reading_never_holds_what_the_strict_one_refuses(target in "(/([a-z%0-9A-F.;/\\\\]|%3f|%23|\\.\\.|%2e){0,8}){1,4}") {
+    fn the_loose_reading_has_nothing_that_the_strict_one_refuses(target in "(/([a-z%0-9A-F.;/\\\\]|%3f|%23|\\.\\.|%2e){0,8}){1,4}") {
         if let Ok(path) = Path::parse(target.as_bytes(), STRICT) {
             let decoded = path.as_str().to_lowercase().replace("%2e", ".");
             prop_assert!(!decoded.split('/').any(|part| part == "." || part == ".."));

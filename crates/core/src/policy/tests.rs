@@ -52,7 +52,7 @@ fn the_built_in_rules_are_the_endpoints_and_signed_in() {
 }
 
 #[test]
-fn the_most_specific_rule_decides_whatever_the_order() {
+fn the_most_specific_rule_decides_in_any_order() {
     let mut rules = vec![
         ("/*", "", "", "nobody"),
         ("/api/*", "", "", "signed-in"),
@@ -95,7 +95,7 @@ fn the_most_specific_rule_decides_whatever_the_order() {
 /// The order of the Gateway API: hosts in the order of `HTTPRouteSpec.hostnames`, then paths and methods in the order of
 /// `HTTPRouteRule.matches`.
 #[test]
-fn the_host_comes_before_the_path_and_the_path_before_the_method() {
+fn precedence_is_host_then_path_then_method() {
     let policy = policy(&[
         ("/login", "", "", "login"),
         ("/admin/users", "GET", "", "role:everywhere"),
@@ -147,7 +147,7 @@ fn the_host_comes_before_the_path_and_the_path_before_the_method() {
 }
 
 #[test]
-fn a_rule_for_get_is_one_for_head_unless_a_rule_names_head() {
+fn a_get_rule_covers_head_unless_a_rule_names_head() {
     let policy = policy(&[
         ("/*", "", "", "public"),
         ("/items/*", "GET", "", "role:reader"),
@@ -241,7 +241,7 @@ fn methods_in_two_cases_are_faults() {
 }
 
 #[test]
-fn no_rule_is_nobody() {
+fn a_request_without_a_rule_is_denied() {
     let policy = policy(&[("/a", "GET", "", "public")]);
     assert_eq!(decide(&policy, "GET", "", "/b"), "no rule");
     assert_eq!(decide(&policy, "POST", "", "/a"), "no rule");
@@ -304,7 +304,7 @@ fn a_hundred_rules_that_tie_are_named_once_each() {
 }
 
 #[test]
-fn readings_that_a_setting_adds_are_refused_where_their_demand_is_another() {
+fn configured_readings_with_another_demand_are_refused() {
     let policy = policy(&[
         ("/*", "", "", "public"),
         ("/admin/*", "", "", "role:admin"),
@@ -366,7 +366,7 @@ fn readings_that_a_setting_adds_are_refused_where_their_demand_is_another() {
 }
 
 #[test]
-fn a_login_answers_other_methods_unless_another_rule_takes_them() {
+fn a_login_route_answers_405_unless_another_rule_matches() {
     let policy = policy(&[
         ("/login", "", "", "login"),
         ("/login", "GET", "", "public"),
@@ -417,7 +417,7 @@ fn ties_are_faults() {
 }
 
 #[test]
-fn impossible_rules_say_everything_that_is_wrong() {
+fn invalid_rules_report_all_faults() {
     let faults = Rule::new(
         "/a//b",
         &["GE T".into()],
@@ -436,7 +436,7 @@ fn impossible_rules_say_everything_that_is_wrong() {
 }
 
 #[test]
-fn rules_have_names_of_their_own() {
+fn a_rule_is_named_by_its_methods_hosts_and_path() {
     let name = |path, methods: &[&str], hosts: &[&str]| {
         let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let rule = Rule::new(path, &own(methods), &own(hosts), Demand::SignedIn).unwrap();

@@ -134,7 +134,7 @@ mod tests {
     proptest! {
         /// A service that converts the method to upper case runs what was judged.
         #[test]
-        fn no_other_case_of_a_registered_method_is_a_method(
+        fn a_registered_method_in_another_case_is_refused(
             known in prop::sample::select(&REGISTERED[..]),
             lower: [bool; 32],
         ) {

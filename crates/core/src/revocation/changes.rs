@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_follower_hears_what_is_new_to_it_and_only_that() {
+    fn a_follower_receives_only_changes_that_are_new_to_it() {
         let later = UnixTime(NOW.0 + 60);
         assert_eq!(told(&Revocations::new(None), None), None);
         let known = Revocations::new(None).with_journal();
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(told(&known, Some(3)), some(&["b"], 4, false));
         assert_eq!(told(&known, Some(4)), some(&[], 4, false));
         assert_eq!(told(&known, Some(5)), None);
-        // What was read from the table before is nothing new.
+        // Revocations that were already known are not sent again.
         known.end("a", later);
         known.end_before("7", Generation(4), NOW);
         known.set_inactive(["8".into()].into());
@@ -157,7 +157,7 @@ mod tests {
 
     /// If the journal has dropped a line that a follower has not read, the follower reads everything again.
     #[test]
-    fn the_journal_stays_small_however_often_users_come_and_go() {
+    fn the_length_of_the_journal_is_bounded() {
         let known = Revocations::new(None).with_journal();
         for user in 0..10_010 {
             known.set_inactive([user.to_string().into()].into());

@@ -127,7 +127,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_table_is_sorted_and_each_entry_is_there_once() {
+    fn the_table_is_sorted_and_has_no_duplicates() {
         assert!(TABLE.is_ascii() && TABLE.len().is_multiple_of(LINE));
         let lines: Vec<_> = TABLE.lines().collect();
         assert_eq!(lines.len(), TABLE.len() / LINE);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_known() {
+    fn simple_patterns_are_known() {
         let count: Vec<u8> = (0..64).collect();
         for pattern in [
             &count[..],

@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_counts_in_every_reading() {
+    fn our_issuer_name_is_found_in_every_json_reading() {
         let deep = "[".repeat(200) + &"]".repeat(200);
         for json in [
             r#"{"iss":"doorward"}"#,

@@ -73,7 +73,7 @@ fn with(member: &str, value: Value) -> Result<Identity, TokenFault> {
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 #[test]
-fn an_issued_token_speaks_for_who_logged_in() {
+fn an_issued_token_identifies_its_user() {
     let tokens = tokens();
     let token = signer().issue(&ada(), Generation(0), None, NOW).unwrap();
     let compact = Compact::parse(token.expose()).unwrap();
@@ -120,7 +120,7 @@ fn times_are_checked_with_the_leeway() {
 
 /// Revocations are removed when no token can match them any more under the current lifetime.
 #[test]
-fn no_token_lasts_longer_than_tokens_last_now() {
+fn the_current_lifetime_limits_older_tokens() {
     let mut claims = claims();
     for (age, fault) in [(3629, None), (3630, Some(TokenFault::Expired))] {
         claims["iat"] = json!(NOW.0 - age);
@@ -130,7 +130,7 @@ fn no_token_lasts_longer_than_tokens_last_now() {
 }
 
 #[test]
-fn every_required_claim_is_required_and_typed() {
+fn required_claims_must_be_present_and_typed() {
     for member in [
         "sub", "username", "admin", "roles", "iss", "aud", "iat", "exp", "jti",
     ] {
@@ -197,7 +197,7 @@ fn doubled_claims_and_trailing_bytes_are_refused() {
 }
 
 #[test]
-fn headers_are_pinned() {
+fn only_allowed_header_members_and_values_are_accepted() {
     use TokenFault::{Algorithm, Header, KeyId, Type};
     let claims = claims().to_string();
     assert!(verify(&sign(r#"{"typ":"jwt","alg":"HS256"}"#, &claims)).is_ok());
@@ -242,7 +242,7 @@ fn headers_are_pinned() {
 }
 
 #[test]
-fn only_three_whole_parts_are_a_token() {
+fn a_token_has_three_complete_parts() {
     let good = sign(HEADER, &claims().to_string());
     let (signed, signature) = good.rsplit_once('.').unwrap();
     for (token, fault) in [
@@ -263,7 +263,7 @@ fn only_three_whole_parts_are_a_token() {
 }
 
 #[test]
-fn another_secret_is_another_house() {
+fn a_token_signed_with_another_secret_is_refused() {
     let other = Secret::parse(b"00f1e2d3c4b5a69788796a5b4c3d2e1f").unwrap();
     let token = signer_of(&other)
         .issue(&ada(), Generation(0), None, NOW)
@@ -272,7 +272,7 @@ fn another_secret_is_another_house() {
 }
 
 #[test]
-fn a_verifier_has_no_private_half() {
+fn a_verifier_has_no_private_key() {
     for algorithm in [
         Algorithm::Hs256,
         Algorithm::Rs256,
@@ -350,7 +350,7 @@ proptest! {
     }
 
     #[test]
-    fn verifying_is_total(token in "[A-Za-z0-9_.=~+/-]{0,200}") {
+    fn arbitrary_text_never_verifies_or_panics(token in "[A-Za-z0-9_.=~+/-]{0,200}") {
         if let Some(compact) = Compact::parse(&token) {
             prop_assert!(tokens().verify(compact, NOW, &Revocations::new(None)).is_err());
             let _ = Statement::read(compact);
@@ -386,10 +386,9 @@ proptest! {
     // Each case makes dozens of token caches.
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever happens in whatever order, a verifier that has cached a token gives the same result as one that has
-    /// not.
+    /// For any order of events, a verifier that has cached a token gives the same result as one that has not.
     #[test]
-    fn what_was_verified_is_forgotten_at_once(events in prop::collection::vec(any_event(), 1..50)) {
+    fn a_cached_token_gets_the_same_result_as_an_uncached_one(events in prop::collection::vec(any_event(), 1..50)) {
         const FILES: [&str; 3] = ["a", "b", "c"];
         let file = |name: &str, since| {
             let id = crate::key::KeyId::parse(name).unwrap();
@@ -445,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn the_memory_of_tokens_is_bounded_and_sound(names in prop::collection::vec("[a-z]{1,3}", 1..200)) {
+    fn a_cached_token_is_found_and_no_other(names in prop::collection::vec("[a-z]{1,3}", 1..200)) {
         let verified = TokenCache::new();
         for name in &names {
             let of = Hashed::of(name).fingerprint;

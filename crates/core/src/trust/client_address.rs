@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_client_is_where_the_setting_says() {
+    fn the_client_address_comes_from_the_configured_source() {
         let forwarded = Forwarded {
             peer: "10.0.0.1".parse().ok(),
             external_address: Some(b"203.0.113.9"),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_and_brackets_are_read_and_nothing_else() {
+    fn only_a_port_and_brackets_are_allowed_around_an_address() {
         for (text, expected) in [
             ("203.0.113.6", "203.0.113.6"),
             (" 203.0.113.6:4711\t", "203.0.113.6"),
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_warned_of_once() {
+    fn each_cause_is_reported_once() {
         let warned = Warned::default();
         for cause in NoAddress::ALL {
             assert!(warned.is_first(cause));

@@ -39,7 +39,7 @@ fn a_denial_is_read_with_status_headers_and_body() {
 }
 
 #[test]
-fn what_contradicts_itself_lets_nobody_pass() {
+fn a_contradictory_answer_is_a_fault() {
     let ok = HttpResponse::Ok(OkHttpResponse::default());
     let status = |code| Some(Status { code });
     let response = |status, http_response| CheckResponse {
@@ -65,7 +65,7 @@ fn what_contradicts_itself_lets_nobody_pass() {
 }
 
 #[test]
-fn a_frame_is_taken_only_whole() {
+fn an_incomplete_or_compressed_frame_is_refused() {
     let whole = framed(&denied(16, 401));
     for cut in 0..whole.len() {
         assert_eq!(read(&whole[..cut]).err(), Some(AnswerFault::Frame), "{cut}");
@@ -88,7 +88,7 @@ proptest! {
     }
 
     #[test]
-    fn a_question_says_what_was_asked(
+    fn a_check_request_contains_the_clients_request(
         method in "[A-Z]{1,8}",
         target in "/[a-z/]{0,20}",
         value in prop::collection::vec(any::<u8>(), 0..50),

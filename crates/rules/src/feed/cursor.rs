@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_cursor_parses_back_to_its_text() {
         for text in ["a.0", "a.7.9~b.18446744073709551615", "0f.1~1e.2~2d.3"] {
             let cursor = Cursor::parse(text).unwrap();
             assert_eq!(cursor.to_string(), text);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stays_short_however_many_replicas_there_were() {
+    fn the_length_of_a_cursor_is_bounded() {
         let mut cursor = Cursor::default();
         for number in 0..100 {
             cursor = cursor.with(Position {

@@ -43,7 +43,7 @@ fn terms() -> TokenTerms {
     }
 }
 
-/// A Doorward: rules, keys, and what it knows.
+/// A replica: rules, keys and revocations.
 struct Replica {
     judge: Judge,
     signer: Signer,
@@ -161,7 +161,7 @@ fn follow(known: &mut Known, replica: &Replica, now: UnixTime) -> Taken {
             return taken;
         }
     }
-    panic!("there is always more");
+    panic!("the answers never end");
 }
 
 fn judged_by(judge: &Judge, path: &str, authorization: &str, now: UnixTime) -> String {
@@ -237,7 +237,7 @@ fn a_follower_judges_as_the_replica_does() {
 }
 
 #[test]
-fn what_is_revoked_is_told_and_stays_so() {
+fn revocations_are_sent_and_stay_in_force() {
     let replica = Replica::usual();
     let (ada, bob, eve) = (replica.token("7"), replica.token("8"), replica.token("9"));
     let mut known = follower();
@@ -264,7 +264,7 @@ fn what_is_revoked_is_told_and_stays_so() {
     revoked.set_inactive(HashSet::new());
     assert_eq!(follow(&mut known, &replica, NOW).changes, 1);
     assert_eq!(judged(&known, "/", &eve, NOW), "token");
-    // Whoever begins now hears the same, and what was forgotten is not told.
+    // A new follower receives the same, and removed revocations are not sent.
     let mut new = follower();
     follow(&mut new, &replica, NOW);
     for (token, expected) in [
@@ -281,7 +281,7 @@ fn what_is_revoked_is_told_and_stays_so() {
 }
 
 #[test]
-fn nothing_bearer_passes_before_everything_was_heard_and_when_it_is_old() {
+fn tokens_are_refused_while_the_feed_is_incomplete_or_stale() {
     let replica = Replica::usual();
     let token = replica.token("7");
     for number in 0..MOST_CHANGES + 1 {
@@ -315,7 +315,7 @@ fn nothing_bearer_passes_before_everything_was_heard_and_when_it_is_old() {
     follow(&mut known, &replica, UnixTime(NOW.0 - 86400));
     assert_eq!(known.revoked().read_at(), UnixTime(NOW.0 - 86400));
 
-    // One that has never read them.
+    // A replica that has never read its tables.
     let fresh = Replica::usual();
     fresh.judge.revoked.have_been_read(UnixTime(0));
     let mut known = follower();
@@ -324,7 +324,7 @@ fn nothing_bearer_passes_before_everything_was_heard_and_when_it_is_old() {
 }
 
 #[test]
-fn any_replica_will_do_and_each_tells_everything_once() {
+fn each_replica_sends_everything_once() {
     let replicas = [Replica::usual(), Replica::usual(), Replica::usual()];
     for replica in &replicas {
         for number in 0..2 * MOST_CHANGES + 7 {
@@ -344,7 +344,7 @@ fn any_replica_will_do_and_each_tells_everything_once() {
     for (replica, expected) in replicas.iter().zip([0, 1, 0]) {
         assert_eq!(follow(&mut known, replica, NOW).changes, expected);
     }
-    // One that is started anew, and one whose cursor nobody knows.
+    // A restarted replica, and a follower that starts over.
     let mut other = follower();
     follow(&mut other, &replicas[0], NOW);
     let restarted = Replica::usual();
@@ -355,7 +355,7 @@ fn any_replica_will_do_and_each_tells_everything_once() {
 }
 
 #[test]
-fn a_replica_that_lags_takes_nothing_back() {
+fn a_lagging_replica_undoes_nothing() {
     let (leads, lags) = (Replica::usual(), Replica::usual());
     leads.judge.revoked.have_been_read(later(60));
     leads.judge.revoked.set_inactive(["7".into()].into());
@@ -375,7 +375,7 @@ fn a_replica_that_lags_takes_nothing_back() {
 }
 
 #[test]
-fn of_two_contents_in_turn_the_newer_one_stays() {
+fn the_newer_of_two_alternating_contents_stays() {
     let old = Replica::usual();
     let new = Replica::new(vec![ec("two", UnixTime(0))], &[("/*", "nobody")]);
     new.judge.revoked.have_been_read(NOW);
@@ -388,7 +388,7 @@ fn of_two_contents_in_turn_the_newer_one_stays() {
         assert!(!follow(&mut known, &new, later(after)).exchanged);
         assert_eq!(known.in_force().unwrap().digest, digest);
     }
-    // It was rolled back: nobody tells of the newer one any more.
+    // After a rollback, no replica sends the newer content any more.
     for (after, exchanged) in [(20, false), (28, false), (29, true), (30, false)] {
         assert_eq!(
             follow(&mut known, &old, later(after)).exchanged,
@@ -400,7 +400,7 @@ fn of_two_contents_in_turn_the_newer_one_stays() {
 }
 
 #[test]
-fn what_has_not_changed_keeps_its_memory_of_tokens() {
+fn new_rules_keep_unchanged_keys_and_revocations() {
     let mut replica = Replica::usual();
     let token = replica.token("7");
     let mut known = follower();
@@ -422,7 +422,7 @@ fn what_has_not_changed_keeps_its_memory_of_tokens() {
 }
 
 #[test]
-fn keys_are_told_before_they_sign_and_until_their_tokens_are_gone() {
+fn keys_are_sent_before_they_sign_until_their_tokens_expire() {
     let keys = vec![ec("one", UnixTime(0)), ec("two", later(100))];
     let mut replica = Replica::new(keys, &[("/*", "signed-in")]);
     replica.judge.revoked.have_been_read(later(4000));
@@ -455,7 +455,7 @@ fn keys_are_told_before_they_sign_and_until_their_tokens_are_gone() {
 }
 
 #[test]
-fn secrets_and_private_halves_never_travel() {
+fn secrets_and_private_keys_are_never_sent() {
     let both = Replica::new(
         vec![secret().only_verifying(), ec("one", UnixTime(0))],
         &[("/*", "signed-in")],
@@ -485,7 +485,7 @@ fn secrets_and_private_halves_never_travel() {
 }
 
 #[test]
-fn other_issuers_are_told_with_their_keys() {
+fn other_issuers_are_sent_with_their_keys() {
     let theirs = ec("theirs", UnixTime(0));
     let issuer = Issuer::new(IssuerTerms {
         issuer: "https://id.example.com/".into(),
@@ -524,7 +524,7 @@ fn changed(answer: &[u8], change: impl FnOnce(&mut Value)) -> Vec<u8> {
 }
 
 #[test]
-fn a_hostile_answer_changes_nothing_and_its_fault_says_what_it_is() {
+fn a_hostile_answer_changes_nothing_and_its_fault_is_named() {
     let replica = Replica::usual();
     replica.judge.revoked.end("t", later(60));
     let mut known = follower();
@@ -589,16 +589,10 @@ fn a_hostile_answer_changes_nothing_and_its_fault_says_what_it_is() {
             |a| a["changes"] = json!(vec![json!(["t", "x", 5]); 4001]),
             "more than 4000",
         ),
-        (|a| a["digest"] = json!("other"), ""),
-        (|a| drop(a.as_object_mut().unwrap().remove("content")), ""),
         (|a| a["content"] = json!(null), "cannot be read"),
     ];
     for (change, says) in changes {
         let answer = changed(&good, change);
-        // Two of them are good answers, which are tried last.
-        if says.is_empty() {
-            continue;
-        }
         let fault = known.take(&answer, NOW).unwrap_err().to_string();
         assert!(fault.contains(says), "{says}: {fault}");
         assert_eq!(image(&known), before, "{says}");
@@ -624,9 +618,9 @@ fn a_hostile_answer_changes_nothing_and_its_fault_says_what_it_is() {
     assert_eq!(known.take(&good, NOW).unwrap_err(), FeedFault::Replayed);
 }
 
-/// Each fault of a content, and that everything else of that answer is not taken either.
+/// Any fault in the content refuses the whole answer.
 #[test]
-fn a_content_that_cannot_be_in_force_is_refused_whole() {
+fn an_answer_with_an_invalid_content_is_refused_completely() {
     let replica = Replica::usual();
     let mut known = follower();
     follow(&mut known, &replica, NOW);
@@ -744,7 +738,7 @@ fn a_content_that_cannot_be_in_force_is_refused_whole() {
     try_one("is no key for HS256", &|content| {
         content["keys"][0] = own_secret.clone()
     });
-    // An answer that names a content which it does not have.
+    // An answer whose digest names a content that the answer does not contain.
     let question = known.question();
     let answer = changed(&replica.answer(&question), |answer| {
         answer["digest"] = json!("another")
@@ -761,7 +755,7 @@ fn issuer(name: &str, keys: Value) -> Value {
 }
 
 #[test]
-fn parts_that_are_given_here_are_not_replaced() {
+fn locally_configured_parts_are_not_replaced() {
     let replica = Replica::usual();
     let rules = r#"{"rules": [{"path": "/*", "allow": "public"}]}"#;
     let mut known = Known::new(Options {
@@ -814,7 +808,7 @@ proptest! {
     // Each case makes several token caches, which takes most of its time.
     #![proptest_config(ProptestConfig::with_cases(40))]
 
-    /// In whatever order replicas learn and are asked: in the end the follower knows all that any of them knows.
+    /// For any order of events, the follower finally knows everything that any replica knows.
     #[test]
     fn a_follower_knows_what_all_replicas_know(events in prop::collection::vec(event(), 0..80)) {
         let replicas = [Replica::usual(), Replica::usual(), Replica::usual()];
@@ -862,9 +856,9 @@ proptest! {
         prop_assert_eq!(known.revoked().len(), ids.len() + generations + inactive);
     }
 
-    /// Whatever bytes come, and however a good answer is damaged: nothing panics, and a fault changes nothing.
+    /// Arbitrary bytes and damaged answers cause no panic, and a refused answer changes nothing.
     #[test]
-    fn damage_is_harmless(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn a_damaged_answer_changes_nothing(at in any::<prop::sample::Index>(), byte in any::<u8>(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
         let replica = Replica::usual();
         replica.judge.revoked.end("t", later(60));
         let mut known = follower();

@@ -116,7 +116,7 @@ fn rules_that_tie_are_refused() {
 
 /// Work that is repeated for every rule would take a hundred times as long for ten times the rules.
 #[test]
-fn ten_times_the_rules_take_about_ten_times_as_long() {
+fn reading_rules_takes_linear_time() {
     let took = |rules: usize| {
         let text: String = (0..rules)
             .map(|rule| format!("[[route]]\npath = \"/service/{rule}/*\"\nmethods = [\"GET\"]\nallow = \"public\"\n"))
@@ -133,7 +133,7 @@ fn ten_times_the_rules_take_about_ten_times_as_long() {
 }
 
 #[test]
-fn only_endpoints_that_are_on_are_known() {
+fn a_rule_for_a_disabled_endpoint_is_a_fault() {
     let rule = "[[route]]\npath = \"/token\"\nallow = \"refresh\"\n";
     assert!(toml(rule).is_ok());
     let some = RouteOptions {

@@ -48,18 +48,18 @@ impl Line {
 }
 
 #[tokio::test]
-async fn who_hangs_up_keeps_no_place_and_no_count() {
+async fn a_disconnected_client_holds_no_slot_and_no_count() {
     let line = line(1, 2);
     let first = line.join("ada").unwrap().turn(1).await.unwrap();
-    // Waits and gives up before its turn.
+    // This client disconnects before its turn.
     let waiting = Box::pin(line.join("bob").unwrap().turn(1));
     let waiting = match select(waiting, Box::pin(tokio::task::yield_now())).await {
-        Either::Left(_) => panic!("it is not its turn"),
+        Either::Left(_) => panic!("the turn came too early"),
         Either::Right(((), waiting)) => waiting,
     };
     assert!(matches!(line.join("eve"), Err(Full::All)));
     drop(waiting);
-    // Gets its turn and is not polled again.
+    // This login gets its turn, but its client disconnects before it is polled again.
     let mut told = Box::pin(line.join("eve").unwrap().turn(1));
     assert!(futures_util::poll!(&mut told).is_pending());
     drop(first);
@@ -78,7 +78,7 @@ async fn who_hangs_up_keeps_no_place_and_no_count() {
 }
 
 #[tokio::test]
-async fn a_place_is_handed_on_while_an_answer_is_held_back() {
+async fn a_delayed_answer_blocks_only_its_own_account() {
     let line = line(1, 4);
     let mut first = line.join("ada").unwrap().turn(1).await.unwrap();
     let second = line.join("ada").unwrap();
@@ -96,7 +96,7 @@ async fn a_place_is_handed_on_while_an_answer_is_held_back() {
 }
 
 #[tokio::test]
-async fn many_wrong_passwords_at_once_are_not_more_than_one_by_one() {
+async fn concurrent_guesses_get_no_more_attempts_than_sequential_ones() {
     let line = line(4, 64);
     let tries = (0..32).map(|_| {
         let ticket = line.join("ada").unwrap();
@@ -114,7 +114,7 @@ async fn many_wrong_passwords_at_once_are_not_more_than_one_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn everybody_has_a_turn_whatever_others_do() {
+async fn every_login_gets_its_turn() {
     let line = line(3, 200);
     let mut all = JoinSet::new();
     for number in 0..180_u64 {

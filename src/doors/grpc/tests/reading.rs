@@ -36,7 +36,7 @@ fn headers_are_read_from_either_field() {
 }
 
 #[test]
-fn two_credentials_are_seen_in_either_field() {
+fn two_credentials_are_malformed_in_either_field() {
     let malformed =
         |http: &HttpRequest| matches!(request(http).credential, Credential::Malformed(_));
     assert!(malformed(&check(&[(
@@ -76,7 +76,7 @@ fn bytes_that_are_not_utf8_get_a_denial_and_not_an_error() {
 }
 
 #[test]
-fn a_body_counts_where_it_is_json_and_whole() {
+fn a_body_is_used_only_if_it_is_json_and_complete() {
     let with = |headers: &[(&str, &[u8])], body: &'static str| {
         let mut http = check(headers);
         http.body = body.into();
@@ -97,7 +97,7 @@ fn a_body_counts_where_it_is_json_and_whole() {
 }
 
 #[test]
-fn a_preflight_has_all_three_marks() {
+fn a_preflight_is_options_with_both_cors_headers() {
     let with = |method: &'static str, headers: &[(&str, &[u8])]| {
         let mut http = check(headers);
         http.method = method.into();
@@ -112,7 +112,7 @@ fn a_preflight_has_all_three_marks() {
 }
 
 #[test]
-fn a_header_that_must_be_alone_is_refused_when_doubled() {
+fn a_single_value_header_is_refused_if_repeated() {
     for name in ["content-type", "origin", "access-control-request-method"] {
         let http = check(&[(name, b"a"), (name, b"b")]);
         assert_eq!(

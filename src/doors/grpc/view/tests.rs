@@ -1,4 +1,4 @@
-//! Compared with prost: it reads the same request, or refuses the bytes, too.
+//! The reader compared with prost: both read the same request, or both refuse the bytes.
 
 use proptest::{prelude::*, strategy::Union};
 use prost::{
@@ -15,7 +15,7 @@ use crate::doors::wire::envoy::{
     },
 };
 
-/// Whether both read it.
+/// Whether both accept the message; panics if they disagree.
 fn is_read(message: &[u8]) -> bool {
     match (CheckRequest::decode(message), CheckView::read(message)) {
         (Ok(prost), Ok(view)) => {
@@ -64,7 +64,7 @@ fn group(number: u32, content: &[u8]) -> Vec<u8> {
     field
 }
 
-/// A field that nobody reads, or a known one of another type.
+/// A field that the reader ignores, or a known field with another wire type.
 fn other_field() -> impl Strategy<Value = Vec<u8>> {
     let number = || prop_oneof![4 => 1..16_u32, 1 => any::<u32>().prop_map(|any| any >> 3 | 1)];
     let number_field = (
@@ -240,7 +240,7 @@ fn every_field_is_read() {
     assert_eq!(pairs(&http.headers), [b"a1", b"b2"]);
     assert_eq!(pairs(http.headers()), [b"c3", b"d4", b"e6"]);
     assert_eq!(http.body(), b"raw body");
-    // It views the message.
+    // The path is a slice of the message, not a copy.
     assert!(message.as_ptr_range().contains(&http.path.as_ptr()));
 }
 
@@ -269,7 +269,7 @@ fn the_last_value_counts_and_messages_are_merged() {
     let http = check.http().unwrap();
     assert_eq!((http.method, http.path), (&b"GET"[..], &b"/other"[..]));
     assert_eq!(http.headers().len(), 4);
-    // A value that is there and empty counts, too.
+    // An empty value also replaces the earlier one.
     let path = [0x0a, 0x06, 0x22, 0x04, 0x12, 0x02, 0x22, 0x00];
     let message = [&message[..], &path].concat();
     assert!(is_read(&message));
@@ -277,7 +277,7 @@ fn the_last_value_counts_and_messages_are_merged() {
 }
 
 #[test]
-fn what_prost_refuses_is_refused() {
+fn messages_that_prost_refuses_are_refused() {
     let within = |field: &[u8]| delimited(1, &delimited(4, &delimited(2, field)));
     for (what, field) in [
         ("a path that is a number", vec![0x20, 0x01]),
@@ -303,7 +303,7 @@ fn what_prost_refuses_is_refused() {
         ("four bytes that are two", vec![0x4d, 0, 0]),
     ] {
         assert!(!is_read(&within(&field)), "{what}");
-        // Also where it fits into the message around it.
+        // It is also refused if more bytes follow.
         let message = [within(&field), vec![0x50; 16]].concat();
         assert!(!is_read(&message), "{what}");
     }
@@ -311,7 +311,7 @@ fn what_prost_refuses_is_refused() {
 }
 
 #[test]
-fn groups_are_as_deep_as_in_prost() {
+fn the_limit_on_nested_groups_is_that_of_prost() {
     for depth in 0..4 {
         let mut outcomes = Vec::new();
         for groups in 90..105 {

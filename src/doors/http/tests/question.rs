@@ -1,4 +1,4 @@
-//! One question in every dialect, and the answers in terms that all dialects share.
+//! One request in every dialect, and the answers in a form that all dialects share.
 
 use bytes::Bytes;
 use http_body_util::Full;

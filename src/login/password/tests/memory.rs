@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
+fn a_hash_that_needs_more_than_the_memory_limit_is_unsupported() {
     let hasher = Hasher::new().unwrap().limit_memory(64 * 1024);
     let weight = |text: &str| hasher.memory(Some(&stored(text)));
     let hash32 = "iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A";
@@ -12,7 +12,7 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
     let bcrypt = format!("$2b$12${}{}", ".".repeat(22), ".".repeat(31));
     assert_eq!(hasher.memory(None), OWN_MEMORY);
     assert_eq!(weight("no hash"), OWN_MEMORY);
-    // Almost nothing for the hash, but the decoy too.
+    // The hash needs almost nothing, but the decoy needs memory, too.
     assert_eq!(weight("{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="), OWN_MEMORY);
     assert_eq!(weight(&bcrypt), LEAST_MEMORY);
     assert_eq!(weight(&argon2("m=64,t=1,p=1")), OWN_MEMORY);
@@ -41,7 +41,7 @@ fn a_row_weighs_what_it_takes_and_is_not_verified_where_that_never_fits() {
 }
 
 #[test]
-fn memory_is_kept_for_the_next_hash_as_far_as_the_limit_goes() {
+fn memory_is_kept_for_the_next_hash_within_the_limit() {
     let hasher = Hasher::new().unwrap().limit_memory(2 * OWN_MEMORY);
     let ours = ours::MEMORY_KIB as usize;
     let dearer = Params::new(2 * ours::MEMORY_KIB, 1, 1, None).unwrap();

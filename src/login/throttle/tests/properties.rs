@@ -42,9 +42,9 @@ fn event() -> impl Strategy<Value = Event> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever happens, a wait lasts until its end, and memory is bounded.
+    /// No event ends a wait early, and memory is bounded.
     #[test]
-    fn who_waits_waits_whatever_comes(
+    fn no_event_shortens_a_wait(
         guesses in 5_usize..20,
         room in 1_usize..40,
         events in prop::collection::vec(event(), 1..40),
@@ -115,7 +115,7 @@ proptest! {
     }
 
     #[test]
-    fn a_shared_count_lets_nobody_have_more(events: Vec<(u16, u8)>) {
+    fn a_shared_count_limits_all_its_clients_together(events: Vec<(u16, u8)>) {
         let throttle = small(100);
         let (mut now, mut guesses) = (0_u64, 0);
         for (pause, count) in events {
@@ -128,8 +128,7 @@ proptest! {
         prop_assert!(guesses <= 1000 + now);
     }
 
-    /// Whatever happens in whatever order, a stranger gets no more guesses at an account in an hour than the curve
-    /// allows.
+    /// No order of events gives a stranger more guesses at an account in an hour than the curve allows.
     #[test]
     fn no_order_of_events_gives_more_guesses(events: Vec<(u8, u16)>) {
         let throttle = throttle();

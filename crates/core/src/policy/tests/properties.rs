@@ -25,7 +25,7 @@ fn a_rule() -> impl Strategy<Value = (String, String, String, String)> {
 proptest! {
     /// An additional reading only refuses more; it changes no other decision.
     #[test]
-    fn what_is_read_as_well_only_refuses(
+    fn additional_readings_only_refuse_more(
         rules in prop::collection::vec(a_rule(), 0..6),
         path in "(/[abA]{1,2}(\\.|%20|\\.b)?){1,4}",
         extension: bool,
@@ -173,7 +173,7 @@ proptest! {
 
     /// Every tie that the index finds is one, and each rule that ties is named.
     #[test]
-    fn ties_are_those_of_every_pair(rules in prop::collection::vec(an_overlapping_rule(), 0..8)) {
+    fn the_index_finds_the_ties_that_a_scan_of_pairs_finds(rules in prop::collection::vec(an_overlapping_rule(), 0..8)) {
         let rules: Vec<_> = rules.iter().filter_map(|(path, methods, hosts, allow)| {
             let list = |text: &str| text.split_whitespace().map(String::from).collect::<Vec<_>>();
             Rule::new(path, &list(methods), &list(hosts), Demand::parse(allow).unwrap()).ok()
