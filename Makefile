@@ -17,6 +17,7 @@ PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 FLASK := $(TOOLS)/flask/.complete
 PYJWT := $(TOOLS)/pyjwt/.complete
 MYSQL := $(TOOLS)/mysql/.complete
+HELM := $(TOOLS)/helm/helm
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
@@ -57,6 +58,10 @@ test: compiler needs tools lint ## Fetch what the tests need, lint, and run all 
 
 test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
 	cargo test --features test-mysql --test e2e -- --quiet mysql::
+
+test-chart: compiler $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Check the Helm chart (builds Helm once)
+	cargo build --bin doorward
+	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(TARGET)/debug/doorward python3 tests/kubernetes/chart.py $(HELM) $(KUSTOMIZE) .
 
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
@@ -183,8 +188,12 @@ $(FLASK): tests/tools/flask.txt
 	$(call install,flask,Flask)
 	@touch $@
 
+$(HELM): tests/tools/helm tests/tools/go
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/helm $(TOOLS)/helm
+
 $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
 
-.PHONY: help demo filter check test test-mysql soak lint deny bench image peers tools root compiler needs
+.PHONY: help demo filter check test test-mysql test-chart soak lint deny bench image peers tools root compiler needs
