@@ -80,6 +80,10 @@ bench: compiler $(BENCH_NEEDS_$(ONLY)) ## Measure checks, logins, tokens and rul
 	cargo build --release --bin doorward --example bench
 	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %) $(BEFORE:%=--before %) $(if $(filter image,$(ONLY)),--image $(IMAGE))
 
+matrix: compiler needs $(ENVOYS) $(TRAEFIK) ## Run every scenario through every gateway, and write docs/matrix.md and docs/matrix.json. ONLY=proxy=nginx,scenario=xhr only prints those; AUTHORIZER=HOST:PORT or PEER=PROGRAM measures another authorizer (docs/matrix-howto.md)
+	cargo build --bin doorward --example matrix
+	@exec $(TARGET)/debug/examples/matrix $(ONLY:%=--only %) $(AUTHORIZER:%=--authorizer %) $(PEER:%=--peer %) $(TOKENS:%=--tokens %) $(LACKS:%=--lacks %) $(if $(ONLY)$(AUTHORIZER)$(PEER),,--write docs)
+
 image: compiler # The program of the image, built with the commands of the Dockerfile.
 	@tests/tools/need musl-gcc=musl-tools
 	rustup target add $(MUSL)
@@ -196,4 +200,4 @@ $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
 
-.PHONY: help demo filter check test test-mysql test-chart soak lint deny bench image peers tools root compiler needs
+.PHONY: help demo filter check test test-mysql test-chart soak lint deny bench matrix image peers tools root compiler needs

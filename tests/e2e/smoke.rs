@@ -193,7 +193,7 @@ async fn every_answer_of_the_demo_is_as_expected() {
 }
 
 /// The path of an example, which Cargo builds together with the tests.
-fn example(name: &str) -> std::path::PathBuf {
+pub fn example(name: &str) -> std::path::PathBuf {
     let built = Path::new(env!("CARGO_BIN_EXE_doorward"))
         .with_file_name("examples")
         .join(name);
