@@ -50,6 +50,7 @@ pub(crate) use self::{
     log::{LogFormat, LogSettings},
     refresh::RefreshSettings,
     revocation::RevocationSettings,
+    rules::NextRules,
     self_service::SelfServiceSettings,
     shutdown::ShutdownSettings,
     state::StateSettings,
@@ -133,6 +134,8 @@ pub struct Settings {
     pub(crate) endpoints: Vec<Endpoint>,
     /// `[[route]]`: the rules.
     pub policy: Policy,
+    /// `[rules]`: the next rules, if there are any.
+    pub(crate) next: Option<NextRules>,
     /// What a reload compares.
     written: Written,
 }
@@ -159,6 +162,7 @@ const SECTIONS: &[Section] = &[
     identity::KEYS,
     cors::KEYS,
     paths::KEYS,
+    rules::KEYS,
     audit::KEYS,
     log::KEYS,
     tracing::KEYS,
@@ -278,6 +282,7 @@ impl Settings {
             issuers: issuers::issuers(reader, &jwt.terms.issuer),
             jwt,
             policy: rules::policy(reader, &endpoints, paths),
+            next: rules::next(reader, &endpoints, paths),
             endpoints,
             written,
         }

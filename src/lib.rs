@@ -32,5 +32,6 @@ mod observe;
 mod reload;
 mod run;
 mod serve;
+mod shadow;
 pub mod tables;
 mod telemetry;

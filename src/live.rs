@@ -12,7 +12,7 @@ use crate::domain::{
     path::Tolerance,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
-use crate::{login::desk::Desk, observe::metrics::DecisionCounts};
+use crate::{login::desk::Desk, observe::metrics::DecisionCounts, shadow::Shadow};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) struct Rules {
     pub(crate) client_address: ClientAddress,
     /// The causes of unknown addresses that were already logged.
     pub(crate) warned: Warned,
+    /// The next rules, which are compared with those in force.
+    pub(crate) shadow: Option<Shadow>,
     /// Counts decisions by these rules.
     pub(crate) counts: Arc<DecisionCounts>,
 }

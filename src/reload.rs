@@ -30,6 +30,7 @@ use crate::{
         causes,
         metrics::{Metrics, Outcome},
     },
+    shadow::Shadow,
 };
 use doorward_rules::files::{Files, Look};
 
@@ -91,8 +92,20 @@ impl Lasting {
             trusted: settings.gateways.trusted.clone(),
             client_address: settings.gateways.client_address,
             warned: Warned::default(),
+            shadow: self.shadow(settings),
             counts: self.metrics.decisions(&settings.policy),
         }
+    }
+
+    /// The next rules, if they differ from those in force.
+    fn shadow(&self, settings: &Settings) -> Option<Shadow> {
+        let next = settings.next.as_ref();
+        let next = next.filter(|next| !next.policy.has_the_rules_of(&settings.policy));
+        self.metrics
+            .next_rules(next.map_or(0, |next| next.policy.rules().len()));
+        let policy = next?.policy.clone();
+        let counts = self.metrics.differences(&policy);
+        Some(Shadow::new(policy, counts))
     }
 }
 
@@ -242,8 +255,16 @@ impl Reloader {
     }
 }
 
-/// Says what is allowed, and hardly ever meant.
+/// Says what is allowed, and hardly ever meant; and whether there are next rules.
 pub(crate) fn warn_of(settings: &Settings) {
+    if let Some(next) = &settings.next {
+        let file = next.file.display();
+        let rules = next.policy.rules().len();
+        match next.policy.has_the_rules_of(&settings.policy) {
+            true => tracing::info!(%file, rules, "the next rules are those in force"),
+            false => tracing::info!(%file, rules, "comparing with the next rules"),
+        }
+    }
     if settings.gateways.trusted.covers_the_internet() {
         tracing::warn!(
             trusted_proxies = %settings.gateways.trusted,

@@ -30,6 +30,7 @@ use crate::{
         request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
         spans::{self, Span},
     },
+    shadow::Otherwise,
 };
 
 /// Decides requests.
@@ -45,6 +46,8 @@ pub(crate) struct Decided<'r> {
     pub(crate) decision: Decision,
     /// The rule that decided.
     pub(crate) rule: Option<&'r Rule>,
+    /// What the next rules decide instead.
+    pub(crate) otherwise: Option<Otherwise>,
 }
 
 /// Why a request is denied without being judged.
@@ -94,9 +97,21 @@ impl Authorizer {
         trace: Trace<'_>,
     ) -> Decided<'r> {
         let begun = self.begin(&trace);
-        let Judged { rule, step } = rules.judge.judge(request, unix_time());
+        let now = unix_time();
+        let judged = rules.judge.judge(request, now);
+        let shadow = rules.shadow.as_ref();
+        let otherwise =
+            shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
+        let Judged { rule, step } = judged;
         let decision = self.take(rules, step, rule, trace, begun).await;
-        Decided { decision, rule }
+        if let Some(otherwise) = &otherwise {
+            otherwise.log(&decision, rule.map(|rule| &**rule.name()), &trace);
+        }
+        Decided {
+            decision,
+            rule,
+            otherwise,
+        }
     }
 
     /// Runs a request to an endpoint, for a door that has a route for it.
@@ -160,6 +175,7 @@ impl Authorizer {
         Decided {
             decision: logged(denied, None, trace, self.begin(&trace), counts),
             rule: None,
+            otherwise: None,
         }
     }
 
@@ -192,6 +208,7 @@ impl Authorizer {
             Decided {
                 decision,
                 rule: None,
+                otherwise: None,
             }
         })
     }

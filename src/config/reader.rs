@@ -128,9 +128,14 @@ impl<'a> Reader<'a> {
 
     /// The text of the file that a setting names, or `None` if it is not set.
     pub(super) fn content(&mut self, key: &Optional<PathBuf>) -> Option<String> {
+        self.named_content(key).map(|(_, text)| text)
+    }
+
+    /// The file that a setting names and its text, or `None` if it is not set.
+    pub(super) fn named_content(&mut self, key: &Optional<PathBuf>) -> Option<(PathBuf, String)> {
         let path = self.find(key)?;
         match (self.read)(&path) {
-            Ok(text) => Some(text),
+            Ok(text) => Some((path, text)),
             Err(error) => {
                 self.fault_of(key, format_args!("{path:?} cannot be read: {error}"));
                 None

@@ -1,8 +1,16 @@
-//! `[[route]]`: the rules, and the endpoints that they may name. `doorward_rules::routes` reads them.
+//! `[[route]]`: the rules, and the endpoints that they may name; `[rules]`: the next rules. `doorward_rules::routes` reads
+//! them.
 
-use doorward_rules::routes::{self, RouteOptions};
+use std::path::PathBuf;
 
-use super::{RefreshSettings, SelfServiceSettings, reader::Reader};
+use doorward_rules::routes::{self, RouteFaults, RouteOptions};
+
+use super::{
+    RefreshSettings, SelfServiceSettings,
+    key::{Key, Optional, Section},
+    reader::Reader,
+    value::file,
+};
 use crate::domain::{
     path::Tolerance,
     policy::{Endpoint, Policy},
@@ -24,6 +32,28 @@ pub(super) fn endpoints(
         .collect()
 }
 
+/// The next rules.
+#[derive(Clone, Debug)]
+pub(crate) struct NextRules {
+    /// The file that they were read from.
+    pub(crate) file: PathBuf,
+    /// The text of the file.
+    pub(crate) text: String,
+    /// The rules.
+    pub(crate) policy: Policy,
+}
+
+pub(super) static KEYS: Section = &[&NEXT];
+
+static NEXT: Optional<PathBuf> = Key::new(
+    "rules.next",
+    "none",
+    file,
+    "File with the next rules (only `[[route]]`). Requests are judged by them, too: the rules in force decide, and a different verdict is counted, logged and sent to Envoy. `doorward policy promote` puts them in force.",
+)
+.reloads()
+.optional();
+
 pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint], tolerance: Tolerance) -> Policy {
     let tables = std::mem::take(&mut reader.routes);
     let options = RouteOptions {
@@ -31,9 +61,32 @@ pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint], tolerance: Tol
         tolerance,
     };
     routes::policy(&tables, options).unwrap_or_else(|faults| {
-        for fault in faults {
-            reader.fault(fault.place, fault.what);
-        }
+        report(reader, faults);
         Policy::built_in(endpoints)
     })
+}
+
+pub(super) fn next(
+    reader: &mut Reader<'_>,
+    endpoints: &[Endpoint],
+    tolerance: Tolerance,
+) -> Option<NextRules> {
+    let (file, text) = reader.named_content(&NEXT)?;
+    let options = RouteOptions {
+        endpoints,
+        tolerance,
+    };
+    match routes::of_file(&file.display().to_string(), &text, options) {
+        Ok(policy) => Some(NextRules { file, text, policy }),
+        Err(faults) => {
+            report(reader, faults);
+            None
+        }
+    }
+}
+
+fn report(reader: &mut Reader<'_>, faults: RouteFaults) {
+    for fault in faults {
+        reader.fault(fault.place, fault.what);
+    }
 }

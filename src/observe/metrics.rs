@@ -5,6 +5,7 @@
 
 mod closed;
 mod decisions;
+mod differences;
 mod expected;
 mod families;
 mod fetches;
@@ -20,6 +21,7 @@ pub(crate) use self::decisions::DecisionCounts;
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
+    differences::DifferenceCounts,
     fetches::Fetches,
     labels::{
         Closed, FeedResult, LoginResult, Outcome, PeerTrust, Port, SyncRows, ThrottledBy, Work,
@@ -56,6 +58,19 @@ impl Metrics {
     #[must_use]
     pub(crate) fn decisions(&self, policy: &Policy) -> Arc<DecisionCounts> {
         Arc::new(self.0.decisions.by_rules(policy))
+    }
+
+    /// Counts requests that these next rules decide otherwise; creates their series.
+    #[must_use]
+    pub(crate) fn differences(&self, next: &Policy) -> Arc<DifferenceCounts> {
+        Arc::new(self.0.differences.by_rules(next))
+    }
+
+    /// Sets the number of next rules that are compared.
+    pub(crate) fn next_rules(&self, number: usize) {
+        self.0
+            .next_rules
+            .set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     /// Where the ages of tokens are counted.

@@ -111,15 +111,34 @@ impl Judge {
     /// Judges a request at `now`.
     #[must_use]
     pub fn judge(&self, request: &Request<'_>, now: UnixTime) -> Judged<'_> {
-        if let Some(rule) = self.passes_as_preflight(request) {
+        self.judge_by(&self.policy, request, now)
+    }
+
+    /// Judges a request by other rules than those in force.
+    #[must_use]
+    pub fn judge_by<'p>(
+        &self,
+        policy: &'p Policy,
+        request: &Request<'_>,
+        now: UnixTime,
+    ) -> Judged<'p> {
+        if let Some(rule) = self.passes_as_preflight(policy, request) {
             return Judged {
                 rule: Some(rule),
                 step: Step::Done(self.allow(Caller::Anonymous, request.credential)),
             };
         }
-        let access = self
-            .policy
-            .access(request.method, request.host, &request.path);
+        let access = policy.access(request.method, request.host, &request.path);
+        self.judge_access(access, request, now)
+    }
+
+    /// Judges a request that is not a preflight, or whose preflight does not pass as one.
+    pub(crate) fn judge_access<'p>(
+        &self,
+        access: Access<'p>,
+        request: &Request<'_>,
+        now: UnixTime,
+    ) -> Judged<'p> {
         let (rule, decision) = match access {
             Access::NoRule => (None, Decision::Deny(Denial::Nobody)),
             Access::TwoReadings(_) => (None, Decision::Deny(Denial::TwoReadings)),
@@ -158,21 +177,22 @@ impl Judge {
 
     /// A preflight asks whether the announced request may be sent. It passes if a rule allows that request for some
     /// user, unless a rule that names `OPTIONS` decides the preflight itself.
-    fn passes_as_preflight(&self, request: &Request<'_>) -> Option<&Rule> {
+    fn passes_as_preflight<'p>(
+        &self,
+        policy: &'p Policy,
+        request: &Request<'_>,
+    ) -> Option<&'p Rule> {
         if !self.allows_preflight || request.credential != Credential::Absent {
             return None;
         }
         let announced = request.preflight?;
-        match self
-            .policy
-            .access(request.method, request.host, &request.path)
-        {
+        match policy.access(request.method, request.host, &request.path) {
             Access::Rule(rule) if rule.names_method("OPTIONS") => return None,
             Access::Rule(_) | Access::EndpointMethod(_) | Access::NoRule => {}
             // One of the readings may fall under such a rule.
             Access::TwoReadings(_) | Access::NoHost | Access::MethodCase => return None,
         }
-        match self.policy.access(announced, request.host, &request.path) {
+        match policy.access(announced, request.host, &request.path) {
             Access::Rule(rule) => match rule.demand() {
                 Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Role(_) => {
                     Some(rule)

@@ -28,6 +28,7 @@ pub mod request;
 pub mod revocation;
 pub mod secret;
 pub mod session;
+pub mod shadow;
 pub mod time;
 pub mod token;
 mod token_cache;

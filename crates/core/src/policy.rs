@@ -6,7 +6,12 @@ mod index;
 mod pattern;
 mod rule;
 
-use std::{cmp::Reverse, collections::HashMap, fmt, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 pub use self::rule::{Rule, RuleFault};
 use self::{
@@ -232,6 +237,15 @@ impl Policy {
     #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.0.rules
+    }
+
+    /// Whether both have the same rules, in any order.
+    #[must_use]
+    pub fn has_the_rules_of(&self, other: &Self) -> bool {
+        let all = |policy: &Self| -> BTreeSet<String> {
+            policy.rules().iter().map(ToString::to_string).collect()
+        };
+        self.rules().len() == other.rules().len() && all(self) == all(other)
     }
 
     /// The index of a rule in [`Policy::rules`]; `None` for a rule of another policy.

@@ -5,7 +5,7 @@ use doorward_core::{
     policy::{Conflict, Demand, Endpoint, Policy, Rule, RuleFault},
 };
 
-use crate::tables::{List, Placed, Raw, Table};
+use crate::tables::{Document, List, NotToml, Placed, Raw, Table, TableFault};
 
 /// The tables of rules.
 pub static ROUTE: List = List {
@@ -25,6 +25,14 @@ pub struct RouteOptions<'a> {
 /// Why rules are refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteFault {
+    #[error(transparent)]
+    NotToml(#[from] NotToml),
+    #[error(transparent)]
+    Table(#[from] TableFault),
+    #[error("a file of rules has only [[route]]; write other settings into doorward.toml")]
+    NotARoute,
+    #[error("has no [[route]], so nobody would pass; write rules")]
+    NoRoutes,
     #[error("is an empty list, which no request matches; leave it out for all")]
     EmptyList,
     #[error(
@@ -95,6 +103,49 @@ pub fn policy(tables: &[Table], options: RouteOptions<'_>) -> Result<Policy, Rou
             }
             Err(faults.0)
         }
+    }
+}
+
+/// Reads a file that has only `[[route]]`.
+///
+/// # Errors
+///
+/// Every fault.
+pub fn of_file(name: &str, text: &str, options: RouteOptions<'_>) -> Result<Policy, RouteFaults> {
+    let tables = tables_of_file(name, text)?;
+    policy(&tables, options)
+}
+
+fn tables_of_file(name: &str, text: &str) -> Result<Vec<Table>, RouteFaults> {
+    let document = Document::new(name, text);
+    let mut faults = Faults(Vec::new());
+    let mut tables = Vec::new();
+    let parsed = document.parse().map_err(|fault| {
+        let what = fault.what.into();
+        vec![Placed {
+            place: fault.place,
+            what,
+        }]
+    })?;
+    for (member, value) in &parsed {
+        let key = &**member.get_ref();
+        let place = format!("{}: {key}", document.at(member.span().start));
+        if key != ROUTE.name {
+            faults.push(&place, RouteFault::NotARoute);
+            continue;
+        }
+        let (read, wrong) = ROUTE.of_toml(&document, value, place);
+        tables.extend(read);
+        for fault in wrong {
+            faults.push(&fault.place, fault.what);
+        }
+    }
+    if tables.is_empty() && faults.0.is_empty() {
+        faults.push(name, RouteFault::NoRoutes);
+    }
+    match faults.0.is_empty() {
+        true => Ok(tables),
+        false => Err(faults.0),
     }
 }
 

@@ -7,14 +7,27 @@ use crate::{
     domain::{account::Identity, policy::Rule},
 };
 
-/// The caller, the decision, its rule and its reason: ids, roles and stable codes, never a name or a token.
+/// The caller, the decision, its rule and its reason, and what the next rules would do instead: ids, roles and stable codes, never a name or a token.
 pub(super) fn of(decided: &Decided<'_>) -> Vec<u8> {
-    let Decided { decision, rule } = decided;
+    let Decided {
+        decision,
+        rule,
+        otherwise,
+    } = decided;
     let mut fields = Vec::with_capacity(USUAL);
     text_field(&mut fields, "decision", decision.verdict().name());
     text_field(&mut fields, "reason", decision.reason().name());
     if let Some(rule) = rule.map(Rule::name) {
         text_field(&mut fields, "rule", rule);
+    }
+    if let Some(otherwise) = otherwise {
+        text_field(&mut fields, "next", otherwise.direction.name());
+        if let Some(rule) = &otherwise.rule {
+            text_field(&mut fields, "next_rule", rule);
+        }
+        if let Some(reason) = otherwise.reason {
+            text_field(&mut fields, "next_reason", reason);
+        }
     }
     match decision.principal() {
         Some(principal) => fields.extend_from_slice(principal.encoded(caller)),
@@ -102,6 +115,7 @@ mod tests {
         let decided = Decided {
             decision,
             rule: None,
+            otherwise: None,
         };
         Struct::decode(&*of(&decided)).unwrap()
     }
@@ -122,6 +136,7 @@ mod tests {
                     authorization: Forwarding::Keep,
                 }),
                 rule: None,
+                otherwise: None,
             };
             let bytes = of(&decided);
             let read = Struct::decode(&*bytes).unwrap();

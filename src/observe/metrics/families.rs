@@ -16,6 +16,7 @@ use super::{
     Metrics,
     closed::ClosedLabels,
     decisions::Decisions,
+    differences::Differences,
     fetches::FetchLabels,
     labels::{FeedResult, LoginResult, Outcome, Port, SyncRows, ThrottledBy},
     process::Process,
@@ -29,6 +30,8 @@ type Label<T> = [(&'static str, T); 1];
 pub(super) struct Numbers {
     pub(super) registry: Registry,
     pub(super) decisions: Decisions,
+    pub(super) differences: Differences,
+    pub(super) next_rules: Gauge,
     pub(super) logins: Family<Label<LoginResult>, Timing, fn() -> Timing>,
     pub(super) throttled: Family<Label<ThrottledBy>, Counter>,
     pub(super) without_address: Family<Label<&'static str>, Counter>,
@@ -67,6 +70,8 @@ impl Default for Metrics {
         let numbers = Numbers {
             registry: Registry::default(),
             decisions: Decisions::new(),
+            differences: Differences::default(),
+            next_rules: Gauge::default(),
             logins: Family::new_with_constructor(|| Timing::new(&TO_TEN_SECONDS)),
             throttled: Family::default(),
             without_address: Family::default(),
@@ -105,6 +110,16 @@ impl Numbers {
             "decisions",
             "Decisions, by door, decision, reason and rule",
             self.decisions.counts(),
+        );
+        registry.register(
+            "next_rules_differences",
+            "Requests that `rules.next` decides otherwise, by its rule and by what would happen",
+            self.differences.series.clone(),
+        );
+        registry.register(
+            "next_rules",
+            "Rules of `rules.next` that are compared with those in force; 0 if there are none, or if they are the same",
+            self.next_rules.clone(),
         );
         registry.register_with_unit(
             "decision_duration",

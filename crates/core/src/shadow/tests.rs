@@ -1,0 +1,150 @@
+use std::{sync::Arc, time::Duration};
+
+use super::*;
+use crate::{
+    account::{Identity, Roles, Username},
+    body::Body,
+    credential::Credential,
+    keyring::Keyring,
+    path::{Path, Tolerance},
+    request::{Answerable, Host, Method, TokenForm},
+    revocation::{Generation, Revocations},
+    token::{Secret, Signer, TokenTerms, Verifier},
+};
+
+const NOW: UnixTime = UnixTime(1_800_000_000);
+
+const WORDS: [&str; 8] = [
+    "public",
+    "login",
+    "logout",
+    "signed-in",
+    "role:admin",
+    "role:editor",
+    "nobody",
+    "none",
+];
+
+fn terms() -> TokenTerms {
+    TokenTerms {
+        issuer: "doorward".into(),
+        audience: "doorward".into(),
+        lifetime: Duration::from_secs(3600),
+        leeway: Duration::from_secs(30),
+    }
+}
+
+fn keys() -> Keyring {
+    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+    Keyring::of_secret(&secret, terms().lasts())
+}
+
+fn bearer(roles: &str) -> String {
+    let identity = Identity {
+        subject: "7".into(),
+        username: Username::parse("ada").unwrap(),
+        roles: Roles::parse_list(roles).unwrap(),
+    };
+    let signer = Signer::new(Arc::new(keys()), terms());
+    let token = signer.issue(&identity, Generation(0), None, NOW).unwrap();
+    format!("Bearer {}", token.expose())
+}
+
+/// A rule for `/x` with this demand, or none.
+fn policy(word: &str) -> Policy {
+    let mut rules = vec![Rule::new("/other", &[], &[], Demand::Nobody).unwrap()];
+    if word != "none" {
+        rules.push(Rule::new("/x", &[], &[], Demand::parse(word).unwrap()).unwrap());
+    }
+    Policy::new(rules).unwrap()
+}
+
+fn judge(word: &str, allows_preflight: bool) -> Judge {
+    Judge {
+        policy: policy(word),
+        verifier: Verifier::of(&keys(), terms()),
+        revoked: Arc::new(Revocations::new(None)),
+        forwards_bearer: true,
+        allows_preflight,
+    }
+}
+
+/// The verdict as one word; endpoints by their name.
+fn verdict(step: &Step) -> String {
+    match step {
+        Step::Done(decision) => decision.verdict().name().to_owned(),
+        Step::Act(action) => format!("{:?}", discriminant(action)),
+    }
+}
+
+/// Every pair of demands, with every kind of credential: a difference is reported exactly if the whole judge, asked with
+/// the next rules, has another verdict.
+#[test]
+fn differences_are_those_of_two_judges() {
+    let (plain, admin, editor) = (bearer(""), bearer("admin"), bearer("editor"));
+    let bad = format!("{plain}x");
+    let credentials: [&[&str]; 7] = [
+        &[],
+        &["Basic YWRhOnNlY3JldA=="],
+        &[&plain],
+        &[&admin],
+        &[&editor],
+        &[&bad],
+        &[&plain, &plain],
+    ];
+    let mut seen = [0_usize; 4];
+    for before in WORDS {
+        for after in WORDS {
+            for (method, preflight) in [("GET", None), ("POST", None), ("OPTIONS", Some("GET"))] {
+                for authorization in credentials {
+                    let (old, new) = (judge(before, true), judge(after, true));
+                    let request = Request {
+                        method: Method::parse(method.as_bytes()).unwrap(),
+                        host: Host::parse(b"gateway.example").unwrap(),
+                        path: Path::parse(b"/x", Tolerance::default()).unwrap(),
+                        credential: Credential::parse(
+                            authorization.iter().map(|value| value.as_bytes()),
+                        ),
+                        preflight: preflight
+                            .map(|one: &str| Method::parse(one.as_bytes()).unwrap()),
+                        body: Body::Absent,
+                        all: false,
+                        form: TokenForm::Plain,
+                        answerable: Answerable::Anything,
+                    };
+                    let judged = old.judge(&request, NOW);
+                    let other = new.judge(&request, NOW);
+                    let found = old.difference(&new.policy, &judged, &request, NOW);
+                    let case = format!("{before} -> {after}, {method} {authorization:?}");
+                    let differs = verdict(&judged.step) != verdict(&other.step);
+                    assert_eq!(found.is_some(), differs, "{case}");
+                    let Some(found) = found else {
+                        seen[3] += 1;
+                        continue;
+                    };
+                    assert_eq!(found.direction, Direction::of(&other.step), "{case}");
+                    let name = |rule: Option<&Rule>| rule.map(|rule| rule.name().to_string());
+                    assert_eq!(name(found.rule), name(other.rule), "{case}");
+                    let at = Direction::ALL
+                        .iter()
+                        .position(|one| *one == found.direction);
+                    seen[at.unwrap()] += 1;
+                }
+            }
+        }
+    }
+    assert!(seen.iter().all(|count| *count > 50), "{seen:?}");
+}
+
+#[test]
+fn the_same_rules_in_another_order_are_the_same() {
+    let rule = |path| Rule::new(path, &[], &[], Demand::SignedIn).unwrap();
+    let one = Policy::new(vec![rule("/a"), rule("/b")]).unwrap();
+    let other = Policy::new(vec![rule("/b"), rule("/a")]).unwrap();
+    assert!(one.has_the_rules_of(&other));
+    let fewer = Policy::new(vec![rule("/b")]).unwrap();
+    assert!(!one.has_the_rules_of(&fewer) && !fewer.has_the_rules_of(&one));
+    let another = Rule::new("/a", &[], &[], Demand::Public).unwrap();
+    let changed = Policy::new(vec![rule("/b"), another]).unwrap();
+    assert!(!one.has_the_rules_of(&changed));
+}
