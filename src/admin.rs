@@ -11,6 +11,7 @@ mod init;
 mod keyring;
 mod manual;
 mod policy;
+mod probe;
 mod throttle;
 mod token;
 mod user;
@@ -23,7 +24,8 @@ use comfy_table::{Table, presets::NOTHING};
 pub(crate) use self::{
     check::{check_ops, check_url},
     keyring::keyring,
-    policy::policy,
+    policy::{Written, policy},
+    probe::probe,
     throttle::throttle,
     token::token,
     user::user,

@@ -1,13 +1,15 @@
 //! The command-line grammar, and nothing else.
 
 mod policy;
+mod probe;
 mod setup;
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use self::policy::{Policy, PolicyCheck};
+pub(crate) use self::policy::{Policy, PolicyCheck, PolicyPromote, PolicyReplay};
+pub(crate) use self::probe::Probe;
 pub(crate) use self::setup::{Gateway, Init, Man, Setup, UserDatabase};
 
 /// Login and authorization service for your gateway.
@@ -75,6 +77,16 @@ Examples:
     /// Check the rules.
     #[command(subcommand)]
     Policy(Policy),
+    /// Ask through a gateway whether Doorward is really in the way.
+    ///
+    /// Sends requests for each rule with a signed question; Doorward answers and refuses each of them. Reads the rules and
+    /// `probe.key` from the settings. Exit status 0: Doorward decided all of them; 1: it did not.
+    #[command(after_help = "\
+Examples:
+  doorward probe https://gateway.example
+  doorward probe https://gateway.example --rate 20 --output json
+  doorward probe https://10.0.0.7 --ca gateway-ca.pem")]
+    Probe(Probe),
     /// Decode and check tokens.
     #[command(subcommand)]
     Token(Token),

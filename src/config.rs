@@ -22,6 +22,7 @@ mod login;
 mod memory;
 mod passwords;
 mod paths;
+mod probe;
 mod reader;
 mod refresh;
 mod revocation;
@@ -48,6 +49,7 @@ pub(crate) use self::{
     jwt::JwtSettings,
     listen::ListenSettings,
     log::{LogFormat, LogSettings},
+    probe::ProbeSettings,
     refresh::RefreshSettings,
     revocation::RevocationSettings,
     rules::NextRules,
@@ -136,6 +138,8 @@ pub struct Settings {
     pub policy: Policy,
     /// `[rules]`: the next rules, if there are any.
     pub(crate) next: Option<NextRules>,
+    /// `[probe]`: questions of `doorward probe`.
+    pub(crate) probe: ProbeSettings,
     /// What a reload compares.
     written: Written,
 }
@@ -163,6 +167,7 @@ const SECTIONS: &[Section] = &[
     cors::KEYS,
     paths::KEYS,
     rules::KEYS,
+    probe::KEYS,
     audit::KEYS,
     log::KEYS,
     tracing::KEYS,
@@ -283,6 +288,7 @@ impl Settings {
             jwt,
             policy: rules::policy(reader, &endpoints, paths),
             next: rules::next(reader, &endpoints, paths),
+            probe: ProbeSettings::read(reader),
             endpoints,
             written,
         }

@@ -10,6 +10,7 @@ use crate::domain::{
     identity_headers::IdentityHeaders,
     judge::Judge,
     path::Tolerance,
+    probe::ProbeKey,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
 use crate::{login::desk::Desk, observe::metrics::DecisionCounts, shadow::Shadow};
@@ -33,6 +34,8 @@ pub(crate) struct Rules {
     pub(crate) client_address: ClientAddress,
     /// The causes of unknown addresses that were already logged.
     pub(crate) warned: Warned,
+    /// The key of `doorward probe`, if it may ask.
+    pub(crate) probe: Option<ProbeKey>,
     /// The next rules, which are compared with those in force.
     pub(crate) shadow: Option<Shadow>,
     /// Counts decisions by these rules.

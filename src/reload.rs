@@ -19,6 +19,7 @@ use crate::{
         judge::Judge,
         key::KeyId,
         keyring::Keyring,
+        probe::ProbeKey,
         revocation::Revocations,
         token::{Signer, Verifier},
         trust::Warned,
@@ -92,6 +93,7 @@ impl Lasting {
             trusted: settings.gateways.trusted.clone(),
             client_address: settings.gateways.client_address,
             warned: Warned::default(),
+            probe: settings.probe.key.as_ref().map(ProbeKey::new),
             shadow: self.shadow(settings),
             counts: self.metrics.decisions(&settings.policy),
         }

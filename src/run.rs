@@ -14,7 +14,7 @@ use doorward_core::token;
 use doorward_rules::files::Files;
 
 use crate::{
-    admin::{self, Outcome},
+    admin::{self, Outcome, Written},
     cli::{Cli, Command},
     config::{self, Settings, Sources},
     observe::{causes, spans::Spans},
@@ -107,8 +107,13 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
                 let origin = own.as_ref().unwrap_or(&origin);
                 Ok(origin.with(files, Settings::load)??)
             };
-            runtime.block_on(admin::policy(&load, command))
+            let written = Written {
+                file: origin.path(),
+                load: &|text| origin.with_text(text),
+            };
+            runtime.block_on(admin::policy(&load, command, written))
         }
+        Command::Probe(command) => runtime.block_on(admin::probe(&settings()?, command)),
         Command::Token(command) => runtime.block_on(admin::token(settings()?, command)),
     }
 }
@@ -140,10 +145,24 @@ impl Origin {
         }
     }
 
+    /// The settings, if their file had this text.
+    fn with_text(&self, text: String) -> anyhow::Result<Settings> {
+        let files = Files::default();
+        Ok(Settings::load(Sources {
+            flags: self.set.clone(),
+            environment: self.environment.clone(),
+            file: Some((self.path().display().to_string(), text)),
+            read: &|path| files.text(path),
+        })?)
+    }
+
+    fn path(&self) -> &Path {
+        (self.config.as_deref()).unwrap_or(Path::new(USUAL_FILE))
+    }
+
     /// The named file, or the default file if it exists.
     fn file(&self, files: &Files) -> anyhow::Result<Option<(String, String)>> {
-        let usual = Path::new(USUAL_FILE);
-        let path = self.config.as_deref().unwrap_or(usual);
+        let path = self.path();
         match files.text(path) {
             Err(error) if self.config.is_none() && error.kind() == ErrorKind::NotFound => Ok(None),
             text => {

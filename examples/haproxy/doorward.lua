@@ -25,6 +25,7 @@ local function ask(txn, url)
         headers = {
             ["authorization"] = values(sent, "authorization"),
             ["x-request-id"] = values(sent, "x-request-id"),
+            ["x-doorward-probe"] = values(sent, "x-doorward-probe"),
             ["x-forwarded-for"] = { txn.sf:src() },
             ["x-forwarded-host"] = values(sent, "host"),
             ["x-forwarded-method"] = { txn.sf:method() },

@@ -18,9 +18,10 @@ use crate::{
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
-        decision::{self, Admission, Decision, Denial, Forwarding, Unavailable},
+        decision::{self, Admission, Decision, Denial, Forwarding, Unavailable, Verdict},
         judge::{Judged, Step},
         policy::{Endpoint, Rule},
+        probe::{Answered, Nonce, ProbeKey},
         request::{Request, RequestFault},
     },
     live::{Live, Rules},
@@ -94,11 +95,24 @@ impl Authorizer {
         &self,
         rules: &'r Arc<Rules>,
         request: &Request<'_>,
+        probe: Option<&[u8]>,
         trace: Trace<'_>,
     ) -> Decided<'r> {
         let begun = self.begin(&trace);
         let now = unix_time();
         let judged = rules.judge.judge(request, now);
+        if let Some((key, nonce)) = probed(rules, probe) {
+            let (decision, reason) = match &judged.step {
+                Step::Done(decision) => (decision.verdict().name(), decision.reason().name()),
+                Step::Act(action) => ("act", action.endpoint().name()),
+            };
+            let answered = Answered {
+                decision: decision.to_owned(),
+                reason: reason.to_owned(),
+                rule: judged.rule.map(|rule| rule.name().to_string()),
+            };
+            return self.deny(Denial::Probed(key.answer(nonce, &answered)), trace);
+        }
         let shadow = rules.shadow.as_ref();
         let otherwise =
             shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
@@ -120,8 +134,18 @@ impl Authorizer {
         rules: &Arc<Rules>,
         endpoint: Endpoint,
         request: &Request<'_>,
+        probe: Option<&[u8]>,
         trace: Trace<'_>,
     ) -> Decision {
+        if let Some((key, nonce)) = probed(rules, probe) {
+            let answered = Answered {
+                decision: "act".to_owned(),
+                reason: endpoint.name().to_owned(),
+                rule: None,
+            };
+            let denial = Denial::Probed(key.answer(nonce, &answered));
+            return self.deny(denial, trace).decision;
+        }
         let begun = self.begin(&trace);
         let step = rules.judge.endpoint(endpoint, request, unix_time());
         self.take(rules, step, None, trace, begun).await
@@ -162,8 +186,25 @@ impl Authorizer {
 
     /// Denies a request that a door could not read.
     #[must_use]
-    pub(crate) fn refuse(&self, fault: RequestFault, trace: Trace<'_>) -> Decided<'static> {
-        self.deny(Denial::Malformed(fault), trace)
+    pub(crate) fn refuse(
+        &self,
+        rules: &Rules,
+        fault: RequestFault,
+        probe: Option<&[u8]>,
+        trace: Trace<'_>,
+    ) -> Decided<'static> {
+        let denial = Denial::Malformed(fault);
+        match probed(rules, probe) {
+            Some((key, nonce)) => {
+                let answered = Answered {
+                    decision: Verdict::Deny.name().to_owned(),
+                    reason: denial.reason().name().to_owned(),
+                    rule: None,
+                };
+                self.deny(Denial::Probed(key.answer(nonce, &answered)), trace)
+            }
+            None => self.deny(denial, trace),
+        }
     }
 
     /// Denies a request that a door does not accept.
@@ -294,6 +335,12 @@ impl Authorizer {
                 Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
             })
     }
+}
+
+/// The key and the nonce of a valid question of `doorward probe`.
+fn probed<'r>(rules: &'r Rules, probe: Option<&[u8]>) -> Option<(&'r ProbeKey, Nonce)> {
+    let (key, question) = (rules.probe.as_ref()?, probe?);
+    Some((key, key.read(question, unix_time())?))
 }
 
 /// How a decision is counted.

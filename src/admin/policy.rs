@@ -1,12 +1,15 @@
 //! Commands for rules, each in a file of its own.
 
 mod check;
+mod promote;
+mod replay;
 mod trial;
 
 use std::path::Path;
 
 use doorward_rules::files::Files;
 
+pub(crate) use self::promote::Written;
 use super::Outcome;
 use crate::{cli, config::Settings};
 
@@ -18,8 +21,15 @@ pub(crate) type Load<'a> = dyn Fn(Option<&Path>, &Files) -> anyhow::Result<Setti
 /// # Errors
 ///
 /// What the command cannot read or write.
-pub(crate) async fn policy(load: &Load<'_>, command: cli::Policy) -> anyhow::Result<Outcome> {
+pub(crate) async fn policy(
+    load: &Load<'_>,
+    command: cli::Policy,
+    written: Written<'_>,
+) -> anyhow::Result<Outcome> {
+    let settings = || load(None, &Files::default());
     match command {
-        cli::Policy::Check(command) => check::check(&load(None, &Files::default())?, command).await,
+        cli::Policy::Check(command) => check::check(&settings()?, command).await,
+        cli::Policy::Promote(command) => promote::promote(&settings()?, &command, written),
+        cli::Policy::Replay(command) => replay::replay(&settings()?, &command),
     }
 }

@@ -1,5 +1,7 @@
 //! Commands for rules.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use super::Output;
@@ -16,6 +18,24 @@ Examples:
   doorward policy check GET /admin/users --user bob
   doorward policy check POST https://api.example.com/orders?x=1 --role editor --output json")]
     Check(PolicyCheck),
+    /// Put the rules of `rules.next` into the file with the settings.
+    ///
+    /// Replaces every [[route]] of the file by those of `rules.next`, in one step; a running Doorward takes them over within
+    /// two seconds. The next rules stay where they are.
+    #[command(after_help = "\
+Examples:
+  doorward policy promote
+  doorward policy promote --print > doorward.new.toml     # for a file in a ConfigMap or in git")]
+    Promote(PolicyPromote),
+    /// Show what other rules would have changed for the requests in access logs.
+    ///
+    /// Reads Envoy's default text and JSON, nginx's combined, Common Log, and Doorward's own log. Exit status 0: no verdict
+    /// changes; 1: some do, or may.
+    #[command(after_help = "\
+Examples:
+  doorward policy replay /var/log/nginx/access.log --rules next.toml --host shop.example
+  kubectl logs deploy/envoy | doorward policy replay - --output json")]
+    Replay(PolicyReplay),
 }
 
 /// Arguments of `doorward policy check`.
@@ -31,6 +51,34 @@ pub(crate) struct PolicyCheck {
     /// Decide as for a user with this role. Can be repeated.
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
+    /// Format of the result.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Arguments of `doorward policy promote`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyPromote {
+    /// Print the new file, and change nothing.
+    #[arg(long)]
+    pub(crate) print: bool,
+}
+
+/// Arguments of `doorward policy replay`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyReplay {
+    /// Logs; "-" is standard input.
+    #[arg(required = true, value_name = "LOG")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// File with the other rules, only [[route]] [default: rules.next].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) rules: Option<PathBuf>,
+    /// Host of requests for which the log has none.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// How many requests and users to show.
+    #[arg(long, value_name = "NUMBER", default_value = "10")]
+    pub(crate) top: usize,
     /// Format of the result.
     #[command(flatten)]
     pub(crate) output: Output,

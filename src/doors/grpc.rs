@@ -125,7 +125,7 @@ impl Door {
             return self.deny(Denial::Check(CheckFault::Malformed), trace.parent);
         };
         let Some(http) = check.http() else {
-            let decided = self.authorizer.refuse(RequestFault::NotHttp, trace);
+            let decided = (self.authorizer).refuse(&rules, RequestFault::NotHttp, None, trace);
             return self.encode(&decided, &Extra::default(), &rules.realm);
         };
         let (request, extra) = decode(http, rules.tolerance, rules.identity);
@@ -141,8 +141,11 @@ impl Door {
         };
         let decided = match request {
             _ if !is_trusted => self.authorizer.deny(Denial::UntrustedPeer, trace),
-            Ok(request) => self.authorizer.decide(&rules, &request, trace).await,
-            Err(fault) => self.authorizer.refuse(fault, trace),
+            Ok(request) => {
+                let decided = (self.authorizer).decide(&rules, &request, extra.probe, trace);
+                decided.await
+            }
+            Err(fault) => (self.authorizer).refuse(&rules, fault, extra.probe, trace),
         };
         self.encode(&decided, &extra, &rules.realm)
     }
@@ -206,6 +209,7 @@ pub struct Extra<'a> {
     identity: IdentityHeaders,
     gateway: Gateway,
     request_id: &'a str,
+    probe: Option<&'a [u8]>,
     forwarded: Forwarded<'a>,
 }
 
@@ -227,6 +231,7 @@ pub fn decode<'a>(
             false => Gateway::ShowsSome,
         },
         request_id: headers.request_id(http.id),
+        probe: headers.probe(),
         forwarded: headers.forwarded(),
     };
     (request, extra)

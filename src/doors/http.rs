@@ -141,8 +141,12 @@ impl Door {
             let question = line
                 .and_then(|line| headers.request(line, rules.tolerance, b"", Answerable::Verdict));
             match question {
-                Ok(question) => self.authorizer.decide(rules, &question, trace).await,
-                Err(fault) => self.authorizer.refuse(fault, trace),
+                Ok(question) => {
+                    let decided =
+                        (self.authorizer).decide(rules, &question, headers.probe(), trace);
+                    decided.await
+                }
+                Err(fault) => (self.authorizer).refuse(rules, fault, headers.probe(), trace),
             }
         } else {
             self.authorizer.deny(Denial::UntrustedPeer, trace)
@@ -202,7 +206,10 @@ impl Door {
             Zeroizing::default()
         };
         match headers.request(trace.line, rules.tolerance, &body, Answerable::Anything) {
-            Ok(request) => match self.authorizer.ask(rules, endpoint, &request, trace).await {
+            Ok(request) => match (self.authorizer)
+                .ask(rules, endpoint, &request, headers.probe(), trace)
+                .await
+            {
                 // This port answers its clients itself, whatever `login.reply` says.
                 Decision::Issue(issued) => respond(issued.answer()),
                 Decision::Done(done) => respond(done.answer()),

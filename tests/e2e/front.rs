@@ -14,7 +14,9 @@ use doorward::doors::wire::envoy::service::auth::v3::{
 };
 use serde_json::Value;
 
-use crate::harness::{Doorward, Envoy, EnvoyConfig, Reply, Service, Settings, repository, send};
+use crate::harness::{
+    Doorward, Envoy, EnvoyConfig, Home, Reply, Service, Settings, repository, send,
+};
 
 pub const ADA: (&str, &str) = ("ada", "countess-of-lovelace");
 pub const BOB: (&str, &str) = ("bob", "builder-of-things");
@@ -32,6 +34,16 @@ impl Front {
         settings: impl FnOnce(&mut Settings),
         config: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
     ) -> Self {
+        Self::open_with(version, settings, |_| {}, config).await
+    }
+
+    /// Starts everything; `arrange` may put files beside the settings before they are read.
+    pub async fn open_with(
+        version: &str,
+        settings: impl FnOnce(&mut Settings),
+        arrange: impl FnOnce(&Home),
+        config: impl FnOnce(EnvoyConfig) -> EnvoyConfig,
+    ) -> Self {
         let rules = fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
         let config = config(EnvoyConfig::committed());
         let home = Doorward::prepare(|chosen| {
@@ -41,6 +53,7 @@ impl Front {
             }
             settings(chosen);
         });
+        arrange(&home);
         home.run(&["migrate"], "").await.ok();
         if config.has_module() {
             // The feed contains only public keys.

@@ -17,6 +17,8 @@ use crate::{
     },
 };
 
+mod probe;
+
 /// The Kubernetes version whose schemas the manifests must fit.
 const KUBERNETES: &str = "1.37";
 

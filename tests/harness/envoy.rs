@@ -271,6 +271,11 @@ impl Envoy {
             .collect()
     }
 
+    /// Its access log so far, as it is.
+    pub fn access_text(&self) -> String {
+        self.process.stdout()
+    }
+
     /// Waits for a line of its access log.
     ///
     /// # Panics

@@ -21,6 +21,7 @@ pub struct Headers<'a> {
     announced: Option<&'a [u8]>,
     partial: Option<&'a [u8]>,
     request_id: Option<&'a [u8]>,
+    probe: Option<&'a [u8]>,
     external_address: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
     /// The values before the last one; a single value needs no allocation.
@@ -32,12 +33,13 @@ pub struct Headers<'a> {
 }
 
 /// The names of the client's headers that [`Headers::see`] keeps a value of. Doorward needs no others.
-pub const READ: [&[u8]; 8] = [
+pub const READ: [&[u8]; 9] = [
     b"accept",
     b"access-control-request-method",
     b"authorization",
     b"content-type",
     b"origin",
+    b"x-doorward-probe",
     b"x-envoy-external-address",
     b"x-forwarded-for",
     b"x-request-id",
@@ -59,6 +61,7 @@ impl<'a> Headers<'a> {
             }
             b"accept" => (&mut self.accept, false),
             b"x-request-id" => (&mut self.request_id, false),
+            b"x-doorward-probe" => (&mut self.probe, false),
             b"x-forwarded-for" => {
                 let before = self.forwarded_for.replace(value);
                 self.forwarded_for_before.extend(before);
@@ -99,6 +102,12 @@ impl<'a> Headers<'a> {
         };
         let id = self.request_id.and_then(shown);
         id.or_else(|| shown(otherwise)).unwrap_or_default()
+    }
+
+    /// A question of `doorward probe`, or what looks like one.
+    #[must_use]
+    pub fn probe(&self) -> Option<&'a [u8]> {
+        self.probe
     }
 
     /// The origin of the request, besides the peer.

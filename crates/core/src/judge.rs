@@ -67,6 +67,20 @@ pub enum Action {
     ChangePassword(Box<PasswordChange>),
 }
 
+impl Action {
+    /// The endpoint that the action belongs to.
+    #[must_use]
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Self::Login(_) => Endpoint::Login,
+            Self::Logout(_) => Endpoint::Logout,
+            Self::Refresh(..) => Endpoint::Refresh,
+            Self::Register(_) => Endpoint::Register,
+            Self::ChangePassword(_) => Endpoint::Password,
+        }
+    }
+}
+
 /// A login whose password is not verified yet.
 #[derive(Debug)]
 pub struct Attempt {

@@ -24,6 +24,7 @@ pub mod password;
 pub mod path;
 pub mod policy;
 pub mod principal;
+pub mod probe;
 pub mod request;
 pub mod revocation;
 pub mod secret;

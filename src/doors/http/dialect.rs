@@ -93,6 +93,8 @@ impl Dialect {
     ) -> Response<Full<Bytes>> {
         match decision {
             Decision::Allow(admission) => self.allow(admission, headers, identity),
+            // The one who probes must get the answer, not a page to sign in.
+            Decision::Deny(denial @ Denial::Probed(_)) => self.deny(denial.answer(realm), None),
             Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
             // A sub-request is not meant to log a user in; with a 200, the request would pass.
             Decision::Issue(_) | Decision::Done(_) => {

@@ -15,7 +15,7 @@ use Reason::*;
 const JUDGING: [Door; 4] = [Door::Grpc, Door::EnvoyHttp, Door::Forward, Door::Nginx];
 
 /// Denials of requests that no rule could be found for.
-const WITHOUT_RULE: [Reason; 15] = [
+const WITHOUT_RULE: [Reason; 16] = [
     MalformedMethod,
     MethodCase,
     MalformedHost,
@@ -26,6 +26,7 @@ const WITHOUT_RULE: [Reason; 15] = [
     NoHost,
     NoRule,
     UntrustedPeer,
+    Probe,
     NotHttp,
     DialectHeader,
     TwoOriginals,

@@ -7,6 +7,7 @@ use crate::{
     body::BodyFault,
     credential::{CredentialFault, LoginFault},
     principal::Principal,
+    probe,
     request::RequestFault,
     session::RefreshFault,
     token_fault::TokenFault,
@@ -59,6 +60,8 @@ pub enum Denial {
     PasswordChanged(String),
     /// The peer is not a trusted gateway.
     UntrustedPeer,
+    /// A question of `doorward probe`, with the signed answer.
+    Probed(String),
     /// A token is required and missing.
     MissingToken,
     /// A token is required, and the credentials are not exactly one credential.
@@ -178,6 +181,7 @@ impl Denial {
             Self::WeakPassword(_) => Reason::WeakPassword,
             Self::PasswordChanged(_) => Reason::PasswordChangedMeanwhile,
             Self::UntrustedPeer => Reason::UntrustedPeer,
+            Self::Probed(_) => Reason::Probe,
             Self::MissingToken => Reason::MissingToken,
             Self::InvalidToken(fault) => Reason::InvalidToken(*fault),
             Self::MissingRole(_) => Reason::MissingRole,
@@ -225,6 +229,7 @@ impl Denial {
             | Self::NameTaken
             | Self::WeakPassword(_)
             | Self::UntrustedPeer
+            | Self::Probed(_)
             | Self::MissingToken
             | Self::MalformedToken(_)
             | Self::InvalidToken(_)
@@ -265,6 +270,10 @@ impl Denial {
             }
             Self::Malformed(_) | Self::NoHost => refuse(400, "Malformed request", []),
             Self::Nobody | Self::UntrustedPeer => refuse(403, "Forbidden", []),
+            Self::Probed(answer) => {
+                let challenge = format!("{} answer=\"{answer}\"", probe::SCHEME);
+                refuse(401, "Probed", [("www-authenticate", challenge.into())])
+            }
             Self::EndpointMethod(methods) => refuse(
                 405,
                 "Method not allowed",

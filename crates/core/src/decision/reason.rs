@@ -128,6 +128,8 @@ reasons! {
     WeakPassword => "weak-password",
     /// Another request changed the password at the same time.
     PasswordChangedMeanwhile => "password-changed-meanwhile",
+    /// A signed question of `doorward probe`, which never passes.
+    Probe => "probe",
     /// The peer is not a trusted gateway.
     UntrustedPeer => "untrusted-peer",
     /// A token is required and missing.

@@ -154,3 +154,37 @@ fn assert_begin(faults: &[String], expected: &[&str]) {
         assert!(fault.starts_with(expected), "{fault}\n{expected}");
     }
 }
+
+#[test]
+fn a_file_of_rules_has_nothing_else() {
+    let read = |text: &str| of_file("next.toml", text, ALL);
+    let good = "[[route]]\npath = '/a'\nallow = 'public'\n";
+    assert_eq!(read(good).unwrap().rules().len(), 1);
+    for (text, place, what) in [
+        ("", "next.toml", "has no [[route]]"),
+        (
+            "[jwt]\nissuer = 'x'\n",
+            "next.toml:1: jwt",
+            "only [[route]]",
+        ),
+        ("route = 7\n", "next.toml:1: route", "not a list of tables"),
+        ("route = []\n", "next.toml", "has no [[route]]"),
+        ("[[route]\n", "next.toml:1", "not TOML"),
+        (
+            "[[route]]\npath = '/a'\n",
+            "next.toml:1: route[0]",
+            "\"allow\" is missing",
+        ),
+        (
+            &format!("x = 1\n{good}"),
+            "next.toml:1: x",
+            "only [[route]]",
+        ),
+        (&format!("{good}{good}"), "next.toml:1", "two rules decide"),
+    ] {
+        let faults = read(text).unwrap_err();
+        let all: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert!(faults[0].place.starts_with(place), "{text}: {all:?}");
+        assert!(all[0].contains(what), "{text}: {all:?}");
+    }
+}

@@ -168,6 +168,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             trusted: TrustedProxies::loopback(),
             client_address: ClientAddress::Peer,
             warned: Warned::default(),
+            probe: None,
             shadow: None,
         }),
         throttle: Arc::clone(&throttle),
