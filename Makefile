@@ -16,13 +16,14 @@ COMPOSE_SPEC := $(TOOLS)/compose-spec/compose_spec.json
 PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 FLASK := $(TOOLS)/flask/.complete
 PYJWT := $(TOOLS)/pyjwt/.complete
+SERVICES := $(TOOLS)/services/.complete
 MYSQL := $(TOOLS)/mysql/.complete
 HELM := $(TOOLS)/helm/helm
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 promtool=prometheus faketime=faketime
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Where `make bench` finds the programs of examples/bench/peers, and the program of the image.
@@ -89,6 +90,27 @@ image: compiler # The program of the image, built with the commands of the Docke
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL) --bin doorward
 
+# The same commit gives the same bytes, wherever it is built: no path of this machine may be in the program.
+DIST := $(TARGET)/dist
+DIST_PREFIXES := $(abspath .)=/src $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo $(abspath $(TARGET))=/target
+dist: compiler ## Build the static program, and archive it with its manual, SBOM and SHA256SUMS in target/dist
+	@tests/tools/need musl-gcc=musl-tools python3=python3 readelf=binutils git=git
+	rustup target add $(MUSL)
+	RUSTFLAGS="$(DIST_PREFIXES:%=--remap-path-prefix=%)" CFLAGS="$(DIST_PREFIXES:%=-ffile-prefix-map=%)" \
+		cargo build --release --locked --target $(MUSL) --target-dir $(TARGET)/dist-build --bin doorward
+	@packaging/dist $(MUSL) $(TARGET)/dist-build/$(MUSL)/release/doorward $(DIST)
+
+deb: dist ## Package the program of `make dist` for Debian (needs cargo-deb)
+	@command -v cargo-deb >/dev/null || { echo "cargo-deb is missing: cargo install cargo-deb --locked" >&2; exit 1; }
+	@rm -rf $(TARGET)/deb && mkdir -p $(TARGET)/deb/man $(TARGET)/deb/completions
+	@$(TARGET)/dist-build/$(MUSL)/release/doorward man --into $(TARGET)/deb/man
+	@$(foreach shell,bash zsh fish,$(TARGET)/dist-build/$(MUSL)/release/doorward completions $(shell) >$(TARGET)/deb/completions/doorward.$(shell);)
+	CARGO_TARGET_DIR=$(TARGET)/dist-build cargo deb --no-build --no-strip --locked --target $(MUSL) --output $(DIST)
+
+book: ## Build the documents as a book (needs mdbook)
+	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook --locked" >&2; exit 1; }
+	mdbook build
+
 peers: compiler # The authorizers that Doorward is compared with.
 	cargo build --release --locked --manifest-path examples/bench/peers/tonic/Cargo.toml --target-dir $(PEERS)/cargo
 	@cp $(PEERS)/cargo/release/peer $(PEERS)/tonic
@@ -100,7 +122,7 @@ filter: compiler ## Build the module for Envoy: target/release/libdoorward.so
 	cargo build --release --locked --package doorward-filter
 	@cp -f $(TARGET)/release/libdoorward_filter.so $(TARGET)/release/libdoorward.so
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) ## Fetch gateways, and what reads manifests, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) $(SERVICES) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -192,6 +214,10 @@ $(FLASK): tests/tools/flask.txt
 	$(call install,flask,Flask)
 	@touch $@
 
+$(SERVICES): tests/tools/services tests/tools/fastapi.txt tests/tools/go $(wildcard examples/services/node/*.json examples/services/go/*)
+	@tests/tools/need $(TOOLS_NEED) node=nodejs npm=npm
+	@tests/tools/services $(TOOLS)/services
+
 $(HELM): tests/tools/helm tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/helm $(TOOLS)/helm
@@ -200,4 +226,4 @@ $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
 
-.PHONY: help demo filter check test test-mysql test-chart soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart soak lint deny bench matrix image peers tools root compiler needs

@@ -19,6 +19,7 @@ mod client;
 mod database;
 mod doorward;
 mod envoy;
+mod example;
 mod flask;
 mod galera;
 mod lighttpd;
@@ -41,6 +42,7 @@ pub use client::{Reply, ask_bytes, exchange, send, send_bytes, try_send, try_sen
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
+pub use example::{Example, Language};
 pub use flask::Flask;
 pub use galera::{Galera, Node};
 pub use lighttpd::Lighttpd;
