@@ -77,7 +77,7 @@ lint: compiler ## Check format, lints and the links of the documentation
 deny: ## Check licences, sources and advisories of the dependencies
 	cargo deny check
 
-bench: compiler $(BENCH_NEEDS_$(ONLY)) ## Measure checks, logins, tokens and rules. ONLY=WAY measures one of directly, envoy, nginx, flask, logins, tokens, rules, or advice (settings of Envoy), filter (the module in Envoy), image (the program of the image), peers (other authorizers), scale (many replicas and users); with image and peers, BEFORE=PATH adds an earlier Doorward
+bench: compiler $(BENCH_NEEDS_$(ONLY)) ## Measure checks, logins, tokens and rules. ONLY=WAY measures one of directly, envoy, nginx, flask, logins, tokens, rules, or keys (keys for machines), advice (settings of Envoy), filter (the module in Envoy), image (the program of the image), peers (other authorizers), scale (many replicas and users); with image and peers, BEFORE=PATH adds an earlier Doorward
 	cargo build --release --bin doorward --example bench
 	@exec env DOORWARD_MODULE=$(abspath $(TARGET))/release $(TARGET)/release/examples/bench $(ONLY:%=--way %) $(BEFORE:%=--before %) $(if $(filter image,$(ONLY)),--image $(IMAGE))
 

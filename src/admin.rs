@@ -1,4 +1,4 @@
-//! All commands except `serve`: users, settings, rules, tokens, keys and failure counts, for people and for machines.
+//! All commands except `serve`: users, settings, rules, tokens, keys of both kinds and failure counts, for people and for machines.
 
 #![expect(
     clippy::print_stdout,
@@ -9,6 +9,7 @@
 mod check;
 mod init;
 mod keyring;
+mod machine_key;
 mod manual;
 mod policy;
 mod probe;
@@ -24,6 +25,7 @@ use comfy_table::{Table, presets::NOTHING};
 pub(crate) use self::{
     check::{check_ops, check_url},
     keyring::keyring,
+    machine_key::machine_key,
     policy::{Written, policy},
     probe::probe,
     throttle::throttle,

@@ -19,6 +19,7 @@ mod listen;
 mod lists;
 mod log;
 mod login;
+mod machine_keys;
 mod memory;
 mod passwords;
 mod paths;
@@ -49,6 +50,7 @@ pub(crate) use self::{
     jwt::JwtSettings,
     listen::ListenSettings,
     log::{LogFormat, LogSettings},
+    machine_keys::KeysSettings,
     probe::ProbeSettings,
     refresh::RefreshSettings,
     revocation::RevocationSettings,
@@ -108,6 +110,8 @@ pub struct Settings {
     pub(crate) revocation: RevocationSettings,
     /// `[feed]`: rules, public keys and revocations for the filter inside Envoy.
     pub(crate) feed: FeedSettings,
+    /// `[keys]`: keys for machines.
+    pub(crate) keys: KeysSettings,
     /// `[refresh]`: refresh tokens.
     pub(crate) refresh: RefreshSettings,
     /// `[self_service]`: what users may do with their accounts.
@@ -158,6 +162,7 @@ const SECTIONS: &[Section] = &[
     throttle::KEYS,
     revocation::KEYS,
     feed::KEYS,
+    machine_keys::KEYS,
     refresh::KEYS,
     self_service::KEYS,
     passwords::KEYS,
@@ -262,6 +267,8 @@ impl Settings {
         let self_service = SelfServiceSettings::read(reader);
         let paths = paths::read(reader);
         let endpoints = rules::endpoints(&refresh, &self_service);
+        let identity = IdentitySettings::read(reader);
+        let keys = KeysSettings::read(reader, &identity);
         Self {
             shutdown: ShutdownSettings::read(reader),
             gateways: GatewaySettings::read(reader, &listen),
@@ -278,7 +285,7 @@ impl Settings {
             passwords: passwords::read(reader),
             http: HttpSettings::read(reader),
             envoy: EnvoySettings::read(reader),
-            identity: IdentitySettings::read(reader),
+            identity,
             cors: CorsSettings::read(reader),
             paths,
             audit: AuditSettings::read(reader),
@@ -286,9 +293,10 @@ impl Settings {
             tracing: TracingSettings::read(reader),
             issuers: issuers::issuers(reader, &jwt.terms.issuer),
             jwt,
-            policy: rules::policy(reader, &endpoints, paths),
-            next: rules::next(reader, &endpoints, paths),
+            policy: rules::policy(reader, &endpoints, paths, keys.enabled),
+            next: rules::next(reader, &endpoints, paths, keys.enabled),
             probe: ProbeSettings::read(reader),
+            keys,
             endpoints,
             written,
         }

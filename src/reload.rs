@@ -19,6 +19,7 @@ use crate::{
         judge::Judge,
         key::KeyId,
         keyring::Keyring,
+        machine_keys::KeySource,
         probe::ProbeKey,
         revocation::Revocations,
         token::{Signer, Verifier},
@@ -60,6 +61,8 @@ pub(crate) struct Lasting {
     pub(crate) issuers: Issuers,
     /// The headers that identify the user to services.
     pub(crate) identity: IdentityHeaders,
+    /// Keys for machines.
+    pub(crate) keys: KeySource,
     /// Where decisions and tokens are counted.
     pub(crate) metrics: Metrics,
 }
@@ -78,6 +81,7 @@ impl Lasting {
                 revoked: Arc::clone(&self.ended),
                 forwards_bearer: settings.identity.forward_bearer,
                 allows_preflight: settings.cors.allow_preflight,
+                keys: self.keys.clone(),
             },
             desk: Desk {
                 hasher: Arc::clone(&self.hasher),
@@ -95,7 +99,7 @@ impl Lasting {
             warned: Warned::default(),
             probe: settings.probe.key.as_ref().map(ProbeKey::new),
             shadow: self.shadow(settings),
-            counts: self.metrics.decisions(&settings.policy),
+            counts: self.metrics.decisions(&settings.policy, self.keys.is_on()),
         }
     }
 

@@ -95,6 +95,11 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             admin::keyring(&settings, command)
         }
+        Command::Key(command) => {
+            let settings = settings()?;
+            telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
+            runtime.block_on(admin::machine_key(&settings, command))
+        }
         Command::Throttle(command) => {
             let settings = settings()?;
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;

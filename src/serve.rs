@@ -32,7 +32,11 @@ use crate::{
     },
     clock::unix_time,
     config::{Settings, ShutdownSettings},
-    domain::{identity_headers::IdentityHeaders, revocation::Revocations, trust::TrustedProxies},
+    domain::{
+        machine_keys::{KeySource, MachineKeys},
+        revocation::Revocations,
+        trust::TrustedProxies,
+    },
     doors::{
         grpc::{self, connection::Calls},
         http,
@@ -107,11 +111,13 @@ pub(crate) async fn serve(
         Arc::new(feed)
     });
     let throttle = Arc::new(Throttle::new(seal, settings.throttle));
+    let machine_keys = (settings.keys.enabled).then(|| Arc::new(MachineKeys::default()));
     let mut follower = Follower::new(
         store.clone(),
         Arc::clone(&ended),
         Arc::clone(&throttle),
         settings.jwt.terms.clone(),
+        machine_keys.clone(),
         metrics.clone(),
     );
     // Before the first answer: revocations hold across a restart.
@@ -125,7 +131,11 @@ pub(crate) async fn serve(
                 .limit_memory(settings.login.hash_memory),
         ),
         issuers: issuers::follow(&settings.issuers, &metrics).await,
-        identity: IdentityHeaders::keep(settings.identity.headers.clone()),
+        identity: settings.keys.identity(&settings.identity),
+        keys: match &machine_keys {
+            Some(keys) => KeySource::Here(Arc::clone(keys)),
+            None => KeySource::Off,
+        },
         metrics: metrics.clone(),
     };
     let live = Live::new(lasting.rules(&settings, keys));
@@ -152,6 +162,7 @@ pub(crate) async fn serve(
         store: store.clone(),
         throttle: Arc::clone(&throttle),
         ended,
+        machine_keys,
         poll: settings.revocation.poll,
         line: line.clone(),
         hashing: Arc::clone(hashing.times()),

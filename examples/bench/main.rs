@@ -22,6 +22,7 @@ mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod image;
+mod keys;
 mod load;
 mod logins;
 mod null;
@@ -98,6 +99,8 @@ enum Way {
     Tokens,
     /// Decisions and reloads by the number of rules
     Rules,
+    /// Memory and time of keys for machines; runs only if named
+    Keys,
     /// Settings of Envoy, each beside the committed configuration; runs only if named
     Advice,
     /// The module in Envoy, which `make filter` builds; runs only if named
@@ -187,6 +190,10 @@ async fn measure(way: Way, arguments: &Arguments) -> anyhow::Result<Section> {
         Way::Rules => {
             let report = rules::measure(arguments)?;
             Section::new(Some("rules"), report.table(), report.json())
+        }
+        Way::Keys => {
+            let report = keys::measure(arguments)?;
+            Section::new(Some("keys"), report.table(), report.json())
         }
         Way::Advice => {
             let report = advice::measure(arguments).await?;

@@ -13,6 +13,7 @@ use doorward::{
         decision::Decision,
         judge::{Judge, Step},
         keyring::Keyring,
+        machine_keys::KeySource,
         path::Tolerance,
         policy::Policy,
         request::{Answerable, Request, RequestLine, TokenForm},
@@ -203,6 +204,7 @@ fn judge(policy: Policy, keys: &Keyring) -> Judge {
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: false,
+        keys: KeySource::Off,
     }
 }
 

@@ -79,6 +79,7 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
             return;
         }
         Ok(Step::Act(Action::Refresh(..) | Action::Register(_))) => return,
+        Ok(Step::Defer) => panic!("there are no keys"),
         Ok(Step::Done(decision)) => decision,
     };
     let answer = encode(&decision, &extra, &REALM, b"");

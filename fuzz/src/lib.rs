@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use doorward::domain::{
     judge::Judge,
+    machine_keys::KeySource,
     policy::{Demand, Policy, Rule},
     token::{Secret, TokenTerms, UnixTime, Verifier},
 };
@@ -52,5 +53,6 @@ pub fn judge() -> Judge {
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: false,
+        keys: KeySource::Off,
     }
 }

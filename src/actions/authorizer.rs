@@ -18,7 +18,7 @@ use crate::{
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
-        decision::{self, Admission, Decision, Denial, Forwarding, Unavailable, Verdict},
+        decision::{self, Admission, Decision, Denial, Forwarding, Reason, Unavailable, Verdict},
         judge::{Judged, Step},
         policy::{Endpoint, Rule},
         probe::{Answered, Nonce, ProbeKey},
@@ -105,6 +105,8 @@ impl Authorizer {
             let (decision, reason) = match &judged.step {
                 Step::Done(decision) => (decision.verdict().name(), decision.reason().name()),
                 Step::Act(action) => ("act", action.endpoint().name()),
+                // The keys of this program are in its own memory.
+                Step::Defer => (Verdict::Deny.name(), Reason::Internal.name()),
             };
             let answered = Answered {
                 decision: decision.to_owned(),
@@ -168,9 +170,10 @@ impl Authorizer {
             Credential::Basic(_) | Credential::Foreign => {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
-            Credential::Absent | Credential::Malformed(_) | Credential::Bearer(_) => {
-                rules.judge.validate(credential, unix_time())
-            }
+            Credential::Absent
+            | Credential::Malformed(_)
+            | Credential::Bearer(_)
+            | Credential::Key(_) => rules.judge.validate(credential, unix_time()),
         };
         let decision = match &valid {
             Ok(token) => Decision::Allow(Admission {
@@ -293,6 +296,18 @@ impl Authorizer {
                 );
                 return logged(decision.into(), name, trace, begun, counts);
             }
+            // The keys of this program are in its own memory.
+            Step::Defer => {
+                let decision = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
+                let counts = Counts::checked(&rules.counts, number);
+                return logged(
+                    decision.into(),
+                    rule.map(|name| &**name),
+                    trace,
+                    begun,
+                    counts,
+                );
+            }
             Step::Act(action) => action,
         };
         let rule = rule.cloned();
@@ -412,6 +427,7 @@ fn logged(
                 rule,
                 reason = reason.name(),
                 sub = subject,
+                key = decision.key().map(tracing::field::display),
                 request_id = trace.request_id,
                 decision = id.map(tracing::field::display),
                 micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
@@ -429,7 +445,7 @@ fn logged(
         Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) => write!(Level::INFO),
     }
     if let Some(id) = id {
-        audit::decided(verdict, reason, subject, &trace, id);
+        audit::decided(verdict, reason, (subject, decision.key()), &trace, id);
     }
     span.end(&decision, rule, &trace);
     decision

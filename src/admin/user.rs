@@ -38,6 +38,7 @@ pub(crate) async fn user(settings: &Settings, command: cli::User) -> anyhow::Res
             admin,
             roles,
             weak,
+            no_password,
         } => {
             let username = new_username(&name)?;
             let names = settings.names();
@@ -53,7 +54,11 @@ pub(crate) async fn user(settings: &Settings, command: cli::User) -> anyhow::Res
             }
             let roles = roles.iter().map(String::as_str);
             let roles = Roles::parse(roles.chain(admin.then_some("admin")))?;
-            let hash = new_hash(settings, &username, weak)?;
+            let hash = match no_password {
+                // No password matches an empty hash.
+                true => PasswordHash::new(String::new()),
+                false => new_hash(settings, &username, weak)?,
+            };
             store
                 .add(&username, &hash, &roles, now)
                 .await

@@ -82,6 +82,8 @@ pub(super) enum ValueFault {
     SignIn(String),
     #[error(transparent)]
     IdentityNames(#[from] NamesFault),
+    #[error("a service could read it as {0:?}, which is one of identity.headers")]
+    HeaderTaken(String),
     #[error(
         "{0:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
     )]

@@ -54,11 +54,17 @@ static NEXT: Optional<PathBuf> = Key::new(
 .reloads()
 .optional();
 
-pub(super) fn policy(reader: &mut Reader, endpoints: &[Endpoint], tolerance: Tolerance) -> Policy {
+pub(super) fn policy(
+    reader: &mut Reader,
+    endpoints: &[Endpoint],
+    tolerance: Tolerance,
+    keys: bool,
+) -> Policy {
     let tables = std::mem::take(&mut reader.routes);
     let options = RouteOptions {
         endpoints,
         tolerance,
+        keys,
     };
     routes::policy(&tables, options).unwrap_or_else(|faults| {
         report(reader, faults);
@@ -70,11 +76,13 @@ pub(super) fn next(
     reader: &mut Reader<'_>,
     endpoints: &[Endpoint],
     tolerance: Tolerance,
+    keys: bool,
 ) -> Option<NextRules> {
     let (file, text) = reader.named_content(&NEXT)?;
     let options = RouteOptions {
         endpoints,
         tolerance,
+        keys,
     };
     match routes::of_file(&file.display().to_string(), &text, options) {
         Ok(policy) => Some(NextRules { file, text, policy }),

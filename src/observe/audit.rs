@@ -8,7 +8,10 @@ use tracing_subscriber::{Layer, filter::Targets, registry::LookupSpan};
 use uuid::Uuid;
 
 use super::request_log::Trace;
-use crate::domain::decision::{Reason, Verdict};
+use crate::domain::{
+    decision::{Reason, Verdict},
+    machine_key::MachineKeyId,
+};
 use doorward_rules::private;
 
 /// The target that separates audit events from log events.
@@ -60,7 +63,7 @@ impl Trail {
 pub(crate) fn decided(
     verdict: Verdict,
     reason: Reason,
-    subject: Option<&str>,
+    (subject, key): (Option<&str>, Option<MachineKeyId>),
     trace: &Trace<'_>,
     id: Uuid,
 ) {
@@ -69,6 +72,7 @@ pub(crate) fn decided(
         event = verdict.name(),
         reason = reason.name(),
         sub = subject,
+        key = key.map(tracing::field::display),
         client = trace.client.ok().map(tracing::field::display),
         door = trace.door.name(),
         request_id = trace.request_id,
@@ -98,6 +102,20 @@ pub(crate) fn commanded(command: &str, subject: Option<&str>, address: Option<Ip
         reason = command,
         sub = subject,
         address = address.map(tracing::field::display),
+        by = std::env::var("USER").ok(),
+        uid = user_id(),
+        decision = %Uuid::now_v7(),
+    );
+}
+
+/// Records an administrator's command on a key for machines.
+pub(crate) fn commanded_key(command: &str, subject: Option<&str>, key: MachineKeyId) {
+    tracing::info!(
+        target: TARGET,
+        event = "command",
+        reason = command,
+        sub = subject,
+        key = %key,
         by = std::env::var("USER").ok(),
         uid = user_id(),
         decision = %Uuid::now_v7(),

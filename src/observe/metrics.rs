@@ -54,10 +54,10 @@ impl Metrics {
         self.0.decisions.begin(endpoints);
     }
 
-    /// Counts decisions by these rules; creates their series.
+    /// Counts decisions by these rules; creates their series, those of keys for machines only if they are on.
     #[must_use]
-    pub(crate) fn decisions(&self, policy: &Policy) -> Arc<DecisionCounts> {
-        Arc::new(self.0.decisions.by_rules(policy))
+    pub(crate) fn decisions(&self, policy: &Policy, keys: bool) -> Arc<DecisionCounts> {
+        Arc::new(self.0.decisions.by_rules(policy, keys))
     }
 
     /// Counts requests that these next rules decide otherwise; creates their series.

@@ -13,7 +13,10 @@ use super::expiry;
 use crate::{
     actions::hashing::{HashTimes, Line},
     clock::unix_time,
-    domain::{histogram::Histogram, keyring::KeyState, revocation::Revocations, token::UnixTime},
+    domain::{
+        histogram::Histogram, keyring::KeyState, machine_keys::MachineKeys,
+        revocation::Revocations, token::UnixTime,
+    },
     doors::tls::Tls,
     live::Live,
     login::throttle::Throttle,
@@ -27,6 +30,8 @@ pub(super) struct Watched {
     pub(super) store: Store,
     pub(super) throttle: Arc<Throttle>,
     pub(super) ended: Arc<Revocations>,
+    /// Keys for machines, if they are on.
+    pub(super) machine_keys: Option<Arc<MachineKeys>>,
     /// How often revocations are read.
     pub(super) poll: Duration,
     pub(super) line: Line,
@@ -43,6 +48,7 @@ impl Collector for Watched {
         self.logins(&mut sheet)?;
         self.keys(&mut sheet)?;
         self.revocations(&mut sheet)?;
+        self.machine_keys(&mut sheet)?;
         self.databases(&mut sheet)
     }
 }
@@ -80,6 +86,9 @@ impl Sheet<'_> {
         encode_histogram(histogram, encoder)
     }
 }
+
+/// How early an alert says that keys expire.
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 const SECONDS: Option<&Unit> = Some(&Unit::Seconds);
 
@@ -204,6 +213,25 @@ impl Watched {
             "Revoked tokens, sessions and generations, and inactive users, in memory.",
             None,
             self.ended.len() as f64,
+        )
+    }
+
+    fn machine_keys(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
+        let (Some(keys), now) = (&self.machine_keys, unix_time()) else {
+            return Ok(());
+        };
+        sheet.gauge(
+            "machine_keys",
+            "Keys for machines that are neither ended nor expired.",
+            None,
+            keys.usable(now) as f64,
+        )?;
+        let until = UnixTime(now.0.saturating_add(WEEK.as_secs()));
+        sheet.gauge(
+            "machine_keys_expiring",
+            "Keys for machines that expire within a week.",
+            None,
+            keys.expiring(now, until) as f64,
         )
     }
 

@@ -1,14 +1,21 @@
-//! What Doorward itself stores: revocations, generations of users' tokens, failed attempts, and sessions of refresh tokens.
+//! What Doorward itself stores: revocations, generations of users' tokens, failed attempts, sessions of
+//! refresh tokens, and keys for machines.
 //! Tables of its own, in the database of the users or in another one. Knows its SQL and no rule.
 
 mod clock;
 mod failures;
+mod machine_keys;
 mod mark;
 mod revocations;
 mod sessions;
 
 pub use self::{clock::Kept, mark::Mark};
-pub(crate) use self::{clock::Swept, failures::ListedFailures, sessions::Rotation};
+pub(crate) use self::{
+    clock::Swept,
+    failures::ListedFailures,
+    machine_keys::{KeyRow, KeysOf},
+    sessions::Rotation,
+};
 use crate::tables::database::{Connections, Engine, Fault};
 
 /// Connections to Doorward's own tables.
@@ -17,7 +24,7 @@ pub struct State {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [(i64, &str, [&str; 2]); 8] = [
+const TABLES: [(i64, &str, [&str; 2]); 9] = [
     (
         2,
         "endings",
@@ -63,6 +70,14 @@ const TABLES: [(i64, &str, [&str; 2]); 8] = [
     ),
     // Finds the most failures among millions of single ones.
     (9, "tallies by failures", [TALLIES_BY_FAILURES; 2]),
+    (
+        10,
+        "machine keys",
+        [
+            include_str!("state/machine_keys.mysql.sql"),
+            include_str!("state/machine_keys.sqlite.sql"),
+        ],
+    ),
 ];
 
 const ENDINGS_BY_EXPIRY: &str =

@@ -1,6 +1,7 @@
 //! What replicas tell each other through the state tables. Revocations and failures of other replicas are read into memory
 //! every second; own failures are written after the answer.
 
+mod machine_keys;
 mod skew;
 
 use std::{collections::HashSet, error::Error, sync::Arc, time::Duration};
@@ -11,10 +12,11 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use self::skew::Skew;
+use self::{machine_keys::KeyFollower, skew::Skew};
 use crate::{
     clock::{random_part, unix_time},
     domain::{
+        machine_keys::MachineKeys,
         revocation::Revocations,
         token::{TokenTerms, UnixTime},
     },
@@ -110,7 +112,11 @@ pub(crate) struct Follower {
     skew: Skew,
     /// How far rows have aged.
     swept: Option<Swept>,
+    /// Keys for machines, if they are on.
+    keys: Option<KeyFollower>,
     fails: Failing,
+    key_fails: Failing,
+    use_fails: Failing,
     sweep_fails: Failing,
     metrics: Metrics,
 }
@@ -123,6 +129,7 @@ impl Follower {
         ended: Arc<Revocations>,
         throttle: Arc<Throttle>,
         terms: TokenTerms,
+        keys: Option<Arc<MachineKeys>>,
         metrics: Metrics,
     ) -> Self {
         let whole = Instant::now() + random_part(WHOLE);
@@ -139,7 +146,10 @@ impl Follower {
             latest_expiry: UnixTime(0),
             skew: Skew::default(),
             swept: None,
+            keys: keys.map(KeyFollower::new),
             fails: Failing::default(),
+            key_fails: Failing::default(),
+            use_fails: Failing::default(),
             sweep_fails: Failing::default(),
             metrics,
         }
@@ -147,11 +157,37 @@ impl Follower {
 
     /// Reads what other replicas have written since the last read.
     pub(crate) async fn read(&mut self) {
+        if self.reads_whole
+            && let Some(keys) = &mut self.keys
+        {
+            keys.read_all();
+        }
         let read = self.read_all().await;
         self.metrics.revocations_read(Outcome::of(&read));
         self.fails.note(
             read.as_ref().err(),
             "logouts and disabled users of other replicas cannot be read",
+        );
+        self.read_keys().await;
+    }
+
+    /// Reads keys for machines and their owners after the revocations, which say which owners have changed.
+    async fn read_keys(&mut self) {
+        let Some(keys) = &mut self.keys else {
+            return;
+        };
+        let read = keys.read(&self.store, &self.ended).await;
+        if let Ok(rows) = &read {
+            self.metrics.rows_read(SyncRows::Keys, *rows);
+        }
+        self.key_fails.note(
+            read.as_ref().err(),
+            "keys for machines and their owners cannot be read",
+        );
+        let written = keys.write_uses(&self.store).await;
+        self.use_fails.note(
+            written.as_ref().err(),
+            "the last use of keys for machines cannot be written",
         );
     }
 

@@ -2,6 +2,7 @@
 
 mod cell;
 mod fault;
+mod many;
 mod mapping;
 mod writes;
 

@@ -125,6 +125,7 @@ async fn every_block_of_settings_holds_together() {
         "docs/transport.md",
         "docs/tracing.md",
         "docs/feed.md",
+        "docs/machine-keys.md",
     ] {
         let blocks = blocks(document, "toml");
         assert!(!blocks.is_empty(), "{document}");

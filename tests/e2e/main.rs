@@ -96,6 +96,7 @@ mod jwt_rules;
 mod keys;
 mod kubernetes;
 mod login;
+mod machine_keys;
 mod matrix;
 mod metadata;
 mod methods;

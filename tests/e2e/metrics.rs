@@ -293,7 +293,7 @@ async fn the_table_of_metrics_is_what_is_scraped() {
 
     let home = Doorward::prepare(|settings| {
         settings
-            .toml("rules.next = 'next.toml'\n[[issuer]]\nissuer = 'https://id.example/'\naudience = 'a'\nprefix = 'corp/'\njwks = 'jwks.json'\n");
+            .toml("rules.next = 'next.toml'\n[keys]\nenabled = true\n[[issuer]]\nissuer = 'https://id.example/'\naudience = 'a'\nprefix = 'corp/'\njwks = 'jwks.json'\n");
     });
     let next = "[[route]]\npath = '/*'\nallow = 'nobody'\n";
     fs::write(home.dir().join("next.toml"), next).unwrap();

@@ -95,8 +95,9 @@ fn names(expression: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Metrics that exist only with TLS or other issuers, or in an Envoy with the filter.
-const NOT_HERE: [&str; 3] = [
+/// Metrics that exist only with TLS, other issuers or keys for machines, or in an Envoy with the filter.
+const NOT_HERE: [&str; 4] = [
+    "doorward_machine_keys_expiring",
     "doorward_feed_age_seconds",
     "doorward_tls_certificate_expiry_timestamp_seconds",
     "doorward_issuer_last_good_fetch_timestamp_seconds",

@@ -158,6 +158,24 @@ impl Home {
         }
     }
 
+    /// Starts `doorward` with these arguments, and kills it (SIGKILL) after this time, if it has not ended.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub async fn killed_after(&self, arguments: &[&str], millis: u64) {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|fault| panic!("{}: {fault}", self.binary.display()));
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+        let _ = child.kill();
+        child.wait().unwrap();
+    }
+
     /// Adds a user, with `flags` such as `--admin`.
     ///
     /// # Panics

@@ -41,7 +41,7 @@ impl Username {
 const NOT_IN_HEADER: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',');
 
 /// A role: 1 to 64 bytes of letters, digits, `.`, `_`, `:` and `-`, starting with a letter or digit.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Role(Box<str>);
 
 impl Role {
@@ -70,7 +70,7 @@ impl Role {
 }
 
 /// A sorted set of at most 32 roles.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Roles(Vec<Role>);
 
 /// Why roles are invalid.

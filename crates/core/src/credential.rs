@@ -1,4 +1,5 @@
-//! The credential of a client: the `Authorization` header (RFC 9110, 11.6.2), read once and strictly.
+//! The credential of a client: the `Authorization` header (RFC 9110, 11.6.2) or the header of a machine's key, read once and
+//! strictly.
 
 use std::fmt;
 
@@ -8,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     account::Username,
     body::{Body, BodyFault},
+    machine_key,
     password::Password,
 };
 
@@ -26,6 +28,8 @@ pub enum Credential<'a> {
     Basic(Basic<'a>),
     /// The Bearer scheme (RFC 6750).
     Bearer(Compact<'a>),
+    /// A key for machines, in the header that `keys.header` names.
+    Key(Compact<'a>),
     /// A scheme that is neither of the two.
     Foreign,
     /// Not one well-formed credential.
@@ -47,6 +51,9 @@ pub enum CredentialFault {
     /// `Bearer` with something that is not one `b64token` of RFC 6750, 2.1.
     #[error("the Bearer token is malformed")]
     Token,
+    /// The header of a key holds something that is not one `b64token`.
+    #[error("the key is malformed")]
+    Key,
 }
 
 impl<'a> Credential<'a> {
@@ -56,6 +63,19 @@ impl<'a> Credential<'a> {
         match (values.next(), values.next()) {
             (None, _) => Self::Absent,
             (Some(value), None) => Self::parse_one(value).unwrap_or_else(Self::Malformed),
+            (Some(_), Some(_)) => Self::Malformed(CredentialFault::Several),
+        }
+    }
+
+    /// Reads every value of the header of a key; there is no `Authorization` beside it.
+    pub fn parse_key(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut values = values.into_iter();
+        match (values.next(), values.next()) {
+            (None, _) => Self::Absent,
+            (Some(value), None) => str::from_utf8(value)
+                .ok()
+                .and_then(Compact::parse)
+                .map_or(Self::Malformed(CredentialFault::Key), Self::Key),
             (Some(_), Some(_)) => Self::Malformed(CredentialFault::Several),
         }
     }
@@ -198,6 +218,19 @@ impl Login {
             username: Username::parse(username).ok_or(LoginFault::Username)?,
             password: Password::parse(password).ok_or(LoginFault::Password)?,
         })
+    }
+
+    /// The password of Basic credentials, without regard to the user name, if it begins like a key for machines.
+    #[must_use]
+    pub fn key_in(basic: Basic<'_>) -> Option<Zeroizing<String>> {
+        if basic.0.len() > MAX_BASIC.div_ceil(3) * 4 {
+            return None;
+        }
+        let decoded = Zeroizing::new(BASE64_STANDARD.decode(basic.0).ok()?);
+        let (_, password) = str::from_utf8(&decoded).ok()?.split_once(':')?;
+        password
+            .starts_with(machine_key::PREFIX)
+            .then(|| Zeroizing::new(password.to_owned()))
     }
 
     /// Reads a body with the members `username` and `password`.

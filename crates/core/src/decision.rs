@@ -12,12 +12,12 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use self::answer::{JSON, NO_STORE, PLAIN, refuse};
 pub use self::{
     answer::{Answer, Realm},
-    denial::{CheckFault, Denial, Refusal, Unavailable, WeakPassword, Whose},
+    denial::{CheckFault, Denial, InvalidKey, Refusal, Unavailable, WeakPassword, Whose},
     reason::Reason,
 };
 use super::{
-    account::Identity, principal::Principal, request::TokenForm, session::RefreshToken,
-    token::Token,
+    account::Identity, machine_key::MachineKeyId, principal::Principal, request::TokenForm,
+    session::RefreshToken, token::Token,
 };
 
 /// The verdict on one request. There is no default, so each verdict is an explicit decision.
@@ -51,6 +51,7 @@ impl Decision {
         match self {
             Self::Allow(admission) => match &admission.caller {
                 Caller::Anonymous => Reason::Anonymous,
+                Caller::Known(principal) if principal.key().is_some() => Reason::Key,
                 Caller::Known(_) => Reason::Token,
             },
             Self::Deny(denial) => denial.reason(),
@@ -82,6 +83,17 @@ impl Decision {
         }
     }
 
+    /// The key for machines that was shown, whether or not it is valid.
+    #[must_use]
+    pub fn key(&self) -> Option<MachineKeyId> {
+        match self {
+            Self::Deny(Denial::InvalidKey(invalid)) => invalid.id,
+            Self::Allow(_) | Self::Deny(_) | Self::Issue(_) | Self::Done(_) => {
+                self.principal().and_then(Principal::key)
+            }
+        }
+    }
+
     /// The caller of the valid token that was presented, if there is one.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
@@ -90,7 +102,9 @@ impl Decision {
                 Caller::Anonymous => None,
                 Caller::Known(principal) => Some(principal),
             },
-            Self::Deny(Denial::MissingRole(principal)) => Some(principal),
+            Self::Deny(Denial::MissingRole(principal) | Denial::KeyPath(principal)) => {
+                Some(principal)
+            }
             Self::Deny(_) | Self::Issue(_) | Self::Done(_) => None,
         }
     }

@@ -5,7 +5,7 @@
 
 use super::{
     decision::{Admission, Caller, Forwarding},
-    identity_headers::IdentityHeaders,
+    identity_headers::{IdentityHeaders, KEY_NAME},
 };
 
 /// What a gateway can do with a request besides replacing headers.
@@ -25,7 +25,8 @@ pub enum Gateway {
 pub struct HeaderEdits<'a> {
     names: [&'static str; 3],
     values: Option<[&'a str; 3]>,
-    remove: [&'static [&'static str]; 3],
+    key: Option<(&'static str, &'a str)>,
+    remove: [&'static [&'static str]; 5],
 }
 
 impl<'a> HeaderEdits<'a> {
@@ -41,9 +42,16 @@ impl<'a> HeaderEdits<'a> {
             (Caller::Anonymous, Gateway::Replaces) => Some(NOBODY),
             (Caller::Anonymous, Gateway::ShowsAll | Gateway::ShowsSome) => None,
         };
+        let key_name = match (caller, gateway) {
+            (Caller::Known(principal), _) if principal.key_name().is_some() => principal.key_name(),
+            (Caller::Known(_) | Caller::Anonymous, Gateway::Replaces) => Some(NO_KEY),
+            (Caller::Known(_) | Caller::Anonymous, Gateway::ShowsAll | Gateway::ShowsSome) => None,
+        };
+        let key = headers.key_name().zip(key_name);
         Self {
             names: headers.names(),
             values,
+            key,
             remove: [
                 match gateway {
                     Gateway::ShowsAll => &[],
@@ -57,6 +65,11 @@ impl<'a> HeaderEdits<'a> {
                     Forwarding::Keep => &[],
                     Forwarding::Strip => &["authorization"],
                 },
+                match (headers.key_name(), key) {
+                    (None, _) | (_, Some(_)) => &[],
+                    (Some(_), None) => &[KEY_NAME],
+                },
+                headers.key_headers_to_remove(),
             ],
         }
     }
@@ -64,7 +77,7 @@ impl<'a> HeaderEdits<'a> {
     /// Names and values. Each replaces all headers of its name.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let values = self.values.into_iter().flatten();
-        self.names.into_iter().zip(values)
+        self.names.into_iter().zip(values).chain(self.key)
     }
 
     /// The names to remove.
@@ -76,6 +89,9 @@ impl<'a> HeaderEdits<'a> {
 /// The values of the identity headers without an identity: gateways keep a client's own header if Doorward sends none.
 const NOBODY: [&str; 3] = ["-", "-", "false"];
 
+/// The value of the header with the name of the key where there is no key.
+const NO_KEY: &str = "-";
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -83,6 +99,8 @@ mod tests {
     use super::*;
     use crate::{
         account::{Identity, Roles, Username},
+        identity_headers::KeyHeader,
+        machine_key::{KeyName, MachineKeyId},
         principal::Principal,
     };
 
@@ -119,6 +137,47 @@ mod tests {
                         authorization == Forwarding::Strip
                     );
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_key_is_said_and_its_header_is_taken_off() {
+        let identity = || Identity {
+            subject: "1".into(),
+            username: Username::parse("ada").unwrap(),
+            roles: Roles::default(),
+        };
+        let id = MachineKeyId::parse("0123456789abcdef").unwrap();
+        let name = KeyName::parse("deploy").unwrap();
+        let by_key = Caller::Known(Arc::new(Principal::of_key(identity(), id, &name)));
+        let by_token = Caller::Known(Arc::new(Principal::new(identity())));
+        let off = IdentityHeaders::default();
+        let on = off.with_keys(Some(KeyHeader::parse("x-api-key").unwrap()));
+        for gateway in [Gateway::ShowsAll, Gateway::ShowsSome, Gateway::Replaces] {
+            for (caller, said) in [
+                (&by_key, Some("deploy")),
+                (&by_token, None),
+                (&Caller::Anonymous, None),
+            ] {
+                let admission = Admission {
+                    caller: caller.clone(),
+                    authorization: Forwarding::Strip,
+                };
+                let edits = HeaderEdits::of(&admission, on, gateway);
+                let set = edits.set().find(|(name, _)| *name == KEY_NAME);
+                let said = said.or((gateway == Gateway::Replaces).then_some("-"));
+                assert_eq!(set.map(|(_, value)| value), said, "{gateway:?} {caller:?}");
+                let removed: Vec<_> = edits.remove().collect();
+                assert_eq!(removed.contains(&KEY_NAME), said.is_none());
+                assert!(removed.contains(&"x-api-key"));
+                let edits = HeaderEdits::of(&admission, off, gateway);
+                assert!(edits.set().all(|(name, _)| name != KEY_NAME));
+                assert!(
+                    edits
+                        .remove()
+                        .all(|name| name != KEY_NAME && name != "x-api-key")
+                );
             }
         }
     }

@@ -2,8 +2,8 @@
 
 use crate::{
     body::Body,
-    credential::Credential,
-    identity_headers::{IdentityHeaders, LONGEST_NAME, Likeness},
+    credential::{Credential, CredentialFault},
+    identity_headers::{IdentityHeaders, KEY_NAME, LONGEST_NAME, Likeness},
     path::Tolerance,
     request::{
         Answerable, Method, Request, RequestFault, RequestLine, TokenForm, is_form, is_json,
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Headers<'a> {
     authorization: [Option<&'a [u8]>; 2],
+    key: [Option<&'a [u8]>; 2],
     accept: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
@@ -59,6 +60,13 @@ impl<'a> Headers<'a> {
                 let [first, second] = &mut self.authorization;
                 (if first.is_none() { first } else { second }, false)
             }
+            own if identity
+                .key_header()
+                .is_some_and(|name| name.as_bytes() == own) =>
+            {
+                let [first, second] = &mut self.key;
+                (if first.is_none() { first } else { second }, false)
+            }
             b"accept" => (&mut self.accept, false),
             b"x-request-id" => (&mut self.request_id, false),
             b"x-doorward-probe" => (&mut self.probe, false),
@@ -77,7 +85,12 @@ impl<'a> Headers<'a> {
                 return;
             }
             other => {
-                self.aliased |= identity.likeness(other) == Likeness::Alias;
+                // Some gateways cannot remove a header, and only Doorward may name a key.
+                self.aliased |= match identity.likeness(other) {
+                    Likeness::Alias => true,
+                    Likeness::Same => other == KEY_NAME.as_bytes(),
+                    Likeness::Different => false,
+                };
                 return;
             }
         };
@@ -88,7 +101,14 @@ impl<'a> Headers<'a> {
     /// The client's credential.
     #[must_use]
     pub fn credential(&self) -> Credential<'a> {
-        Credential::parse(self.authorization.iter().flatten().copied())
+        let [authorization, key] =
+            [&self.authorization, &self.key].map(|values| values.iter().flatten().copied());
+        match (self.authorization, self.key) {
+            (_, [None, _]) => Credential::parse(authorization),
+            ([None, _], _) => Credential::parse_key(key),
+            // A service could read the one that was not judged.
+            (_, _) => Credential::Malformed(CredentialFault::Several),
+        }
     }
 
     /// `x-request-id`, or the header used instead of it, if it is safe in a log: visible ASCII; otherwise empty.
@@ -198,6 +218,7 @@ fn asks_for_all(target: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity_headers::KeyHeader;
 
     #[test]
     fn the_value_of_every_relevant_header_is_kept() {
@@ -226,6 +247,64 @@ mod tests {
             assert_eq!(headers.reads_body(), reads, "{content_type}");
             let is_absent = matches!(headers.body(b"{}"), Body::Absent);
             assert_eq!(is_absent, !reads, "{content_type}");
+        }
+    }
+
+    fn credential(shown: &[(&str, &str)], identity: IdentityHeaders) -> String {
+        let mut headers = Headers::default();
+        for (name, value) in shown {
+            headers.see(identity, name.as_bytes(), value.as_bytes());
+        }
+        format!("{:?}", headers.credential())
+    }
+
+    #[test]
+    fn two_credentials_in_one_request_are_one_too_many() {
+        let usual = IdentityHeaders::default();
+        let none = usual.with_keys(None);
+        let named = usual.with_keys(Some(KeyHeader::parse("X-API-Key").unwrap()));
+        let (bearer, key) = (("authorization", "Bearer a"), ("X-Api-Key", "dwk_1"));
+        let (token, shown) = ("Bearer(Compact(..))", "Key(Compact(..))");
+        let (several, malformed) = ("Malformed(Several)", "Malformed(Key)");
+        for (headers, expected) in [
+            (&[][..], "Absent"),
+            (&[bearer], token),
+            (&[key], shown),
+            (&[key, key], several),
+            (&[bearer, key], several),
+            (&[key, bearer], several),
+            (&[("x-api-key", "")], malformed),
+            (&[("x-api-key", "a b")], malformed),
+            (&[("x-api-key", "a, b")], malformed),
+            (&[("x_api_key", "dwk_1")], "Absent"),
+        ] {
+            assert_eq!(credential(headers, named), expected, "{headers:?}");
+        }
+        for identity in [usual, none] {
+            assert_eq!(credential(&[bearer, key], identity), token);
+            assert_eq!(credential(&[key], identity), "Absent");
+        }
+    }
+
+    #[test]
+    fn nobody_but_doorward_names_a_key() {
+        let usual = IdentityHeaders::default();
+        for (name, with_keys) in [
+            ("x-auth-key", true),
+            ("X-Auth-Key", true),
+            ("x_auth.key", true),
+            ("x-auth-keys", false),
+            ("x-auth-user", false),
+            ("x_auth_user", true),
+        ] {
+            for (identity, refused) in [
+                (usual, name == "x_auth_user"),
+                (usual.with_keys(None), with_keys),
+            ] {
+                let mut headers = Headers::default();
+                headers.see(identity, name.as_bytes(), b"1");
+                assert_eq!(headers.aliased, refused, "{name}");
+            }
         }
     }
 }

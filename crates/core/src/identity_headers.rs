@@ -9,21 +9,34 @@ mod names;
 
 use std::{fmt, sync::LazyLock};
 
-pub use self::names::{IdentityNames, NamesFault};
+pub use self::names::{IdentityNames, KeyHeader, NamesFault};
 
 /// The longest header name that Doorward looks for, in bytes.
 pub const LONGEST_NAME: usize = 32;
 
 /// The names of the identity headers: user, roles and administrator flag, in this order. A request of a known user has
-/// all of them, any other request has none.
+/// all of them, any other request has none. If keys for machines are on, one more header has the name of the key.
 #[derive(Clone, Copy)]
 pub struct IdentityHeaders(&'static Kept);
 
 #[derive(Debug)]
 struct Kept {
     names: [&'static str; 3],
+    key: Option<KeyHeaders>,
     common_aliases: Vec<&'static str>,
 }
+
+/// The headers of keys for machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KeyHeaders {
+    /// The header in which clients show keys, besides `Authorization`.
+    shown: Option<&'static str>,
+    /// The same name, in the form of a list.
+    removed: &'static [&'static str],
+}
+
+/// The header that tells a service the name of the key.
+pub const KEY_NAME: &str = "x-auth-key";
 
 /// How a header name relates to the names of the identity headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +57,36 @@ impl IdentityHeaders {
             return Self::default();
         }
         let names = names.0.map(|name| &*name.leak());
-        Self(Box::leak(Box::new(Kept::of(names))))
+        Self(Box::leak(Box::new(Kept::of(names, None))))
+    }
+
+    /// The same names while keys for machines are on. `shown` is the header in which clients show them, if there is one.
+    #[must_use]
+    pub fn with_keys(self, shown: Option<KeyHeader>) -> Self {
+        let shown = shown.map(|KeyHeader(name)| &*name.leak());
+        let key = KeyHeaders {
+            shown,
+            removed: Vec::from_iter(shown).leak(),
+        };
+        Self(Box::leak(Box::new(Kept::of(self.0.names, Some(key)))))
+    }
+
+    /// The header that tells a service the name of the key, if keys are on.
+    #[must_use]
+    pub fn key_name(self) -> Option<&'static str> {
+        self.0.key.map(|_| KEY_NAME)
+    }
+
+    /// The header in which clients show keys, in lower case.
+    #[must_use]
+    pub fn key_header(self) -> Option<&'static str> {
+        self.0.key?.shown
+    }
+
+    /// The header in which clients show keys, as a list: no service gets it.
+    #[must_use]
+    pub fn key_headers_to_remove(self) -> &'static [&'static str] {
+        self.0.key.map_or(&[], |key| key.removed)
     }
 
     /// The names, in lower case.
@@ -69,7 +111,7 @@ impl IdentityHeaders {
     /// Compares a lower-case name with the names of the identity headers.
     #[must_use]
     pub fn likeness(self, lower: &[u8]) -> Likeness {
-        for own in self.0.names {
+        for own in self.0.names.into_iter().chain(self.key_name()) {
             if own.len() == lower.len() && fold_the_same(own.as_bytes(), lower) {
                 return match own.as_bytes() == lower {
                     true => Likeness::Same,
@@ -83,7 +125,7 @@ impl IdentityHeaders {
 
 impl Default for IdentityHeaders {
     fn default() -> Self {
-        static USUAL: LazyLock<Kept> = LazyLock::new(|| Kept::of(USUAL_NAMES));
+        static USUAL: LazyLock<Kept> = LazyLock::new(|| Kept::of(USUAL_NAMES, None));
         Self(&USUAL)
     }
 }
@@ -95,10 +137,12 @@ impl fmt::Debug for IdentityHeaders {
 }
 
 impl Kept {
-    fn of(names: [&'static str; 3]) -> Self {
-        let aliases = names.into_iter().flat_map(common_aliases);
+    fn of(names: [&'static str; 3], key: Option<KeyHeaders>) -> Self {
+        let all = names.into_iter().chain(key.map(|_| KEY_NAME));
+        let aliases = all.flat_map(common_aliases);
         Self {
             names,
+            key,
             common_aliases: aliases.map(|alias| &*alias.leak()).collect(),
         }
     }

@@ -5,10 +5,12 @@
 use std::sync::Arc;
 
 use super::{
-    account::{Identity, Username, canonical_name},
+    account::{Identity, Roles, Username, canonical_name},
     body::{Body, BodyFault},
     credential::{Compact, Credential, CredentialFault, Login},
-    decision::{Admission, Caller, Decision, Denial, Forwarding, Refusal, Unavailable},
+    decision::{Admission, Caller, Decision, Denial, Forwarding, InvalidKey, Refusal, Unavailable},
+    machine_key::MachineKeyId,
+    machine_keys::{KeyFault, KeySource, ShownKey},
     password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
     principal::Principal,
@@ -32,6 +34,8 @@ pub struct Judge {
     pub forwards_bearer: bool,
     /// Whether CORS preflights pass.
     pub allows_preflight: bool,
+    /// Keys for machines.
+    pub keys: KeySource,
 }
 
 /// What comes next for a request.
@@ -41,6 +45,8 @@ pub enum Step {
     Done(Decision),
     /// An action, which the program runs and waits for.
     Act(Action),
+    /// The request shows a key, and the keys are elsewhere: Doorward decides.
+    Defer,
 }
 
 /// The next step, and the rule that requires it, if a rule does.
@@ -166,26 +172,70 @@ impl Judge {
                 (Some(rule), Decision::Deny(denial))
             }
             Access::Rule(rule) => {
-                let decision = match rule.demand() {
-                    Demand::Nobody => Decision::Deny(Denial::Nobody),
-                    Demand::Public => self.public(request.credential, now),
-                    Demand::Endpoint(endpoint) => {
-                        return Judged {
-                            rule: Some(rule),
-                            step: self.endpoint(*endpoint, request, now),
-                        };
-                    }
-                    Demand::SignedIn => self.signed_in(request.credential, now, |_| true),
-                    Demand::Role(wanted) => self.signed_in(request.credential, now, |caller| {
-                        wanted.iter().any(|role| caller.roles.contains(role))
-                    }),
+                return Judged {
+                    rule: Some(rule),
+                    step: self.by_rule(rule, request, now),
                 };
-                (Some(rule), decision)
             }
         };
         Judged {
             rule,
             step: Step::Done(decision),
+        }
+    }
+
+    fn by_rule(&self, rule: &Rule, request: &Request<'_>, now: UnixTime) -> Step {
+        let is_wanted =
+            |roles: &Roles, caller: &Identity| roles.iter().any(|role| caller.roles.contains(role));
+        let credential = request.credential;
+        let by_token = || match rule.demand() {
+            Demand::Nobody | Demand::Endpoint(_) => Decision::Deny(Denial::Nobody),
+            Demand::Public => self.public(credential, now),
+            Demand::SignedIn => self.signed_in(credential, now, |_| true),
+            Demand::Role(roles) => {
+                self.signed_in(credential, now, |caller| is_wanted(roles, caller))
+            }
+        };
+        match rule.demand() {
+            Demand::Nobody => Step::Done(Decision::Deny(Denial::Nobody)),
+            Demand::Endpoint(endpoint) => self.endpoint(*endpoint, request, now),
+            demand @ (Demand::Public | Demand::SignedIn | Demand::Role(_)) => {
+                let shown = match &self.keys {
+                    KeySource::Off => None,
+                    KeySource::Here(_) | KeySource::Elsewhere => {
+                        ShownKey::of(credential, rule.takes_basic_keys())
+                    }
+                };
+                match (shown, &self.keys) {
+                    (None, _) | (Some(_), KeySource::Off) => Step::Done(match by_token() {
+                        // Programs such as git send Basic only after this challenge.
+                        Decision::Deny(Denial::MissingToken)
+                            if self.keys.is_on() && rule.takes_basic_keys() =>
+                        {
+                            Decision::Deny(Denial::MissingKey)
+                        }
+                        decision @ (Decision::Allow(_)
+                        | Decision::Deny(_)
+                        | Decision::Issue(_)
+                        | Decision::Done(_)) => decision,
+                    }),
+                    (Some(_), KeySource::Elsewhere) => Step::Defer,
+                    (Some(key), KeySource::Here(keys)) => {
+                        let verified = match self.revoked.are_stale(now) {
+                            true => Err(KeyFault::Unread),
+                            false => keys.verify(key.as_str(), &request.path, now, &self.revoked),
+                        };
+                        Step::Done(match demand {
+                            Demand::Public => public_by_key(verified),
+                            Demand::SignedIn => by_key(&key, verified, |_| true),
+                            Demand::Role(roles) => {
+                                by_key(&key, verified, |caller| is_wanted(roles, caller))
+                            }
+                            Demand::Endpoint(_) | Demand::Nobody => Decision::Deny(Denial::Nobody),
+                        })
+                    }
+                }
+            }
         }
     }
 
@@ -235,6 +285,7 @@ impl Judge {
             },
             Credential::Absent
             | Credential::Basic(_)
+            | Credential::Key(_)
             | Credential::Foreign
             | Credential::Malformed(_) => (Caller::Anonymous, self.forwarding(credential)),
         };
@@ -274,13 +325,19 @@ impl Judge {
     /// The token of a credential, if tokens can be judged at all.
     fn bearer<'a>(&self, credential: Credential<'a>, now: UnixTime) -> Result<Compact<'a>, Denial> {
         match credential {
+            Credential::Bearer(_) | Credential::Key(_)
+                if self.keys.is_on() && ShownKey::of(credential, false).is_some() =>
+            {
+                Err(Denial::KeyNotAccepted)
+            }
             Credential::Bearer(_) if self.revoked.are_stale(now) => {
                 Err(Denial::Unavailable(Unavailable::Stale))
             }
             Credential::Bearer(compact) => Ok(compact),
-            Credential::Absent | Credential::Basic(_) | Credential::Foreign => {
-                Err(Denial::MissingToken)
-            }
+            Credential::Absent
+            | Credential::Basic(_)
+            | Credential::Key(_)
+            | Credential::Foreign => Err(Denial::MissingToken),
             Credential::Malformed(fault) => Err(Denial::MalformedToken(fault)),
         }
     }
@@ -364,9 +421,39 @@ impl Judge {
             Credential::Bearer(_) if self.forwards_bearer => Forwarding::Keep,
             Credential::Bearer(_)
             | Credential::Basic(_)
+            | Credential::Key(_)
             | Credential::Foreign
             | Credential::Malformed(_) => Forwarding::Strip,
         }
+    }
+}
+
+/// A key never reaches the service, whether or not it is good.
+fn public_by_key(verified: Result<Arc<Principal>, KeyFault>) -> Decision {
+    Decision::Allow(Admission {
+        caller: verified.map_or(Caller::Anonymous, Caller::Known),
+        authorization: Forwarding::Strip,
+    })
+}
+
+fn by_key(
+    key: &ShownKey<'_>,
+    verified: Result<Arc<Principal>, KeyFault>,
+    may: impl FnOnce(&Identity) -> bool,
+) -> Decision {
+    match verified {
+        Ok(principal) if may(principal.identity()) => Decision::Allow(Admission {
+            caller: Caller::Known(principal),
+            authorization: Forwarding::Strip,
+        }),
+        Ok(principal) => Decision::Deny(Denial::MissingRole(principal)),
+        Err(KeyFault::Path(principal)) => Decision::Deny(Denial::KeyPath(principal)),
+        Err(KeyFault::Unread) => Decision::Deny(Denial::Unavailable(Unavailable::Stale)),
+        Err(fault) => Decision::Deny(Denial::InvalidKey(InvalidKey {
+            id: MachineKeyId::of(key.as_str()),
+            place: key.place,
+            fault,
+        })),
     }
 }
 
@@ -375,7 +462,8 @@ fn login(request: &Request<'_>) -> Result<Action, Denial> {
         (Credential::Basic(basic), _) => Login::from_basic(basic)
             .map_err(|fault| Denial::InvalidCredentials(Refusal::Basic(fault)))?,
         (Credential::Malformed(fault), _) => return Err(Denial::MalformedCredentials(fault)),
-        (Credential::Absent, Body::Absent) | (Credential::Bearer(_) | Credential::Foreign, _) => {
+        (Credential::Absent, Body::Absent)
+        | (Credential::Bearer(_) | Credential::Key(_) | Credential::Foreign, _) => {
             return Err(Denial::MissingCredentials);
         }
         (Credential::Absent, body) => Login::from_body(body).map_err(Denial::Body)?,

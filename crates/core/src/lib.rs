@@ -20,6 +20,8 @@ pub mod judge;
 pub mod jws;
 pub mod key;
 pub mod keyring;
+pub mod machine_key;
+pub mod machine_keys;
 pub mod password;
 pub mod path;
 pub mod policy;

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+pub(crate) use self::pattern::PathPattern;
 pub use self::rule::{Rule, RuleFault};
 use self::{
     index::{Found, Index},
@@ -335,7 +336,9 @@ fn named(
 
 fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
     match (left, right) {
-        (Access::Rule(left), Access::Rule(right)) => left.demand == right.demand,
+        (Access::Rule(left), Access::Rule(right)) => {
+            left.demand == right.demand && left.basic_keys == right.basic_keys
+        }
         (Access::EndpointMethod(_), Access::EndpointMethod(_))
         | (Access::NoRule, Access::NoRule) => true,
         (

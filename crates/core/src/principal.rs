@@ -1,15 +1,19 @@
-//! The user that a verified token identifies, with everything that doors send about the user. It is made once, when a
+//! The user that a verified token or key identifies, with everything that doors send about the user. It is made once, when a
 //! token is first verified, and is cached with the token, so that the cost of a check does not depend on the roles.
 
 use std::sync::OnceLock;
 
-use super::account::Identity;
+use super::{
+    account::Identity,
+    machine_key::{KeyName, MachineKeyId},
+};
 
 /// An identity and the values of its identity headers.
 #[derive(Debug)]
 pub struct Principal {
     identity: Identity,
     header_values: [Box<str>; 3],
+    key: Option<(MachineKeyId, Box<str>)>,
     /// The identity in the wire format of a door.
     encoded: OnceLock<Box<[u8]>>,
 }
@@ -29,8 +33,30 @@ impl Principal {
         Self {
             header_values: [identity.username.header_value().into(), roles, admin.into()],
             identity,
+            key: None,
             encoded: OnceLock::new(),
         }
+    }
+
+    /// Renders the owner of a key, with the roles of the key.
+    #[must_use]
+    pub fn of_key(identity: Identity, id: MachineKeyId, name: &KeyName) -> Self {
+        Self {
+            key: Some((id, name.as_str().into())),
+            ..Self::new(identity)
+        }
+    }
+
+    /// The key for machines that was shown, if it was no token.
+    #[must_use]
+    pub fn key(&self) -> Option<MachineKeyId> {
+        self.key.as_ref().map(|(id, _)| *id)
+    }
+
+    /// The name of the key.
+    #[must_use]
+    pub fn key_name(&self) -> Option<&str> {
+        self.key.as_ref().map(|(_, name)| &**name)
     }
 
     /// The identity.
@@ -56,7 +82,7 @@ impl Principal {
 /// The rendered values follow from the identity.
 impl PartialEq for Principal {
     fn eq(&self, other: &Self) -> bool {
-        self.identity == other.identity
+        self.identity == other.identity && self.key == other.key
     }
 }
 

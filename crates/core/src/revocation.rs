@@ -94,7 +94,7 @@ impl Revocations {
         };
         (!self.ended.is_empty() && (ended(of.token) || of.session.is_some_and(ended)))
             || (!self.generations.is_empty() && outdated())
-            || self.inactive.load().contains(of.subject)
+            || self.is_inactive(of.subject)
     }
 
     /// Whether the last read is too old to accept a token.
@@ -165,6 +165,12 @@ impl Revocations {
                 self.note(Subject::Activity, (&**id).into());
             }
         }
+    }
+
+    /// Whether a user's tokens and keys are refused.
+    #[must_use]
+    pub fn is_inactive(&self, subject: &str) -> bool {
+        self.inactive.load().contains(subject)
     }
 
     /// The users whose tokens are refused.

@@ -41,7 +41,8 @@ impl Direction {
         match step {
             Step::Done(Decision::Allow(_)) => Self::WouldPass,
             Step::Done(Decision::Deny(_)) => Self::WouldBeDenied,
-            Step::Done(Decision::Issue(_) | Decision::Done(_)) | Step::Act(_) => {
+            // Doorward knows more where keys are elsewhere, and answers.
+            Step::Done(Decision::Issue(_) | Decision::Done(_)) | Step::Act(_) | Step::Defer => {
                 Self::WouldBeAnswered
             }
         }
@@ -83,7 +84,7 @@ impl Judge {
         let (before, after) = (Direction::of(&judged.step), Direction::of(&step));
         let same_action = match (&judged.step, &step) {
             (Step::Act(before), Step::Act(after)) => discriminant(before) == discriminant(after),
-            (Step::Act(_) | Step::Done(_), _) => true,
+            (Step::Act(_) | Step::Done(_) | Step::Defer, _) => true,
         };
         if before == after && same_action {
             return None;
@@ -93,7 +94,7 @@ impl Judge {
             rule,
             reason: match &step {
                 Step::Done(decision) => Some(decision.reason()),
-                Step::Act(_) => None,
+                Step::Act(_) | Step::Defer => None,
             },
         })
     }
@@ -102,9 +103,12 @@ impl Judge {
 /// Whether both rules demand the same, so that the credential need not be read again. The rule of an endpoint may have been
 /// one that does not accept the method.
 fn demand_the_same(rule: Option<&Rule>, next: Access<'_>) -> bool {
+    let keys = rule.map(Rule::takes_basic_keys);
     match (rule.map(Rule::demand), next) {
         (Some(Demand::Endpoint(_)), _) => false,
-        (Some(demand), Access::Rule(next)) => demand == next.demand(),
+        (Some(demand), Access::Rule(next)) => {
+            demand == next.demand() && keys == Some(next.takes_basic_keys())
+        }
         (None, Access::NoRule) => false,
         (
             _,

@@ -87,7 +87,17 @@ pub(crate) fn judge(
         // Doorward answers everything else at an endpoint: only it reads the body and counts attempts.
         (step, Some(endpoint)) => {
             let reads_body = seen.reads_body();
-            Next::Ask(Box::new(ask(endpoint, &step, line, headers, reads_body)))
+            let key = in_force.identity.key_header();
+            let endpoint = Some(endpoint);
+            Next::Ask(Box::new(ask(
+                endpoint, &step, line, headers, key, reads_body,
+            )))
+        }
+        // Only Doorward has the keys of machines.
+        (Step::Defer, None) => {
+            let step = Step::Defer;
+            let key = in_force.identity.key_header();
+            Next::Ask(Box::new(ask(None, &step, line, headers, key, false)))
         }
         (Step::Act(_), None) => decided(
             Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
@@ -133,10 +143,11 @@ fn decided(decision: Decision, headers: &Headers<'_>, in_force: &InForce) -> Nex
 }
 
 fn ask(
-    endpoint: Endpoint,
+    endpoint: Option<Endpoint>,
     step: &Step,
     line: RequestLine<'_>,
     headers: &Headers<'_>,
+    key_header: Option<&'static str>,
     reads_body: bool,
 ) -> PendingAction {
     // After an upgrade, the bytes are no body.
@@ -145,26 +156,31 @@ fn ask(
         method: line.method.into(),
         host: line.host.into(),
         target: line.target.into(),
-        headers: headers.iter().filter(is_read).map(owned).collect(),
+        headers: (headers.iter())
+            .filter(|(name, _)| {
+                READ.contains(name) || key_header.is_some_and(|own| own.as_bytes() == *name)
+            })
+            .map(owned)
+            .collect(),
         source: None,
     };
     let revokes = match (endpoint, step) {
-        (Endpoint::Logout, Step::Act(Action::Logout(logout))) => Revokes::Logout(logout.clone()),
-        (Endpoint::Password, _) => Revokes::Password,
-        (Endpoint::Login | Endpoint::Logout | Endpoint::Refresh | Endpoint::Register, _) => {
-            Revokes::Nothing
+        (Some(Endpoint::Logout), Step::Act(Action::Logout(logout))) => {
+            Revokes::Logout(logout.clone())
         }
+        (Some(Endpoint::Password), _) => Revokes::Password,
+        (
+            None
+            | Some(Endpoint::Login | Endpoint::Logout | Endpoint::Refresh | Endpoint::Register),
+            _,
+        ) => Revokes::Nothing,
     };
     PendingAction {
         question,
-        wants_body: reads_body && !is_upgrade && endpoint != Endpoint::Logout,
+        wants_body: reads_body && !is_upgrade && endpoint != Some(Endpoint::Logout),
         body: Vec::new(),
         revokes,
     }
-}
-
-fn is_read((name, _): &Header<'_>) -> bool {
-    READ.contains(name)
 }
 
 fn owned((name, value): Header<'_>) -> (Vec<u8>, Vec<u8>) {

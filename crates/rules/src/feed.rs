@@ -20,7 +20,8 @@ mod tests;
 
 pub use self::{
     content::{
-        Allow, Beside, Content, IssuerEntry, KeyEntry, Rendered, RuleEntry, Settings, TokenEntry,
+        Allow, Beside, Content, IssuerEntry, KeyEntry, MachineKeysEntry, Rendered, RuleEntry,
+        Settings, TokenEntry,
     },
     fault::{ContentFault, FeedFault, QueryFault},
     in_force::InForce,

@@ -10,7 +10,7 @@ use crate::tables::{Document, List, NotToml, Placed, Raw, Table, TableFault};
 /// The tables of rules.
 pub static ROUTE: List = List {
     name: "route",
-    members: &["path", "methods", "hosts", "allow"],
+    members: &["path", "methods", "hosts", "allow", "basic-keys"],
 };
 
 /// What rules depend on, besides their tables.
@@ -20,6 +20,8 @@ pub struct RouteOptions<'a> {
     pub endpoints: &'a [Endpoint],
     /// How paths of requests are read.
     pub tolerance: Tolerance,
+    /// Whether keys for machines are on.
+    pub keys: bool,
 }
 
 /// Why rules are refused.
@@ -53,6 +55,10 @@ pub enum RouteFault {
         switch(*.0)
     )]
     Off(Endpoint),
+    #[error("is {0:?}; write true or false")]
+    NotBoolean(String),
+    #[error("accepts keys for machines, which are switched off; set keys.enabled = true")]
+    KeysOff,
     #[error(transparent)]
     Rule(#[from] RuleFault),
     #[error(transparent)]
@@ -84,7 +90,7 @@ pub fn policy(tables: &[Table], options: RouteOptions<'_>) -> Result<Policy, Rou
     let mut faults = Faults(Vec::new());
     let mut rules = Vec::new();
     for table in tables {
-        let Some(rule) = rule(&mut faults, table, options.tolerance) else {
+        let Some(rule) = rule(&mut faults, table, options) else {
             continue;
         };
         if let Demand::Endpoint(endpoint) = rule.demand()
@@ -158,7 +164,7 @@ impl Faults {
     }
 }
 
-fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule> {
+fn rule(faults: &mut Faults, table: &Table, options: RouteOptions<'_>) -> Option<Rule> {
     let list = |name: &str| match table.members.get(name).map(|value| &value.raw) {
         None => Vec::new(),
         Some(Raw::Text(one)) => vec![one.to_string()],
@@ -197,7 +203,7 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
     let own = path.strip_suffix("/*").unwrap_or(&path).as_bytes();
     if let (Ok(read), Ok(also)) = (
         Path::parse(own, Tolerance::default()),
-        Path::parse(own, tolerance),
+        Path::parse(own, options.tolerance),
     ) && read.loose() != also.loose()
     {
         let cut = also.loose().to_owned();
@@ -207,7 +213,15 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
     // Without a demand, the rest of the rule is still parsed, so that its faults are reported too.
     let known = demand.is_some();
     let demand = demand.unwrap_or(Demand::Nobody);
+    let basic_keys = basic_keys(faults, table, options.keys);
     match Rule::new(&path, &list("methods"), &list("hosts"), demand) {
+        Ok(rule) if known && basic_keys => match rule.taking_basic_keys() {
+            Ok(rule) => Some(rule),
+            Err(fault) => {
+                faults.push(&table.place, fault);
+                None
+            }
+        },
         Ok(rule) => known.then_some(rule),
         Err(own) => {
             for fault in own {
@@ -216,6 +230,24 @@ fn rule(faults: &mut Faults, table: &Table, tolerance: Tolerance) -> Option<Rule
             None
         }
     }
+}
+
+/// Whether a rule accepts keys as the password of Basic.
+fn basic_keys(faults: &mut Faults, table: &Table, are_on: bool) -> bool {
+    let Some(value) = table.members.get("basic-keys") else {
+        return false;
+    };
+    let written = match &value.raw {
+        Raw::Text(text) => text.as_str(),
+        Raw::List(_) => "[…]",
+    };
+    match written {
+        "true" if !are_on => faults.push(&value.place, RouteFault::KeysOff),
+        "true" => return true,
+        "false" => {}
+        other => faults.push(&value.place, RouteFault::NotBoolean(other.to_owned())),
+    }
+    false
 }
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ fn rules(settings: &Settings, file: &Path) -> anyhow::Result<Policy> {
     let options = RouteOptions {
         endpoints: &settings.endpoints,
         tolerance: settings.paths,
+        keys: settings.keys.enabled,
     };
     routes::of_file(&name, &text, options).map_err(|faults| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();

@@ -12,6 +12,7 @@ use crate::{
         decision::{Decision, Denial, Done},
         judge::{Judge, Step},
         keyring::Keyring,
+        machine_keys::KeySource,
         path::Tolerance,
         policy::Access,
         request::{Answerable, Method, Request, RequestFault, RequestLine, TokenForm},
@@ -54,6 +55,7 @@ impl Trial {
                 revoked: Arc::new(Revocations::new(None)),
                 forwards_bearer: settings.identity.forward_bearer,
                 allows_preflight: false,
+                keys: KeySource::Off,
             },
             paths: settings.paths,
             now: unix_time(),
@@ -96,6 +98,8 @@ impl Trial {
         };
         let decision = match self.judge.judge(&request, self.now).step {
             Step::Done(decision) => decision,
+            // There are no keys here that could be elsewhere.
+            Step::Defer => Decision::Deny(Denial::Nobody),
             // A token is enough for a logout. Any other endpoint would need more than was given.
             Step::Act(_) => Decision::Done(Done::LoggedOut {
                 subject: "-".into(),

@@ -25,13 +25,13 @@ use crate::{
     domain::{
         decision::{Reason, Verdict},
         histogram::{Histogram, Resolution, Scale},
-        policy::{Endpoint, Policy},
+        policy::{Endpoint, Policy, Rule},
     },
     observe::request_log::Door,
 };
 
 /// The reasons for which requests pass.
-const PASSES: [Reason; 2] = [Reason::Token, Reason::Anonymous];
+const PASSES: [Reason; 3] = [Reason::Token, Reason::Anonymous, Reason::Key];
 
 /// The most rules that have series of their own: reloads that bring ever new ones do not fill the memory.
 const MOST_RULES: usize = 1000;
@@ -148,14 +148,18 @@ impl Decisions {
         self.expect(&self.0.none, expected::without_rule().chain(routes));
     }
 
-    pub(super) fn by_rules(&self, policy: &Policy) -> DecisionCounts {
+    pub(super) fn by_rules(&self, policy: &Policy, keys: bool) -> DecisionCounts {
+        let expected = |rule: &Rule| {
+            let by_key = keys.then(|| expected::by_key(rule)).into_iter().flatten();
+            expected::of_rule(rule.demand()).chain(by_key)
+        };
         let other = Arc::new(RuleCounts::new(Arc::clone(&self.0.other)));
         let rules = policy.rules().iter().map(|rule| {
             let Some(label) = self.label(rule.name()) else {
-                self.expect(&self.0.other, expected::of_rule(rule.demand()));
+                self.expect(&self.0.other, expected(rule));
                 return Arc::clone(&other);
             };
-            self.expect(&label, expected::of_rule(rule.demand()));
+            self.expect(&label, expected(rule));
             Arc::new(RuleCounts::new(label))
         });
         DecisionCounts {
@@ -330,13 +334,13 @@ mod tests {
             let rules = policy.rules();
             rules.iter().position(|rule| &**rule.name() == path)
         };
-        let first = metrics.decisions(&before);
+        let first = metrics.decisions(&before, false);
         first.count(pass(number(&before, "/b")));
         first.count(pass(number(&before, "/b")));
         // The same rule at another position.
         let after = policy(&["/b"]);
         assert_ne!(number(&before, "/b"), number(&after, "/b"));
-        let second = metrics.decisions(&after);
+        let second = metrics.decisions(&after, false);
         second.count(pass(number(&after, "/b")));
         second.count(pass(None));
         // A request that started before the reload.
@@ -363,7 +367,9 @@ mod tests {
         let metrics = Metrics::default();
         for round in 0..2 * MOST_RULES {
             let path = format!("/{round}");
-            metrics.decisions(&policy(&[&path])).count(pass(Some(0)));
+            metrics
+                .decisions(&policy(&[&path]), false)
+                .count(pass(Some(0)));
         }
         let text = metrics.text();
         let series = text
@@ -377,7 +383,9 @@ mod tests {
             "doorward_decisions_total{door=\"grpc\",decision=\"allow\",reason=\"token\",rule=\"other\"} 1000",
         );
         // Rules that have their own series keep them.
-        metrics.decisions(&policy(&["/7"])).count(pass(Some(0)));
+        metrics
+            .decisions(&policy(&["/7"]), false)
+            .count(pass(Some(0)));
         has(
             &metrics,
             "doorward_decisions_total{door=\"grpc\",decision=\"allow\",reason=\"token\",rule=\"/7\"} 2",
@@ -388,7 +396,7 @@ mod tests {
     fn series_exist_before_their_first_decision() {
         let metrics = Metrics::default();
         metrics.begin(&[Endpoint::Login]);
-        let _ = metrics.decisions(&policy(&["/x"]));
+        let _ = metrics.decisions(&policy(&["/x"]), false);
         for (door, decision, reason, rule) in [
             ("nginx", "allow", "token", "/x"),
             ("grpc", "deny", "token-expired", "/x"),

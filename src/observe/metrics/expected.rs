@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         decision::{Reason, Verdict},
-        policy::{Demand, Endpoint},
+        policy::{Demand, Endpoint, Rule},
         token::TokenFault,
     },
     observe::request_log::Door,
@@ -57,6 +57,16 @@ const OF_TOKENS: [Reason; 18] = [
     InvalidToken(TokenFault::IssuedAt),
     InvalidToken(TokenFault::Identity),
     InvalidToken(TokenFault::Ended),
+];
+
+/// Denials of keys for machines.
+const OF_KEYS: [Reason; 6] = [
+    KeyMalformed,
+    KeyUnknown,
+    KeyEnded,
+    KeyExpired,
+    KeyOwner,
+    KeyPath,
 ];
 
 /// Denials where the database is needed.
@@ -120,7 +130,7 @@ pub(super) fn of_route(endpoint: Endpoint) -> impl Iterator<Item = Expected> {
 }
 
 /// Decisions that follow from a rule.
-pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> {
+pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> + use<> {
     let deny = |reasons: &[Reason]| -> Vec<_> {
         reasons
             .iter()
@@ -161,6 +171,41 @@ pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> {
             .collect();
         all
     })
+}
+
+/// What a key for machines adds to the decisions of a rule.
+pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
+    let deny = |reasons: &[Reason]| -> Vec<_> {
+        reasons
+            .iter()
+            .map(|reason| (Verdict::Deny, *reason))
+            .collect()
+    };
+    let added = match rule.demand() {
+        Demand::Nobody => Vec::new(),
+        Demand::Public => vec![(Verdict::Allow, Key)],
+        Demand::SignedIn | Demand::Role(_) => {
+            let mut added = deny(&OF_KEYS);
+            added.push((Verdict::Allow, Key));
+            if rule.takes_basic_keys() {
+                added.push((Verdict::Deny, MissingKey));
+            }
+            added
+        }
+        Demand::Endpoint(endpoint) => match endpoint {
+            Endpoint::Logout | Endpoint::Password => deny(&[KeyNotAccepted]),
+            Endpoint::Login | Endpoint::Refresh | Endpoint::Register => Vec::new(),
+        },
+    };
+    let is_endpoint = matches!(rule.demand(), Demand::Endpoint(_));
+    JUDGING
+        .into_iter()
+        .filter(move |door| !is_endpoint || *door == Door::Grpc)
+        .flat_map(move |door| {
+            let added = added.iter();
+            let added = added.map(|(verdict, reason)| (door, *verdict, *reason));
+            added.collect::<Vec<_>>()
+        })
 }
 
 fn of_endpoint(endpoint: Endpoint) -> Vec<(Verdict, Reason)> {
@@ -243,10 +288,18 @@ mod tests {
             .map(|demand| of_rule(demand).collect())
             .collect();
         let routes = Endpoint::ALL.map(|endpoint| of_route(endpoint).collect());
+        let with_keys: Vec<Vec<_>> = (demands.iter().chain(&endpoints))
+            .map(|demand| {
+                let rule = Rule::new("/x", &[], &[], demand.clone()).unwrap();
+                let taking = rule.clone().taking_basic_keys().unwrap_or(rule);
+                of_rule(demand).chain(by_key(&taking)).collect()
+            })
+            .collect();
         let mut expected = HashSet::new();
         for kind in by_rule
             .iter()
             .chain(&routes)
+            .chain(&with_keys)
             .chain([&without_rule().collect()])
         {
             let unique: HashSet<_> = kind.iter().collect();

@@ -36,15 +36,19 @@ impl Outcome {
 pub(crate) enum SyncRows {
     Revocations,
     Failures,
+    /// Only if keys for machines are on.
+    Keys,
 }
 
 impl SyncRows {
+    /// Those that every replica reads.
     pub(super) const ALL: [Self; 2] = [Self::Revocations, Self::Failures];
 
     fn name(self) -> &'static str {
         match self {
             Self::Revocations => "revocations",
             Self::Failures => "failures",
+            Self::Keys => "keys",
         }
     }
 }

@@ -57,6 +57,12 @@ impl From<bool> for Bound {
     }
 }
 
+impl From<Option<u64>> for Bound {
+    fn from(number: Option<u64>) -> Self {
+        number.map_or(Self::Null, Self::from)
+    }
+}
+
 impl From<Option<&str>> for Bound {
     fn from(text: Option<&str>) -> Self {
         text.map_or(Self::Null, Self::from)
@@ -85,9 +91,14 @@ impl Write {
         sql: impl Into<Cow<'static, str>>,
         bound: [Bound; N],
     ) -> Self {
+        Self::of(sql, bound.into())
+    }
+
+    /// The same, with any number of values.
+    pub(crate) fn of(sql: impl Into<Cow<'static, str>>, bound: Vec<Bound>) -> Self {
         Self {
             sql: sql.into(),
-            bound: bound.into(),
+            bound,
             needs: Needs::Nothing,
         }
     }

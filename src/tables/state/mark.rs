@@ -45,6 +45,11 @@ impl Mark {
         self.began = None;
     }
 
+    /// Whether the next read returns everything.
+    pub(crate) fn reads_all(&self) -> bool {
+        self.began.is_none()
+    }
+
     /// The number of rows that the last read returned.
     #[must_use]
     pub fn rows(&self) -> u64 {

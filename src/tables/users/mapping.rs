@@ -96,6 +96,8 @@ impl Name {
 pub(super) struct Statements {
     /// User name. Returns the columns of [`Source::Query`].
     pub(super) find: String,
+    /// The same for several user names: what stands before the list of question marks. `None` with `users.query`.
+    pub(super) find_many: Option<String>,
     /// Id. Returns one role per row.
     pub(super) roles: Option<String>,
     /// Returns one id per row.
@@ -161,9 +163,10 @@ impl Statements {
                 Statement::Own(sql) => Some(own(sql.clone())),
             }
         }
-        let (find, update, insert, hashes, newest_hashes, list) = match &mapping.source {
+        let (find, find_many, update, insert, hashes, newest_hashes, list) = match &mapping.source {
             Source::Query(query) => (
                 query.clone(),
+                None,
                 None,
                 None,
                 mapping.hashes_query.clone(),
@@ -176,6 +179,7 @@ impl Statements {
                 let select = columns.select();
                 (
                     format!("{select} WHERE {username} = ? LIMIT 17"),
+                    Some(format!("{select} WHERE {username} IN")),
                     Some(self::update(engine, &table, &username, &password)),
                     Some(format!(
                         "INSERT INTO {table} ({username}, {password}) VALUES (?, ?)"
@@ -192,6 +196,7 @@ impl Statements {
         };
         Self {
             find,
+            find_many,
             roles: mapping.roles_query.clone(),
             inactive: mapping.inactive_query.clone(),
             update_password: own(&mapping.update_password, update, Update::Own),
@@ -206,6 +211,7 @@ impl Statements {
     pub(super) fn own(engine: Engine) -> Self {
         Self {
             find: format!("{OWN} WHERE username = ? LIMIT 17"),
+            find_many: Some(format!("{OWN} WHERE username IN")),
             roles: None,
             inactive: None,
             update_password: Some(update(engine, "users", "username", "password_hash")),

@@ -199,7 +199,13 @@ proptest! {
         match Credential::parse([&*value]) {
             Credential::Basic(basic) => { let _ = Login::from_basic(basic); }
             Credential::Bearer(compact) => prop_assert!(!compact.expose().contains([',', ' '])),
-            Credential::Absent | Credential::Foreign | Credential::Malformed(_) => {}
+            Credential::Absent
+            | Credential::Key(_)
+            | Credential::Foreign
+            | Credential::Malformed(_) => {}
+        }
+        if let Credential::Key(key) = Credential::parse_key([&*value]) {
+            prop_assert_eq!(key.expose().as_bytes(), &*value);
         }
         let _ = Login::from_body(Body::Json(&value));
         let _ = Login::from_body(Body::Form(&value));

@@ -6,6 +6,8 @@ use super::{Answer, Realm, Reason, refuse};
 use crate::{
     body::BodyFault,
     credential::{CredentialFault, LoginFault},
+    machine_key::MachineKeyId,
+    machine_keys::{KeyFault, KeyPlace},
     principal::Principal,
     probe,
     request::RequestFault,
@@ -68,6 +70,14 @@ pub enum Denial {
     MalformedToken(CredentialFault),
     /// The token is not valid.
     InvalidToken(TokenFault),
+    /// A token or a key is required and missing, where keys are accepted as the password of Basic.
+    MissingKey,
+    /// The key for machines is not valid.
+    InvalidKey(InvalidKey),
+    /// The key is valid, but not for this path.
+    KeyPath(Arc<Principal>),
+    /// The endpoint is for people, and the request shows a key.
+    KeyNotAccepted,
     /// The token is valid, but its user does not have the role.
     MissingRole(Arc<Principal>),
     /// Doorward cannot decide.
@@ -100,6 +110,17 @@ pub enum Refusal {
     UnsupportedHash(String),
     /// A service could confuse the account with this id with a user of another issuer.
     ForeignName(String),
+}
+
+/// A key that is refused. Its owner is not told; the id finds the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidKey {
+    /// The id in the key, if it has one.
+    pub id: Option<MachineKeyId>,
+    /// How it was shown.
+    pub place: KeyPlace,
+    /// What is wrong.
+    pub fault: KeyFault,
 }
 
 /// Why Doorward cannot decide; the request is always denied.
@@ -184,6 +205,18 @@ impl Denial {
             Self::Probed(_) => Reason::Probe,
             Self::MissingToken => Reason::MissingToken,
             Self::InvalidToken(fault) => Reason::InvalidToken(*fault),
+            Self::MissingKey => Reason::MissingKey,
+            Self::InvalidKey(invalid) => match &invalid.fault {
+                KeyFault::Malformed => Reason::KeyMalformed,
+                KeyFault::Unknown => Reason::KeyUnknown,
+                KeyFault::Ended => Reason::KeyEnded,
+                KeyFault::Expired => Reason::KeyExpired,
+                KeyFault::Owner => Reason::KeyOwner,
+                KeyFault::Path(_) => Reason::KeyPath,
+                KeyFault::Unread => Reason::RevocationsStale,
+            },
+            Self::KeyPath(_) => Reason::KeyPath,
+            Self::KeyNotAccepted => Reason::KeyNotAccepted,
             Self::MissingRole(_) => Reason::MissingRole,
             Self::Unavailable(unavailable) => match unavailable {
                 Unavailable::Database => Reason::DatabaseUnavailable,
@@ -200,7 +233,9 @@ impl Denial {
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
         match self {
-            Self::MissingRole(principal) => Some(&principal.identity().subject),
+            Self::MissingRole(principal) | Self::KeyPath(principal) => {
+                Some(&principal.identity().subject)
+            }
             Self::InvalidCredentials(refusal) => match refusal {
                 Refusal::WrongPassword(id)
                 | Refusal::Disabled(id)
@@ -233,6 +268,9 @@ impl Denial {
             | Self::MissingToken
             | Self::MalformedToken(_)
             | Self::InvalidToken(_)
+            | Self::MissingKey
+            | Self::InvalidKey(_)
+            | Self::KeyNotAccepted
             | Self::Unavailable(_) => None,
         }
     }
@@ -314,7 +352,16 @@ impl Denial {
                 refuse(400, "Malformed token", [bearer(Some("invalid_request"))])
             }
             Self::InvalidToken(_) => refuse(401, "Invalid token", [bearer(Some("invalid_token"))]),
-            Self::MissingRole(_) => {
+            Self::MissingKey => refuse(401, "Missing key", [basic()]),
+            Self::InvalidKey(invalid) => {
+                let challenge = match invalid.place {
+                    KeyPlace::Basic => basic(),
+                    KeyPlace::Token => bearer(Some("invalid_token")),
+                };
+                refuse(401, "Invalid key", [challenge])
+            }
+            Self::KeyNotAccepted => refuse(403, "Not authorized", []),
+            Self::MissingRole(_) | Self::KeyPath(_) => {
                 refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
             }
             Self::Check(CheckFault::TooSlow) | Self::Unavailable(_) | Self::CallerGone => {

@@ -36,6 +36,8 @@ reasons! {
     Anonymous => "anonymous",
     /// Allowed with a valid token.
     Token => "token",
+    /// Allowed with a valid key for machines.
+    Key => "key",
     /// A token was issued for a user name and a password.
     Login => "login",
     /// A token was issued for a refresh token.
@@ -130,6 +132,22 @@ reasons! {
     PasswordChangedMeanwhile => "password-changed-meanwhile",
     /// A signed question of `doorward probe`, which never passes.
     Probe => "probe",
+    /// A key is required and missing.
+    MissingKey => "missing-key",
+    /// The key is cut or mistyped, or it is no key.
+    KeyMalformed => "key-malformed",
+    /// There is no such key.
+    KeyUnknown => "key-unknown",
+    /// The key was ended.
+    KeyEnded => "key-ended",
+    /// The key has expired.
+    KeyExpired => "key-expired",
+    /// The owner of the key is disabled or removed.
+    KeyOwner => "key-owner",
+    /// The key is not for this path.
+    KeyPath => "key-path",
+    /// The endpoint is for people.
+    KeyNotAccepted => "key-not-accepted",
     /// The peer is not a trusted gateway.
     UntrustedPeer => "untrusted-peer",
     /// A token is required and missing.

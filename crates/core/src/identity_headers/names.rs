@@ -1,6 +1,6 @@
 //! Which names identity headers can have.
 
-use super::{LONGEST_NAME, USUAL_NAMES, fold_the_same};
+use super::{KEY_NAME, LONGEST_NAME, USUAL_NAMES, fold_the_same};
 
 /// Names that identity headers can have, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +60,48 @@ impl IdentityNames {
             }
         }
         Ok(Self(names))
+    }
+}
+
+/// The name of the header in which clients show keys for machines, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyHeader(pub(super) String);
+
+impl KeyHeader {
+    /// Parses a name, in any case.
+    ///
+    /// # Errors
+    ///
+    /// The name is not possible, or has another meaning.
+    pub fn parse(name: &str) -> Result<Self, NamesFault> {
+        let name = name.to_ascii_lowercase();
+        let is_kept =
+            name.len() == KEY_NAME.len() && fold_the_same(name.as_bytes(), KEY_NAME.as_bytes());
+        let well_formed = (1..=LONGEST_NAME).contains(&name.len())
+            && name.bytes().all(is_token)
+            && name.bytes().any(|byte| byte.is_ascii_alphabetic());
+        match well_formed {
+            false => Err(NamesFault::Name(name)),
+            true if is_kept || is_reserved(&name) => Err(NamesFault::Reserved(name)),
+            true => Ok(Self(name)),
+        }
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl IdentityNames {
+    /// One of these names that a service could read as `other`.
+    #[must_use]
+    pub fn like(&self, other: &str) -> Option<&str> {
+        let names = self.0.iter().map(String::as_str);
+        names
+            .into_iter()
+            .find(|own| own.len() == other.len() && fold_the_same(own.as_bytes(), other.as_bytes()))
     }
 }
 

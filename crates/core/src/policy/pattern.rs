@@ -9,14 +9,14 @@ use crate::{
 };
 
 /// A path, or everything at and below one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum PathPattern {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum PathPattern {
     Exact { raw: String, loose: String },
     Prefix { raw: String, loose: String },
 }
 
 impl PathPattern {
-    pub(super) fn parse(text: &str) -> Result<Self, RuleFault> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RuleFault> {
         let fault = |why: String| RuleFault::Path(text.into(), why);
         let (path, is_prefix) = match text.strip_suffix("/*") {
             Some("") => ("/", true),
@@ -40,6 +40,18 @@ impl PathPattern {
             true => Self::Prefix { raw, loose },
             false => Self::Exact { raw, loose },
         })
+    }
+
+    /// Whether both readings of a path are inside.
+    pub(crate) fn covers(&self, path: &Path<'_>) -> bool {
+        let below = |own: &str, path: &str| {
+            let rest = path.strip_prefix(own);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match self {
+            Self::Exact { raw, loose } => path.as_str() == raw && path.loose() == loose,
+            Self::Prefix { raw, loose } => below(raw, path.as_str()) && below(loose, path.loose()),
+        }
     }
 
     pub(super) fn reads_the_same(&self) -> bool {

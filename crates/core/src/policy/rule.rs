@@ -15,6 +15,8 @@ pub struct Rule {
     pub(super) methods: Vec<String>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) demand: Demand,
+    /// Whether a key may be shown as the password of Basic.
+    pub(super) basic_keys: bool,
     name: Arc<str>,
 }
 
@@ -45,6 +47,11 @@ pub enum RuleFault {
     /// Invalid roles.
     #[error("{0}")]
     Roles(String),
+    /// Keys where none is accepted.
+    #[error(
+        "basic-keys: keys are accepted only where allow is \"public\", \"signed-in\" or a role"
+    )]
+    BasicKeys,
 }
 
 impl Rule {
@@ -89,9 +96,31 @@ impl Rule {
                 methods,
                 hosts: patterns,
                 demand,
+                basic_keys: false,
             }),
             Ok(_) | Err(()) => Err(faults),
         }
+    }
+
+    /// The same rule, which takes keys as the password of Basic.
+    ///
+    /// # Errors
+    ///
+    /// The rule is one of an endpoint, or lets nobody pass.
+    pub fn taking_basic_keys(self) -> Result<Self, RuleFault> {
+        match self.demand {
+            Demand::Public | Demand::SignedIn | Demand::Role(_) => Ok(Self {
+                basic_keys: true,
+                ..self
+            }),
+            Demand::Endpoint(_) | Demand::Nobody => Err(RuleFault::BasicKeys),
+        }
+    }
+
+    /// Whether the rule takes keys as the password of Basic.
+    #[must_use]
+    pub fn takes_basic_keys(&self) -> bool {
+        self.basic_keys
     }
 
     /// What the rule demands.
@@ -172,6 +201,10 @@ impl fmt::Display for Rule {
             let hosts: Vec<_> = self.hosts.iter().map(ToString::to_string).collect();
             write!(f, ", hosts = {hosts:?}")?;
         }
-        write!(f, ", allow = \"{}\"", self.demand)
+        write!(f, ", allow = \"{}\"", self.demand)?;
+        match self.basic_keys {
+            true => f.write_str(", basic-keys = true"),
+            false => Ok(()),
+        }
     }
 }

@@ -6,6 +6,7 @@ use crate::{
     body::Body,
     credential::Credential,
     keyring::Keyring,
+    machine_keys::KeySource,
     path::{Path, Tolerance},
     request::{Answerable, Host, Method, TokenForm},
     revocation::{Generation, Revocations},
@@ -66,6 +67,7 @@ fn judge(keys: &Keyring, word: &str) -> Judge {
         revoked: Arc::new(Revocations::new(None)),
         forwards_bearer: true,
         allows_preflight: true,
+        keys: KeySource::Off,
     }
 }
 
@@ -74,6 +76,7 @@ fn verdict(step: &Step) -> String {
     match step {
         Step::Done(decision) => decision.verdict().name().to_owned(),
         Step::Act(action) => format!("{:?}", discriminant(action)),
+        Step::Defer => "defer".into(),
     }
 }
 

@@ -102,6 +102,9 @@ pub struct RuleEntry {
     pub hosts: Vec<String>,
     /// What is demanded.
     pub allow: Allow,
+    /// Whether keys are accepted as the password of Basic.
+    #[serde(default, rename = "basic-keys", skip_serializing_if = "is_false")]
+    pub basic_keys: bool,
 }
 
 /// The `allow` of a `[[route]]`.
@@ -140,6 +143,18 @@ pub struct Settings {
     pub login_reply: String,
     /// `envoy.metadata`.
     pub metadata: bool,
+    /// Keys for machines, if they are on. A follower that does not know them refuses the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine_keys: Option<MachineKeysEntry>,
+}
+
+/// How keys for machines are shown. The keys themselves stay with Doorward, which decides requests with a key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineKeysEntry {
+    /// `keys.header`.
+    #[serde(deserialize_with = "required")]
+    pub header: Option<String>,
 }
 
 /// The settings that are not part of the judge.
@@ -203,6 +218,9 @@ impl Content {
                     LoginReply::Through => THROUGH.into(),
                 },
                 metadata,
+                machine_keys: judge.keys.is_on().then(|| MachineKeysEntry {
+                    header: identity.key_header().map(str::to_owned),
+                }),
             },
         }
     }
@@ -271,11 +289,16 @@ fn issuer(issuer: &Issuer) -> IssuerEntry {
     }
 }
 
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 fn rule(rule: &Rule) -> RuleEntry {
     RuleEntry {
         path: rule.path(),
         methods: rule.methods().to_vec(),
         hosts: rule.hosts().collect(),
+        basic_keys: rule.takes_basic_keys(),
         allow: match rule.demand() {
             Demand::Role(roles) => {
                 Allow::Roles(roles.iter().map(|role| role.as_str().into()).collect())

@@ -5,11 +5,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use doorward_core::{
     account::{Roles, Username},
     decision::{LoginReply, Realm},
-    identity_headers::{IdentityHeaders, IdentityNames},
+    identity_headers::{IdentityHeaders, IdentityNames, KeyHeader},
     issuer::{Issuer, IssuerTerms, Issuers},
     judge::Judge,
     key::{Algorithm, Key, KeyFault, KeyId},
     keyring::Keyring,
+    machine_keys::KeySource,
     path::Tolerance,
     policy::{Demand, Endpoint, Policy, Rule},
     revocation::Revocations,
@@ -20,7 +21,10 @@ use doorward_core::{
 use serde_json::{Map, Value};
 
 use super::{
-    content::{Allow, Content, DIRECT, IssuerEntry, KeyEntry, RuleEntry, THROUGH, TokenEntry},
+    content::{
+        Allow, Content, DIRECT, IssuerEntry, KeyEntry, MachineKeysEntry, RuleEntry, THROUGH,
+        TokenEntry,
+    },
     fault::{ContentFault, short},
 };
 
@@ -62,7 +66,10 @@ pub(super) struct Local {
 
 /// Sets of identity headers. Each is kept until the process ends, so their number is bounded.
 #[derive(Debug, Default)]
-pub(super) struct Names(Vec<(Vec<String>, IdentityHeaders)>);
+pub(super) struct Names(Vec<(Named, IdentityHeaders)>);
+
+/// `identity.headers`, and keys for machines if they are on.
+type Named = (Vec<String>, Option<MachineKeysEntry>);
 
 const MOST_KEYS: usize = 64;
 const MOST_ISSUERS: usize = 16;
@@ -108,10 +115,14 @@ impl InForce {
                 revoked: Arc::clone(revoked),
                 forwards_bearer: settings.forward_bearer,
                 allows_preflight: settings.allow_preflight,
+                keys: match &settings.machine_keys {
+                    None => KeySource::Off,
+                    Some(_) => KeySource::Elsewhere,
+                },
             },
             realm: Realm::parse(&settings.realm).ok_or_else(|| value("realm", &settings.realm))?,
             tolerance: tolerance(&settings.tolerate, &settings.also)?,
-            identity: local.names.keep(&settings.identity_headers)?,
+            identity: (local.names).keep(&settings.identity_headers, &settings.machine_keys)?,
             trusted: TrustedProxies::parse(settings.trusted_proxies.iter().map(String::as_str))?,
             client_address: ClientAddress::parse(&settings.client_address)
                 .ok_or_else(|| value("client_address", &settings.client_address))?,
@@ -141,16 +152,29 @@ fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), ContentF
 }
 
 impl Names {
-    fn keep(&mut self, names: &[String]) -> Result<IdentityHeaders, ContentFault> {
-        if let Some((_, kept)) = self.0.iter().find(|(own, _)| own == names) {
+    fn keep(
+        &mut self,
+        names: &[String],
+        keys: &Option<MachineKeysEntry>,
+    ) -> Result<IdentityHeaders, ContentFault> {
+        let known = self
+            .0
+            .iter()
+            .find(|((own, own_keys), _)| own == names && own_keys == keys);
+        if let Some((_, kept)) = known {
             return Ok(*kept);
         }
         let parsed = IdentityNames::parse(names)?;
         if self.0.len() >= MOST_NAMES {
             return Err(ContentFault::NamesChange);
         }
-        let kept = IdentityHeaders::keep(parsed);
-        self.0.push((names.to_vec(), kept));
+        let header = keys.as_ref().and_then(|keys| keys.header.as_deref());
+        let header = header.map(KeyHeader::parse).transpose()?;
+        let kept = match keys {
+            None => IdentityHeaders::keep(parsed),
+            Some(_) => IdentityHeaders::keep(parsed).with_keys(header),
+        };
+        self.0.push(((names.to_vec(), keys.clone()), kept));
         Ok(kept)
     }
 }
@@ -174,16 +198,23 @@ fn rule(entry: &RuleEntry) -> Result<Rule, String> {
         methods,
         hosts,
         allow,
+        basic_keys,
     } = entry;
     let demand = match allow {
         Allow::Word(word) => Demand::parse(word),
         Allow::Roles(roles) => Demand::roles(roles.iter().map(String::as_str)),
     };
     let demand = demand.map_err(|fault| short(&fault.to_string()))?;
-    Rule::new(path, methods, hosts, demand).map_err(|faults| {
+    let rule = Rule::new(path, methods, hosts, demand).map_err(|faults| {
         let first = faults.first().map(ToString::to_string);
         short(&first.unwrap_or_default())
-    })
+    })?;
+    match basic_keys {
+        true => rule
+            .taking_basic_keys()
+            .map_err(|fault| short(&fault.to_string())),
+        false => Ok(rule),
+    }
 }
 
 fn tolerance(tolerate: &[String], also: &[String]) -> Result<Tolerance, ContentFault> {

@@ -14,6 +14,7 @@ use doorward_core::{
     judge::{Judge, Step},
     key::{Algorithm, Key, KeyId},
     keyring::Keyring,
+    machine_keys::KeySource,
     path::{Path, Tolerance},
     policy::{Demand, Endpoint, Policy, Rule},
     request::{Answerable, Host, Method, Request, TokenForm},
@@ -74,6 +75,7 @@ impl Replica {
                 revoked: Arc::clone(&revoked),
                 forwards_bearer: true,
                 allows_preflight: false,
+                keys: KeySource::Off,
             },
             signer: Signer::new(keys, terms()),
             server: Server::new(revoked),
@@ -182,6 +184,7 @@ fn judged_by(judge: &Judge, path: &str, authorization: &str, now: UnixTime) -> S
         Step::Done(Decision::Deny(Denial::Unavailable(Unavailable::Stale))) => "stale".into(),
         Step::Done(decision) => decision.reason().name().into(),
         Step::Act(_) => "act".into(),
+        Step::Defer => "defer".into(),
     }
 }
 

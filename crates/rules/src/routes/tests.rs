@@ -17,6 +17,7 @@ const ALL: RouteOptions<'_> = RouteOptions {
             trailing_dot: false,
         },
     },
+    keys: true,
 };
 
 /// Reads rules as the settings do.
@@ -186,5 +187,30 @@ fn a_file_of_rules_has_nothing_else() {
         let all: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert!(faults[0].place.starts_with(place), "{text}: {all:?}");
         assert!(all[0].contains(what), "{text}: {all:?}");
+    }
+}
+
+#[test]
+fn keys_are_a_password_only_where_they_are_on_and_can_be_accepted() {
+    let rule = |allow: &str, keys: &str| {
+        format!("[[route]]\npath = \"/git/*\"\nallow = \"{allow}\"\nbasic-keys = {keys}\n")
+    };
+    let good = toml(&rule("signed-in", "true")).unwrap();
+    assert_eq!(
+        good,
+        [r#"path = "/git/*", allow = "signed-in", basic-keys = true"#]
+    );
+    assert!(toml(&rule("login", "false")).is_ok());
+    let off = RouteOptions { keys: false, ..ALL };
+    for (text, options, expected) in [
+        (rule("role:ops", "true"), off, "set keys.enabled = true"),
+        (rule("login", "true"), ALL, "keys are accepted only where"),
+        (rule("nobody", "true"), ALL, "keys are accepted only where"),
+        (rule("public", "\"yes\""), ALL, "write true or false"),
+        (rule("public", "[\"true\"]"), ALL, "write true or false"),
+    ] {
+        let faults = read(&text, options).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains(expected), "{faults:?}");
     }
 }

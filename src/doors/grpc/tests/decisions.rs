@@ -9,9 +9,11 @@ use crate::domain::{
     body::BodyFault,
     credential::{CredentialFault, LoginFault},
     decision::{
-        Caller, CheckFault, Decision, Denial, Done, Forwarding, LoginReply, Refusal, Unavailable,
-        WeakPassword,
+        Caller, CheckFault, Decision, Denial, Done, Forwarding, InvalidKey, LoginReply, Refusal,
+        Unavailable, WeakPassword,
     },
+    machine_key::MachineKeyId,
+    machine_keys::{KeyFault, KeyPlace},
     path::PathFault,
     principal::Principal,
     request::{RequestFault, TokenForm},
@@ -80,6 +82,26 @@ pub(super) fn any_denial() -> impl Strategy<Value = Denial> {
         prop::sample::select(vec![TokenFault::Signature, TokenFault::Expired])
             .prop_map(Denial::InvalidToken),
         Just(Denial::MissingRole(Arc::new(Principal::new(identity())))),
+        Just(Denial::KeyPath(Arc::new(Principal::new(identity())))),
+        Just(Denial::MissingKey),
+        Just(Denial::KeyNotAccepted),
+        (
+            prop::sample::select(vec![KeyPlace::Basic, KeyPlace::Token]),
+            prop::sample::select(vec![
+                KeyFault::Malformed,
+                KeyFault::Unknown,
+                KeyFault::Ended,
+                KeyFault::Expired,
+                KeyFault::Owner,
+                KeyFault::Unread,
+            ]),
+            any::<bool>(),
+        )
+            .prop_map(|(place, fault, has_id)| Denial::InvalidKey(InvalidKey {
+                id: has_id.then(|| MachineKeyId::parse("0123456789abcdef").unwrap()),
+                place,
+                fault,
+            })),
         prop::sample::select(vec![
             Unavailable::Database,
             Unavailable::DatabaseTimeout,

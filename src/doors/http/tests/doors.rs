@@ -23,6 +23,7 @@ use crate::{
         identity_headers::IdentityHeaders,
         judge::Judge,
         keyring::Keyring,
+        machine_keys::KeySource,
         path::Tolerance,
         policy::{Demand, Endpoint, Policy, Rule},
         revocation::Generation,
@@ -120,6 +121,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: true,
+        keys: KeySource::Off,
     };
     let desk = Desk {
         hasher: Arc::new(Hasher::new().unwrap()),
@@ -159,7 +161,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let authorizer = Authorizer::new(Actions {
         live: Live::new(Rules {
-            counts: metrics.decisions(&judge.policy),
+            counts: metrics.decisions(&judge.policy, false),
             judge,
             desk,
             realm: Realm::parse("doorward").unwrap(),

@@ -1,0 +1,77 @@
+//! `[keys]`: keys for machines. The keys that sign tokens are in `[jwt]`.
+
+use std::time::Duration;
+
+use super::{
+    fault::ValueFault,
+    identity::IdentitySettings,
+    key::{Key, Optional, Section},
+    reader::Reader,
+    value::{DAY, boolean, duration},
+};
+use crate::domain::identity_headers::{IdentityHeaders, KEY_NAME, KeyHeader};
+
+/// Settings of keys for machines.
+#[derive(Clone, Debug)]
+pub(crate) struct KeysSettings {
+    /// Whether they are accepted.
+    pub(crate) enabled: bool,
+    /// The header in which they may be shown, besides `Authorization`.
+    pub(crate) header: Option<KeyHeader>,
+    /// The lifetime of a key whose maker names none.
+    pub(crate) lifetime: Duration,
+}
+
+pub(super) static KEYS: Section = &[&ENABLED, &HEADER, &LIFETIME];
+
+static ENABLED: Key<bool> = Key::new(
+    "keys.enabled",
+    "false",
+    boolean,
+    "Whether [keys for machines](machine-keys.md) are accepted. Services then also get `x-auth-key` with the name of the key.",
+);
+
+static HEADER: Optional<KeyHeader> = Key::new(
+    "keys.header",
+    "none",
+    |text| KeyHeader::parse(text).map_err(ValueFault::from),
+    "Header in which keys may be shown besides `Authorization`, such as `x-api-key`. No service gets this header.",
+)
+.optional();
+
+static LIFETIME: Key<Duration> = Key::new(
+    "keys.lifetime",
+    "90days",
+    |text| duration(text, Duration::from_secs(60), 3660 * DAY),
+    "Lifetime of a key whose maker names none, 1min to 3660days.",
+);
+
+impl KeysSettings {
+    pub(super) fn read(reader: &mut Reader<'_>, identity: &IdentitySettings) -> Self {
+        let settings = Self {
+            enabled: reader.get(&ENABLED),
+            header: reader.find(&HEADER),
+            lifetime: reader.get(&LIFETIME),
+        };
+        let names = &identity.headers;
+        let header = settings.header.as_ref().map(KeyHeader::as_str);
+        let likes_own = header.and_then(|header| names.like(header));
+        let likes_key = (settings.enabled).then(|| names.like(KEY_NAME)).flatten();
+        if let Some(name) = likes_own {
+            reader.fault_of(&HEADER, ValueFault::HeaderTaken(name.to_owned()));
+        }
+        if let Some(name) = likes_key {
+            reader.fault_of(&ENABLED, ValueFault::HeaderTaken(name.to_owned()));
+        }
+        settings
+    }
+
+    /// The identity headers, with those of keys if they are on.
+    pub(crate) fn identity(&self, identity: &IdentitySettings) -> IdentityHeaders {
+        let headers = IdentityHeaders::keep(identity.headers.clone());
+        match self.enabled {
+            true => headers.with_keys(self.header.clone()),
+            false => headers,
+        }
+    }
+}
