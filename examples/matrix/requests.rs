@@ -80,8 +80,16 @@ async fn one(
         .iter()
         .filter_map(|line| line.split_once(": "))
         .collect();
-    let shown = match request.token.as_ref().or(request.who.as_ref()) {
-        Some(name) => Some(setup.bearer(name)?),
+    let mut found = Findings::default();
+    let asked = asked(request, path, variant);
+    let shown = request.token.as_ref().or(request.who.as_ref());
+    let shown = match shown.map(|name| setup.bearer(name)) {
+        Some(Ok(bearer)) => Some(bearer),
+        // The request that should have given it has a fault of its own.
+        Some(Err(fault)) => {
+            found.refused(format!("{asked}: {fault}"));
+            return Ok(found);
+        }
         None => None,
     };
     headers.extend(shown.iter().map(|bearer| ("authorization", &**bearer)));
@@ -101,8 +109,6 @@ async fn one(
     )
     .await;
     let arrived = setup.arrived() - before;
-    let asked = asked(request, path, variant);
-    let mut found = Findings::default();
     match answer {
         Err(fault) if arrived == 0 => found.refused(format!("{asked}: {fault}")),
         Err(fault) => found.open(format!("{asked}: reached the service, but: {fault}")),

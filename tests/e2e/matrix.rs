@@ -1,7 +1,9 @@
 //! The runner of `make matrix`: what holds passes, what does not hold fails, and the committed page is its own.
 
 use std::{
+    collections::BTreeSet,
     fs,
+    path::Path,
     process::{Command, Output},
 };
 
@@ -157,4 +159,40 @@ async fn unknown_names_are_refused() {
             "{only}: {ran:?}"
         );
     }
+}
+
+#[test]
+fn the_committed_matrix_is_complete_and_nothing_in_it_fails() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
+    let report: Value = serde_json::from_str(&read("docs/matrix.json")).unwrap();
+    let names = |list: &Value, member: &str| -> BTreeSet<String> {
+        let list = list.as_array().unwrap().iter();
+        list.map(|own| own[member].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let scenarios: toml::Table = toml::from_str(&read("examples/matrix/scenarios.toml")).unwrap();
+    let scenarios = scenarios["scenario"].as_array().unwrap().iter();
+    let known: BTreeSet<_> = scenarios
+        .map(|own| own["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names(&report["scenarios"], "name"), known);
+    let gateways = report["gateways"].as_array().unwrap();
+    assert!(gateways.len() >= 14, "{gateways:?}");
+    let cells = report["cells"].as_array().unwrap();
+    assert_eq!(cells.len(), gateways.len() * known.len());
+    for cell in cells {
+        let result = cell["result"].as_str().unwrap();
+        let has_reason = cell["why"].as_str().is_some_and(|why| !why.is_empty());
+        assert!(
+            result == "pass" || (["cannot", "not-built"].contains(&result) && has_reason),
+            "{cell}"
+        );
+    }
+    let page = Command::new(example("matrix"))
+        .arg("page")
+        .arg(Path::new(repository()).join("docs/matrix.json"))
+        .output()
+        .unwrap();
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert_eq!(page, read("docs/matrix.md"), "run `make matrix`");
 }
