@@ -1035,7 +1035,7 @@ async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>(
             assert!(ran.stderr.contains("the user table is yours"), "{ran:?}");
         }
         let kept = database.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'state' AND table_name LIKE 'doorward%'");
-        assert!(!tables || kept == "6\n", "{kept}");
+        assert!(!tables || kept == "7\n", "{kept}");
         let generations = database.sql("SELECT COUNT(*) FROM state.doorward_generations");
         assert_eq!(
             generations, "1\n",

@@ -293,6 +293,7 @@ async fn every_step_of_the_guide_works<E: Server>() {
             "doorward_clocks",
             "doorward_endings",
             "doorward_generations",
+            "doorward_keys",
             "doorward_migrations",
             "doorward_sessions",
             "doorward_tallies",

@@ -93,7 +93,6 @@ pub(super) fn any_denial() -> impl Strategy<Value = Denial> {
                 KeyFault::Ended,
                 KeyFault::Expired,
                 KeyFault::Owner,
-                KeyFault::Unread,
             ]),
             any::<bool>(),
         )
