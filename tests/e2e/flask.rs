@@ -270,7 +270,7 @@ async fn every_step_of_the_guide_works<E: Server>() {
     assert!(said.contains("hold together"), "{said}");
     let line = said.lines().find(|line| line.contains("plaintext"));
     let counts: Vec<_> = line.unwrap().split_whitespace().collect();
-    assert_eq!(counts, ["plaintext", "2", "2"], "{said}");
+    assert_eq!(counts, ["plaintext", "2", "2", "0"], "{said}");
     assert_eq!(database.sql("SHOW TABLES"), "user\n");
 
     database.sql(&rights);
@@ -342,7 +342,7 @@ async fn every_step_of_the_guide_works<E: Server>() {
     counts.sort();
     assert_eq!(
         counts,
-        [["argon2id", "1", "0"], ["plaintext", "1", "1"]],
+        [["argon2id", "1", "0", "0"], ["plaintext", "1", "1", "0"]],
         "{said}"
     );
 
@@ -533,7 +533,7 @@ async fn with_read_access_only_the_table_is_not_changed<E: Server>() {
     assert_eq!(whole(&database, "user"), before);
 
     // The database user has no other right in that database.
-    database.sql("DROP TABLE doorward_clocks, doorward_endings, doorward_generations, doorward_migrations, doorward_sessions, doorward_tallies; CREATE USER looks@'%' IDENTIFIED BY 'r'; GRANT SELECT (email, password) ON auth.user TO looks@'%'");
+    database.sql("DROP TABLE doorward_clocks, doorward_endings, doorward_generations, doorward_keys, doorward_migrations, doorward_sessions, doorward_tallies; CREATE USER looks@'%' IDENTIFIED BY 'r'; GRANT SELECT (email, password) ON auth.user TO looks@'%'");
     let state = tempfile::tempdir().unwrap();
     let state = format!("sqlite:{}", state.path().join("state.db").display());
     let home = Doorward::prepare(|settings| {
@@ -690,7 +690,7 @@ async fn names_that_a_collation_treats_as_equal_stay_two_users<E: Server>() {
             .await;
         gateway.token(great).await;
         drop(doorward);
-        database.sql("DROP TABLE user, doorward_clocks, doorward_tallies, doorward_migrations, doorward_endings, doorward_generations, doorward_sessions");
+        database.sql("DROP TABLE user, doorward_clocks, doorward_tallies, doorward_migrations, doorward_endings, doorward_generations, doorward_keys, doorward_sessions");
     }
 }
 
