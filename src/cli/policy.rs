@@ -20,7 +20,7 @@ Examples:
     Check(PolicyCheck),
     /// Put the rules of `rules.next` into the file with the settings.
     ///
-    /// Replaces every [[route]] of the file by those of `rules.next`, in one step; a running Doorward takes them over within
+    /// Replaces the tables of rules in the file by those of `rules.next`, in one step; a running Doorward takes them over within
     /// two seconds. The next rules stay where they are.
     #[command(after_help = "\
 Examples:
@@ -70,7 +70,7 @@ pub(crate) struct PolicyReplay {
     /// Logs; "-" is standard input.
     #[arg(required = true, value_name = "LOG")]
     pub(crate) logs: Vec<PathBuf>,
-    /// File with the other rules, only [[route]] [default: rules.next].
+    /// File with the other rules and nothing else (default: the one that `rules.next` names).
     #[arg(long, value_name = "FILE")]
     pub(crate) rules: Option<PathBuf>,
     /// Host of requests for which the log has none.

@@ -9,7 +9,7 @@ use super::Output;
 /// Arguments of `doorward probe`.
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
-    /// URL of the gateway, such as https://gateway.example. Rules with hosts are asked for with their own hosts.
+    /// URL of the gateway, with `https://` or `http://`. Rules with hosts are asked for with their own hosts.
     pub(crate) url: String,
     /// Requests per second.
     #[arg(long, value_name = "NUMBER", default_value = "5")]
