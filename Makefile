@@ -47,7 +47,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Build, start everything and walk through it (ONCE=1: then end)
-	@test -e $(TARGET)/debug/doorward || echo "The first build takes about four to seven minutes on two cores"
+	@test -e $(TARGET)/debug/doorward || echo "The first build takes up to eight minutes on two cores"
 	cargo build --bin doorward --example demo
 	@exec $(TARGET)/debug/examples/demo --doorward $(TARGET)/debug/doorward $(if $(ONCE),--once)
 
