@@ -9,7 +9,7 @@ use doorward::domain::{
     account::{Roles, Username},
     credential::{Credential, CredentialFault, Login},
     machine_key::{KeyHash, KeyName, MachineKeyId, PREFIX, is_well_formed},
-    machine_keys::{KeyEntry, KeyFault, MachineKeys, Owner, OwnerState},
+    machine_keys::{KeyEntry, KeyRefusal, MachineKeyFault, MachineKeys, Owner, OwnerState},
     path::{Path, Tolerance},
     revocation::Revocations,
 };
@@ -62,9 +62,11 @@ fn verify(text: &str) {
     let path = Path::parse(b"/", Tolerance::default()).unwrap();
     match KEYS.verify(text, &path, NOW, &Revocations::new(None)) {
         Ok(_) => assert_eq!(text, KEY),
-        Err(KeyFault::Malformed) => assert!(!is_well_formed(text)),
-        Err(KeyFault::Unknown) => assert!(is_well_formed(text) && text != KEY),
-        Err(fault) => panic!("{fault:?}"),
+        Err(KeyRefusal::Invalid(MachineKeyFault::Malformed)) => assert!(!is_well_formed(text)),
+        Err(KeyRefusal::Invalid(MachineKeyFault::Unknown)) => {
+            assert!(is_well_formed(text) && text != KEY);
+        }
+        Err(refusal) => panic!("{refusal:?}"),
     }
 }
 

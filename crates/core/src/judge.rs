@@ -10,7 +10,7 @@ use super::{
     credential::{Compact, Credential, CredentialFault, Login},
     decision::{Admission, Caller, Decision, Denial, Forwarding, InvalidKey, Refusal, Unavailable},
     machine_key::MachineKeyId,
-    machine_keys::{KeyFault, KeySource, ShownKey},
+    machine_keys::{KeyRefusal, KeySource, ShownKey},
     password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
     principal::Principal,
@@ -222,7 +222,7 @@ impl Judge {
                     (Some(_), KeySource::Elsewhere) => Step::Defer,
                     (Some(key), KeySource::Here(keys)) => {
                         let verified = match self.revoked.are_stale(now) {
-                            true => Err(KeyFault::Unread),
+                            true => Err(KeyRefusal::Unread),
                             false => keys.verify(key.as_str(), &request.path, now, &self.revoked),
                         };
                         Step::Done(match demand {
@@ -429,7 +429,7 @@ impl Judge {
 }
 
 /// A key never reaches the service, whether or not it is good.
-fn public_by_key(verified: Result<Arc<Principal>, KeyFault>) -> Decision {
+fn public_by_key(verified: Result<Arc<Principal>, KeyRefusal>) -> Decision {
     Decision::Allow(Admission {
         caller: verified.map_or(Caller::Anonymous, Caller::Known),
         authorization: Forwarding::Strip,
@@ -438,7 +438,7 @@ fn public_by_key(verified: Result<Arc<Principal>, KeyFault>) -> Decision {
 
 fn by_key(
     key: &ShownKey<'_>,
-    verified: Result<Arc<Principal>, KeyFault>,
+    verified: Result<Arc<Principal>, KeyRefusal>,
     may: impl FnOnce(&Identity) -> bool,
 ) -> Decision {
     match verified {
@@ -447,9 +447,9 @@ fn by_key(
             authorization: Forwarding::Strip,
         }),
         Ok(principal) => Decision::Deny(Denial::MissingRole(principal)),
-        Err(KeyFault::Path(principal)) => Decision::Deny(Denial::KeyPath(principal)),
-        Err(KeyFault::Unread) => Decision::Deny(Denial::Unavailable(Unavailable::Stale)),
-        Err(fault) => Decision::Deny(Denial::InvalidKey(InvalidKey {
+        Err(KeyRefusal::Path(principal)) => Decision::Deny(Denial::KeyPath(principal)),
+        Err(KeyRefusal::Unread) => Decision::Deny(Denial::Unavailable(Unavailable::Stale)),
+        Err(KeyRefusal::Invalid(fault)) => Decision::Deny(Denial::InvalidKey(InvalidKey {
             id: MachineKeyId::of(key.as_str()),
             place: key.place,
             fault,

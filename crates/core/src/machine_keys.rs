@@ -106,9 +106,20 @@ pub struct Use {
     pub at: UnixTime,
 }
 
-/// Why a key is refused. Clients get the same answer for each, except [`KeyFault::Path`] and [`KeyFault::Unread`].
+/// Why a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyFault {
+pub enum KeyRefusal {
+    /// The key is not valid.
+    Invalid(MachineKeyFault),
+    /// It is valid, but not for this path.
+    Path(Arc<Principal>),
+    /// The table or the owner was not read yet, so the key cannot be judged.
+    Unread,
+}
+
+/// What is wrong with a key. Clients get the same answer for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MachineKeyFault {
     /// Not a key, or its checksum is wrong: it was cut or mistyped.
     Malformed,
     /// No such key.
@@ -119,10 +130,6 @@ pub enum KeyFault {
     Expired,
     /// Its owner is disabled, or does not exist any more.
     Owner,
-    /// It is valid, but not for this path.
-    Path(Arc<Principal>),
-    /// The table or the owner was not read yet.
-    Unread,
 }
 
 impl Default for MachineKeys {
@@ -148,38 +155,39 @@ impl MachineKeys {
         path: &Path<'_>,
         now: UnixTime,
         revoked: &Revocations,
-    ) -> Result<Arc<Principal>, KeyFault> {
+    ) -> Result<Arc<Principal>, KeyRefusal> {
+        let invalid = |fault| Err(KeyRefusal::Invalid(fault));
         let entries = self.entries.pin();
         let id = MachineKeyId::of(key);
         let found = id.and_then(|id| Some((id, entries.get(&id)?)));
         let Some((id, entry)) = found.filter(|(_, own)| own.key.hash.is_of(key, &self.hash_key))
         else {
-            return Err(match is_well_formed(key) {
-                false => KeyFault::Malformed,
-                true if !self.been_read.load(Ordering::Acquire) => KeyFault::Unread,
-                true => KeyFault::Unknown,
-            });
+            return match is_well_formed(key) {
+                false => invalid(MachineKeyFault::Malformed),
+                true if !self.been_read.load(Ordering::Acquire) => Err(KeyRefusal::Unread),
+                true => invalid(MachineKeyFault::Unknown),
+            };
         };
         if entry.key.ended {
-            return Err(KeyFault::Ended);
+            return invalid(MachineKeyFault::Ended);
         }
         if entry.key.expires.is_some_and(|expires| expires <= now) {
-            return Err(KeyFault::Expired);
+            return invalid(MachineKeyFault::Expired);
         }
         let owner = entry.owner.load();
         let roles = match &owner.state {
             OwnerState::Active(roles) => roles,
-            OwnerState::Inactive => return Err(KeyFault::Owner),
-            OwnerState::Unread => return Err(KeyFault::Unread),
+            OwnerState::Inactive => return invalid(MachineKeyFault::Owner),
+            OwnerState::Unread => return Err(KeyRefusal::Unread),
         };
         if revoked.is_inactive(&owner.subject) {
-            return Err(KeyFault::Owner);
+            return invalid(MachineKeyFault::Owner);
         }
         let principal = self.principal(id, entry, &owner, roles);
         if let Some(limits) = &entry.key.limits
             && !limits.accept(path)
         {
-            return Err(KeyFault::Path(principal));
+            return Err(KeyRefusal::Path(principal));
         }
         entry.note(now);
         Ok(principal)

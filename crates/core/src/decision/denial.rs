@@ -7,7 +7,7 @@ use crate::{
     body::BodyFault,
     credential::{CredentialFault, LoginFault},
     machine_key::MachineKeyId,
-    machine_keys::{KeyFault, KeyPlace},
+    machine_keys::{KeyPlace, MachineKeyFault},
     principal::Principal,
     probe,
     request::RequestFault,
@@ -120,7 +120,7 @@ pub struct InvalidKey {
     /// How it was shown.
     pub place: KeyPlace,
     /// What is wrong.
-    pub fault: KeyFault,
+    pub fault: MachineKeyFault,
 }
 
 /// Why Doorward cannot decide; the request is always denied.
@@ -206,14 +206,12 @@ impl Denial {
             Self::MissingToken => Reason::MissingToken,
             Self::InvalidToken(fault) => Reason::InvalidToken(*fault),
             Self::MissingKey => Reason::MissingKey,
-            Self::InvalidKey(invalid) => match &invalid.fault {
-                KeyFault::Malformed => Reason::KeyMalformed,
-                KeyFault::Unknown => Reason::KeyUnknown,
-                KeyFault::Ended => Reason::KeyEnded,
-                KeyFault::Expired => Reason::KeyExpired,
-                KeyFault::Owner => Reason::KeyOwner,
-                KeyFault::Path(_) => Reason::KeyPath,
-                KeyFault::Unread => Reason::RevocationsStale,
+            Self::InvalidKey(invalid) => match invalid.fault {
+                MachineKeyFault::Malformed => Reason::KeyMalformed,
+                MachineKeyFault::Unknown => Reason::KeyUnknown,
+                MachineKeyFault::Ended => Reason::KeyEnded,
+                MachineKeyFault::Expired => Reason::KeyExpired,
+                MachineKeyFault::Owner => Reason::KeyOwner,
             },
             Self::KeyPath(_) => Reason::KeyPath,
             Self::KeyNotAccepted => Reason::KeyNotAccepted,

@@ -44,8 +44,9 @@ fn verify_at(keys: &MachineKeys, key: &str, path: &str, now: UnixTime) -> String
                 identity.roles
             )
         }
-        Err(KeyFault::Path(_)) => "path".into(),
-        Err(fault) => format!("{fault:?}"),
+        Err(KeyRefusal::Path(_)) => "path".into(),
+        Err(KeyRefusal::Unread) => "Unread".into(),
+        Err(KeyRefusal::Invalid(fault)) => format!("{fault:?}"),
     }
 }
 
@@ -137,7 +138,8 @@ fn inactive_owners_are_refused_at_once() {
     let verify = || keys.verify(key.expose(), &path, NOW, &revoked);
     assert!(verify().is_ok());
     revoked.set_inactive(["7".into()].into());
-    assert_eq!(verify(), Err(KeyFault::Owner));
+    let refused = KeyRefusal::Invalid(MachineKeyFault::Owner);
+    assert_eq!(verify(), Err(refused));
 }
 
 #[test]

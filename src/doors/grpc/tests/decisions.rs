@@ -13,7 +13,7 @@ use crate::domain::{
         Unavailable, WeakPassword,
     },
     machine_key::MachineKeyId,
-    machine_keys::{KeyFault, KeyPlace},
+    machine_keys::{KeyPlace, MachineKeyFault},
     path::PathFault,
     principal::Principal,
     request::{RequestFault, TokenForm},
@@ -88,11 +88,11 @@ pub(super) fn any_denial() -> impl Strategy<Value = Denial> {
         (
             prop::sample::select(vec![KeyPlace::Basic, KeyPlace::Token]),
             prop::sample::select(vec![
-                KeyFault::Malformed,
-                KeyFault::Unknown,
-                KeyFault::Ended,
-                KeyFault::Expired,
-                KeyFault::Owner,
+                MachineKeyFault::Malformed,
+                MachineKeyFault::Unknown,
+                MachineKeyFault::Ended,
+                MachineKeyFault::Expired,
+                MachineKeyFault::Owner,
             ]),
             any::<bool>(),
         )
