@@ -392,4 +392,4 @@ fn by_key(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

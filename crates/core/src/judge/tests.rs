@@ -19,7 +19,7 @@ use crate::{
     token::{Secret, Signer, TokenTerms},
 };
 
-const NOW: UnixTime = UnixTime(1_800_000_000);
+pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
 fn terms() -> TokenTerms {
     TokenTerms {
@@ -35,7 +35,7 @@ fn keys() -> Keyring {
     Keyring::of_secret(&secret, terms().lasts())
 }
 
-fn example() -> Judge {
+pub(crate) fn example() -> Judge {
     let rule = |path, allow| Rule::new(path, &[], &[], Demand::parse(allow).unwrap()).unwrap();
     Judge {
         policy: Policy::new(vec![
@@ -54,7 +54,7 @@ fn example() -> Judge {
     }
 }
 
-fn token(roles: &str) -> String {
+pub(crate) fn token(roles: &str) -> String {
     let identity = Identity {
         subject: "7".into(),
         username: Username::parse("ada").unwrap(),

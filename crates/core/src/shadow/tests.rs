@@ -1,19 +1,11 @@
-use std::{sync::Arc, time::Duration};
-
 use super::*;
 use crate::{
-    account::{Identity, Roles, Username},
     body::Body,
     credential::Credential,
-    keyring::Keyring,
-    machine_keys::KeySource,
+    judge::tests::{NOW, example, token},
     path::{Path, Tolerance},
     request::{Answerable, Host, Method, TokenForm},
-    revocation::{Generation, Revocations},
-    token::{Secret, Signer, TokenTerms, Verifier},
 };
-
-const NOW: UnixTime = UnixTime(1_800_000_000);
 
 const WORDS: [&str; 8] = [
     "public",
@@ -26,31 +18,6 @@ const WORDS: [&str; 8] = [
     "none",
 ];
 
-fn terms() -> TokenTerms {
-    TokenTerms {
-        issuer: "doorward".into(),
-        audience: "doorward".into(),
-        lifetime: Duration::from_secs(3600),
-        leeway: Duration::from_secs(30),
-    }
-}
-
-fn keys() -> Keyring {
-    let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
-    Keyring::of_secret(&secret, terms().lasts())
-}
-
-fn bearer(keys: &Arc<Keyring>, roles: &str) -> String {
-    let identity = Identity {
-        subject: "7".into(),
-        username: Username::parse("ada").unwrap(),
-        roles: Roles::parse_list(roles).unwrap(),
-    };
-    let signer = Signer::new(Arc::clone(keys), terms());
-    let token = signer.issue(&identity, Generation(0), None, NOW).unwrap();
-    format!("Bearer {}", token.expose())
-}
-
 /// A rule for `/x` with this demand, or none.
 fn policy(word: &str) -> Policy {
     let mut rules = vec![Rule::new("/other", &[], &[], Demand::Nobody).unwrap()];
@@ -60,14 +27,11 @@ fn policy(word: &str) -> Policy {
     Policy::new(rules).unwrap()
 }
 
-fn judge(keys: &Keyring, word: &str) -> Judge {
+fn judge(word: &str) -> Judge {
     Judge {
         policy: policy(word),
-        verifier: Verifier::of(keys, terms()),
-        revoked: Arc::new(Revocations::new(None)),
-        forwards_bearer: true,
         allows_preflight: true,
-        keys: KeySource::Off,
+        ..example()
     }
 }
 
@@ -84,9 +48,8 @@ fn verdict(step: &Step) -> String {
 /// the next rules, has another verdict.
 #[test]
 fn differences_are_those_of_two_judges() {
-    let keys = Arc::new(keys());
-    let [plain, admin, editor] = ["", "admin", "editor"].map(|roles| bearer(&keys, roles));
-    let judges = WORDS.map(|word| (word, judge(&keys, word)));
+    let [plain, admin, editor] = ["", "admin", "editor"].map(token);
+    let judges = WORDS.map(|word| (word, judge(word)));
     let bad = format!("{plain}x");
     let credentials: [&[&str]; 7] = [
         &[],
