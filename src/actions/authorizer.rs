@@ -1,5 +1,7 @@
 //! Decides requests: asks the judge, runs each action in its own task, and logs each decision once. Contains no rule.
 
+mod logged;
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
@@ -10,11 +12,10 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
-use uuid::Uuid;
 
+use self::logged::{Counts, Started, logged};
 use crate::{
-    actions::run::{Actions, Caller, Concluded, Run},
+    actions::run::{Actions, Caller, Run},
     clock::unix_time,
     domain::{
         credential::{Credential, CredentialFault},
@@ -26,10 +27,10 @@ use crate::{
     },
     live::{Live, Rules},
     observe::{
-        audit, causes,
-        metrics::{CountedDecision, DecisionCounts, Work},
-        request_log::{Door, OwnedTrace, Trace, new_request_id, shown},
-        spans::{self, Span},
+        audit,
+        metrics::{CountedDecision, Work},
+        request_log::{Door, OwnedTrace, Trace},
+        spans,
     },
     shadow::Otherwise,
 };
@@ -56,12 +57,6 @@ pub(crate) struct Decided<'r> {
 pub(crate) enum TurnedAway {
     Untrusted,
     Overloaded,
-}
-
-/// A request that is being decided.
-struct Started {
-    started: Instant,
-    span: Span,
 }
 
 impl Authorizer {
@@ -356,97 +351,4 @@ impl Authorizer {
 fn probed<'r>(rules: &'r Rules, probe: Option<&[u8]>) -> Option<(&'r ProbeKey, Nonce)> {
     let (key, question) = (rules.probe.as_ref()?, probe?);
     Some((key, key.read(question, unix_time())?))
-}
-
-/// How a decision is counted.
-struct Counts<'a> {
-    decisions: &'a DecisionCounts,
-    /// The number of the rule that decided.
-    rule: Option<usize>,
-    work: Work,
-}
-
-impl<'a> Counts<'a> {
-    fn checked(decisions: &'a DecisionCounts, rule: Option<usize>) -> Self {
-        Self {
-            decisions,
-            rule,
-            work: Work::Check,
-        }
-    }
-}
-
-fn logged(
-    concluded: Concluded,
-    rule: Option<&str>,
-    trace: Trace<'_>,
-    begun: Started,
-    counts: Counts<'_>,
-) -> Decision {
-    let Concluded {
-        decision, cause, ..
-    } = concluded;
-    let Started { started, span } = begun;
-    let (verdict, reason, subject) = (decision.verdict(), decision.reason(), decision.subject());
-    let is_told = match &decision {
-        Decision::Allow(_) => tracing::enabled!(Level::DEBUG) || span.is_some(),
-        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => true,
-    };
-    let new;
-    let trace = match trace.request_id {
-        "" if is_told => {
-            new = new_request_id();
-            Trace {
-                request_id: &new,
-                ..trace
-            }
-        }
-        _ => trace,
-    };
-    counts.decisions.count(CountedDecision {
-        door: trace.door,
-        verdict,
-        reason,
-        rule: counts.rule,
-        work: counts.work,
-        time: started.elapsed(),
-    });
-    let id = match &decision {
-        Decision::Allow(_) => None,
-        Decision::Issue(_) | Decision::Done(_) | Decision::Deny(_) => Some(Uuid::now_v7()),
-    };
-    macro_rules! write {
-        ($level:expr) => {
-            tracing::event!(
-                $level,
-                door = trace.door.name(),
-                client = trace.client.ok().map(tracing::field::display),
-                method = %shown(trace.line.method),
-                host = %shown(trace.line.host),
-                path = %shown(trace.line.target),
-                rule,
-                reason = reason.name(),
-                sub = subject,
-                key = decision.key().map(tracing::field::display),
-                request_id = trace.request_id,
-                decision = id.map(tracing::field::display),
-                micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-                cause = cause.as_ref().map(|cause| tracing::field::display(causes(cause))),
-                "{verdict}"
-            )
-        };
-    }
-    match &decision {
-        Decision::Allow(_) => write!(Level::DEBUG),
-        Decision::Deny(Denial::Unavailable(_)) => write!(Level::WARN),
-        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) if cause.is_some() => {
-            write!(Level::WARN);
-        }
-        Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) => write!(Level::INFO),
-    }
-    if let Some(id) = id {
-        audit::decided(verdict, reason, (subject, decision.key()), &trace, id);
-    }
-    span.end(&decision, rule, &trace);
-    decision
 }
