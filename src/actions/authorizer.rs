@@ -20,9 +20,9 @@ use crate::{
     domain::{
         credential::{Credential, CredentialFault},
         decision::{self, Admission, Decision, Denial, Forwarding, Reason, Unavailable, Verdict},
-        judge::{Judged, Step},
+        judge::{Action, Judged, Step},
         policy::{Endpoint, Rule},
-        probe::{Answered, Nonce, ProbeKey},
+        probe::Answered,
         request::{Request, RequestFault},
     },
     live::{Live, Rules},
@@ -96,19 +96,21 @@ impl Authorizer {
         let begun = self.begin(&trace);
         let now = unix_time();
         let judged = rules.judge.judge(request, now);
-        if let Some((key, nonce)) = probed(rules, probe) {
+        let answered = || {
             let (decision, reason) = match &judged.step {
                 Step::Done(decision) => (decision.verdict().name(), decision.reason().name()),
                 Step::Act(action) => ("act", action.endpoint().name()),
                 // The keys of this program are in its own memory.
                 Step::Defer => (Verdict::Deny.name(), Reason::Internal.name()),
             };
-            let answered = Answered {
+            Answered {
                 decision: decision.to_owned(),
                 reason: reason.to_owned(),
                 rule: judged.rule.map(|rule| rule.name().to_string()),
-            };
-            return self.deny(Denial::Probed(key.answer(nonce, &answered)), trace);
+            }
+        };
+        if let Some(denial) = probed(rules, probe, answered) {
+            return self.deny(denial, trace);
         }
         let shadow = rules.shadow.as_ref();
         let otherwise =
@@ -134,13 +136,12 @@ impl Authorizer {
         probe: Option<&[u8]>,
         trace: Trace<'_>,
     ) -> Decision {
-        if let Some((key, nonce)) = probed(rules, probe) {
-            let answered = Answered {
-                decision: "act".to_owned(),
-                reason: endpoint.name().to_owned(),
-                rule: None,
-            };
-            let denial = Denial::Probed(key.answer(nonce, &answered));
+        let answered = || Answered {
+            decision: "act".to_owned(),
+            reason: endpoint.name().to_owned(),
+            rule: None,
+        };
+        if let Some(denial) = probed(rules, probe, answered) {
             return self.deny(denial, trace).decision;
         }
         let begun = self.begin(&trace);
@@ -192,17 +193,13 @@ impl Authorizer {
         trace: Trace<'_>,
     ) -> Decided<'static> {
         let denial = Denial::Malformed(fault);
-        match probed(rules, probe) {
-            Some((key, nonce)) => {
-                let answered = Answered {
-                    decision: Verdict::Deny.name().to_owned(),
-                    reason: denial.reason().name().to_owned(),
-                    rule: None,
-                };
-                self.deny(Denial::Probed(key.answer(nonce, &answered)), trace)
-            }
-            None => self.deny(denial, trace),
-        }
+        let answered = || Answered {
+            decision: Verdict::Deny.name().to_owned(),
+            reason: denial.reason().name().to_owned(),
+            rule: None,
+        };
+        let probed = probed(rules, probe, answered);
+        self.deny(probed.unwrap_or(denial), trace)
     }
 
     /// Denies a request that a door does not accept.
@@ -271,8 +268,7 @@ impl Authorizer {
         }
     }
 
-    /// A gateway that disconnects drops the call. An action that still waits leaves the queue; an action that has its
-    /// turn runs to its end. Both are logged, so that a caller cannot hide by disconnecting.
+    /// Logs a decision, or runs an action.
     async fn take(
         &self,
         rules: &Arc<Rules>,
@@ -281,31 +277,30 @@ impl Authorizer {
         trace: Trace<'_>,
         begun: Started,
     ) -> Decision {
-        let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
-        let rule = rule.map(Rule::name);
-        let action = match step {
-            Step::Done(decision) => {
-                let (name, counts) = (
-                    rule.map(|name| &**name),
-                    Counts::checked(&rules.counts, number),
-                );
-                return logged(decision.into(), name, trace, begun, counts);
-            }
+        let decision = match step {
+            Step::Act(action) => return self.act(rules, action, rule, trace, begun).await,
+            Step::Done(decision) => decision,
             // The keys of this program are in its own memory.
-            Step::Defer => {
-                let decision = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
-                let counts = Counts::checked(&rules.counts, number);
-                return logged(
-                    decision.into(),
-                    rule.map(|name| &**name),
-                    trace,
-                    begun,
-                    counts,
-                );
-            }
-            Step::Act(action) => action,
+            Step::Defer => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
         };
-        let rule = rule.cloned();
+        let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
+        let counts = Counts::checked(&rules.counts, number);
+        let rule = rule.map(|rule| &**rule.name());
+        logged(decision.into(), rule, trace, begun, counts)
+    }
+
+    /// A gateway that disconnects drops the call. An action that still waits leaves the queue; an action that has its
+    /// turn runs to its end. Both are logged, so that a caller cannot hide by disconnecting.
+    async fn act(
+        &self,
+        rules: &Arc<Rules>,
+        action: Action,
+        rule: Option<&Rule>,
+        trace: Trace<'_>,
+        begun: Started,
+    ) -> Decision {
+        let number = rule.and_then(|rule| rules.judge.policy.number_of(rule));
+        let rule = rule.map(Rule::name).cloned();
         let rules = Arc::clone(rules);
         let decisions = Arc::clone(&rules.counts);
         let actions = Arc::clone(&self.actions);
@@ -347,8 +342,13 @@ impl Authorizer {
     }
 }
 
-/// The key and the nonce of a valid question of `doorward probe`.
-fn probed<'r>(rules: &'r Rules, probe: Option<&[u8]>) -> Option<(&'r ProbeKey, Nonce)> {
+/// The denial that answers a question of `doorward probe`, if the request carries a valid one.
+fn probed(
+    rules: &Rules,
+    probe: Option<&[u8]>,
+    answered: impl FnOnce() -> Answered,
+) -> Option<Denial> {
     let (key, question) = (rules.probe.as_ref()?, probe?);
-    Some((key, key.read(question, unix_time())?))
+    let nonce = key.read(question, unix_time())?;
+    Some(Denial::Probed(key.answer(nonce, &answered())))
 }
