@@ -11,6 +11,7 @@ mod families;
 mod fetches;
 mod labels;
 mod process;
+mod rule_labels;
 mod timing;
 
 use std::{sync::Arc, time::Duration};

@@ -4,7 +4,6 @@
 //! three additions, without a lock, a hash or an allocation.
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
@@ -19,6 +18,7 @@ use prometheus_client::{
 use super::{
     expected::{self, Expected},
     labels::Work,
+    rule_labels::{NONE, OTHER, RuleLabels},
     timing::Timing,
 };
 use crate::{
@@ -33,16 +33,9 @@ use crate::{
 /// The reasons for which requests pass.
 const PASSES: [Reason; 3] = [Reason::Token, Reason::Anonymous, Reason::Key];
 
-/// The most rules that have series of their own: reloads that bring ever new ones do not fill the memory.
-const MOST_RULES: usize = 1000;
-
 /// How many series of decisions exist before their first decision. Rules beyond that get each series with its first
 /// decision.
 const MOST_AT_START: usize = 5000;
-
-/// The label of decisions that follow from no rule, and of rules beyond those.
-const NONE: &str = "none";
-const OTHER: &str = "other";
 
 static TIMES: Scale = Scale {
     bounds: &[
@@ -105,20 +98,18 @@ struct Counts {
     times: Family<TimeLabels, Timing, fn() -> Timing>,
     /// The histograms of the family, found without a lock.
     at_hand: [[OnceLock<Arc<Histogram>>; Work::ALL.len()]; Door::ALL.len()],
+    labels: RuleLabels,
     series: Mutex<Series>,
     none: Arc<str>,
     other: Arc<str>,
 }
 
-/// What limits the number of series.
+/// The series that were created before their first decision.
 #[derive(Debug, Default)]
 struct Series {
-    /// The rules that have series of their own.
-    rules: HashSet<Arc<str>>,
-    /// How many series were created before their first decision.
+    /// How many there are.
     at_start: usize,
-    /// Whether the limit of series before their first decision is reached. Then a reload with thousands of rules does not
-    /// look for missing ones.
+    /// Whether the limit is reached. Then a reload with thousands of rules does not look for missing ones.
     full: bool,
 }
 
@@ -128,6 +119,7 @@ impl Decisions {
             decisions: Family::default(),
             times: Family::new_with_constructor(|| Timing::new(&TIMES)),
             at_hand: Default::default(),
+            labels: RuleLabels::default(),
             series: Mutex::default(),
             none: NONE.into(),
             other: OTHER.into(),
@@ -155,7 +147,7 @@ impl Decisions {
         };
         let other = Arc::new(RuleCounts::new(Arc::clone(&self.0.other)));
         let rules = policy.rules().iter().map(|rule| {
-            let Some(label) = self.label(rule.name()) else {
+            let Some(label) = self.0.labels.own(rule.name()) else {
                 self.expect(&self.0.other, expected(rule));
                 return Arc::clone(&other);
             };
@@ -167,16 +159,6 @@ impl Decisions {
             none: RuleCounts::new(Arc::clone(&self.0.none)),
             decisions: self.clone(),
         }
-    }
-
-    /// The label of a rule that has series of its own.
-    fn label(&self, name: &Arc<str>) -> Option<Arc<str>> {
-        let rules = &mut self.series().rules;
-        if rules.len() >= MOST_RULES && !rules.contains(name) {
-            return None;
-        }
-        rules.insert(Arc::clone(name));
-        Some(Arc::clone(name))
     }
 
     /// Creates these series with 0, or none of them.
@@ -302,7 +284,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::policy::{Demand, Endpoint, Rule},
-        observe::metrics::Metrics,
+        observe::metrics::{Metrics, rule_labels::MOST_RULES},
     };
 
     fn policy(paths: &[&str]) -> Policy {

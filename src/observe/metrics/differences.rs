@@ -1,9 +1,8 @@
 //! Requests that the next rules decide otherwise, by rule and direction.
 
 use std::{
-    collections::HashSet,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
 };
 
 use prometheus_client::{
@@ -11,17 +10,11 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family},
 };
 
+use super::rule_labels::{NONE, OTHER, RuleLabels};
 use crate::domain::{
     policy::{Demand, Policy},
     shadow::Direction,
 };
-
-/// The most rules that have series of their own: reloads that bring ever new ones do not fill the memory.
-const MOST_RULES: usize = 1000;
-
-/// The label of differences without a rule, and of rules beyond the limit.
-const NONE: &str = "none";
-const OTHER: &str = "other";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct DifferenceLabels {
@@ -42,8 +35,7 @@ impl EncodeLabelValue for DirectionLabel {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Differences {
     pub(super) series: Family<DifferenceLabels, Counter>,
-    /// The rules that have series of their own.
-    rules: Arc<Mutex<HashSet<Arc<str>>>>,
+    labels: Arc<RuleLabels>,
 }
 
 impl Differences {
@@ -60,7 +52,8 @@ impl Differences {
             counts
         };
         let rules = policy.rules().iter().map(|rule| {
-            let label = self.label(rule.name());
+            let label = self.labels.own(rule.name());
+            let label = label.unwrap_or_else(|| OTHER.into());
             counts(label, possible(rule.demand()))
         });
         DifferenceCounts {
@@ -68,16 +61,6 @@ impl Differences {
             none: counts(NONE.into(), &[Direction::WouldBeDenied]),
             differences: self.clone(),
         }
-    }
-
-    fn label(&self, name: &Arc<str>) -> Arc<str> {
-        // Every change is complete before anything can panic.
-        let mut rules = (self.rules.lock()).unwrap_or_else(PoisonError::into_inner);
-        if rules.len() >= MOST_RULES && !rules.contains(name) {
-            return OTHER.into();
-        }
-        rules.insert(Arc::clone(name));
-        Arc::clone(name)
     }
 
     fn counter(&self, of: &RuleCounts, direction: Direction) -> Counter {
@@ -131,7 +114,10 @@ impl DifferenceCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{domain::policy::Rule, observe::metrics::Metrics};
+    use crate::{
+        domain::policy::Rule,
+        observe::metrics::{Metrics, rule_labels::MOST_RULES},
+    };
 
     fn policy(path: &str, demand: Demand) -> Policy {
         Policy::new(vec![Rule::new(path, &[], &[], demand).unwrap()]).unwrap()
