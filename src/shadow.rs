@@ -8,7 +8,7 @@ use std::sync::{
 
 use crate::{
     domain::{
-        decision::Decision,
+        decision::{Decision, Reason},
         judge::{Judge, Judged},
         policy::{Policy, Rule},
         request::Request,
@@ -37,7 +37,7 @@ pub(crate) struct Otherwise {
     /// The name of the next rule that would decide.
     pub(crate) rule: Option<Arc<str>>,
     /// The reason of the verdict; for an endpoint there is none.
-    pub(crate) reason: Option<&'static str>,
+    pub(crate) reason: Option<Reason>,
     /// Whether the log shows it.
     logged: bool,
 }
@@ -71,7 +71,7 @@ impl Shadow {
         Some(Otherwise {
             direction,
             rule: rule.map(Rule::name).cloned(),
-            reason: reason.map(|reason| reason.name()),
+            reason,
             logged: self.may_log(number, direction, now),
         })
     }
@@ -107,7 +107,7 @@ impl Otherwise {
             rule,
             reason = decision.reason().name(),
             next_rule = next_rule.as_deref(),
-            next_reason,
+            next_reason = next_reason.map(Reason::name),
             direction = direction.name(),
             sub = decision.subject(),
             request_id = trace.request_id,

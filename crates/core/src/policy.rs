@@ -336,9 +336,7 @@ fn named(
 
 fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
     match (left, right) {
-        (Access::Rule(left), Access::Rule(right)) => {
-            left.demand == right.demand && left.basic_keys == right.basic_keys
-        }
+        (Access::Rule(left), Access::Rule(right)) => left.demands_as(right),
         (Access::EndpointMethod(_), Access::EndpointMethod(_))
         | (Access::NoRule, Access::NoRule) => true,
         (

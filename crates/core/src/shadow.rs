@@ -41,7 +41,7 @@ impl Direction {
         match step {
             Step::Done(Decision::Allow(_)) => Self::WouldPass,
             Step::Done(Decision::Deny(_)) => Self::WouldBeDenied,
-            // Doorward knows more where keys are elsewhere, and answers.
+            // Whoever defers lets Doorward answer.
             Step::Done(Decision::Issue(_) | Decision::Done(_)) | Step::Act(_) | Step::Defer => {
                 Self::WouldBeAnswered
             }
@@ -100,16 +100,16 @@ impl Judge {
     }
 }
 
-/// Whether both rules demand the same, so that the credential need not be read again. The rule of an endpoint may have been
-/// one that does not accept the method.
+/// Whether both rules demand the same, so that the credential need not be read again. Never for an endpoint: its rule also
+/// denies methods that the endpoint does not accept.
 fn demand_the_same(rule: Option<&Rule>, next: Access<'_>) -> bool {
-    let keys = rule.map(Rule::takes_basic_keys);
-    match (rule.map(Rule::demand), next) {
-        (Some(Demand::Endpoint(_)), _) => false,
-        (Some(demand), Access::Rule(next)) => {
-            demand == next.demand() && keys == Some(next.takes_basic_keys())
-        }
-        (None, Access::NoRule) => false,
+    match (rule, next) {
+        (Some(rule), Access::Rule(next)) => match rule.demand() {
+            Demand::Endpoint(_) => false,
+            Demand::Public | Demand::SignedIn | Demand::Role(_) | Demand::Nobody => {
+                rule.demands_as(next)
+            }
+        },
         (
             _,
             Access::Rule(_)

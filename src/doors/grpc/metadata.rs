@@ -26,7 +26,7 @@ pub(super) fn of(decided: &Decided<'_>) -> Vec<u8> {
             text_field(&mut fields, "next_rule", rule);
         }
         if let Some(reason) = otherwise.reason {
-            text_field(&mut fields, "next_reason", reason);
+            text_field(&mut fields, "next_reason", reason.name());
         }
     }
     match decision.principal() {

@@ -123,6 +123,11 @@ impl Rule {
         self.basic_keys
     }
 
+    /// Whether both rules give the same credential the same verdict.
+    pub(crate) fn demands_as(&self, other: &Self) -> bool {
+        self.demand == other.demand && self.basic_keys == other.basic_keys
+    }
+
     /// What the rule demands.
     #[must_use]
     pub fn demand(&self) -> &Demand {
