@@ -154,8 +154,7 @@ impl Connections {
         ask!(self, connection => {
             loop {
                 let written: Result<(), Fault> = async {
-                    let one_alone = writes.len() == 1;
-                    if let ([write], true) = (writes, one_alone) {
+                    if let [write] = writes {
                         let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
                             .execute(&mut *connection)
                             .await?
