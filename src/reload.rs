@@ -261,7 +261,7 @@ impl Reloader {
     }
 }
 
-/// Says what is allowed, and hardly ever meant; and whether there are next rules.
+/// Logs which next rules are compared, and warns about settings that are valid but rarely intended.
 pub(crate) fn warn_of(settings: &Settings) {
     if let Some(next) = &settings.next {
         let file = next.file.display();

@@ -208,7 +208,8 @@ impl Throttle {
                 curve.fail(&mut count.tally, now);
                 is_first = count.tally.failures == 1;
             });
-            // All customers of a provider would write to one row and block each other, so each replica keeps this count on its own.
+            // All customers of a provider would write to one row and block each other, so each replica keeps this count on
+            // its own.
             if !is_site(key) {
                 shares.push(SharedFailure {
                     key: key.clone(),

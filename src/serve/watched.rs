@@ -23,6 +23,7 @@ use crate::{
     observe::metrics::encode_histogram,
     tables::{database::Connections, store::Store},
 };
+
 /// The parts whose metrics are read at each scrape.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -217,9 +218,10 @@ impl Watched {
     }
 
     fn machine_keys(&self, sheet: &mut Sheet<'_>) -> fmt::Result {
-        let (Some(keys), now) = (&self.machine_keys, unix_time()) else {
+        let Some(keys) = &self.machine_keys else {
             return Ok(());
         };
+        let now = unix_time();
         sheet.gauge(
             "machine_keys",
             "Keys for machines that are neither ended nor expired.",

@@ -89,7 +89,7 @@ impl<'a> HeaderEdits<'a> {
 /// The values of the identity headers without an identity: gateways keep a client's own header if Doorward sends none.
 const NOBODY: [&str; 3] = ["-", "-", "false"];
 
-/// The value of the header with the name of the key where there is no key.
+/// The value of the header that names the key, for a request without a key.
 const NO_KEY: &str = "-";
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_key_is_said_and_its_header_is_taken_off() {
+    fn the_name_of_a_key_is_set_and_the_header_with_the_key_is_removed() {
         let identity = || Identity {
             subject: "1".into(),
             username: Username::parse("ada").unwrap(),

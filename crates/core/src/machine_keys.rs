@@ -40,7 +40,7 @@ pub struct MachineKeys {
     been_read: AtomicBool,
 }
 
-/// How many principals are kept. One costs a few hundred bytes, and making it again less than a microsecond.
+/// How many principals are kept, so that a key that is used often is not rendered again for each request.
 const RENDERED: usize = 1024;
 
 /// How many seconds pass before the use of a key is noted again.
@@ -64,9 +64,9 @@ pub struct KeyEntry {
 struct Entry {
     key: KeyEntry,
     owner: ArcSwap<Owner>,
-    /// The last use and the last use that was written, in seconds since 1970.
+    /// The last use, and the last use that was given out to be written, in seconds since 1970.
     used: AtomicU32,
-    told: AtomicU32,
+    written: AtomicU32,
 }
 
 /// The owner of keys, as the user table has them now. Keys of one owner share it.
@@ -231,15 +231,15 @@ impl MachineKeys {
     /// Adds a key, or replaces what is known about it. The name, the limits and the hash of a key never change.
     pub fn set(&self, id: MachineKeyId, key: KeyEntry, owner: Arc<Owner>) {
         let entries = self.entries.pin();
-        let (used, told) = entries.get(&id).map_or((0, 0), |entry| {
+        let (used, written) = entries.get(&id).map_or((0, 0), |entry| {
             let read = |time: &AtomicU32| time.load(Ordering::Relaxed);
-            (read(&entry.used), read(&entry.told))
+            (read(&entry.used), read(&entry.written))
         });
         let entry = Entry {
             key,
             owner: ArcSwap::new(owner),
             used: AtomicU32::new(used),
-            told: AtomicU32::new(told),
+            written: AtomicU32::new(written),
         };
         entries.insert(id, entry);
     }
@@ -297,7 +297,7 @@ impl MachineKeys {
         let entries = self.entries.pin();
         let new = entries.iter().filter_map(|(id, entry)| {
             let used = entry.used.load(Ordering::Relaxed);
-            (entry.told.swap(used, Ordering::Relaxed) < used).then_some(Use {
+            (entry.written.swap(used, Ordering::Relaxed) < used).then_some(Use {
                 id: *id,
                 at: UnixTime(used.into()),
             })
@@ -313,7 +313,7 @@ impl MachineKeys {
         self.count(|key| !key.ended && key.expires.is_none_or(|expires| expires > now))
     }
 
-    /// The number of usable keys that expire before `until`.
+    /// The number of usable keys that expire at `until` or earlier.
     #[must_use]
     pub fn expiring(&self, now: UnixTime, until: UnixTime) -> usize {
         self.count(|key| {

@@ -47,7 +47,7 @@ impl Principal {
         }
     }
 
-    /// The key for machines that was shown, if it was no token.
+    /// The key for machines that identified the user; `None` for a token.
     #[must_use]
     pub fn key(&self) -> Option<MachineKeyId> {
         self.key.as_ref().map(|(id, _)| *id)

@@ -202,7 +202,7 @@ impl Filter {
         static UNANSWERED: Kind = Kind::new();
         UNANSWERED.line(
             Level::Warn,
-            format_args!("an action gets 503, because Doorward does not answer: {fault}"),
+            format_args!("a request gets 503, because Doorward does not answer: {fault}"),
         );
         let decision = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
         self.stats.count(&stream, &decision);

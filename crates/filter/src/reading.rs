@@ -95,9 +95,9 @@ pub(crate) fn judge(
         }
         // Only Doorward has the keys of machines.
         (Step::Defer, None) => {
-            let step = Step::Defer;
             let key = in_force.identity.key_header();
-            Next::Ask(Box::new(ask(None, &step, line, headers, key, false)))
+            let deferred = &Step::Defer;
+            Next::Ask(Box::new(ask(None, deferred, line, headers, key, false)))
         }
         (Step::Act(_), None) => decided(
             Decision::Deny(Denial::Unavailable(Unavailable::Internal)),

@@ -7,7 +7,8 @@ use crate::{
     domain::{account::Identity, policy::Rule},
 };
 
-/// The caller, the decision, its rule and its reason, and what the next rules would do instead: ids, roles and stable codes, never a name or a token.
+/// The caller, the decision, its rule and its reason, and what the next rules would do instead: ids, roles and stable
+/// codes, never a name or a token.
 pub(super) fn of(decided: &Decided<'_>) -> Vec<u8> {
     let Decided {
         decision,

@@ -165,7 +165,8 @@ mod tests {
         assert_eq!(after(&mark, later + secs(1)), Some(1588));
     }
 
-    /// Writers stamp rows with one clock and commit them up to ten seconds later. Every row is read, whatever the pauses between reads.
+    /// Writers stamp rows with one clock and commit them up to ten seconds later. Every row is read, whatever the pauses
+    /// between reads.
     #[test]
     fn no_row_within_the_overlap_is_missed() {
         let start = Instant::now();

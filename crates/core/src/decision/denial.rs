@@ -112,7 +112,7 @@ pub enum Refusal {
     ForeignName(String),
 }
 
-/// A key that is refused. Its owner is not told; the id finds the row.
+/// A key that is not valid, for the log. The client does not learn what is wrong; the id finds the row of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidKey {
     /// The id in the key, if it has one.

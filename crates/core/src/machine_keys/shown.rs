@@ -63,7 +63,7 @@ impl<'a> ShownKey<'a> {
                 Some(Self::sent(token.expose()))
             }
             Credential::Basic(basic) if takes_basic => {
-                // A user's password is no key, and is judged as one: it is refused.
+                // A password that is not a key, such as that of a user, is refused as a malformed key.
                 let key = Login::key_in(basic).unwrap_or_default();
                 Some(Self {
                     text: Text::Decoded(key),

@@ -202,7 +202,7 @@ fn changed_owners_count_at_once() {
 }
 
 #[test]
-fn a_use_is_told_once_a_minute() {
+fn a_use_is_noted_once_a_minute() {
     let key = MachineKey::generate().unwrap();
     let never = KeyEntry {
         expires: None,
