@@ -31,8 +31,6 @@ struct Kept {
 struct KeyHeaders {
     /// The header in which clients show keys, besides `Authorization`.
     shown: Option<&'static str>,
-    /// The same name, in the form of a list.
-    removed: &'static [&'static str],
 }
 
 /// The header that tells a service the name of the key.
@@ -64,11 +62,8 @@ impl IdentityHeaders {
     #[must_use]
     pub fn with_keys(self, shown: Option<KeyHeader>) -> Self {
         let shown = shown.map(|KeyHeader(name)| &*name.leak());
-        let key = KeyHeaders {
-            shown,
-            removed: Vec::from_iter(shown).leak(),
-        };
-        Self(Box::leak(Box::new(Kept::of(self.0.names, Some(key)))))
+        let key = Some(KeyHeaders { shown });
+        Self(Box::leak(Box::new(Kept::of(self.0.names, key))))
     }
 
     /// The header that tells a service the name of the key, if keys are on.
@@ -86,7 +81,8 @@ impl IdentityHeaders {
     /// The header in which clients show keys, as a list: no service gets it.
     #[must_use]
     pub fn key_headers_to_remove(self) -> &'static [&'static str] {
-        self.0.key.map_or(&[], |key| key.removed)
+        let key = self.0.key.as_ref();
+        key.map_or(&[], |key| key.shown.as_slice())
     }
 
     /// The names, in lower case.
@@ -112,7 +108,7 @@ impl IdentityHeaders {
     #[must_use]
     pub fn likeness(self, lower: &[u8]) -> Likeness {
         for own in self.0.names.into_iter().chain(self.key_name()) {
-            if own.len() == lower.len() && fold_the_same(own.as_bytes(), lower) {
+            if fold_the_same(own.as_bytes(), lower) {
                 return match own.as_bytes() == lower {
                     true => Likeness::Same,
                     false => Likeness::Alias,
@@ -148,11 +144,12 @@ impl Kept {
     }
 }
 
-/// Whether two lower-case names of the same length are equal if all separators are equal.
+/// Whether a service could read two lower-case names as one: they are equal if all separators are equal.
 fn fold_the_same(one: &[u8], other: &[u8]) -> bool {
-    one.iter().zip(other).all(|(one, other)| {
-        one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
-    })
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| {
+            one == other || !(one.is_ascii_alphanumeric() || other.is_ascii_alphanumeric())
+        })
 }
 
 fn common_aliases(name: &str) -> Vec<String> {

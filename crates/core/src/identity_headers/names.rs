@@ -40,26 +40,23 @@ impl IdentityNames {
     ///
     /// The first name that is not possible, or the first two that are equal.
     pub fn parse(names: &[String]) -> Result<Self, NamesFault> {
-        let lower: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        for name in &lower {
-            let well_formed = (1..=LONGEST_NAME).contains(&name.len())
-                && name.bytes().all(is_token)
-                && name.bytes().any(|byte| byte.is_ascii_alphabetic());
-            if !well_formed {
-                return Err(NamesFault::Name(name.clone()));
-            }
-            if is_reserved(name) {
-                return Err(NamesFault::Reserved(name.clone()));
-            }
-        }
-        let names: [String; 3] = lower.try_into().map_err(|_| NamesFault::Count)?;
+        let names = names.iter().map(|name| header_name(name));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let names: [String; 3] = names.try_into().map_err(|_| NamesFault::Count)?;
         let [user, roles, admin] = &names;
         for (one, other) in [(user, roles), (user, admin), (roles, admin)] {
-            if one.len() == other.len() && fold_the_same(one.as_bytes(), other.as_bytes()) {
+            if fold_the_same(one.as_bytes(), other.as_bytes()) {
                 return Err(NamesFault::Same(one.clone(), other.clone()));
             }
         }
         Ok(Self(names))
+    }
+
+    /// One of these names that a service could read as `other`.
+    #[must_use]
+    pub fn like(&self, other: &str) -> Option<&str> {
+        let mut names = self.0.iter().map(String::as_str);
+        names.find(|own| fold_the_same(own.as_bytes(), other.as_bytes()))
     }
 }
 
@@ -74,16 +71,10 @@ impl KeyHeader {
     ///
     /// The name is not possible, or has another meaning.
     pub fn parse(name: &str) -> Result<Self, NamesFault> {
-        let name = name.to_ascii_lowercase();
-        let is_kept =
-            name.len() == KEY_NAME.len() && fold_the_same(name.as_bytes(), KEY_NAME.as_bytes());
-        let well_formed = (1..=LONGEST_NAME).contains(&name.len())
-            && name.bytes().all(is_token)
-            && name.bytes().any(|byte| byte.is_ascii_alphabetic());
-        match well_formed {
-            false => Err(NamesFault::Name(name)),
-            true if is_kept || is_reserved(&name) => Err(NamesFault::Reserved(name)),
-            true => Ok(Self(name)),
+        let name = header_name(name)?;
+        match fold_the_same(name.as_bytes(), KEY_NAME.as_bytes()) {
+            true => Err(NamesFault::Reserved(name)),
+            false => Ok(Self(name)),
         }
     }
 
@@ -94,14 +85,16 @@ impl KeyHeader {
     }
 }
 
-impl IdentityNames {
-    /// One of these names that a service could read as `other`.
-    #[must_use]
-    pub fn like(&self, other: &str) -> Option<&str> {
-        let names = self.0.iter().map(String::as_str);
-        names
-            .into_iter()
-            .find(|own| own.len() == other.len() && fold_the_same(own.as_bytes(), other.as_bytes()))
+/// A name in lower case, if a header of Doorward can have it.
+fn header_name(name: &str) -> Result<String, NamesFault> {
+    let name = name.to_ascii_lowercase();
+    let well_formed = (1..=LONGEST_NAME).contains(&name.len())
+        && name.bytes().all(is_token)
+        && name.bytes().any(|byte| byte.is_ascii_alphabetic());
+    match well_formed {
+        false => Err(NamesFault::Name(name)),
+        true if is_reserved(&name) => Err(NamesFault::Reserved(name)),
+        true => Ok(name),
     }
 }
 
