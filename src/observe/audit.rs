@@ -96,26 +96,27 @@ pub(crate) fn upgraded(subject: &str, trace: &Trace<'_>) {
 
 /// Records an administrator's command on a user, on an address, or on everything.
 pub(crate) fn commanded(command: &str, subject: Option<&str>, address: Option<IpAddr>) {
+    command_of(command, subject, address, None);
+}
+
+/// Records an administrator's command on a key for machines.
+pub(crate) fn commanded_key(command: &str, subject: Option<&str>, key: MachineKeyId) {
+    command_of(command, subject, None, Some(key));
+}
+
+fn command_of(
+    command: &str,
+    subject: Option<&str>,
+    address: Option<IpAddr>,
+    key: Option<MachineKeyId>,
+) {
     tracing::info!(
         target: TARGET,
         event = "command",
         reason = command,
         sub = subject,
         address = address.map(tracing::field::display),
-        by = std::env::var("USER").ok(),
-        uid = user_id(),
-        decision = %Uuid::now_v7(),
-    );
-}
-
-/// Records an administrator's command on a key for machines.
-pub(crate) fn commanded_key(command: &str, subject: Option<&str>, key: MachineKeyId) {
-    tracing::info!(
-        target: TARGET,
-        event = "command",
-        reason = command,
-        sub = subject,
-        key = %key,
+        key = key.map(tracing::field::display),
         by = std::env::var("USER").ok(),
         uid = user_id(),
         decision = %Uuid::now_v7(),

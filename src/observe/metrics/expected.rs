@@ -129,14 +129,13 @@ pub(super) fn of_route(endpoint: Endpoint) -> impl Iterator<Item = Expected> {
         .map(move |(verdict, reason)| (door, verdict, reason))
 }
 
+fn deny(reasons: &[Reason]) -> Vec<(Verdict, Reason)> {
+    let denials = reasons.iter().map(|reason| (Verdict::Deny, *reason));
+    denials.collect()
+}
+
 /// Decisions that follow from a rule.
 pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> + use<> {
-    let deny = |reasons: &[Reason]| -> Vec<_> {
-        reasons
-            .iter()
-            .map(|reason| (Verdict::Deny, *reason))
-            .collect()
-    };
     let (grpc, others) = match demand {
         Demand::Nobody => (deny(&[NoRule]), None),
         Demand::Public => {
@@ -175,12 +174,6 @@ pub(super) fn of_rule(demand: &Demand) -> impl Iterator<Item = Expected> + use<>
 
 /// What a key for machines adds to the decisions of a rule.
 pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
-    let deny = |reasons: &[Reason]| -> Vec<_> {
-        reasons
-            .iter()
-            .map(|reason| (Verdict::Deny, *reason))
-            .collect()
-    };
     let added = match rule.demand() {
         Demand::Nobody => Vec::new(),
         Demand::Public => vec![(Verdict::Allow, Key)],
