@@ -167,7 +167,7 @@ impl Numbers {
         );
         registry.register(
             "sync_rows",
-            "Rows read to learn of other replicas' revocations and failed logins; a row counts each time it is read",
+            "Rows read to learn of other replicas' revocations and failed logins, and of keys for machines; a row counts each time it is read",
             self.rows_read.clone(),
         );
         registry.register(
