@@ -134,27 +134,23 @@ impl Judge {
             Demand::Nobody => Step::Done(Decision::Deny(Denial::Nobody)),
             Demand::Endpoint(endpoint) => self.endpoint(*endpoint, request, now),
             demand @ (Demand::Public | Demand::SignedIn | Demand::Role(_)) => {
-                let shown = match &self.keys {
-                    KeySource::Off => None,
-                    KeySource::Here(_) | KeySource::Elsewhere => {
-                        ShownKey::of(credential, rule.takes_basic_keys())
+                let takes_basic = rule.takes_basic_keys();
+                match (&self.keys, ShownKey::of(credential, takes_basic)) {
+                    (KeySource::Off, _) => Step::Done(by_token()),
+                    (KeySource::Here(_) | KeySource::Elsewhere, None) => {
+                        Step::Done(match by_token() {
+                            // Programs such as git send Basic only after this challenge.
+                            Decision::Deny(Denial::MissingToken) if takes_basic => {
+                                Decision::Deny(Denial::MissingKey)
+                            }
+                            decision @ (Decision::Allow(_)
+                            | Decision::Deny(_)
+                            | Decision::Issue(_)
+                            | Decision::Done(_)) => decision,
+                        })
                     }
-                };
-                match (shown, &self.keys) {
-                    (None, _) | (Some(_), KeySource::Off) => Step::Done(match by_token() {
-                        // Programs such as git send Basic only after this challenge.
-                        Decision::Deny(Denial::MissingToken)
-                            if self.keys.is_on() && rule.takes_basic_keys() =>
-                        {
-                            Decision::Deny(Denial::MissingKey)
-                        }
-                        decision @ (Decision::Allow(_)
-                        | Decision::Deny(_)
-                        | Decision::Issue(_)
-                        | Decision::Done(_)) => decision,
-                    }),
-                    (Some(_), KeySource::Elsewhere) => Step::Defer,
-                    (Some(key), KeySource::Here(keys)) => {
+                    (KeySource::Elsewhere, Some(_)) => Step::Defer,
+                    (KeySource::Here(keys), Some(key)) => {
                         let verified = match self.revoked.are_stale(now) {
                             true => Err(KeyRefusal::Unread),
                             false => keys.verify(key.as_str(), &request.path, now, &self.revoked),
