@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn two_credentials_in_one_request_are_one_too_many() {
+    fn two_credentials_in_one_request_are_malformed() {
         let usual = IdentityHeaders::default();
         let none = usual.with_keys(None);
         let named = usual.with_keys(Some(KeyHeader::parse("X-API-Key").unwrap()));
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_but_doorward_names_a_key() {
+    fn a_header_that_a_service_reads_as_the_name_of_a_key_is_an_alias() {
         let usual = IdentityHeaders::default();
         for (name, with_keys) in [
             ("x-auth-key", true),

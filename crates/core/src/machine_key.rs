@@ -54,7 +54,7 @@ impl fmt::Debug for MachineKeyId {
     }
 }
 
-/// What is stored of a key: a hash of all of it, keyed for this purpose alone.
+/// The hash of a whole key, which is stored instead of the key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash([u8; 32]);
 

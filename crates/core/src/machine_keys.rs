@@ -256,7 +256,7 @@ impl MachineKeys {
         }
     }
 
-    /// Removes all keys for which `keep` says no.
+    /// Removes all keys but those that `keep` selects.
     pub fn retain(&self, mut keep: impl FnMut(MachineKeyId) -> bool) {
         self.entries.pin().retain(|id, _| keep(*id));
     }
@@ -266,7 +266,7 @@ impl MachineKeys {
         self.been_read.store(true, Ordering::Release);
     }
 
-    /// The owners for whom `wanted` says yes, each once.
+    /// The owners that `wanted` selects, each once.
     #[must_use]
     pub fn owners(&self, mut wanted: impl FnMut(&Owner) -> bool) -> Vec<Arc<Owner>> {
         let mut seen = HashSet::new();

@@ -1,7 +1,7 @@
 //! Questions of `doorward probe`, and the answers to them: both are signed with a key that is used for nothing else.
 //!
 //! A question is a header of a request through the gateway. Doorward denies every request that carries a valid one, and the
-//! denial carries the signed verdict. So a question never opens a door, and whoever cannot sign learns nothing from it.
+//! denial carries the signed verdict. So a question never lets a request pass, and without the key nobody can ask one.
 
 use std::fmt;
 
@@ -45,7 +45,7 @@ pub struct Answered {
 }
 
 impl ProbeKey {
-    /// The key of a secret, for this purpose alone.
+    /// Derives the key from a secret.
     #[must_use]
     pub fn new(secret: &Secret) -> Self {
         Self(secret.derived("doorward probe"))
@@ -59,7 +59,7 @@ impl ProbeKey {
         format!("{text}.{signature}")
     }
 
-    /// The nonce of a question that this key signed within the last minutes.
+    /// The nonce of a question that this key signed at most five minutes before or after `now`.
     #[must_use]
     pub fn read(&self, header: &[u8], now: UnixTime) -> Option<Nonce> {
         let header = header.get(..LONGEST).is_none().then_some(header)?;
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_for_one_question_alone() {
+    fn an_answer_is_accepted_only_for_its_question() {
         let challenge = format!("{SCHEME} answer=\"{}\"", own().answer(NONCE, &answered()));
         let read = |key: &ProbeKey, nonce| key.read_challenge(&challenge, nonce);
         assert_eq!(read(&own(), NONCE), Some(answered()));

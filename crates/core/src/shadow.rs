@@ -41,7 +41,7 @@ impl Direction {
         match step {
             Step::Done(Decision::Allow(_)) => Self::WouldPass,
             Step::Done(Decision::Deny(_)) => Self::WouldBeDenied,
-            // Whoever defers lets Doorward answer.
+            // Only the module inside Envoy defers, and Doorward answers then.
             Step::Done(Decision::Issue(_) | Decision::Done(_)) | Step::Act(_) | Step::Defer => {
                 Self::WouldBeAnswered
             }

@@ -1,4 +1,5 @@
-//! Actions, which Doorward answers: a call of its gRPC port through Envoy, and what a good answer revokes at once.
+//! Requests that Doorward answers, which are actions and requests with a key: a call of its gRPC port through Envoy, and
+//! what a good answer revokes at once.
 
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ pub(crate) fn answered(reply: Option<Reply>) -> Result<Answer, Unanswered> {
     Ok(check::read(&reply.body)?)
 }
 
-/// Revokes here, at once, the tokens that a good answer revokes. The feed would tell it later.
+/// Revokes here, at once, the tokens that a good answer revokes. The feed would do it later.
 pub(crate) fn revoke(in_force: &InForce, revokes: &Revokes, verdict: &Verdict) {
     let Verdict::Answer {
         status: 200,

@@ -38,11 +38,11 @@ enum Phase {
     /// Not judged yet, allowed, or answered.
     #[default]
     Idle,
-    /// An action whose body is incomplete.
+    /// A request for Doorward whose body is incomplete.
     Collects(Box<PendingAction>),
-    /// An action that was sent to Doorward.
+    /// A request that was sent to Doorward.
     Waits(Revokes),
-    /// An action that Doorward lets pass, with headers for the response.
+    /// A request that Doorward lets pass, with headers for the response.
     Responds(Vec<(String, Vec<u8>)>),
 }
 
@@ -209,7 +209,7 @@ impl Filter {
         refuse(stream, "doorward_unanswered");
     }
 
-    /// Applies Doorward's answer to an action.
+    /// Applies Doorward's answer.
     pub(crate) fn called(&self, exchange: &Exchange, mut stream: Stream<'_>, reply: Option<Reply>) {
         self.panic_in("callout_done");
         let Phase::Waits(revokes) = exchange.take() else {

@@ -24,7 +24,7 @@ pub(crate) struct Settings {
     /// Files with HS256 secrets, which the feed never contains.
     #[serde(default)]
     secret_files: Vec<PathBuf>,
-    /// Where actions are sent.
+    /// Where requests that Doorward answers are sent.
     pub(crate) actions: Option<Actions>,
     /// The namespace of the dynamic metadata with the decision.
     pub(crate) metadata: Option<String>,
@@ -60,7 +60,8 @@ pub(crate) struct Feed {
     pub(crate) stale_after: Duration,
 }
 
-/// How actions, which need a database or a password hash, are sent to Doorward.
+/// How requests that Doorward answers are sent to it: actions, which need a database or a password hash, and requests
+/// with a key.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Actions {

@@ -24,7 +24,7 @@ pub(crate) struct Stats {
     flushed: AtomicU64,
 }
 
-/// The labels of an action.
+/// The labels of a request that Doorward answers.
 const ASKED: [&str; 2] = ["ask", "endpoint"];
 
 /// The reasons of allowed requests, in the order of `passed`.
@@ -64,7 +64,7 @@ impl Stats {
         }
     }
 
-    /// Counts an action.
+    /// Counts a request that Doorward answers.
     pub(crate) fn count_asked(&self, stream: &Stream<'_>) {
         stream.increment(self.decisions, &ASKED, 1);
     }

@@ -276,7 +276,7 @@ fn a_hash_of_aspnet_has_the_lengths_that_identity_writes() {
 }
 
 #[test]
-fn what_would_multiply_the_time_of_yescrypt_is_refused() {
+fn yescrypt_parameters_that_multiply_the_time_are_refused() {
     let of = |params: &str| format!("$y${params}$abcdefgh9.0${}", ".".repeat(43));
     let parses = |params: &str| parse::parse(&of(params), false).is_some();
     assert!(parses("j75"));

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn ever_new_rules_do_not_make_ever_new_series() {
+    fn the_number_of_rule_series_is_bounded() {
         let metrics = Metrics::default();
         for round in 0..MOST_RULES + 10 {
             let policy = policy(&format!("/{round}"), Demand::Nobody);

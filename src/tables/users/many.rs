@@ -1,4 +1,4 @@
-//! Reads the rows of several users at once: the owners of keys are read again and again.
+//! Reads the rows of several users at once: owners of keys are read at every poll.
 
 use std::collections::{HashMap, HashSet};
 
@@ -54,7 +54,7 @@ impl Users {
                 }
                 Ok(cells)
             });
-            // Two rows of one name are nobody, even if one of them is no valid account.
+            // If two rows have one name, there is no such user, even if one of them is no valid account.
             let (mut seen, mut doubled) = (HashSet::new(), Vec::new());
             for cells in rows? {
                 let name = cells.iter().find(|(column, _)| column == "username");

@@ -67,7 +67,7 @@ impl KeyLimits {
             return owner.clone();
         };
         let both = owner.iter().filter(|role| own.contains(role)).cloned();
-        // There are no more of them than the owner has.
+        // At most as many as the owner has, so this cannot fail.
         Roles::collect(both).unwrap_or_default()
     }
 

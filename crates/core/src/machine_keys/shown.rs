@@ -1,4 +1,4 @@
-//! A key that a request shows, wherever it stands.
+//! A key that a request shows, in whichever header it is.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Where keys are.
 #[derive(Clone, Debug, Default)]
 pub enum KeySource {
-    /// There are none: a key is a malformed token.
+    /// Keys are off: a key is judged as a token, and is a malformed one.
     #[default]
     Off,
     /// In this memory.

@@ -79,7 +79,7 @@ fn a_key_has_an_id_and_a_checksum() {
 
 /// A key and its hash as Python makes them, so that keys of today stay valid.
 #[test]
-fn the_form_does_not_change() {
+fn the_format_of_a_key_and_of_its_hash_is_fixed() {
     let body = format!("dwk_0123456789abcdef_{}", "5a".repeat(32));
     let key = MachineKey(Zeroizing::new(format!("{body}38a0114d")));
     assert!(is_well_formed(key.expose()));
@@ -143,7 +143,7 @@ fn inactive_owners_are_refused_at_once() {
 }
 
 #[test]
-fn limits_only_take_away() {
+fn limits_never_add_a_right() {
     let key = MachineKey::generate().unwrap();
     let limited = |roles: Option<&str>, paths: &[&str]| {
         let roles = roles.map(|roles| Roles::parse_list(roles).unwrap());

@@ -157,7 +157,7 @@ fn assert_begin(faults: &[String], expected: &[&str]) {
 }
 
 #[test]
-fn a_file_of_rules_has_nothing_else() {
+fn a_file_of_rules_has_routes_and_no_other_settings() {
     let read = |text: &str| of_file("next.toml", text, ALL);
     let good = "[[route]]\npath = '/a'\nallow = 'public'\n";
     assert_eq!(read(good).unwrap().rules().len(), 1);
@@ -191,7 +191,7 @@ fn a_file_of_rules_has_nothing_else() {
 }
 
 #[test]
-fn keys_are_a_password_only_where_they_are_on_and_can_be_accepted() {
+fn basic_keys_is_refused_if_keys_are_off_or_allow_accepts_none() {
     let rule = |allow: &str, keys: &str| {
         format!("[[route]]\npath = \"/git/*\"\nallow = \"{allow}\"\nbasic-keys = {keys}\n")
     };

@@ -162,7 +162,7 @@ fn keys_by_place_and_demand() {
 }
 
 #[test]
-fn where_keys_are_taken_as_a_password_nothing_else_is() {
+fn with_basic_keys_any_other_password_is_a_malformed_key() {
     let with = WithKeys::new();
     let judge = |path, shown: &[&str]| judge(&with.judge, "GET", path, shown);
     let token = token("ops");
@@ -222,7 +222,7 @@ fn keys_elsewhere_are_never_judged_here() {
 }
 
 #[test]
-fn keys_wait_for_revocations_too() {
+fn no_key_is_accepted_while_revocations_are_stale() {
     let mut with = WithKeys::new();
     let key = with.add(None, &[], UnixTime(NOW.0 + 60));
     with.judge.revoked = Arc::new(Revocations::new(Some(Duration::from_secs(30))));
