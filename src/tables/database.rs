@@ -99,6 +99,11 @@ macro_rules! ask {
 }
 pub(crate) use ask;
 
+/// Question marks for a list of this many values.
+pub(crate) fn question_marks(values: usize) -> String {
+    vec!["?"; values].join(", ")
+}
+
 impl Connections {
     /// Prepares the pool and opens no connection, so that Doorward can start while the database is down.
     ///

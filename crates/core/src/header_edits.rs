@@ -42,10 +42,14 @@ impl<'a> HeaderEdits<'a> {
             (Caller::Anonymous, Gateway::Replaces) => Some(NOBODY),
             (Caller::Anonymous, Gateway::ShowsAll | Gateway::ShowsSome) => None,
         };
-        let key_name = match (caller, gateway) {
-            (Caller::Known(principal), _) if principal.key_name().is_some() => principal.key_name(),
-            (Caller::Known(_) | Caller::Anonymous, Gateway::Replaces) => Some(NO_KEY),
-            (Caller::Known(_) | Caller::Anonymous, Gateway::ShowsAll | Gateway::ShowsSome) => None,
+        let shown = match caller {
+            Caller::Known(principal) => principal.key_name(),
+            Caller::Anonymous => None,
+        };
+        let key_name = match (shown, gateway) {
+            (Some(_), _) => shown,
+            (None, Gateway::Replaces) => Some(NO_KEY),
+            (None, Gateway::ShowsAll | Gateway::ShowsSome) => None,
         };
         let key = headers.key_name().zip(key_name);
         Self {

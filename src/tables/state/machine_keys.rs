@@ -11,7 +11,7 @@ use crate::{
         machine_keys::{KeyLimits, Use},
         token::UnixTime,
     },
-    tables::database::{Fault, Write, ask},
+    tables::database::{Fault, Write, ask, question_marks},
 };
 
 /// Rows per page.
@@ -155,7 +155,7 @@ impl State {
     pub(crate) fn noting_uses(&self, uses: &[Use]) -> Vec<Write> {
         let greatest = self.greatest();
         let chunks = uses.chunks(USES).map(|uses| {
-            let places = vec!["?"; uses.len()].join(", ");
+            let places = question_marks(uses.len());
             let latest = uses.iter().map(|used| used.at.0).max().unwrap_or_default();
             let mut values = vec![latest.into()];
             values.extend(uses.iter().map(|used| used.id.to_string().into()));

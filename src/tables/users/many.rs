@@ -8,7 +8,11 @@ use super::{
     Users, UsersFault,
     cell::{Cell, Cells as _},
 };
-use crate::{domain::account::Username, login::account::Account, tables::database::ask};
+use crate::{
+    domain::account::Username,
+    login::account::Account,
+    tables::database::{ask, question_marks},
+};
 
 /// Names per statement.
 const NAMES: usize = 250;
@@ -40,8 +44,7 @@ impl Users {
             return Ok(found);
         };
         for names in names.chunks(NAMES) {
-            let places = vec!["?"; names.len()].join(", ");
-            let sql = format!("{start} ({places})");
+            let sql = format!("{start} ({})", question_marks(names.len()));
             let rows: Result<Vec<Vec<(String, Cell)>>, UsersFault> = ask!(&self.connections, connection => {
                 let mut query = sqlx::query(AssertSqlSafe(sql));
                 for name in names {
