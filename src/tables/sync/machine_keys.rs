@@ -81,7 +81,7 @@ impl KeyFollower {
             seen.extend(id.filter(|_| is_whole && row.is_some()));
             match row {
                 Some(row) => rows.push(row),
-                // Not accepted any more.
+                // A row that cannot be read as a key: the key is not accepted any more.
                 None => id.into_iter().for_each(|id| self.keys.end(id)),
             }
         });
@@ -104,8 +104,8 @@ impl KeyFollower {
         if rows.is_empty() {
             return;
         }
-        let names: HashSet<&str> = rows.iter().map(|row| &*row.user_id).collect();
-        let known = self.keys.owners(|owner| names.contains(&*owner.subject));
+        let ids: HashSet<&str> = rows.iter().map(|row| &*row.user_id).collect();
+        let known = self.keys.owners(|owner| ids.contains(&*owner.subject));
         let mut known: HashMap<Box<str>, Arc<Owner>> = known
             .into_iter()
             .map(|owner| (owner.subject.clone(), owner))
@@ -137,8 +137,9 @@ impl KeyFollower {
         self.keys.set(row.id, entry, owner);
     }
 
-    /// Reads owners that were never read, owners whose tokens were all revoked, as a changed row does, and some others in
-    /// turn: other programs may change the user table, too.
+    /// Reads the rows of owners: those that were never read, those whose generation has changed, because Doorward raises it
+    /// when it changes roles or disables or removes a user, and some of the others in turn, because other programs may
+    /// change the user table, too.
     async fn read_owners(
         &mut self,
         store: &Store,
