@@ -331,18 +331,6 @@ impl MachineKeys {
             .filter(|(_, entry)| is_one(&entry.key))
             .count()
     }
-
-    /// The number of keys in memory, including ended and expired ones.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 impl Entry {

@@ -245,7 +245,7 @@ fn keys_that_expire_soon_are_counted() {
         };
         keys.set(key.id(), entry, owner(""));
     }
-    assert_eq!((keys.len(), keys.usable(NOW)), (5, 4));
+    assert_eq!((keys.entries.len(), keys.usable(NOW)), (5, 4));
     assert_eq!(keys.expiring(NOW, UnixTime(NOW.0 + 10)), 2);
 }
 
