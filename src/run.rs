@@ -107,16 +107,12 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
         }
         Command::Config(_) => admin::config_check(&settings()?),
         Command::Policy(command) => {
-            let load = |file: Option<&Path>, files: &Files| {
-                let own = file.map(|file| origin.of(file));
-                let origin = own.as_ref().unwrap_or(&origin);
-                Ok(origin.with(files, Settings::load)??)
-            };
+            let settings = settings()?;
             let written = Written {
                 file: origin.path(),
                 load: &|text| origin.with_text(text),
             };
-            runtime.block_on(admin::policy(&load, command, written))
+            runtime.block_on(admin::policy(&settings, command, written))
         }
         Command::Probe(command) => runtime.block_on(admin::probe(&settings()?, command)),
         Command::Token(command) => runtime.block_on(admin::token(settings()?, command)),
@@ -124,7 +120,6 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 }
 
 /// Where settings come from.
-#[derive(Clone)]
 struct Origin {
     config: Option<PathBuf>,
     set: Vec<(String, String)>,
@@ -133,32 +128,27 @@ struct Origin {
 
 impl Origin {
     fn with<T>(&self, files: &Files, load: impl FnOnce(Sources<'_>) -> T) -> anyhow::Result<T> {
-        Ok(load(Sources {
-            flags: self.set.clone(),
-            environment: self.environment.clone(),
-            file: self.file(files)?,
-            read: &|path| files.text(path),
-        }))
-    }
-
-    /// The same with another file.
-    fn of(&self, file: &Path) -> Self {
-        let config = Some(file.to_owned());
-        Self {
-            config,
-            ..self.clone()
-        }
+        Ok(self.with_file(self.file(files)?, files, load))
     }
 
     /// The settings, if their file had this text.
     fn with_text(&self, text: String) -> anyhow::Result<Settings> {
-        let files = Files::default();
-        Ok(Settings::load(Sources {
+        let file = (self.path().display().to_string(), text);
+        Ok(self.with_file(Some(file), &Files::default(), Settings::load)?)
+    }
+
+    fn with_file<T>(
+        &self,
+        file: Option<(String, String)>,
+        files: &Files,
+        load: impl FnOnce(Sources<'_>) -> T,
+    ) -> T {
+        load(Sources {
             flags: self.set.clone(),
             environment: self.environment.clone(),
-            file: Some((self.path().display().to_string(), text)),
+            file,
             read: &|path| files.text(path),
-        })?)
+        })
     }
 
     fn path(&self) -> &Path {

@@ -5,16 +5,9 @@ mod promote;
 mod replay;
 mod trial;
 
-use std::path::Path;
-
-use doorward_rules::files::Files;
-
 pub(crate) use self::promote::Written;
 use super::Outcome;
 use crate::{cli, config::Settings};
-
-/// Reads the settings, or those of another file instead of the usual one.
-pub(crate) type Load<'a> = dyn Fn(Option<&Path>, &Files) -> anyhow::Result<Settings> + 'a;
 
 /// Runs a command for rules.
 ///
@@ -22,14 +15,13 @@ pub(crate) type Load<'a> = dyn Fn(Option<&Path>, &Files) -> anyhow::Result<Setti
 ///
 /// What the command cannot read or write.
 pub(crate) async fn policy(
-    load: &Load<'_>,
+    settings: &Settings,
     command: cli::Policy,
     written: Written<'_>,
 ) -> anyhow::Result<Outcome> {
-    let settings = || load(None, &Files::default());
     match command {
-        cli::Policy::Check(command) => check::check(&settings()?, command).await,
-        cli::Policy::Promote(command) => promote::promote(&settings()?, &command, written),
-        cli::Policy::Replay(command) => replay::replay(&settings()?, &command),
+        cli::Policy::Check(command) => check::check(settings, command).await,
+        cli::Policy::Promote(command) => promote::promote(settings, &command, written),
+        cli::Policy::Replay(command) => replay::replay(settings, &command),
     }
 }
