@@ -69,7 +69,7 @@ pub use self::{
     memory::hash_memory_default,
     reader::Sources,
 };
-use doorward_rules::tables::Raw;
+use doorward_rules::{routes::RouteOptions, tables::Raw};
 
 use self::{key::Section, lists::ISSUER, reader::Reader};
 use crate::{
@@ -269,6 +269,11 @@ impl Settings {
         let endpoints = rules::endpoints(&refresh, &self_service);
         let identity = IdentitySettings::read(reader);
         let keys = KeysSettings::read(reader, &identity);
+        let options = RouteOptions {
+            endpoints: &endpoints,
+            tolerance: paths,
+            keys: keys.enabled,
+        };
         Self {
             shutdown: ShutdownSettings::read(reader),
             gateways: GatewaySettings::read(reader, &listen),
@@ -293,8 +298,8 @@ impl Settings {
             tracing: TracingSettings::read(reader),
             issuers: issuers::issuers(reader, &jwt.terms.issuer),
             jwt,
-            policy: rules::policy(reader, &endpoints, paths, keys.enabled),
-            next: rules::next(reader, &endpoints, paths, keys.enabled),
+            policy: rules::policy(reader, options),
+            next: rules::next(reader, options),
             probe: ProbeSettings::read(reader),
             keys,
             endpoints,

@@ -11,10 +11,7 @@ use super::{
     reader::Reader,
     value::file,
 };
-use crate::domain::{
-    path::Tolerance,
-    policy::{Endpoint, Policy},
-};
+use crate::domain::policy::{Endpoint, Policy};
 
 /// The endpoints that are switched on: always login and logout.
 pub(super) fn endpoints(
@@ -54,36 +51,16 @@ static NEXT: Optional<PathBuf> = Key::new(
 .reloads()
 .optional();
 
-pub(super) fn policy(
-    reader: &mut Reader,
-    endpoints: &[Endpoint],
-    tolerance: Tolerance,
-    keys: bool,
-) -> Policy {
+pub(super) fn policy(reader: &mut Reader<'_>, options: RouteOptions<'_>) -> Policy {
     let tables = std::mem::take(&mut reader.routes);
-    let options = RouteOptions {
-        endpoints,
-        tolerance,
-        keys,
-    };
     routes::policy(&tables, options).unwrap_or_else(|faults| {
         report(reader, faults);
-        Policy::built_in(endpoints)
+        Policy::built_in(options.endpoints)
     })
 }
 
-pub(super) fn next(
-    reader: &mut Reader<'_>,
-    endpoints: &[Endpoint],
-    tolerance: Tolerance,
-    keys: bool,
-) -> Option<NextRules> {
+pub(super) fn next(reader: &mut Reader<'_>, options: RouteOptions<'_>) -> Option<NextRules> {
     let (file, text) = reader.named_content(&NEXT)?;
-    let options = RouteOptions {
-        endpoints,
-        tolerance,
-        keys,
-    };
     match routes::of_file(&file.display().to_string(), &text, options) {
         Ok(policy) => Some(NextRules { file, text, policy }),
         Err(faults) => {

@@ -101,7 +101,7 @@ pub(super) async fn check(settings: &Settings, command: PolicyCheck) -> anyhow::
 
 /// Splits the URL without parsing it: a URL library that reads it differently than a gateway would hide the
 /// difference.
-fn cut(url: &str) -> (&str, &str) {
+pub(super) fn cut(url: &str) -> (&str, &str) {
     let Some((_, rest)) = url.split_once("://") else {
         return ("", url);
     };

@@ -11,10 +11,11 @@ use doorward_rules::routes::{self, RouteOptions};
 use serde_json::{Value, json};
 
 use self::{
-    effect::{Effect, effect, number},
+    effect::{Effect, effect, name, number},
     lines::{End, Logged, Who},
     reading::Reading,
 };
+use super::check::cut;
 use crate::{
     admin::{Outcome, table},
     cli::{self, Format},
@@ -315,15 +316,9 @@ impl<'a> Replay<'a> {
 fn placed<'l>(logged: &'l Logged<'_>) -> (&'l str, &'l str) {
     let target: &str = &logged.target;
     let absolute = ["http://", "https://"];
-    match absolute
-        .iter()
-        .find_map(|scheme| target.strip_prefix(scheme))
-    {
-        Some(rest) => match rest.find('/') {
-            Some(slash) => rest.split_at(slash),
-            None => (rest, "/"),
-        },
-        None => (&logged.host, target),
+    match absolute.iter().any(|scheme| target.starts_with(scheme)) {
+        true => cut(target),
+        false => (&logged.host, target),
     }
 }
 
@@ -332,17 +327,4 @@ fn names_hosts(policy: &Policy) -> bool {
         .rules()
         .iter()
         .any(|rule| rule.hosts().next().is_some())
-}
-
-/// The name of what has this number.
-fn name(policy: &Policy, number: usize) -> &str {
-    let beyond = number.checked_sub(policy.rules().len());
-    match (policy.rules().get(number), beyond) {
-        (Some(rule), _) => rule.name(),
-        (None, Some(1)) => "(method of an endpoint)",
-        (None, Some(2)) => "(two readings)",
-        (None, Some(3)) => "(no host)",
-        (None, Some(4)) => "(case of a method)",
-        (None, _) => "(no rule)",
-    }
 }

@@ -143,6 +143,19 @@ pub(super) fn number(policy: &Policy, access: Access<'_>) -> usize {
     }
 }
 
+/// The name of what has this number.
+pub(super) fn name(policy: &Policy, number: usize) -> &str {
+    let beyond = number.checked_sub(policy.rules().len());
+    match (policy.rules().get(number), beyond) {
+        (Some(rule), _) => rule.name(),
+        (None, Some(1)) => "(method of an endpoint)",
+        (None, Some(2)) => "(two readings)",
+        (None, Some(3)) => "(no host)",
+        (None, Some(4)) => "(case of a method)",
+        (None, _) => "(no rule)",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
