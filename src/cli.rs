@@ -79,10 +79,11 @@ Examples:
     /// Check the rules.
     #[command(subcommand)]
     Policy(Policy),
-    /// Ask through a gateway whether Doorward is really in the way.
+    /// Check through a gateway that Doorward decides its requests.
     ///
     /// Sends requests for each rule with a signed question; Doorward answers and refuses each of them. Reads the rules and
-    /// `probe.key` from the settings. Exit status 0: Doorward decided all of them; 1: it did not.
+    /// `probe.key` from the settings. Exit status 0: Doorward decided each request, or the gateway itself refused it; 1: any
+    /// other finding.
     #[command(after_help = "\
 Examples:
   doorward probe https://gateway.example

@@ -18,7 +18,7 @@ use self::{
 use super::Outcome;
 use crate::cli::{Init, UserDatabase};
 
-/// Asks for what the arguments leave open, writes the files, and says what to run next. It never overwrites a file.
+/// Asks for missing arguments, writes the files, and says what to run next. It never overwrites a file.
 ///
 /// # Errors
 ///
@@ -116,7 +116,7 @@ fn answered(
 /// Doorward's own table.
 const OWN: &str = "own";
 
-/// Writes all files, or none: if one exists, nothing is written.
+/// Writes all files. If one exists, writes none; if one cannot be written, removes those before it.
 fn write_new(files: &[(PathBuf, String)]) -> anyhow::Result<()> {
     let there = |path: &Path| path.symlink_metadata().is_ok();
     let existing: Vec<_> = files
@@ -132,7 +132,7 @@ fn write_new(files: &[(PathBuf, String)]) -> anyhow::Result<()> {
     }
     for (at, (path, text)) in files.iter().enumerate() {
         let mut options = OpenOptions::new();
-        // Not even if somebody else creates the file at the same time.
+        // `create_new` also fails if somebody else creates the file at the same time.
         let opened = options.write(true).create_new(true).open(path);
         let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
         if let Err(error) = written {

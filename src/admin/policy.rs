@@ -13,7 +13,7 @@ use crate::{cli, config::Settings};
 ///
 /// # Errors
 ///
-/// What the command cannot read or write.
+/// An argument is invalid, or a file or the database cannot be read or written.
 pub(crate) async fn policy(
     settings: &Settings,
     command: cli::Policy,

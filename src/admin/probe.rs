@@ -1,4 +1,4 @@
-//! Asks through a gateway whether Doorward is really in the way.
+//! Checks through a gateway that Doorward decides its requests.
 
 mod client;
 mod finding;
@@ -30,7 +30,7 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The arguments or the settings are not enough to ask.
+/// An argument is invalid, `probe.key` is not set, or the file of `--ca` cannot be used.
 pub(crate) async fn probe(settings: &Settings, command: cli::Probe) -> anyhow::Result<Outcome> {
     let secret = (settings.probe.key.as_ref()).context(
         "probe.key is not set; Doorward and the probe need the same secret to tell its answers from others",
@@ -120,7 +120,7 @@ fn print_text(plan: &Plan, found: &[Found<'_>]) {
     let bad = found.iter().filter(|(_, _, finding)| !finding.is_good());
     let (all, bad) = (found.len(), bad.count());
     match bad {
-        _ if all == 0 => println!("No rule could be asked."),
+        _ if all == 0 => println!("No rule could be checked."),
         0 => println!("Doorward is in the way of all {all} requests."),
         _ => println!("{bad} of {all} requests were not decided by Doorward as its rules say."),
     }

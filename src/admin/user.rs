@@ -166,9 +166,9 @@ async fn list(settings: &Settings, store: &Store, format: Format) -> anyhow::Res
 #[derive(Default)]
 struct Count {
     users: u64,
-    /// To be replaced after a login.
+    /// Hashes that Doorward replaces at the next login.
     outdated: u64,
-    /// The users cannot log in: the format is not verified, or the cost is above the limits.
+    /// Users who cannot log in: Doorward does not verify the format, or the cost is above the limits.
     refused: u64,
 }
 

@@ -10,7 +10,7 @@ use clap_complete::Shell;
 pub(crate) enum Setup {
     /// Write the first settings and the configuration of a gateway.
     ///
-    /// Asks for what the options leave open. Never overwrites a file.
+    /// Asks for everything that no option gives. Never overwrites a file.
     #[command(after_help = "\
 Examples:
   doorward init
@@ -34,7 +34,7 @@ Examples:
     Man(Man),
 }
 
-/// Arguments of `doorward init`. It asks for what they leave open.
+/// Arguments of `doorward init`. It asks for those that are missing.
 #[derive(Debug, Args)]
 pub(crate) struct Init {
     /// Gateway that asks Doorward.

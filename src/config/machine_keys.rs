@@ -18,7 +18,7 @@ pub(crate) struct KeysSettings {
     pub(crate) enabled: bool,
     /// The header in which they may be shown, besides `Authorization`.
     pub(crate) header: Option<KeyHeader>,
-    /// The lifetime of a key whose maker names none.
+    /// The lifetime of a key that is added without one.
     pub(crate) lifetime: Duration,
 }
 
@@ -43,7 +43,7 @@ static LIFETIME: Key<Duration> = Key::new(
     "keys.lifetime",
     "90days",
     |text| duration(text, Duration::from_secs(60), 3660 * DAY),
-    "Lifetime of a key whose maker names none, 1min to 3660days.",
+    "Lifetime of keys that are added without `--expires`, 1min to 3660days.",
 );
 
 impl KeysSettings {

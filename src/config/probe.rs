@@ -1,4 +1,4 @@
-//! `[probe]`: questions of `doorward probe`.
+//! `[probe]`: the secret of `doorward probe`.
 
 use super::{
     fault::ValueFault,
@@ -20,7 +20,7 @@ static KEY: Optional<Secret> = Key::new(
     "probe.key",
     "none",
     |text| Secret::parse(text.as_bytes()).map_err(ValueFault::Secret),
-    "Secret that Doorward and `doorward probe` share, at least 32 bytes, used for nothing else. Without it, Doorward answers no probe. It opens no door: whoever knows it can learn which rule decides a request.",
+    "Secret that Doorward and `doorward probe` share, at least 32 bytes, used for nothing else. Without it, Doorward answers no probe. It gives no access: whoever knows it can only learn which rule decides a request.",
 )
 .reloads()
 .optional();

@@ -35,12 +35,12 @@ impl<R: BufRead> Questions<R> {
                 .or_else(|| T::from_str(&answer, true).ok());
             match chosen {
                 Some(chosen) => return Ok(chosen),
-                None => eprintln!("Please answer with a number or a name of the list."),
+                None => eprintln!("Please answer with a number or a name from the list."),
             }
         }
     }
 
-    /// Asks for a text; an empty line is the usual answer.
+    /// Asks for a text; an empty line takes the default.
     pub(super) fn text(
         &mut self,
         question: &str,

@@ -25,7 +25,7 @@ fn asked(arguments: Init, lines: &str) -> anyhow::Result<Answers> {
 }
 
 #[test]
-fn every_combination_gives_settings_that_hold_together() {
+fn every_combination_of_answers_gives_valid_settings() {
     let dir = tempfile::tempdir().unwrap();
     for gateway in Gateway::value_variants() {
         for (database, table) in [
@@ -64,7 +64,7 @@ fn every_combination_gives_settings_that_hold_together() {
 }
 
 #[test]
-fn answers_are_numbers_or_names_and_an_empty_line_is_the_usual_answer() {
+fn answers_are_numbers_or_names_and_an_empty_line_takes_the_default() {
     let answers = asked(arguments(), "9\nfoo\n0\n3\nmysql\nusers\n\nhash\n").unwrap();
     assert_eq!(answers.gateway, Gateway::Nginx);
     assert_eq!(answers.database, UserDatabase::Mysql);
@@ -80,7 +80,7 @@ fn answers_are_numbers_or_names_and_an_empty_line_is_the_usual_answer() {
 }
 
 #[test]
-fn an_answer_that_is_missing_is_named() {
+fn the_fault_of_a_missing_answer_names_its_option() {
     for (lines, flag) in [
         ("", "--gateway"),
         ("1\n", "--database"),
@@ -122,7 +122,7 @@ fn names_cannot_add_settings() {
 }
 
 #[test]
-fn no_file_is_overwritten_and_none_is_left_half_way() {
+fn no_file_is_overwritten_and_none_is_written_if_one_exists() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
     let files = |names: &[&str]| -> Vec<(PathBuf, String)> {
@@ -136,7 +136,7 @@ fn no_file_is_overwritten_and_none_is_left_half_way() {
     assert!(fault.contains("exists already"), "{fault}");
     assert!(!path("a").exists());
     assert_eq!(fs::read_to_string(path("b")).unwrap(), "old");
-    // A link to nowhere is a file of somebody, too.
+    // A dangling link counts as an existing file.
     std::os::unix::fs::symlink(path("nowhere"), path("c")).unwrap();
     write_new(&files(&["c"])).unwrap_err();
     assert!(!path("nowhere").exists());

@@ -38,7 +38,7 @@ pub(super) fn promote(
         "rules.next is not set; it names the file with the next rules, such as next.toml",
     )?;
     let name = written.file.display();
-    // A file may be a link, such as in a mount; the file that it leads to is replaced.
+    // If the file is a link, such as in a mount, its target is replaced.
     let file = fs::canonicalize(written.file)
         .with_context(|| format!("the settings in {name} cannot be read"))?;
     let before = fs::read_to_string(&file)
@@ -93,7 +93,7 @@ fn with_rules(settings: &str, rules: &str) -> anyhow::Result<String> {
         }
     }
     settings.insert(ROUTE.name, routes);
-    // What follows the last table of the settings comes before the rules now, and what follows the rules is at the end.
+    // Comments at the end of the settings now precede the rules, and comments at the end of the rules end the file.
     let trailing = format!(
         "{}{}",
         settings.trailing().as_str().unwrap_or_default(),

@@ -33,7 +33,9 @@ pub(super) fn replay(settings: &Settings, command: &cli::PolicyReplay) -> anyhow
         Some(file) => rules(settings, file)?,
         None => {
             let next = settings.next.as_ref();
-            let next = next.context("which rules? Name a file with --rules, or set rules.next")?;
+            let next = next.context(
+                "there are no rules to compare with: name a file with --rules, or set rules.next",
+            )?;
             next.policy.clone()
         }
     };
@@ -70,10 +72,10 @@ fn rules(settings: &Settings, file: &Path) -> anyhow::Result<Policy> {
     })
 }
 
-/// The most different requests, and users, that are told apart.
+/// The largest number of different requests, and of different users, that are counted separately.
 const MOST: usize = 100_000;
 
-/// The rules that decide a request before and after, and what its line tells.
+/// The rules that decide a request before and after, how it ended, and who asked.
 type Case = (usize, usize, End, Who);
 
 struct Replay<'a> {
@@ -148,7 +150,7 @@ impl<'a> Replay<'a> {
             host: host.as_bytes(),
             target: target.as_bytes(),
         };
-        // A request that cannot be read is refused by any rules.
+        // A request that cannot be parsed is refused, whatever the rules are.
         let Ok((method, named, path)) = line.parse(self.tolerance) else {
             self.ambiguous += 1;
             return;
@@ -266,7 +268,7 @@ impl<'a> Replay<'a> {
         );
         if self.ambiguous > 0 {
             println!(
-                "{} requests are malformed or ambiguous, and are refused by any rules.",
+                "{} requests are malformed or ambiguous; Doorward refuses them, whatever the rules are.",
                 self.ambiguous
             );
         }

@@ -1,4 +1,4 @@
-//! What an answer says about the way of a request.
+//! Judges from an answer whether Doorward decided the request.
 
 use super::{
     client::Answer,
@@ -24,14 +24,14 @@ pub(super) struct Other {
     pub(super) allows_origin: bool,
 }
 
-/// What follows.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     /// Doorward decided the request as its rules say.
     Guarded,
     /// The gateway itself refused or answered it.
     Gateway,
-    /// Doorward decided it otherwise than the rules of these settings say.
+    /// Doorward decided the request, but not as the rules of these settings say.
     Differs(&'static str),
     /// Something else let it pass.
     Open,
@@ -117,7 +117,7 @@ impl Finding {
                 "it passed without Doorward: the filter is missing or disabled there, comes too late, or lets requests pass when Doorward does not answer"
             }
             Self::Unproven => {
-                "something else than this Doorward refused it: Doorward may be down, have another probe.key, or not be in the way"
+                "something other than this Doorward refused it: Doorward may be down, have another probe.key, or not be in the way"
             }
             Self::Unreachable => "the gateway does not answer",
         }
@@ -128,7 +128,7 @@ const OTHER_RULE: &str = "another rule decided: Doorward has other rules in forc
 const OTHER_VERDICT: &str =
     "the verdict is not that of the rule: Doorward has other rules in force";
 const ALLOWED: &str =
-    "Doorward would let it pass: the gateway asks about another request than it was sent";
+    "Doorward would let it pass: the gateway does not ask about the request that it received";
 
 /// Judges what came back for a check.
 pub(super) fn judge(check: &Check, seen: &Seen) -> Finding {
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_doorward_did_not_sign_proves_nothing() {
+    fn an_answer_without_a_signature_is_never_guarded() {
         let other = |status, allows_origin| {
             Seen::Other(Other {
                 status,

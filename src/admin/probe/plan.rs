@@ -1,4 +1,4 @@
-//! Which requests are sent for each rule. Asks nobody.
+//! Plans which requests are sent for each rule; sends none.
 
 use std::fmt;
 
@@ -25,7 +25,7 @@ pub(super) struct Check {
     pub(super) host: String,
     pub(super) target: String,
     pub(super) headers: Vec<(String, String)>,
-    /// What Doorward says to a request without a credential; `None` where it depends on more than the rule.
+    /// Doorward's decision on a request without a credential; `None` if it depends on more than the rule.
     pub(super) expected: Option<(Verdict, Reason)>,
 }
 
@@ -50,10 +50,10 @@ pub(super) enum Kind {
     DoubledAuthorization,
 }
 
-/// Why a rule is not asked about.
+/// Why no request is sent for a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Skipped {
-    /// Only methods that change something reach it.
+    /// Only requests with unsafe methods reach it.
     UnsafeMethod,
     /// Other rules decide all its requests, or no request has its path.
     Unreachable,
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_is_asked_for_with_a_request_that_it_decides() {
+    fn each_rule_is_checked_with_requests_that_it_decides() {
         let policy = policy(&[
             ("/*", &[], &[], "signed-in"),
             ("/", &[], &[], "public"),
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tricks_change_what_they_say() {
+    fn each_kind_changes_its_part_of_the_request() {
         let policy = policy(&[("/admin/*", &[], &[], "role:admin")]);
         let plan = plan(&policy, Methods::Safe);
         let target = |kind| {

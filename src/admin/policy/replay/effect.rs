@@ -1,4 +1,4 @@
-//! What other rules change for a request in a log, whoever may have sent it.
+//! Decides whether other rules change the verdict on a logged request, for every caller who may have sent it.
 
 use super::lines::{End, Who};
 use crate::domain::{
@@ -7,14 +7,14 @@ use crate::domain::{
     shadow::Direction,
 };
 
-/// What changes.
+/// How the verdict changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// The verdict is the same for everybody who may have sent it.
     Same,
-    /// The verdict is another one.
+    /// The verdict changes for everybody who may have sent it.
     Certain(Direction),
-    /// The verdict is another one for some of those who may have sent it.
+    /// The verdict changes for some of those who may have sent it.
     Possible(Direction),
 }
 
@@ -33,7 +33,7 @@ enum Roled<'a> {
     Everything,
 }
 
-/// All callers that the two rules could tell apart: users are in the roles of neither, of one, or of both.
+/// All callers that the two rules could tell apart: nobody, and users with no role, each single role, or all roles.
 fn callers<'a>(rules: &[&'a Roles]) -> Vec<Caller<'a>> {
     let mut all = vec![
         Caller::Anonymous,
@@ -61,7 +61,7 @@ pub(super) fn effect(before: Access<'_>, after: Access<'_>, end: End, who: Who) 
         (End::Refused, course) => course == Direction::WouldBeDenied,
     };
     let likely: Vec<_> = known.iter().copied().filter(ended).collect();
-    // The service itself may have refused it, or the log is of other rules.
+    // The service itself may have refused it, or other rules were in force when the log was written.
     let likely = match likely.is_empty() {
         true => known,
         false => likely,
@@ -109,7 +109,7 @@ fn endpoint(access: Access<'_>) -> Option<&'static str> {
     }
 }
 
-/// What the rules do with a request of this caller.
+/// The verdict on a request of this caller.
 fn course(access: Access<'_>, caller: Caller<'_>) -> Direction {
     let passes = match (demand(access), caller) {
         (None | Some(Demand::Nobody), _) => false,
@@ -129,7 +129,7 @@ fn course(access: Access<'_>, caller: Caller<'_>) -> Direction {
     }
 }
 
-/// The number of what decides, for counting: of the rule, or one beyond all rules.
+/// The number of the rule that decides, or a number beyond all rules if none does.
 pub(super) fn number(policy: &Policy, access: Access<'_>) -> usize {
     let rules = policy.rules().len();
     let of = |rule: &Rule| policy.number_of(rule).unwrap_or(rules);
@@ -143,7 +143,7 @@ pub(super) fn number(policy: &Policy, access: Access<'_>) -> usize {
     }
 }
 
-/// The name of what has this number.
+/// The name of the rule with this number, or why no rule decides.
 pub(super) fn name(policy: &Policy, number: usize) -> &str {
     let beyond = number.checked_sub(policy.rules().len());
     match (policy.rules().get(number), beyond) {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_says_who_may_have_asked() {
+    fn outcome_and_caller_in_the_log_limit_the_effect() {
         use Direction::*;
         use Effect::*;
         for (before, after, end, who, expected) in [
@@ -212,7 +212,7 @@ mod tests {
                 Certain(WouldBeDenied),
             ),
             ("signed-in", "none", End::Refused, Who::Unknown, Same),
-            // Nobody knows which roles they had.
+            // The log does not say which roles they had.
             (
                 "signed-in",
                 "role:admin",

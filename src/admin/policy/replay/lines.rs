@@ -1,6 +1,6 @@
 //! Lines of access logs: which request, how it ended, and who asked. Judges nothing.
 //!
-//! The format is told from each line: Envoy's default text, JSON (of Envoy, Istio, Envoy Gateway, and Doorward's log),
+//! The format is recognised for each line: Envoy's default text, JSON (of Envoy, Istio, Envoy Gateway, and Doorward's log),
 //! Common Log with or without what nginx's `combined` adds, and Doorward's log as text.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use serde_json::Value;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Logged<'a> {
     pub(super) method: Cow<'a, str>,
-    /// Empty if the log does not say it.
+    /// Empty if the log has none.
     pub(super) host: Cow<'a, str>,
     pub(super) target: Cow<'a, str>,
     pub(super) end: End,
@@ -27,23 +27,23 @@ pub(super) enum End {
     Passed,
     /// It was refused with 401 or 403.
     Refused,
-    /// The log does not tell.
+    /// The log does not say.
     Unknown,
 }
 
 /// Who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Who {
-    /// Nobody who was known.
+    /// Somebody without a valid token.
     Anonymous,
-    /// Some user.
+    /// A signed-in user.
     SignedIn,
-    /// The log does not tell.
+    /// The log does not say.
     Unknown,
 }
 
 impl End {
-    /// What a status says. Doorward and services use 400, 405, 429 and 503 for much.
+    /// The outcome by status. Doorward and services use 400, 405, 429 and 503 for too many purposes.
     fn of_status(status: u64) -> Self {
         match status {
             401 | 403 => Self::Refused,
@@ -54,7 +54,7 @@ impl End {
     }
 }
 
-/// Reads a line; `None` if it is none of a request.
+/// Reads a line; `None` if it is not about a request.
 pub(super) fn read(line: &str) -> Option<Logged<'_>> {
     match line.as_bytes().first()? {
         b'{' => json(line),
