@@ -59,7 +59,7 @@ pub(crate) async fn machine_key(
                 .find(|role| !owner.roles.contains(role))
             {
                 eprintln!(
-                    "note: {} does not have the role {}, so neither has the key",
+                    "note: {} does not have the role {}, so the key does not get it either",
                     owner.username.as_str(),
                     missing.as_str()
                 );
@@ -103,7 +103,7 @@ pub(crate) async fn machine_key(
     }
 }
 
-/// What a new key is to be.
+/// Name, limits and lifetime of a new key.
 struct New {
     name: KeyName,
     limits: KeyLimits,
@@ -184,7 +184,7 @@ async fn rotate(
     let key = MachineKey::generate()?;
     let row = new.row(&key, &owner);
     let until = UnixTime(now.0.saturating_add(overlap.as_secs()));
-    // Both or none: otherwise two keys would be valid for long, or none.
+    // In one transaction: otherwise the old key could stay valid beside the new one, or end without a new one.
     let writes = [
         store.state.expiring_key(id, until),
         store.state.adding_key(&row),
@@ -214,7 +214,7 @@ async fn list(
     let of = (owner.as_ref()).map_or(KeysOf::Everybody, |owner| KeysOf::User(&owner.id));
     let now = unix_time();
     let keys: Vec<_> = (store.state.keys(of).await?.into_iter())
-        .filter(|key| all || state(key, now) == "usable")
+        .filter(|key| all || State::of(key, now) == State::Usable)
         .collect();
     if format == Format::Json {
         let keys: Vec<_> = keys.iter().map(|key| shown(key, now)).collect();
@@ -250,7 +250,7 @@ async fn list(
             key.username.as_str().into(),
             roles,
             paths,
-            state(&key, now).into(),
+            State::of(&key, now).name().into(),
             key.expires
                 .map_or("never".into(), |expires| moment(expires.0)),
             match key.used {
@@ -271,18 +271,36 @@ fn shown(key: &KeyRow, now: UnixTime) -> serde_json::Value {
         "owner_id": key.user_id,
         "roles": key.limits.roles(),
         "paths": key.limits.paths(),
-        "state": state(key, now),
+        "state": State::of(key, now).name(),
         "created_at": key.created.0,
         "expires_at": key.expires.map(|expires| expires.0),
         "used_at": (key.used.0 > 0).then_some(key.used.0),
     })
 }
 
-fn state(key: &KeyRow, now: UnixTime) -> &'static str {
-    match (key.ended, key.expires) {
-        (true, _) => "ended",
-        (false, Some(expires)) if expires <= now => "expired",
-        (false, _) => "usable",
+/// Whether a key can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Usable,
+    Expired,
+    Ended,
+}
+
+impl State {
+    fn of(key: &KeyRow, now: UnixTime) -> Self {
+        match (key.ended, key.expires) {
+            (true, _) => Self::Ended,
+            (false, Some(expires)) if expires <= now => Self::Expired,
+            (false, _) => Self::Usable,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Expired => "expired",
+            Self::Ended => "ended",
+        }
     }
 }
 

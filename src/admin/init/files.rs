@@ -63,7 +63,7 @@ pub(super) fn settings(answers: &Answers) -> String {
         table,
     } = answers;
     let mut text = String::from(HEAD);
-    text += client_address(*gateway);
+    text += &client_address(*gateway);
     if *database == UserDatabase::Mysql {
         text += MYSQL;
     }
@@ -102,46 +102,41 @@ trusted_proxies = [\"127.0.0.0/8\", \"::1/128\"]
 
 ";
 
-fn client_address(gateway: Gateway) -> &'static str {
-    match gateway {
-        Gateway::Envoy => {
+fn client_address(gateway: Gateway) -> String {
+    let (client, door) = match gateway {
+        Gateway::Envoy => (
             "\
 # The client of a request, for limits on guessing: the peer of Envoy's connection. Behind a load balancer, set
 # \"x-envoy-external-address\" or \"x-forwarded-for:N\" (docs/gateways/envoy.md).
 client_address = \"peer\"
-
-# Addresses that Doorward listens on: Envoy asks at grpc.
-[listen]
-grpc = \"127.0.0.1:9001\"
-http = \"127.0.0.1:9002\"
-ops = \"127.0.0.1:9003\"
-"
-        }
-        Gateway::EnvoyHttp => {
+",
+            "Envoy asks at grpc",
+        ),
+        Gateway::EnvoyHttp => (
             "\
 # The client of a request, for limits on guessing: a header that envoy.yaml sets.
 client_address = \"x-envoy-external-address\"
-
-# Addresses that Doorward listens on: Envoy asks at http.
-[listen]
-grpc = \"127.0.0.1:9001\"
-http = \"127.0.0.1:9002\"
-ops = \"127.0.0.1:9003\"
-"
-        }
-        Gateway::Nginx | Gateway::Caddy | Gateway::Haproxy | Gateway::Traefik => {
+",
+            "Envoy asks at http",
+        ),
+        Gateway::Nginx | Gateway::Caddy | Gateway::Haproxy | Gateway::Traefik => (
             "\
 # The client of a request, for limits on guessing: the last address that the gateway wrote.
 client_address = \"x-forwarded-for:1\"
-
-# Addresses that Doorward listens on: the gateway asks at http.
+",
+            "the gateway asks at http",
+        ),
+    };
+    format!(
+        "\
+{client}
+# Addresses that Doorward listens on: {door}.
 [listen]
 grpc = \"127.0.0.1:9001\"
 http = \"127.0.0.1:9002\"
 ops = \"127.0.0.1:9003\"
 "
-        }
-    }
+    )
 }
 
 const MYSQL: &str = "
