@@ -163,17 +163,11 @@ fn answered_by_doorward(check: &Check, answered: &Answered) -> Finding {
         | Kind::DotSegment
         | Kind::EscapedLetter
         | Kind::Parameter
-        | Kind::DoubledAuthorization
-            if allows && !is_public =>
-        {
-            Finding::Differs(ALLOWED)
-        }
-        Kind::Alias
-        | Kind::DotSegment
-        | Kind::EscapedLetter
-        | Kind::Parameter
-        | Kind::Preflight
-        | Kind::DoubledAuthorization => Finding::Guarded,
+        | Kind::DoubledAuthorization => match allows && !is_public {
+            true => Finding::Differs(ALLOWED),
+            false => Finding::Guarded,
+        },
+        Kind::Preflight => Finding::Guarded,
     }
 }
 
@@ -184,29 +178,19 @@ fn answered_by_another(
         allows_origin,
     }: Other,
 ) -> Finding {
-    let is_refusal = matches!(status, 301 | 302 | 307 | 308 | 400 | 431);
-    match kind {
+    let is_of_gateway = match kind {
         Kind::Alias
         | Kind::DotSegment
         | Kind::EscapedLetter
         | Kind::Parameter
-        | Kind::DoubledAuthorization
-            if is_refusal =>
-        {
-            Finding::Gateway
-        }
-        Kind::Preflight if allows_origin && matches!(status, 200 | 204) => Finding::Gateway,
-        Kind::Anonymous
-        | Kind::ForgedIdentity
-        | Kind::Alias
-        | Kind::DotSegment
-        | Kind::EscapedLetter
-        | Kind::Parameter
-        | Kind::Preflight
-        | Kind::DoubledAuthorization => match status {
-            400..=599 => Finding::Unproven,
-            _ => Finding::Open,
-        },
+        | Kind::DoubledAuthorization => matches!(status, 301 | 302 | 307 | 308 | 400 | 431),
+        Kind::Preflight => allows_origin && matches!(status, 200 | 204),
+        Kind::Anonymous | Kind::ForgedIdentity => false,
+    };
+    match status {
+        _ if is_of_gateway => Finding::Gateway,
+        400..=599 => Finding::Unproven,
+        _ => Finding::Open,
     }
 }
 
@@ -243,72 +227,25 @@ mod tests {
 
     #[test]
     fn doorwards_answer_must_be_that_of_the_rule() {
-        let own = Some("/admin/*");
+        use Kind::*;
+        let (own, other) = (Some("/admin/*"), Some("/*"));
+        let allow = |reason, rule| doorward("allow", reason, rule);
+        let deny = |reason, rule| doorward("deny", reason, rule);
         for (kind, expected, seen, finding) in [
+            (Anonymous, CLOSED, deny("missing-token", own), "guarded"),
+            (Anonymous, CLOSED, deny("missing-token", other), "differs"),
+            (Anonymous, CLOSED, allow("anonymous", own), "differs"),
+            (Anonymous, CLOSED, deny("no-rule", None), "differs"),
+            (ForgedIdentity, CLOSED, allow("token", own), "differs"),
+            (Anonymous, PUBLIC, allow("anonymous", own), "guarded"),
+            (Alias, CLOSED, deny("aliased-header", None), "guarded"),
+            (Alias, CLOSED, deny("missing-token", own), "guarded"),
+            (DotSegment, CLOSED, allow("anonymous", other), "differs"),
+            (DotSegment, PUBLIC, allow("anonymous", own), "guarded"),
             (
-                Kind::Anonymous,
+                DoubledAuthorization,
                 CLOSED,
-                doorward("deny", "missing-token", own),
-                "guarded",
-            ),
-            (
-                Kind::Anonymous,
-                CLOSED,
-                doorward("deny", "missing-token", Some("/*")),
-                "differs",
-            ),
-            (
-                Kind::Anonymous,
-                CLOSED,
-                doorward("allow", "anonymous", own),
-                "differs",
-            ),
-            (
-                Kind::Anonymous,
-                CLOSED,
-                doorward("deny", "no-rule", None),
-                "differs",
-            ),
-            (
-                Kind::ForgedIdentity,
-                CLOSED,
-                doorward("allow", "token", own),
-                "differs",
-            ),
-            (
-                Kind::Anonymous,
-                PUBLIC,
-                doorward("allow", "anonymous", own),
-                "guarded",
-            ),
-            (
-                Kind::Alias,
-                CLOSED,
-                doorward("deny", "aliased-header", None),
-                "guarded",
-            ),
-            (
-                Kind::Alias,
-                CLOSED,
-                doorward("deny", "missing-token", own),
-                "guarded",
-            ),
-            (
-                Kind::DotSegment,
-                CLOSED,
-                doorward("allow", "anonymous", Some("/*")),
-                "differs",
-            ),
-            (
-                Kind::DotSegment,
-                PUBLIC,
-                doorward("allow", "anonymous", own),
-                "guarded",
-            ),
-            (
-                Kind::DoubledAuthorization,
-                CLOSED,
-                doorward("allow", "anonymous", None),
+                allow("anonymous", None),
                 "differs",
             ),
         ] {
