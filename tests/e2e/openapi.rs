@@ -1,10 +1,11 @@
-//! docs/openapi.yaml, held against what a running server answers.
+//! docs/openapi.yaml, compared with the answers of a running server.
 
 use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::{
+    direct::bearer,
     front::{ADA, BOB, basic, tampered},
     harness::{Doorward, Reply, fed, repository, send, tool},
 };
@@ -186,21 +187,8 @@ async fn people(all: &mut Exchanges, doorward: &Doorward) {
         .await;
 }
 
-async fn bearer(doorward: &Doorward) -> String {
-    let right = basic(BOB.0, BOB.1);
-    let reply = send(
-        doorward.http,
-        "POST",
-        "/login",
-        &[("authorization", &right)],
-        String::new(),
-    )
-    .await;
-    reply.header("authorization").unwrap().to_owned()
-}
-
 async fn services(all: &mut Exchanges, doorward: &Doorward) {
-    let good = bearer(doorward).await;
+    let good = bearer(doorward, BOB).await;
     let bad = tampered(&good);
     for method in ["GET", "POST"] {
         let validate = (method, "/validate");
@@ -215,7 +203,7 @@ async fn services(all: &mut Exchanges, doorward: &Doorward) {
 }
 
 async fn gateways(all: &mut Exchanges, doorward: &Doorward) {
-    let good = bearer(doorward).await;
+    let good = bearer(doorward, BOB).await;
     let good = ("authorization", &*good);
     let nginx = |uri| [("x-original-method", "GET"), ("x-original-uri", uri)];
     let [method, uri] = nginx("/profile");

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::{
-    front::{ADA, basic, tampered},
+    direct::bearer,
+    front::{ADA, log_in, tampered},
     harness::{Doorward, Envoy, EnvoyConfig, Example, Language, repository, send},
 };
 
@@ -13,7 +14,7 @@ const CAROL: (&str, &str) = ("Çarol, of 100%", "builder-of-things");
 async fn every_caller_is_read_and_every_token_verified(language: Language) {
     let rules = std::fs::read_to_string(repository().join("examples/doorward.toml")).unwrap();
     let home = Doorward::prepare(|settings| {
-        // Whoever is asked for is known, and nobody has to be.
+        // A public route: the service gets the identity if there is one.
         settings.toml(
             rules + "[[route]]\npath = \"/whoami\"\nmethods = [\"GET\"]\nallow = \"public\"\n",
         );
@@ -33,21 +34,9 @@ async fn every_caller_is_read_and_every_token_verified(language: Language) {
     let ask = async |path: &str, headers: &[(&str, &str)]| {
         send(envoy.edge, "GET", path, headers, "").await
     };
-    let bearer = async |who: (&str, &str)| {
-        let credentials = basic(who.0, who.1);
-        let reply = send(
-            envoy.edge,
-            "POST",
-            "/login",
-            &[("authorization", &credentials)],
-            "",
-        )
-        .await;
-        assert_eq!(reply.status, 200, "{reply:?}");
-        reply.header("authorization").unwrap().to_owned()
-    };
 
-    let carol = bearer(CAROL).await;
+    let carol = log_in(envoy.edge, CAROL).await;
+    let ada = log_in(envoy.edge, ADA).await;
     let of_carol = json!({"user": CAROL.0, "roles": ["billing", "editor"], "admin": false});
     let of_ada = json!({"user": "ada", "roles": ["admin"], "admin": true});
     let sorted = |mut told: Value| {
@@ -55,11 +44,11 @@ async fn every_caller_is_read_and_every_token_verified(language: Language) {
         roles.sort_by_key(|role| role.as_str().unwrap().to_owned());
         told
     };
-    for (who, expected) in [(carol.clone(), of_carol), (bearer(ADA).await, of_ada)] {
+    for (who, expected) in [(&carol, of_carol), (&ada, of_ada)] {
         for path in ["/whoami", "/verified"] {
-            // The client's own words about itself do not arrive.
+            // Identity headers of the client do not reach the service.
             let headers = [
-                ("authorization", &*who),
+                ("authorization", &**who),
                 ("x-auth-user", "root"),
                 ("x-auth-admin", "true"),
             ];
@@ -96,13 +85,13 @@ async fn every_caller_is_read_and_every_token_verified(language: Language) {
         let reply = direct(wrong).await;
         assert_eq!(reply.status, 401, "{language:?} {wrong:?}: {reply:?}");
     }
-    // A token of another service with the same keys.
-    let other = home_with_audience(&doorward).await;
+    // A token for another service, signed with the same key.
+    let other = for_another_audience(&doorward).await;
     assert_eq!(direct(Some(&other)).await.status, 401, "{language:?}");
 }
 
-/// A token that the same keys signed for another audience.
-async fn home_with_audience(doorward: &Doorward) -> String {
+/// A token for another audience, signed with the same key.
+async fn for_another_audience(doorward: &Doorward) -> String {
     let keys = doorward.home().dir().join("data/keys");
     let other = Doorward::prepare(|settings| {
         settings
@@ -112,16 +101,7 @@ async fn home_with_audience(doorward: &Doorward) -> String {
     other.run(&["migrate"], "").await.ok();
     other.add_user(ADA.0, ADA.1, &[]).await;
     let other = other.serve().await;
-    let credentials = basic(ADA.0, ADA.1);
-    let reply = send(
-        other.http,
-        "POST",
-        "/login",
-        &[("authorization", &credentials)],
-        "",
-    )
-    .await;
-    reply.header("authorization").unwrap().to_owned()
+    bearer(&other, ADA).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

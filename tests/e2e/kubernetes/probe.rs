@@ -4,23 +4,11 @@ use super::*;
 use crate::harness::program;
 
 fn with_probe() -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let copied = Command::new("cp")
-        .arg("-r")
-        .arg(repository().join("k8s"))
-        .arg(dir.path())
-        .status();
-    assert!(copied.unwrap().success());
-    let production = dir.path().join("k8s/overlays/production");
-    let file = production.join("kustomization.yaml");
-    let text = fs::read_to_string(&file).unwrap();
-    let with = format!("{text}components:\n  - ../../components/probe\n");
-    fs::write(&file, with).unwrap();
-    render(&production)
+    production_with(|text| format!("{text}components:\n  - ../../components/probe\n"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_overlay_with_the_probe_fits_and_the_job_has_its_key_alone() {
+async fn an_overlay_with_the_probe_fits_and_its_job_has_only_the_probe_key() {
     let manifests = with_probe();
     judged(&manifests).unwrap();
     let job = object(&manifests, "CronJob", "doorward-probe");
@@ -36,7 +24,7 @@ async fn an_overlay_with_the_probe_fits_and_the_job_has_its_key_alone() {
     let env = at(container, "env").as_vec().unwrap();
     let names: Vec<_> = env.iter().map(|one| text(one, "name")).collect();
     assert_eq!(names, ["DOORWARD_CONFIG", "DOORWARD_PROBE__KEY_FILE"]);
-    // Neither the Service nor the NetworkPolicy of Doorward is for its pods.
+    // Neither the Service nor the NetworkPolicy of Doorward selects the pods of the probe.
     let labels = at(&job, "spec.jobTemplate.spec.template.metadata.labels");
     assert_eq!(
         labels["app.kubernetes.io/name"].as_str(),
@@ -53,7 +41,7 @@ async fn an_overlay_with_the_probe_fits_and_the_job_has_its_key_alone() {
         "{own:?}"
     );
 
-    // The settings of the overlay are enough for the job, without the secrets of Doorward.
+    // The job needs only the settings of the overlay and the probe key, none of Doorward's other secrets.
     let home = Doorward::prepare(|settings| {
         let file = repository().join("k8s/overlays/production/doorward.toml");
         settings.toml(fs::read_to_string(file).unwrap()).env(
