@@ -1,13 +1,10 @@
-//! The module and its feed in bad times: answers that are truncated, changed, repeated, rolled back or far too long; a
+//! The module and faults of its feed: answers that are truncated, changed, repeated, rolled back or far too long; a
 //! Doorward that is killed and started again under load; and replicas that are restarted in turn.
 
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,7 +15,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::net::TcpListener;
 
 use crate::{
     front::{BOB, Front, log_in},
@@ -26,6 +23,7 @@ use crate::{
         Database, Doorward, Envoy, EnvoyConfig, Home, Service, Settings, Sqlite, own_address,
         repository, send, try_send, until,
     },
+    load::Load,
 };
 
 /// What a peer between Envoy and Doorward does to an answer of the feed.
@@ -120,7 +118,8 @@ fn prepared(choose: impl FnOnce(&mut Settings)) -> Home {
     })
 }
 
-async fn home(choose: impl FnOnce(&mut Settings)) -> Home {
+/// A Doorward with a feed, a published key and one user.
+pub async fn home(choose: impl FnOnce(&mut Settings)) -> Home {
     let home = prepared(choose);
     home.run(&["migrate"], "").await.ok();
     home.run(&["keys", "generate", "ES256"], "").await.ok();
@@ -203,44 +202,6 @@ async fn a_hostile_feed_changes_nothing_and_becomes_stale() {
     assert_eq!(status(&gone).await, 401, "{version}");
 }
 
-/// Clients that ask again and again until they are told to end.
-struct Load {
-    ends: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<u64>>,
-}
-
-impl Load {
-    /// A client for each token, with the answers that it may get.
-    fn start(edge: SocketAddr, tokens: &[(&str, &'static [u16])]) -> Self {
-        let ends = Arc::new(AtomicBool::new(false));
-        let clients = tokens.iter().map(|(bearer, allowed)| {
-            let (ends, bearer, allowed) = (Arc::clone(&ends), (*bearer).to_owned(), *allowed);
-            tokio::spawn(async move {
-                let mut answers = 0;
-                while !ends.load(Ordering::Relaxed) {
-                    let headers = [("authorization", &*bearer)];
-                    let reply = send(edge, "GET", "/profile", &headers, "").await;
-                    assert!(allowed.contains(&reply.status), "{allowed:?}: {reply:?}");
-                    answers += 1;
-                }
-                answers
-            })
-        });
-        Self {
-            clients: clients.collect(),
-            ends,
-        }
-    }
-
-    async fn end(self) {
-        self.ends.store(true, Ordering::Relaxed);
-        for client in self.clients {
-            let answers = client.await.expect("every answer is allowed");
-            assert!(answers > 20, "{answers}");
-        }
-    }
-}
-
 fn at(address: SocketAddr) -> String {
     let (ip, port) = (address.ip(), address.port());
     format!("address: {ip}, port_value: {port} }}")
@@ -301,7 +262,7 @@ async fn no_revoked_token_passes_if_doorward_is_killed_under_load() {
             })
             .await;
         }
-        load.end().await;
+        load.end(20).await;
     }
 }
 
@@ -371,5 +332,5 @@ async fn replicas_that_are_restarted_in_turn_do_not_interrupt_the_module() {
         (status(&last).await == 401).then_some(())
     })
     .await;
-    load.end().await;
+    load.end(20).await;
 }

@@ -4,16 +4,15 @@
 use std::{
     env, fs,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use crate::{
+    filter_feed::home,
     front::{BOB, log_in},
-    harness::{Doorward, Envoy, EnvoyConfig, Service, repository, send, until},
+    harness::{Envoy, EnvoyConfig, Service, send, until},
+    load::Load,
 };
 
 /// Splits a configuration into the listener, for a file that Envoy reloads, and the rest.
@@ -77,18 +76,9 @@ async fn reloads_of_the_configuration_lose_no_request() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("lds.yaml");
     let place = file.clone();
-    let listener = Arc::new(std::sync::Mutex::new(String::new()));
+    let listener = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&listener);
-    let home = Doorward::prepare(|settings| {
-        let rules = repository().join("examples/doorward.toml");
-        settings
-            .toml(fs::read_to_string(rules).unwrap())
-            .env("DOORWARD_FEED__ENABLED", "true");
-    });
-    home.run(&["migrate"], "").await.ok();
-    home.run(&["keys", "generate", "ES256"], "").await.ok();
-    home.add_user(BOB.0, BOB.1, &[]).await;
-    let doorward = home.serve().await;
+    let doorward = home(|_| {}).await.serve().await;
     let service = Service::start().await;
     let config = EnvoyConfig::module()
         .without_bootstrap()
@@ -116,22 +106,7 @@ async fn reloads_of_the_configuration_lose_no_request() {
     })
     .await;
 
-    let ends = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..2)
-        .map(|_| {
-            let (ends, edge, bob) = (Arc::clone(&ends), envoy.edge, bob.clone());
-            tokio::spawn(async move {
-                let mut answers = 0;
-                while !ends.load(Ordering::Relaxed) {
-                    let headers = [("authorization", &*bob)];
-                    let reply = send(edge, "GET", "/profile", &headers, "").await;
-                    assert_eq!(reply.status, 200, "{reply:?}");
-                    answers += 1;
-                }
-                answers
-            })
-        })
-        .collect();
+    let load = Load::start(envoy.edge, &[(&bob, &[200]), (&bob, &[200])]);
     let mut early = 0;
     for number in 0..reloads {
         // Each one differs; every tenth has other members of `feed`, which makes a state of its own.
@@ -167,11 +142,7 @@ async fn reloads_of_the_configuration_lose_no_request() {
     )
     .await;
     assert_eq!(ask().await, 200);
-    ends.store(true, Ordering::Relaxed);
-    for client in clients {
-        let answers: u64 = client.await.expect("every answer was a good one");
-        assert!(answers > 10, "{answers}");
-    }
+    load.end(10).await;
     assert_eq!(threads(envoy.pid()), 1);
     let late = resident(envoy.pid());
     assert!(late < early + 40 * 1024, "{early} KiB became {late} KiB");

@@ -56,6 +56,7 @@ mod direct;
 mod edges;
 mod front;
 mod http2;
+mod load;
 
 mod accounts;
 mod addresses;
