@@ -80,7 +80,7 @@ async fn replica<E: Engine>(database: &Database<E>) -> Doorward {
     home.serve().await
 }
 
-/// Runs a command that prints a key, and gives the key.
+/// Runs a command that prints a key, and returns the key.
 async fn key(doorward: &Doorward, arguments: &[&str]) -> String {
     let arguments = [&["key"], arguments].concat();
     let ran = doorward.run(&arguments, "").await.ok();
@@ -116,7 +116,7 @@ async fn status(doorward: &Doorward, path: &str, key: &str) -> u16 {
         .status
 }
 
-/// Waits until every replica answers a key so. Builds and other tests may run beside this one, hence more than [`SOON`].
+/// Waits until every replica answers with this status. Longer than [`SOON`], because builds and other tests may run meanwhile.
 async fn soon(replicas: &[&Doorward], path: &str, key: &str, expected: u16) {
     for replica in replicas {
         until(&format!("{expected} for {path}"), 3 * SOON, async || {
@@ -225,13 +225,13 @@ async fn owners_decide_what_their_keys_may_do<E: Engine>() {
     soon(&both, "/x", &whole, 401).await;
     one.run(&["user", "enable", "robot"], "").await.ok();
     soon(&both, "/x", &whole, 200).await;
-    // As another program would, which tells nobody.
+    // As another program would do it, without telling Doorward.
     database.sql("UPDATE users SET disabled = 1 WHERE username = 'robot'");
     soon(&both, "/x", &whole, 401).await;
     one.run(&["user", "remove", "bob"], "").await.ok();
     soon(&both, "/x", &plain, 401).await;
 
-    // Nobody logs in without a password, with a key, or signs out with one.
+    // No login without a password or with a key, and no logout with a key.
     for password in ["", &*whole] {
         let credentials = basic("robot", password);
         let headers = [("authorization", &*credentials)];
@@ -268,7 +268,7 @@ async fn every_added_key_is_whole_and_every_ended_key_stays_ended<E: Engine>() {
         let expected = if nth == 1 { 401 } else { 200 };
         assert_eq!(status(&doorward, "/x", key).await, expected, "{nth}");
     }
-    // Of a rotation, both writes are there or none.
+    // A rotation stores both of its writes or none.
     let all = listed(&doorward, &["--all"]).await;
     let named = |name: &str| all.iter().filter(|key| key["name"] == name).count();
     let rotated = named("key-0") > 1;
@@ -277,7 +277,7 @@ async fn every_added_key_is_whole_and_every_ended_key_stays_ended<E: Engine>() {
     assert_eq!(lasts < 2 * 24 * 3600, rotated, "{all:#?}");
 }
 
-/// A repository, served as plain files, which git reads as well.
+/// Serves a git repository as plain files, which `git clone` can read.
 async fn files(dir: &Path) -> std::net::SocketAddr {
     let dir = dir.to_owned();
     let serve = move |request: Request| {
@@ -395,7 +395,7 @@ async fn git_and_curl_show_a_key_as_a_password() {
         (&["-H", &*by_token], "200"),
         (&["-H", &*by_header], "200"),
         (&[], "401"),
-        // A user's password is none here.
+        // This rule accepts no password of a user.
         (&["-u", "bob:builder-of-things"], "401"),
         (&["-H", &*by_header, "-u", &*by_password], "400"),
         (&["-H", &*by_header, "-H", &*by_token], "400"),
@@ -403,7 +403,7 @@ async fn git_and_curl_show_a_key_as_a_password() {
     ] {
         assert_eq!(curl(head, arguments).await, expected, "{arguments:?}");
     }
-    // Basic is a password only where the rule says so, and other paths are not for this key.
+    // A key counts as a password only if the rule says so, and this key is limited to other paths.
     assert_eq!(curl("/x", &["-u", &by_password]).await, "401");
     assert_eq!(curl("/x", &["-H", &by_token]).await, "403");
     // A token beside the header of a key is one credential too many.
@@ -413,7 +413,7 @@ async fn git_and_curl_show_a_key_as_a_password() {
     assert!(!doorward.output().contains(&key[21..]));
 }
 
-/// A Doorward without keys answers as if there were none.
+/// Without `keys.enabled`, keys are no credentials, and their headers reach the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_off_by_default() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
@@ -439,7 +439,7 @@ async fn keys_are_off_by_default() {
     assert_eq!(reply.status, 200);
 }
 
-/// The module in Envoy has no keys: Doorward decides each request that shows one.
+/// The module in Envoy knows no keys: Doorward decides each request that shows one.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_through_the_module_in_envoy() {
     let on = |settings: &mut Settings| {
@@ -495,7 +495,7 @@ async fn keys_through_the_module_in_envoy() {
         envoy,
     } = front;
     let _home = doorward.kill();
-    // Fails closed, while tokens pass.
+    // Without Doorward, keys are refused, while tokens pass.
     let reply = send(envoy.edge, "GET", "/profile", &shown, "").await;
     assert_eq!(reply.status, 503, "{reply:?}");
     let reply = send(envoy.edge, "GET", "/profile", &by_token, "").await;

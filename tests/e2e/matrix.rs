@@ -1,4 +1,4 @@
-//! The runner of `make matrix`: what holds passes, what does not hold fails, and the committed page is its own.
+//! The runner of `make matrix`: true claims pass, false ones fail, and the committed page is what it generates.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use crate::{
     smoke::example,
 };
 
-/// Runs it with these arguments.
+/// Runs the matrix with these arguments.
 async fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(example("matrix"));
     command
@@ -48,7 +48,7 @@ fn envoy() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_holds_passes() {
+async fn scenarios_that_hold_pass() {
     for (proxy, cannot) in [("proxy=nginx", "grpc-denial"), (&envoy(), "")] {
         let names = [
             "spoofed-identity",
@@ -63,7 +63,7 @@ async fn what_holds_passes() {
         let cells = cells(&ran);
         assert_eq!(cells.len(), names.len());
         for (scenario, result, why) in cells {
-            // Keys of machines may be there one day.
+            // The scenario of revoked keys is not written yet.
             let expected = match &*scenario {
                 name if name == cannot => "cannot",
                 "revoked-key" if result == "not-built" => "not-built",
@@ -98,9 +98,9 @@ async fn an_authorizer_that_allows_everything_fails() {
     }
 }
 
-/// Scenarios of their own, each with a mistake in the gateway's configuration or in the reason of a cell.
+/// Each of these scenarios has a mistake in the gateway's configuration or in the reason of a cell, except the last.
 #[tokio::test(flavor = "multi_thread")]
-async fn mistakes_fail() {
+async fn wrong_configurations_and_wrong_reasons_fail() {
     let committed = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
     let (_, filter) = committed
         .split_once("                http_filters:\n")

@@ -44,7 +44,7 @@ fn with_next(settings: &mut Settings) {
     settings.toml(format!("rules.next = \"next.toml\"\n{rules}"));
 }
 
-/// Lines of the log about requests that the next rules decide otherwise.
+/// Lines of the log about requests with another verdict by the next rules.
 fn differences(doorward: &Doorward) -> Vec<Value> {
     let lines = doorward.log().into_iter();
     lines

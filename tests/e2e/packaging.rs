@@ -48,7 +48,7 @@ fn the_unit_of_systemd_is_valid_and_hardened() {
     let text = text.replace("/usr/bin/doorward", "/bin/true");
     assert_eq!(verified(&text), [""; 0]);
     assert!(!verified(&text.replace("ProtectHome=yes", "ProtectHome=perhaps")).is_empty());
-    // The score can fail.
+    // The check of the score can fail.
     let open: String = text
         .lines()
         .filter(|line| !line.starts_with("Protect") && !line.starts_with("SystemCall"))
@@ -59,7 +59,7 @@ fn the_unit_of_systemd_is_valid_and_hardened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_settings_of_the_package_hold_together() {
+async fn the_settings_of_the_package_are_valid() {
     let home = Doorward::prepare(|_| {});
     let file = repository().join("packaging/deb/doorward.toml");
     let file = file.display().to_string();
@@ -81,7 +81,7 @@ fn only_a_static_program_is_archived() {
 }
 
 #[test]
-fn the_bill_of_materials_has_what_is_linked() {
+fn the_bill_of_materials_lists_linked_crates() {
     let target = "x86_64-unknown-linux-musl";
     let arguments = [
         "metadata",

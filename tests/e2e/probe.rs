@@ -1,4 +1,4 @@
-//! `doorward probe` through real gateways: it finds Doorward where it is in the way, and says so where it is not.
+//! `doorward probe` through real gateways: it passes if Doorward decides every request, and fails if it does not.
 
 use std::{collections::BTreeMap, fs, net::SocketAddr};
 
@@ -151,7 +151,7 @@ async fn a_route_on_which_the_filter_is_disabled_is_found() {
     }
 }
 
-/// Changes nginx, and gives what the probe finds.
+/// What the probe finds behind an nginx with a changed configuration.
 async fn through_nginx(change: impl Fn(String) -> String) -> Found {
     let doorward = Doorward::prepare(settings).serve().await;
     let service = Service::start().await;
@@ -181,7 +181,7 @@ async fn a_route_without_the_filter_is_found() {
     assert!(all_guarded(&found.of("/closed")), "{:#}", found.json);
 }
 
-/// nginx runs `return` before auth_request, so the filter comes after what answers.
+/// nginx runs `return` before auth_request, so it answers before it asks Doorward.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_comes_too_late_is_found() {
     let found = through_nginx(|text| {
@@ -194,7 +194,7 @@ async fn a_filter_that_comes_too_late_is_found() {
     assert!(all_guarded(&found.of("/closed")), "{:#}", found.json);
 }
 
-/// Envoy refuses a chain in which a filter follows the router, so that the listener stays without the filter.
+/// Envoy refuses a chain in which a filter follows the router, so the listener keeps the chain from before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_behind_the_router_is_found() {
     let behind = |config: EnvoyConfig| {
@@ -218,7 +218,7 @@ async fn a_filter_behind_the_router_is_found() {
     )
     .await;
     assert!(refused.log().contains("terminal"), "{}", refused.log());
-    // What stays in force is the chain from before, in which there is no filter.
+    // The chain from before has no filter.
     let without = envoy(Envoy::NEWEST, |config| {
         config.change(|text| {
             let (before, rest) = text
@@ -281,7 +281,7 @@ async fn a_gateway_that_lets_requests_pass_without_doorward_is_found() {
         );
         drop(service);
     }
-    // Without Doorward a closed gateway lets nothing pass, and the probe says that it learnt nothing.
+    // Without Doorward, a gateway that fails closed lets nothing pass; the probe says that nothing is proven.
     let closed = envoy(Envoy::NEWEST, |config| config).await;
     let Front {
         doorward,
@@ -333,7 +333,7 @@ async fn another_401_and_other_rules_are_told_apart() {
         found.json
     );
     assert!(all_guarded(&found.of("/admin/*")), "{:#}", found.json);
-    // Without a key there is nothing to ask with, and nobody is asked.
+    // Without a key the probe sends nothing.
     let without = Doorward::prepare(|settings| {
         settings.toml(RULES);
     });
@@ -356,9 +356,9 @@ fn challenge(reply: &Reply) -> &str {
     reply.header("www-authenticate").unwrap_or_default()
 }
 
-/// A question never opens a door, runs no action, and tells nothing to those who cannot sign.
+/// A question lets no request pass, runs no action, and gets no answer without a valid signature.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_opens_nothing_and_tells_others_nothing() {
+async fn a_question_lets_nothing_pass_and_needs_a_valid_signature() {
     let front = envoy(Envoy::NEWEST, |config| config).await;
     let bearer = direct::bearer(&front.doorward, ADA).await;
     let key = doorward::domain::probe::ProbeKey::new(
@@ -373,7 +373,7 @@ async fn a_question_opens_nothing_and_tells_others_nothing() {
     let old = key.question(nonce, at(now.as_secs() - 3600));
     let (ada, wrong) = (basic(ADA.0, ADA.1), basic(ADA.0, "wrong"));
 
-    // With a valid question nothing passes, not even an administrator, and nobody is logged in.
+    // With a valid question no request passes, not even an administrator's, and nobody is logged in.
     for (method, path, authorization) in [
         ("GET", "/open/x", None),
         ("GET", "/admin/x", Some(&*bearer)),
@@ -392,14 +392,14 @@ async fn a_question_opens_nothing_and_tells_others_nothing() {
         let expected = match (path, authorization) {
             ("/open/x", _) => ("allow", "anonymous"),
             ("/admin/x", _) => ("allow", "token"),
-            // Right and wrong passwords are the same: the action does not run.
+            // Right and wrong passwords get the same answer, because the action does not run.
             _ => ("act", "login"),
         };
         assert_eq!((&*answered.decision, &*answered.reason), expected, "{path}");
         assert!(reply.header("authorization").is_none(), "{reply:?}");
     }
     assert_eq!(front.service.requests(), 0);
-    // At Doorward's own endpoint, too.
+    // The same at Doorward's HTTP port.
     let headers = [("x-doorward-probe", &*valid), ("authorization", &*ada)];
     let reply = send(front.doorward.http, "POST", "/login", &headers, "").await;
     assert_eq!((reply.status, reply.header("authorization")), (401, None));
@@ -427,7 +427,7 @@ async fn a_question_opens_nothing_and_tells_others_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_text_names_what_is_open_and_the_rate_is_kept() {
+async fn the_text_has_the_result_and_the_skipped_rules_and_the_rate_is_kept() {
     let front = envoy(Envoy::NEWEST, |config| config).await;
     let url = format!("http://{}", front.envoy.edge);
     let started = std::time::Instant::now();

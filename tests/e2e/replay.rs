@@ -1,4 +1,4 @@
-//! `doorward policy replay`: logs that real gateways and Doorward wrote, against other rules.
+//! `doorward policy replay`: other rules, and logs that real gateways and Doorward wrote.
 
 use std::{
     fmt::Write as _,
@@ -126,17 +126,17 @@ fn changes(json: &Value) -> Vec<String> {
     changed
 }
 
-/// A gateway's log does not tell who asked; a refusal or a pass tells something.
-fn as_a_gateway_knows(what: &str, ran: &Ran, json: &Value) {
+/// The changes if the log has only the status of each request, not who asked; `secret` requests were for `/open/secret`.
+fn as_a_gateway_logs(what: &str, ran: &Ran, json: &Value, secret: u64) {
     assert_eq!(ran.status.code(), Some(1), "{what}: {ran:?}");
     assert_eq!(
         changes(json),
         [
             // Whoever passed may or may not be an editor.
-            "/* -> /* would-be-denied 0 2",
-            // Refused before, public then: five without a token, and bob.
-            "/admin/* -> /admin/* would-pass 6 0",
-            "/open/* -> /open/secret would-be-denied 4 0",
+            "/* -> /* would-be-denied 0 2".to_owned(),
+            // Refused before, public with the next rules: five without a token, and bob.
+            "/admin/* -> /admin/* would-pass 6 0".to_owned(),
+            format!("/open/* -> /open/secret would-be-denied {secret} 0"),
         ],
         "{what}: {json:#}"
     );
@@ -167,7 +167,7 @@ async fn through_envoy(what: &str, config: impl FnOnce(EnvoyConfig) -> EnvoyConf
         (&json["lines"], &json["requests"], &json["unreadable"]),
         (&json!(18), &json!(18), &json!(0))
     );
-    as_a_gateway_knows(what, &ran, &json);
+    as_a_gateway_logs(what, &ran, &json, 4);
 }
 
 /// Cuts the format out of the access log, so that Envoy writes its default.
@@ -246,13 +246,7 @@ async fn the_logs_of_nginx() {
             json!([{"user": "carol", "count": 1}]),
             "{format}"
         );
-        let (before, after) = ("would-be-denied 5 0", "would-be-denied 4 0");
-        let text = json.to_string().replace("\"certain\":5", "\"certain\":4");
-        assert!(
-            changes(&json).iter().any(|line| line.ends_with(before)),
-            "{after} {json:#}"
-        );
-        as_a_gateway_knows(format, &ran, &serde_json::from_str(&text).unwrap());
+        as_a_gateway_logs(format, &ran, &json, 5);
     }
 }
 

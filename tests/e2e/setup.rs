@@ -6,7 +6,7 @@ use crate::harness::{Doorward, fed, repository};
 
 fn doorward(arguments: &[&str], dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
-    // Settings that no command which reads them would accept.
+    // Any command that reads settings would refuse this one.
     command
         .args(arguments)
         .current_dir(dir)
@@ -38,7 +38,7 @@ const GATEWAYS: &[(&str, &[(&str, &str)])] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_files_are_written_once_and_hold_together() {
+async fn init_writes_valid_files_and_never_overwrites_them() {
     let home = Doorward::prepare(|_| {});
     for (gateway, files) in GATEWAYS {
         let dir = tempfile::tempdir().unwrap();
@@ -92,7 +92,7 @@ async fn first_files_are_written_once_and_hold_together() {
 }
 
 #[test]
-fn what_the_options_leave_open_is_asked() {
+fn init_asks_for_everything_that_no_option_gives() {
     let dir = tempfile::tempdir().unwrap();
     let mut asked = doorward(&["init", "--gateway", "nginx"], dir.path());
     let ran = fed(&mut asked, b"mysql\naccounts\n\npw_hash\n");
@@ -132,7 +132,7 @@ fn what_the_options_leave_open_is_asked() {
     assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
 }
 
-/// Names that every shell must know.
+/// Commands and options that every script must contain.
 const KNOWN: [&str; 5] = ["serve", "completions", "policy", "--config", "rotate"];
 
 #[test]
