@@ -138,7 +138,7 @@ Examples:
         /// Accept a password that the `passwords` settings refuse.
         #[arg(long)]
         weak: bool,
-        /// Add a user without a password, who owns keys for machines and cannot log in.
+        /// Add a user without a password, who can own keys for machines and cannot log in.
         #[arg(long, conflicts_with = "weak")]
         no_password: bool,
     },

@@ -65,7 +65,8 @@ fn check(url: Uri, command: &cli::Check) -> anyhow::Result<Outcome> {
     Ok(outcome)
 }
 
-fn patience(text: &str) -> anyhow::Result<Duration> {
+/// Parses `--timeout`.
+pub(super) fn patience(text: &str) -> anyhow::Result<Duration> {
     let limit = humantime::parse_duration(text)
         .with_context(|| format!("--timeout {text:?}: write a duration such as 2s"))?;
     if limit.is_zero() {

@@ -26,16 +26,9 @@ use crate::cli::{Init, UserDatabase};
 pub(super) fn init(arguments: Init) -> anyhow::Result<Outcome> {
     let dir = arguments.dir.clone();
     let answers = answered(arguments, &mut Questions::new(io::stdin().lock()))?;
-    let mut files = vec![("doorward.toml", settings(&answers))];
-    files.extend(
-        gateway_files(answers.gateway)
-            .iter()
-            .map(|(name, text)| (*name, (*text).to_owned())),
-    );
-    let files: Vec<_> = files
-        .into_iter()
-        .map(|(name, text)| (dir.join(name), text))
-        .collect();
+    let mut files = vec![(dir.join("doorward.toml"), settings(&answers))];
+    let of_gateway = gateway_files(answers.gateway).iter();
+    files.extend(of_gateway.map(|(name, text)| (dir.join(name), (*text).to_owned())));
     write_new(&files)?;
     for (path, _) in &files {
         println!("Wrote {}.", path.display());

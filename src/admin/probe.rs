@@ -15,7 +15,7 @@ use self::{
     finding::{Finding, Seen},
     plan::{Check, Methods, Plan},
 };
-use super::{Outcome, table};
+use super::{Outcome, check::patience, table};
 use crate::{
     cli::{self, Format},
     clock::unix_time,
@@ -41,10 +41,7 @@ pub(crate) async fn probe(settings: &Settings, command: cli::Probe) -> anyhow::R
         "--rate: write a number of requests per second, above 0 and up to 1000"
     );
     let pause = Duration::from_secs_f64(1.0 / command.rate);
-    let limit = humantime::parse_duration(&command.timeout)
-        .ok()
-        .filter(|limit| !limit.is_zero())
-        .context("--timeout: write a duration such as 5s")?;
+    let limit = patience(&command.timeout)?;
     let client = Client::new(&command.url, command.ca.as_deref(), limit)?;
     let methods = match command.unsafe_methods {
         true => Methods::All,

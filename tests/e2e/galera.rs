@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// Logins work again within this time after half of the cluster stops or returns.
 const RECOVERY: Duration = Duration::from_secs(15);
 
-/// A login without a database is answered at the latest then: `database.timeout` is half a second, and a busy machine adds to it.
+/// The longest time that a login may take without a database: `database.timeout` is half a second; a busy machine adds to it.
 const AWAY: Duration = Duration::from_secs(4);
 
 const PASSWORD: &str = "builder-of-things";

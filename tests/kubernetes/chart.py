@@ -1,7 +1,8 @@
 """Checks the Helm chart: chart.py HELM KUSTOMIZE REPOSITORY.
 
-Lints it, renders it in all its forms, holds every object against the schemas of Kubernetes, refuses wrong values, and
-compares it with the kustomize overlay `production`: every difference must be one of tests/kubernetes/chart-differences.txt.
+Lints it, renders it in all its forms, validates every object against the schemas of Kubernetes, checks that wrong values are
+refused, and compares it with the kustomize overlay `production`: every difference must be one of
+tests/kubernetes/chart-differences.txt.
 With DOORWARD_GOLDEN=write in the environment, that file is written again.
 """
 
@@ -75,7 +76,7 @@ def by_place(text):
         for place, value in leaves(thing):
             if place.endswith("configMap.name"):
                 value = "doorward"
-            # Comments and order of settings mean nothing.
+            # Comments and the order of settings have no effect.
             if place == "data.doorward.toml":
                 for inner, value in leaves(tomllib.loads(value)):
                     found[f"{kind}/{name} doorward.toml: {inner}"] = value
@@ -146,7 +147,7 @@ def main():
     names = [thing["metadata"]["name"] for thing in objects(rendered(release="login"))]
     check(all(name.startswith(("login-doorward", "doorward")) for name in names), f"names: {names}")
 
-    # Rules are values, and no value can break out of its place.
+    # A value cannot add settings, whatever it contains.
     route = '{"path": "/x\\"]\\nallow = \\"public", "hosts": ["a<b"], "allow": ["auditor", "admin"]}'
     settings = ["--set-json", f"extraRoutes=[{route}]"]
     maps = [thing for thing in objects(rendered(*settings)) if thing["kind"] == "ConfigMap"]
@@ -166,7 +167,7 @@ def main():
         new = set(found.splitlines()) - set(known.splitlines())
         faults.append(f"differences from production that {LIST.name} does not have: {sorted(new)}; that are gone: {sorted(missing)}")
 
-    # The settings that the chart makes are accepted by Doorward itself, if there is one.
+    # Doorward accepts the settings of the chart. Only checked if DOORWARD names the program.
     if program := os.environ.get("DOORWARD"):
         with tempfile.TemporaryDirectory() as folder:
             maps = [thing for thing in objects(rendered()) if thing["kind"] == "ConfigMap"]

@@ -9,7 +9,7 @@ namespace Drupal\Core\Password {
 
     require $argv[2] . '/PhpassHashedPasswordBase.php';
 
-    // Its own function writes hashes no more, so this class calls the one behind it.
+    // Drupal's own function no longer writes such hashes, so this class calls the function that it used.
     class Writing extends PhpassHashedPasswordBase implements PasswordInterface
     {
         public function __construct()
@@ -25,7 +25,7 @@ namespace Drupal\Core\Password {
 }
 
 namespace {
-    // What the functions need of the rest of WordPress.
+    // The parts of WordPress that these functions need.
     define('ABSPATH', $argv[1] . '/');
     define('WPINC', 'wp-includes');
     function apply_filters(string $name, mixed $value): mixed
