@@ -27,7 +27,7 @@ pub(super) fn completions(shell: Shell) -> anyhow::Result<Outcome> {
 ///
 /// Standard output or the directory cannot be written.
 pub(super) fn man(arguments: &Man) -> anyhow::Result<Outcome> {
-    // `doorward help help` says nothing, and would be a page for each command.
+    // Otherwise `help` would have a page for each command.
     let command = Cli::command().disable_help_subcommand(true);
     match &arguments.into {
         Some(into) => {

@@ -21,7 +21,7 @@ pub(crate) struct Probe {
     /// runs them.
     #[arg(long)]
     pub(crate) unsafe_methods: bool,
-    /// File of certificates (PEM) that the gateway's certificate is checked against, instead of the public ones.
+    /// PEM file of the certificate authorities to trust instead of the public ones.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca: Option<PathBuf>,
     /// Format of the result.

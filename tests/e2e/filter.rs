@@ -425,14 +425,7 @@ async fn a_panic_fails_one_request_with_503() {
 /// It counts, writes metadata for the access log, and changes nothing; ext_authz behind it decides.
 #[tokio::test(flavor = "multi_thread")]
 async fn shadow_mode_judges_and_changes_nothing() {
-    let committed = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
-    let (_, filter) = committed
-        .split_once("                http_filters:\n")
-        .unwrap();
-    let (filter, _) = filter
-        .split_once("                  - name: envoy.filters.http.router\n")
-        .unwrap();
-    let filter = filter.to_owned();
+    let filter = EnvoyConfig::committed().filters().to_owned();
     let both = move |own| {
         with("shadow: true")(own).replace(
             "                  - name: envoy.filters.http.router\n",

@@ -3,14 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs,
-    path::Path,
     process::{Command, Output},
 };
 
 use serde_json::Value;
 
 use crate::{
-    harness::{Envoy, repository},
+    harness::{Envoy, EnvoyConfig, repository},
     smoke::example,
 };
 
@@ -101,13 +100,8 @@ async fn an_authorizer_that_allows_everything_fails() {
 /// Each of these scenarios has a mistake in the gateway's configuration or in the reason of a cell, except the last.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_configurations_and_wrong_reasons_fail() {
-    let committed = fs::read_to_string(repository().join("envoy/envoy.yaml")).unwrap();
-    let (_, filter) = committed
-        .split_once("                http_filters:\n")
-        .unwrap();
-    let (filter, _) = filter
-        .split_once("                  - name: envoy.filters.http.router\n")
-        .unwrap();
+    let committed = EnvoyConfig::committed();
+    let filter = committed.filters();
     let route = "                        - match: { prefix: / }\n";
     let disabled = format!(
         "{route}                          typed_per_filter_config:\n                            \
@@ -190,7 +184,7 @@ fn the_committed_matrix_is_complete_and_nothing_in_it_fails() {
     }
     let page = Command::new(example("matrix"))
         .arg("page")
-        .arg(Path::new(repository()).join("docs/matrix.json"))
+        .arg(repository().join("docs/matrix.json"))
         .output()
         .unwrap();
     let page = String::from_utf8(page.stdout).unwrap();

@@ -35,6 +35,19 @@ impl EnvoyConfig {
         Self(format!("{before}\noverload_manager:{after}"))
     }
 
+    /// The filters before the router, as they are written.
+    ///
+    /// # Panics
+    ///
+    /// If there are none.
+    pub fn filters(&self) -> &str {
+        let start = "                http_filters:\n";
+        let router = "                  - name: envoy.filters.http.router\n";
+        let (_, rest) = self.0.split_once(start).expect("filters");
+        let (filters, _) = rest.split_once(router).expect("a router");
+        filters
+    }
+
     /// Whether the configuration loads the module.
     pub fn has_module(&self) -> bool {
         self.0.contains("dynamic_modules")

@@ -98,7 +98,7 @@ impl Trial {
         };
         let decision = match self.judge.judge(&request, self.now).step {
             Step::Done(decision) => decision,
-            // There are no keys here that could be elsewhere.
+            // Only a judge whose keys for machines are elsewhere defers; this one has none.
             Step::Defer => Decision::Deny(Denial::Nobody),
             // A token is enough for a logout. Any other endpoint would need more than was given.
             Step::Act(_) => Decision::Done(Done::LoggedOut {
