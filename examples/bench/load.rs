@@ -13,7 +13,6 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use doorward::doors::wire::{
     CONTRACT, SERVICE,
@@ -31,6 +30,8 @@ use tokio::{
     task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
+
+use super::harness::basic;
 
 pub const USER: &str = "ada";
 pub const PASSWORD: &str = "analytical-engine";
@@ -266,13 +267,6 @@ pub fn login(user: &str, password: &str) -> anyhow::Result<Question> {
 /// A request with this `Authorization` value.
 pub fn question_with(path: &str, authorization: &str) -> anyhow::Result<Question> {
     question(Method::GET, path, authorization)
-}
-
-fn basic(user: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        BASE64_STANDARD.encode(format!("{user}:{password}"))
-    )
 }
 
 fn question(method: Method, path: &str, authorization: &str) -> anyhow::Result<Question> {

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     findings::Findings,
-    harness::{ask_bytes, try_send},
+    harness::{ask_bytes, basic, tampered, try_send},
     scenario::{Request, Wanted},
-    world::{ADA, BOB, Setup, basic},
+    world::{ADA, BOB, Setup},
 };
 
 /// What the client got.
@@ -160,11 +160,19 @@ fn words(setup: &Setup<'_>) -> anyhow::Result<BTreeMap<String, String>> {
     Ok(words)
 }
 
-/// A token with a changed signature.
-pub fn tampered(bearer: &str) -> String {
-    let (rest, signature) = bearer.rsplit_once('.').unwrap_or(("Bearer a.b", "cc"));
-    let first = if signature.starts_with('A') { 'B' } else { 'A' };
-    format!("{rest}.{first}{}", signature.get(1..).unwrap_or_default())
+/// What must not pass, by who shows it: no token, or one with a changed signature.
+pub fn refused_credentials(bearer: &str) -> [(&'static str, Option<String>); 2] {
+    [("nobody", None), ("a bad token", Some(tampered(bearer)))]
+}
+
+/// Sends a GET request with this `Authorization` value, and returns the status of the answer.
+pub async fn status(edge: SocketAddr, path: &str, shown: Option<&str>) -> anyhow::Result<u16> {
+    let headers: Vec<_> = shown
+        .map(|value| ("authorization", value))
+        .into_iter()
+        .collect();
+    let answer = ask(edge, "GET", path, &headers, Vec::new(), None).await;
+    Ok(answer.map_err(anyhow::Error::msg)?.status)
 }
 
 /// Sends a request unchanged, also one that an HTTP client would refuse to send.

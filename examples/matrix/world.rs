@@ -10,12 +10,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use tempfile::TempDir;
 
 use super::{
     columns::{Column, Doors, Running},
-    harness::{Doorward, Home, Service, Settings, send},
+    harness::{Doorward, Home, Service, Settings, basic, send},
     relay::Relay,
     scenario::{Need, Scenarios},
 };
@@ -194,11 +193,6 @@ pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> anyhow::Result<Strin
     let reply = send(http, "POST", "/login", &headers, "").await;
     let bearer = reply.header("authorization").map(str::to_owned);
     bearer.with_context(|| format!("a login gave {}", reply.status))
-}
-
-pub fn basic(username: &str, password: &str) -> String {
-    let pair = format!("{username}:{password}");
-    format!("Basic {}", BASE64_STANDARD.encode(pair))
 }
 
 /// The secret of a Doorward that has generated one.

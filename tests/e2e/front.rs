@@ -2,10 +2,7 @@
 
 use std::{fs, net::SocketAddr};
 
-use base64::{
-    Engine as _,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use doorward::doors::wire::envoy::service::auth::v3::{
     AttributeContext, CheckRequest, CheckResponse,
     attribute_context::{self, HttpRequest, http_request::HeadersEntry},
@@ -17,6 +14,8 @@ use serde_json::Value;
 use crate::harness::{
     Doorward, Envoy, EnvoyConfig, Home, Reply, Service, Settings, repository, send,
 };
+
+pub use crate::harness::{basic, tampered};
 
 pub const ADA: (&str, &str) = ("ada", "countess-of-lovelace");
 pub const BOB: (&str, &str) = ("bob", "builder-of-things");
@@ -180,20 +179,6 @@ pub fn header_of(bearer: &str, member: &str) -> String {
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
     let header: Value = serde_json::from_slice(&header).unwrap();
     header[member].as_str().unwrap_or_default().to_owned()
-}
-
-pub fn basic(username: &str, password: &str) -> String {
-    format!(
-        "Basic {}",
-        BASE64_STANDARD.encode(format!("{username}:{password}"))
-    )
-}
-
-/// A token with a changed signature.
-pub fn tampered(bearer: &str) -> String {
-    let (rest, signature) = bearer.rsplit_once('.').unwrap();
-    let first = if signature.starts_with('A') { 'B' } else { 'A' };
-    format!("{rest}.{first}{}", &signature[1..])
 }
 
 fn text(value: &Value) -> String {

@@ -16,6 +16,7 @@
 )]
 
 mod client;
+mod credentials;
 mod database;
 mod doorward;
 mod envoy;
@@ -39,6 +40,7 @@ use std::{
 };
 
 pub use client::{Reply, ask_bytes, exchange, send, send_bytes, try_send, try_send_http2};
+pub use credentials::{basic, tampered};
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};

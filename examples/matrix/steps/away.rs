@@ -11,9 +11,9 @@ use tokio::{
 use crate::{
     columns::Column,
     findings::Findings,
-    harness::{Database, MariaDb, Service},
-    requests::{Answer, ask},
-    world::{ADA, Authorizer, BOB, Setup, World, add_users, basic, data, doors, logged_in},
+    harness::{Database, MariaDb, Service, basic},
+    requests::{Answer, ask, status},
+    world::{ADA, Authorizer, BOB, World, add_users, data, doors, logged_in},
 };
 
 /// In which a state must be reached.
@@ -83,8 +83,9 @@ pub async fn database(world: &World, column: Column, found: &mut Findings) -> an
 
 pub async fn authorizer(world: &World, column: Column, found: &mut Findings) -> anyhow::Result<()> {
     let setup = world.setup(column, None).await?;
+    let edge = setup.gateway.edge;
     let [ada, bob] = [setup.bearer(ADA.0)?, setup.bearer(BOB.0)?];
-    let before = ask_as(&setup, "/echo", Some(&bob)).await?;
+    let before = status(edge, "/echo", Some(&bob)).await?;
     found.demand(before == 200, || format!("before it is down: {before}"));
     match &setup.authorizer {
         Authorizer::Doorward(doorward) => {
@@ -105,7 +106,7 @@ pub async fn authorizer(world: &World, column: Column, found: &mut Findings) -> 
         ("/echo", Some(&*bob), true),
         ("/admin/list", Some(&ada), true),
     ] {
-        let status = ask_as(&setup, path, shown).await?;
+        let status = status(edge, path, shown).await?;
         // The module knows the rules; it denies by them, and allows until what it knows is too old.
         let expected = match (judges_itself, is_allowed) {
             (false, _) => 500..600,
@@ -122,7 +123,7 @@ pub async fn authorizer(world: &World, column: Column, found: &mut Findings) -> 
     }
     if judges_itself {
         let start = Instant::now();
-        while ask_as(&setup, "/echo", Some(&bob)).await? != 503 {
+        while status(edge, "/echo", Some(&bob)).await? != 503 {
             if start.elapsed() > SOON {
                 found.open(format!("after {SOON:?}, tokens still pass"));
                 break;
@@ -131,13 +132,4 @@ pub async fn authorizer(world: &World, column: Column, found: &mut Findings) -> 
         }
     }
     Ok(())
-}
-
-async fn ask_as(setup: &Setup<'_>, path: &str, shown: Option<&str>) -> anyhow::Result<u16> {
-    let headers: Vec<_> = shown
-        .map(|value| ("authorization", value))
-        .into_iter()
-        .collect();
-    let answer = ask(setup.gateway.edge, "GET", path, &headers, Vec::new(), None).await;
-    Ok(answer.map_err(anyhow::Error::msg)?.status)
 }

@@ -1,5 +1,5 @@
-//! A gRPC client through the gateway, and a gRPC service that says whom it sees. It happens to speak the messages of
-//! ext_authz, for which there is code already.
+//! A gRPC client through the gateway, and a gRPC service that returns the headers it got. Both use the messages of
+//! ext_authz, because the code for them exists.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -28,31 +28,55 @@ use tonic::{
 use crate::{
     columns::Column,
     findings::Findings,
-    requests::{identity_faults, tampered},
-    world::World,
+    requests::{identity_faults, refused_credentials},
+    world::{Setup, World},
 };
 
-/// What passes, and with which identity.
+/// A gRPC service behind the gateway, and a client in front of it.
+struct Calls<'a> {
+    channel: Channel,
+    setup: Setup<'a>,
+    service: Echo,
+}
+
+impl<'a> Calls<'a> {
+    async fn start(world: &'a World, column: Column, change: Option<&str>) -> anyhow::Result<Self> {
+        let service = Echo::start().await?;
+        let setup = world.before(column, change, service.address).await?;
+        let channel = connect(setup.gateway.grpc).await?;
+        Ok(Self {
+            channel,
+            setup,
+            service,
+        })
+    }
+
+    /// Calls the service with a forged identity.
+    async fn call(&self, bearer: Option<&str>) -> anyhow::Result<Called> {
+        call(&self.channel, bearer, &self.setup.world.identity).await
+    }
+}
+
+/// Calls pass only with a token, and with its identity.
 pub async fn calls(
     world: &World,
     column: Column,
     change: Option<&str>,
     found: &mut Findings,
 ) -> anyhow::Result<()> {
-    let service = Echo::start().await?;
-    let setup = world.before(column, change, service.address).await?;
-    let channel = connect(setup.gateway.grpc).await?;
-    let bob = setup.bearer("bob")?;
-    for (name, shown) in without(&bob) {
-        let answer = call(&channel, shown.as_deref(), &world.identity).await?;
+    let calls = Calls::start(world, column, change).await?;
+    let bob = calls.setup.bearer("bob")?;
+    for (name, shown) in refused_credentials(&bob) {
+        let answer = calls.call(shown.as_deref()).await?;
         let passed = matches!(answer, Called::Passed(_));
-        if passed || service.calls.load(Ordering::SeqCst) > 0 {
+        if passed || calls.service.calls.load(Ordering::SeqCst) > 0 {
             found.open(format!("as {name}: it reached the service"));
         }
     }
-    match call(&channel, Some(&bob), &world.identity).await? {
+    match calls.call(Some(&bob)).await? {
         Called::Denied(code, text) => {
-            found.refused(format!("as bob: {code:?} {text}; {}", setup.gateway.log()));
+            let log = calls.setup.gateway.log();
+            found.refused(format!("as bob: {code:?} {text}; {log}"));
         }
         Called::Passed(headers) => {
             if let Some(fault) = identity_faults(&headers, &world.identity, Some("bob")) {
@@ -63,18 +87,16 @@ pub async fn calls(
     Ok(())
 }
 
-/// What the client reads of a denial.
+/// A denial has the status UNAUTHENTICATED.
 pub async fn denials(
     world: &World,
     column: Column,
     change: Option<&str>,
     found: &mut Findings,
 ) -> anyhow::Result<()> {
-    let service = Echo::start().await?;
-    let setup = world.before(column, change, service.address).await?;
-    let channel = connect(setup.gateway.grpc).await?;
-    for (name, shown) in without(&setup.bearer("bob")?) {
-        match call(&channel, shown.as_deref(), &world.identity).await? {
+    let calls = Calls::start(world, column, change).await?;
+    for (name, shown) in refused_credentials(&calls.setup.bearer("bob")?) {
+        match calls.call(shown.as_deref()).await? {
             Called::Denied(code, text) => found.demand(code == Code::Unauthenticated, || {
                 format!("as {name}: {code:?} {text}")
             }),
@@ -82,11 +104,6 @@ pub async fn denials(
         }
     }
     Ok(())
-}
-
-/// Credentials that no call may pass with.
-fn without(bob: &str) -> [(&'static str, Option<String>); 2] {
-    [("nobody", None), ("a bad token", Some(tampered(bob)))]
 }
 
 async fn connect(edge: SocketAddr) -> anyhow::Result<Channel> {
@@ -106,7 +123,7 @@ enum Called {
     Denied(Code, String),
 }
 
-/// Calls the service with a forged identity, and gives the headers that it got.
+/// Calls the service with a forged identity, and returns the headers that it got.
 async fn call(channel: &Channel, bearer: Option<&str>, identity: &str) -> anyhow::Result<Called> {
     let mut request = tonic::Request::new(CheckRequest::default());
     let metadata = request.metadata_mut();

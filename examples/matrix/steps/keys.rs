@@ -8,7 +8,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     columns::Column,
     findings::Findings,
-    requests::{ask, tampered},
+    harness::tampered,
+    requests::status,
     world::{Authorizer, BOB, World, log_in},
 };
 
@@ -35,17 +36,7 @@ pub async fn rotate(world: &World, column: Column, found: &mut Findings) -> anyh
             left -= 1;
         }
         for (token, name) in [(&old, "the first token"), (&new, "the newest token")] {
-            let headers = [("authorization", &**token)];
-            let answer = ask(
-                setup.gateway.edge,
-                "GET",
-                "/echo",
-                &headers,
-                Vec::new(),
-                None,
-            )
-            .await;
-            let status = answer.map_err(anyhow::Error::msg)?.status;
+            let status = status(setup.gateway.edge, "/echo", Some(token)).await?;
             found.demand(status == 200, || {
                 format!("{name}: {status} {:?} after the command", start.elapsed())
             });
@@ -59,20 +50,8 @@ pub async fn rotate(world: &World, column: Column, found: &mut Findings) -> anyh
     }
     found.demand(rounds > 3, || "no round with the old key".to_owned());
     let bad = tampered(&log_in(doorward.http, BOB).await?);
-    let headers = [("authorization", &*bad)];
-    let answer = ask(
-        setup.gateway.edge,
-        "GET",
-        "/echo",
-        &headers,
-        Vec::new(),
-        None,
-    )
-    .await;
-    let status = answer
-        .map_err(anyhow::Error::msg)
-        .context("a bad token")?
-        .status;
+    let answer = status(setup.gateway.edge, "/echo", Some(&bad)).await;
+    let status = answer.context("a bad token")?;
     if status < 300 {
         found.open(format!("a wrong signature with the new key: {status}"));
     }

@@ -14,10 +14,10 @@ use tokio::time::{Instant, sleep};
 use crate::{
     columns::{Column, Doors},
     findings::Findings,
-    harness::{Doorward, Service, Settings, send, until},
+    harness::{Doorward, Service, Settings, basic, send, until},
     relay::Relay,
-    requests::ask,
-    world::{BOB, World, basic, data, doors, log_in},
+    requests::{ask, status},
+    world::{BOB, World, data, doors, log_in},
 };
 
 /// Two Doorwards with one data directory.
@@ -44,13 +44,8 @@ pub async fn logout(world: &World, column: Column, found: &mut Findings) -> anyh
         .start(&world.scenarios, None, doors(&near), service.address)
         .await?;
     let (ended, other) = (log_in(near.http, BOB).await?, log_in(near.http, BOB).await?);
-    let status = async |bearer: &str| -> anyhow::Result<u16> {
-        let headers = [("authorization", bearer)];
-        let answer = ask(gateway.edge, "GET", "/echo", &headers, Vec::new(), None).await;
-        Ok(answer.map_err(anyhow::Error::msg)?.status)
-    };
     for bearer in [&ended, &other] {
-        let before = status(bearer).await?;
+        let before = status(gateway.edge, "/echo", Some(bearer)).await?;
         found.demand(before == 200, || format!("before the logout: {before}"));
     }
     let reply = send(
@@ -67,7 +62,7 @@ pub async fn logout(world: &World, column: Column, found: &mut Findings) -> anyh
     let start = Instant::now();
     let denied = world.scenarios.translated(column.proxy(), 401);
     loop {
-        let now = status(&ended).await?;
+        let now = status(gateway.edge, "/echo", Some(&ended)).await?;
         if now == denied {
             break;
         }
@@ -77,7 +72,7 @@ pub async fn logout(world: &World, column: Column, found: &mut Findings) -> anyh
         }
         sleep(Duration::from_millis(20)).await;
     }
-    let after = status(&other).await?;
+    let after = status(gateway.edge, "/echo", Some(&other)).await?;
     found.demand(after == 200, || {
         format!("another token after the logout: {after}")
     });

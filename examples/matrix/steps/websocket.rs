@@ -28,7 +28,7 @@ use tokio_tungstenite::{
 use crate::{
     columns::Column,
     findings::Findings,
-    requests::{identity_faults, tampered},
+    requests::{identity_faults, refused_credentials},
     world::World,
 };
 
@@ -42,7 +42,7 @@ pub async fn run(
     let setup = world.before(column, change, service.address).await?;
     let edge = setup.gateway.edge;
     let bob = setup.bearer("bob")?;
-    for (shown, name) in [(None, "nobody"), (Some(tampered(&bob)), "a bad token")] {
+    for (name, shown) in refused_credentials(&bob) {
         match open(edge, shown.as_deref(), &world.identity).await? {
             Opened::Refused(status) if (300..600).contains(&status) => {}
             Opened::Refused(status) => found.refused(format!("as {name}: {status}")),
