@@ -90,7 +90,7 @@ image: compiler # The program of the image, built with the commands of the Docke
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL) --bin doorward
 
-# The same commit gives the same bytes, wherever it is built: no path of this machine may be in the program.
+# Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist
 DIST_PREFIXES := $(abspath .)=/src $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo $(abspath $(TARGET))=/target
 dist: compiler ## Build the static program, and archive it with its manual, SBOM and SHA256SUMS in target/dist
