@@ -1,38 +1,30 @@
-//! What keys for machines cost: memory for 100,000 of them, and a judgement. In this process.
+//! The cost of keys for machines: memory for 100,000 keys, and the time of a decision; measured in this process.
 
-use std::{hint::black_box, sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use comfy_table::{Table, presets::NOTHING};
 use doorward::domain::{
-    account::{Identity, Role, Roles, Username},
-    body::Body,
-    credential::{Compact, Credential},
-    decision::Decision,
-    judge::{Judge, Step},
-    keyring::Keyring,
+    account::Username,
+    judge::Judge,
     machine_key::{KeyName, MachineKey},
     machine_keys::{KeyEntry, KeySource, MachineKeys, Owner, OwnerState},
-    path::Tolerance,
     policy::Policy,
-    request::{Answerable, Request, RequestLine, TokenForm},
-    revocation::Generation,
-    token::{Secret, Signer, UnixTime, Verifier},
+    token::UnixTime,
 };
 use serde_json::{Value, json};
 
 use super::{
-    Arguments, Ratio, cost::resident, figures::mebibytes, median, number, right, sorted,
-    tokens::terms,
+    Arguments, Ratio,
+    cost::resident,
+    judging::{NOW, judge, request, roles, seconds},
+    mebibytes, median, number, right, sorted,
 };
 
-/// The time of every judgement.
-const NOW: UnixTime = UnixTime(1_800_000_000);
-
-/// How many keys, and how many of them share an owner. The first line is the base of the comparison of times.
+/// How many keys, and how many of them share an owner.
 const SIZES: [(usize, usize); 3] = [(1, 1), (100_000, 1), (100_000, 10)];
 
-/// Judgements in a row, and how often that is repeated in each round.
+/// Decisions in a row, and how often that is repeated in each round.
 const BATCH: usize = 5_000;
 const AGAIN: usize = 20;
 
@@ -40,11 +32,11 @@ const AGAIN: usize = 20;
 struct Side {
     keys: usize,
     per_owner: usize,
-    /// What the resident memory grew by, in bytes.
+    /// Growth of the resident memory, in bytes.
     memory: u64,
     judge: Judge,
     shown: Vec<String>,
-    /// Seconds per judgement, with keys and with one token that was verified before.
+    /// Seconds per decision, with keys and with one token that was verified before.
     by_key: Vec<f64>,
     by_token: Vec<f64>,
     token: String,
@@ -72,12 +64,10 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
 
 impl Side {
     fn new(keys: usize, per_owner: usize) -> anyhow::Result<Self> {
-        // Drawn before, so that only what Doorward keeps is measured.
+        // Generated before the measurement, which is of Doorward's memory only.
         let new: Result<Vec<_>, _> = (0..keys).map(|_| MachineKey::generate()).collect();
         let new = new?;
-        let roles = Arc::new(Roles::collect(
-            ["reader", "writer"].into_iter().filter_map(Role::parse),
-        )?);
+        let roles = Arc::new(roles()?);
         let before = resident(std::process::id())?;
         let memory = MachineKeys::default();
         memory.have_been_read();
@@ -103,69 +93,29 @@ impl Side {
             memory.set(key.id(), entry, owner);
         }
         let memory_bytes = resident(std::process::id())?.saturating_sub(before);
-        let signing = Arc::new(Keyring::of_secret(
-            &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90")?,
-            terms().lasts(),
-        ));
-        let identity = Identity {
-            subject: "4711".into(),
-            username: Username::parse("alice").context("no name")?,
-            roles: (*roles).clone(),
-        };
-        let signer = Signer::new(Arc::clone(&signing), terms());
-        let token = signer.issue(&identity, Generation(0), None, NOW)?;
+        let keys_here = KeySource::Here(Arc::new(memory));
+        let (judge, token) = judge(Policy::built_in(&[]), keys_here)?;
         // Neighbours are far from each other in memory.
         let shown = (0..BATCH).filter_map(|at| new.get(at * 7919 % keys));
         Ok(Self {
             keys,
             per_owner,
             memory: memory_bytes,
-            judge: Judge {
-                policy: Policy::built_in(&[]),
-                verifier: Verifier::of(&signing, terms()),
-                revoked: Arc::default(),
-                forwards_bearer: true,
-                allows_preflight: false,
-                keys: KeySource::Here(Arc::new(memory)),
-            },
+            judge,
             shown: shown.map(|key| key.expose().to_owned()).collect(),
             by_key: Vec::new(),
             by_token: Vec::new(),
-            token: token.expose().to_owned(),
+            token,
         })
     }
 
-    /// Seconds per judgement.
+    /// Seconds per decision.
     fn judge<'a>(&self, shown: impl Iterator<Item = &'a str>) -> anyhow::Result<f64> {
-        let line = RequestLine {
-            method: b"GET",
-            host: b"www.example.com",
-            target: b"/orders/2026/11",
-        };
-        let mut requests = Vec::with_capacity(BATCH);
-        for shown in shown.take(BATCH) {
-            let (method, host, path) = line.parse(Tolerance::default())?;
-            requests.push(Request {
-                method,
-                host,
-                path,
-                credential: Credential::Bearer(Compact::parse(shown).context("not a token")?),
-                preflight: None,
-                body: Body::Absent,
-                all: false,
-                form: TokenForm::Plain,
-                answerable: Answerable::Anything,
-            });
-        }
-        let start = Instant::now();
-        for request in &requests {
-            let judged = black_box(self.judge.judge(request, NOW));
-            ensure!(
-                matches!(judged.step, Step::Done(Decision::Allow(_))),
-                "does not pass"
-            );
-        }
-        Ok(start.elapsed().as_secs_f64() / BATCH as f64)
+        let requests: Result<Vec<_>, _> = shown
+            .take(BATCH)
+            .map(|shown| request("GET", "www.example.com", "/orders/2026/11", shown))
+            .collect();
+        seconds(&self.judge, &requests?)
     }
 
     fn ratio(&self) -> Ratio {
@@ -212,7 +162,7 @@ impl Report {
         }
         right(&mut table);
         format!(
-            "{table}\n\nThe judge alone, in one thread; the token was verified before. Expected: 100,000 keys need at most 30 MiB, and a judgement by key takes about a microsecond."
+            "{table}\n\nThe judge alone, in one thread; the token was verified before. Expected: 100,000 keys need at most 30 MiB, and a decision by key takes about a microsecond."
         )
     }
 

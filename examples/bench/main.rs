@@ -22,6 +22,7 @@ mod gateways;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod image;
+mod judging;
 mod keys;
 mod load;
 mod logins;

@@ -1,35 +1,23 @@
-//! What grows with the number of rules: the cost of a judgement, and of reading the settings. In this process.
+//! The cost of a decision and of reading the settings, by the number of rules; measured in this process.
 
-use std::{collections::BTreeMap, hint::black_box, io, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, hint::black_box, io, time::Instant};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{anyhow, ensure};
 use comfy_table::{Table, presets::NOTHING};
 use doorward::{
     config::{Settings, Sources},
-    domain::{
-        account::{Identity, Role, Roles, Username},
-        body::Body,
-        credential::{Compact, Credential},
-        decision::Decision,
-        judge::{Judge, Step},
-        keyring::Keyring,
-        machine_keys::KeySource,
-        path::Tolerance,
-        policy::Policy,
-        request::{Answerable, Request, RequestLine, TokenForm},
-        revocation::Generation,
-        token::{Secret, Signer, UnixTime, Verifier},
-    },
+    domain::{judge::Judge, machine_keys::KeySource},
 };
 use serde_json::{Value, json};
 
-use super::{Arguments, Ratio, median, number, right, sorted, tokens::terms};
+use super::{
+    Arguments, Ratio,
+    judging::{judge, request, seconds},
+    median, number, right, sorted,
+};
 
 /// How many rules; the first is the base of the comparison.
 const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
-
-/// The time of every judgement.
-const NOW: UnixTime = UnixTime(1_800_000_000);
 
 /// Rules of one service; the host and the name of each service are its own.
 const SERVICE: [(&str, &str, &str, &str); 10] = [
@@ -69,7 +57,7 @@ const REQUESTS: [(&str, &str, &str); 6] = [
     ("GET", "eu.tenant{}.example.com", "/orders/2026/11"),
 ];
 
-/// Judgements of one size in a row, and how often that is repeated in each round.
+/// Decisions of one size in a row, and how often that is repeated in each round.
 const BATCH: usize = 6_000;
 const AGAIN: usize = 20;
 
@@ -112,18 +100,7 @@ impl Side {
         let file: String = (0..services).map(rules_of).collect();
         let policy = settings(&file)?.policy;
         ensure!(policy.rules().len() == size, "not {size} rules");
-        let keys = Arc::new(Keyring::of_secret(
-            &Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90")?,
-            terms().lasts(),
-        ));
-        let roles = ["reader", "writer"].map(Role::parse);
-        let identity = Identity {
-            subject: "4711".into(),
-            username: Username::parse("alice").context("no name")?,
-            roles: Roles::collect(roles.into_iter().flatten())?,
-        };
-        let signer = Signer::new(Arc::clone(&keys), terms());
-        let token = signer.issue(&identity, Generation(0), None, NOW)?;
+        let (judge, token) = judge(policy, KeySource::Off)?;
         // Neighbours of a request are for other services.
         let requests = (0..BATCH).zip(REQUESTS.iter().cycle());
         let requests = requests.map(|(at, (method, host, path))| {
@@ -134,36 +111,25 @@ impl Side {
         Ok(Self {
             size,
             file,
-            judge: judge(policy, &keys),
-            token: token.expose().to_owned(),
+            judge,
+            token,
             requests: requests.collect(),
             judged: Vec::new(),
             loaded: Vec::new(),
         })
     }
 
-    /// Seconds per judgement; the token has been verified before.
+    /// Seconds per decision; the token has been verified before.
     fn judge(&self) -> anyhow::Result<f64> {
-        let token = Compact::parse(&self.token).context("not a token")?;
         let requests: Result<Vec<_>, _> = self
             .requests
             .iter()
-            .map(|(method, host, path)| request(method, host, path, token))
+            .map(|(method, host, path)| request(method, host, path, &self.token))
             .collect();
-        let requests = requests?;
-        let start = Instant::now();
-        for request in &requests {
-            let judged = black_box(self.judge.judge(request, NOW));
-            ensure!(
-                matches!(judged.step, Step::Done(Decision::Allow(_))),
-                "{:?} does not pass",
-                request.path
-            );
-        }
-        Ok(start.elapsed().as_secs_f64() / requests.len() as f64)
+        seconds(&self.judge, &requests?)
     }
 
-    /// Seconds to read the settings, rules, ties and all.
+    /// Seconds to read the settings, and to find rules that tie.
     fn load(&self) -> anyhow::Result<f64> {
         let start = Instant::now();
         black_box(settings(&self.file)?);
@@ -197,42 +163,6 @@ fn settings(file: &str) -> anyhow::Result<Settings> {
     Settings::load(sources).map_err(|faults| anyhow!("{faults}"))
 }
 
-fn judge(policy: Policy, keys: &Keyring) -> Judge {
-    Judge {
-        policy,
-        verifier: Verifier::of(keys, terms()),
-        revoked: Arc::default(),
-        forwards_bearer: true,
-        allows_preflight: false,
-        keys: KeySource::Off,
-    }
-}
-
-fn request<'a>(
-    method: &'a str,
-    host: &'a str,
-    path: &'a str,
-    token: Compact<'a>,
-) -> anyhow::Result<Request<'a>> {
-    let line = RequestLine {
-        method: method.as_bytes(),
-        host: host.as_bytes(),
-        target: path.as_bytes(),
-    };
-    let (method, host, path) = line.parse(Tolerance::default())?;
-    Ok(Request {
-        method,
-        host,
-        path,
-        credential: Credential::Bearer(token),
-        preflight: None,
-        body: Body::Absent,
-        all: false,
-        form: TokenForm::Plain,
-        answerable: Answerable::Anything,
-    })
-}
-
 pub struct Report {
     sides: Vec<Side>,
 }
@@ -246,7 +176,7 @@ impl Report {
         table.set_header([
             "rules",
             "",
-            "ns of a judgement",
+            "ns of a decision",
             &to,
             "rounds",
             "ms to load",
@@ -285,7 +215,7 @@ impl Report {
         lines.collect()
     }
 
-    /// Each side, and what a judgement and loading cost in comparison with the first side.
+    /// Each side, with the cost of a decision and of loading as ratios to the first side.
     fn ratios(&self) -> impl Iterator<Item = (&Side, Ratio, Ratio)> {
         let first = self.sides.first();
         self.sides.iter().filter_map(move |side| {
