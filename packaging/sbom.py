@@ -1,7 +1,7 @@
 """Writes a CycloneDX SBOM of the program: sbom.py TARGET < cargo metadata > SBOM
 
-It has the crates that are linked into the program for this target, with the checksums of Cargo.lock; not those that only
-build or test it. Nothing in it depends on the time or the machine.
+It lists the crates that are linked into the program for this target, with the checksums of Cargo.lock, and not those that only
+build or test it. Its time is SOURCE_DATE_EPOCH, so that it does not depend on when and where it is written.
 """
 
 import json, os, pathlib, sys, tomllib, uuid

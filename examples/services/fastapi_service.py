@@ -52,7 +52,7 @@ def from_token(shown: Annotated[HTTPAuthorizationCredentials | None, Depends(HTT
         claims = jwt.decode(
             shown.credentials,
             keys.get_signing_key_from_jwt(shown.credentials),
-            # Never what the token says: a list, without "none" and without HS256.
+            # A fixed list, without "none" and HS256: the token must not choose its algorithm.
             algorithms=["ES256"],
             issuer="doorward",
             audience="doorward",

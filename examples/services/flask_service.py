@@ -42,7 +42,7 @@ def verified():
         claims = jwt.decode(
             token,
             keys.get_signing_key_from_jwt(token),
-            # Never what the token says: a list, without "none" and without HS256.
+            # A fixed list, without "none" and HS256: the token must not choose its algorithm.
             algorithms=["ES256"],
             issuer="doorward",
             audience="doorward",

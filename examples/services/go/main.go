@@ -68,7 +68,7 @@ func main() {
 		log.Fatal(err)
 	}
 	parser := jwt.NewParser(
-		// Never what the token says: a list, without "none" and without HS256.
+		// A fixed list, without "none" and HS256: the token must not choose its algorithm.
 		jwt.WithValidMethods([]string{"ES256"}),
 		jwt.WithIssuer("doorward"),
 		jwt.WithAudience("doorward"),

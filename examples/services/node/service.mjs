@@ -30,7 +30,7 @@ async function fromToken(headers) {
   if (token === undefined) return null;
   try {
     const { payload } = await jwtVerify(token, keys, {
-      // Never what the token says: a list, without "none" and without HS256.
+      // A fixed list, without "none" and HS256: the token must not choose its algorithm.
       algorithms: ["ES256"],
       issuer: "doorward",
       audience: "doorward",
