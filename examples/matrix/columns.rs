@@ -108,7 +108,7 @@ impl Column {
         matches!(self, Self::Grpc(_))
     }
 
-    /// What the last proxy in front of Doorward says about the client's address.
+    /// The setting `client_address` behind this gateway.
     pub fn client_address(self) -> Option<&'static str> {
         match self {
             Self::Http(gateway) if gateway.is_envoy() => Some("x-envoy-external-address"),
@@ -128,7 +128,7 @@ impl Column {
         let grpc = free_address();
         let edits = scenarios.edits(change, self.proxy());
         let filled = |text: &str| text.replace("{grpc-port}", &grpc.port().to_string());
-        // Those that no file had a place for.
+        // Edits whose text is in no file.
         let unused = RefCell::new(edits.clone());
         let edit = |mut text: String| {
             for [from, to] in &edits {

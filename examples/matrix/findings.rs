@@ -1,4 +1,4 @@
-//! What became of a cell.
+//! The faults that a scenario shows, and the result of its cell.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ struct Fault {
 enum Kind {
     /// Something passed that must not, or the service got what it must not get.
     Open,
-    /// Something was refused that must pass, or was answered otherwise than promised.
+    /// Something was refused that must pass, or the answer is not the expected one.
     Refused,
 }
 
@@ -47,8 +47,8 @@ impl Findings {
         self.0.push(Fault { kind, text });
     }
 
-    /// The result of the cell. A gateway that cannot do it must still let nothing through, and the reason must still
-    /// be needed.
+    /// The result of the cell. A reason why the gateway cannot do it excuses no open fault, and is itself a fault if
+    /// everything holds.
     pub fn result(self, cannot: Option<&str>) -> Outcome {
         let open = self.0.iter().any(|fault| fault.kind == Kind::Open);
         match cannot {
@@ -70,6 +70,6 @@ pub enum Outcome {
     Fail(Vec<String>),
     /// The gateway cannot do it, and lets nothing through.
     Cannot(String),
-    /// Doorward, or the measured authorizer, does not have it.
+    /// The scenario is not written, or the measured authorizer does not have what it needs.
     NotBuilt(String),
 }

@@ -120,7 +120,7 @@ fn main() -> anyhow::Result<ExitCode> {
             print!("{}", report.markdown());
         }
         None => {
-            // A panic is a fault of its cell, which says it.
+            // The cell reports a panic as its fault.
             panic::set_hook(Box::new(|_| {}));
             let run = AssertUnwindSafe(run(&arguments)).catch_unwind();
             let report = match Runtime::new()?.block_on(run) {
@@ -215,7 +215,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
             title: column.title().to_owned(),
             version: column.version(),
         };
-        // Scenarios that leave everything as it was share one.
+        // Scenarios that change nothing share one setup.
         let mut shared = None;
         for scenario in chosen
             .iter()
@@ -314,7 +314,7 @@ async fn cell<'a>(
         Err(payload) => Some(said(&*payload)),
     };
     match fault {
-        // A gateway that does not start says nothing about what it cannot do.
+        // A scenario that was interrupted does not show what the gateway cannot do.
         Some(fault) => Outcome::Fail(vec![format!("it did not run to its end: {fault}")]),
         None => found.result(scenario.cannot.get(column.proxy()).map(String::as_str)),
     }
@@ -347,7 +347,7 @@ async fn everything<'a>(
     }
 }
 
-/// What a panic says.
+/// The text of a panic.
 fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied());

@@ -19,7 +19,7 @@ use super::{
     world::{ADA, BOB, Subject, add_users, logged_in, secret},
 };
 
-/// What runs as long as the matrix.
+/// What must run until the matrix ends.
 #[expect(dead_code, reason = "they run until they are dropped")]
 pub enum Running {
     Null(Null),
@@ -94,7 +94,7 @@ pub async fn peer(
     Ok((subject, Running::Peer(process, dir)))
 }
 
-/// Tokens of both users with a secret of HS256, from a Doorward that is gone afterwards.
+/// A secret of HS256, and tokens of both users that are signed with it. The Doorward that makes them stops afterwards.
 async fn issued(doorward: PathBuf) -> anyhow::Result<(String, BTreeMap<String, String>)> {
     let home = Doorward::prepare(|settings| {
         settings.binary(doorward);

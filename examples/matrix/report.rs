@@ -144,7 +144,7 @@ impl Report {
     }
 }
 
-/// Most faults of a cell have one cause.
+/// The first three faults, because most faults of a cell have one cause.
 fn shortened(faults: &[String]) -> String {
     let shown = faults
         .iter()

@@ -85,7 +85,7 @@ async fn one(
     let shown = request.token.as_ref().or(request.who.as_ref());
     let shown = match shown.map(|name| setup.bearer(name)) {
         Some(Ok(bearer)) => Some(bearer),
-        // The request that should have given it has a fault of its own.
+        // An earlier request should have kept this token; its fault is reported, too.
         Some(Err(fault)) => {
             found.refused(format!("{asked}: {fault}"));
             return Ok(found);
@@ -130,7 +130,7 @@ async fn one(
     Ok(found)
 }
 
-/// A request in a fault, without values that are secret.
+/// Describes a request in a fault, without secrets.
 fn asked(request: &Request, path: &str, variant: &[String]) -> String {
     let who = request.who.as_deref().unwrap_or("nobody");
     let more = if variant.is_empty() {
@@ -141,7 +141,7 @@ fn asked(request: &Request, path: &str, variant: &[String]) -> String {
     format!("{} {path} as {who}{more}", request.method)
 }
 
-/// What stands in place of words in braces.
+/// The values of words in braces.
 fn words(setup: &Setup<'_>) -> anyhow::Result<BTreeMap<String, String>> {
     let identity = &setup.world.identity;
     let mut words: BTreeMap<_, _> = [
@@ -235,7 +235,7 @@ fn judge(
         &request.status
     };
     let listed: Vec<_> = match request.outcome {
-        // The gateway makes its own status only of a denial in a check; its own denials need none.
+        // The gateway translates the status only of denials by a check, not of its own denials.
         Wanted::Deny => {
             let scenarios = &setup.world.scenarios;
             let translated = listed
@@ -289,7 +289,7 @@ fn judge(
     }
 }
 
-/// What the service got, as it says in its answer.
+/// Checks what the service got; its answer contains that.
 fn received(
     setup: &Setup<'_>,
     request: &Request,
@@ -334,7 +334,8 @@ fn received(
     }
 }
 
-/// A service may read each byte that is neither letter nor digit as the same, and so must see this user and nobody else.
+/// The service must see this user and nobody else, in every spelling of the identity header: it may read all bytes that are
+/// neither letters nor digits as the same.
 pub fn identity_faults(
     headers: &[(String, String)],
     identity: &str,

@@ -1,4 +1,4 @@
-//! Scenarios as data: what is asked, and what client and service must see. `scenarios.toml` explains the members.
+//! Scenarios as data: the requests, and what client and service must see. `scenarios.toml` explains the members.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use super::steps::Step;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenarios {
-    /// What a gateway makes of a status of the authorizer, by gateway.
+    /// The status that clients get instead of the status of the authorizer, by gateway.
     #[serde(default)]
     pub statuses: BTreeMap<String, BTreeMap<String, u16>>,
     /// Changes to committed configurations that some scenarios need.
@@ -44,7 +44,7 @@ pub struct Scenario {
     /// Why a gateway cannot do it, by gateway.
     #[serde(default)]
     pub cannot: BTreeMap<String, String>,
-    /// Why Doorward cannot do it yet.
+    /// Why the scenario cannot run yet.
     pub unbuilt: Option<String>,
 }
 
@@ -119,7 +119,7 @@ pub enum Wanted {
     Deny,
     /// The authorizer answers, and the service gets nothing.
     Answer,
-    /// Any of the first two, but what the service gets is harmless.
+    /// It passes or is denied, but what the service gets is harmless.
     Either,
 }
 

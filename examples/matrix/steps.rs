@@ -1,4 +1,4 @@
-//! What is more than requests: each step is named by a scenario.
+//! Steps: what a scenario does that requests cannot express. The scenario names its step.
 
 mod away;
 mod grpc_client;

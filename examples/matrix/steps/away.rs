@@ -16,7 +16,7 @@ use crate::{
     world::{ADA, Authorizer, BOB, World, add_users, data, doors, logged_in},
 };
 
-/// In which a state must be reached.
+/// The limit for a change of state.
 const SOON: Duration = Duration::from_secs(20);
 
 pub async fn database(world: &World, column: Column, found: &mut Findings) -> anyhow::Result<()> {
@@ -107,7 +107,7 @@ pub async fn authorizer(world: &World, column: Column, found: &mut Findings) -> 
         ("/admin/list", Some(&ada), true),
     ] {
         let status = status(edge, path, shown).await?;
-        // The module knows the rules; it denies by them, and allows until what it knows is too old.
+        // The module knows the rules: it denies by them, and allows until its feed is too old.
         let expected = match (judges_itself, is_allowed) {
             (false, _) => 500..600,
             (true, false) => 400..500,
