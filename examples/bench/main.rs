@@ -34,7 +34,7 @@ mod scale;
 mod tokens;
 mod turns;
 
-use std::{env, fmt::Display, fs, panic, path::PathBuf, slice};
+use std::{fmt::Display, panic, path::PathBuf, slice};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
@@ -42,6 +42,7 @@ use tokio::runtime::Runtime;
 
 use checks::gateway;
 use figures::{Ratio, mebibytes, median, number, right, sorted};
+use harness::doorward_binary;
 use rounds::{CPU, Measure, RATE, REST, Round, WARM_UP, round};
 
 /// Compare Doorward's costs with a lower bound, such as those of a server that always answers OK.
@@ -220,18 +221,7 @@ async fn measure(way: Way, arguments: &Arguments) -> anyhow::Result<Section> {
 }
 
 fn binary(arguments: &Arguments) -> PathBuf {
-    let beside = || {
-        let own = env::current_exe().ok()?;
-        Some(own.parent()?.parent()?.join("doorward"))
-    };
-    let path = arguments.doorward.clone().or_else(beside);
-    let path = path.unwrap_or_else(|| PathBuf::from("doorward"));
-    fs::canonicalize(&path).unwrap_or_else(|fault| {
-        panic!(
-            "{}: {fault}; build it with `cargo build --release`, or name another with --doorward",
-            path.display()
-        )
-    })
+    doorward_binary(arguments.doorward.as_deref())
 }
 
 struct Report {

@@ -1,12 +1,7 @@
 //! Doorward's check, compared with those of authorizers written by hand in Go and in Rust, and of servers that allow
 //! everything. The sources of the others are in `peers/`; `make bench ONLY=peers` builds them.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::Context as _;
 use comfy_table::Table;
@@ -35,16 +30,16 @@ impl Report {
 
 pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let doorward = serve(binary(arguments), None).await;
-    let data = doorward.home().dir().join("data");
+    let secret = doorward.home().secret();
     let before = match &arguments.before {
-        Some(path) => Some(serve(path.clone(), Some(secret(&data)?)).await),
+        Some(path) => Some(serve(path.clone(), Some(secret.clone())).await),
         None => None,
     };
     let null = Null::start().await?;
     let peers = [
-        Peer::start("tonic-null", "tonic", &["null"], &data).await?,
-        Peer::start("tonic", "tonic", &[], &data).await?,
-        Peer::start("go", "go", &[], &data).await?,
+        Peer::start("tonic-null", "tonic", &["null"], &secret).await?,
+        Peer::start("tonic", "tonic", &[], &secret).await?,
+        Peer::start("go", "go", &[], &secret).await?,
     ];
     let token = load::log_in(doorward.grpc).await?;
     let check = load::check(&token)?;
@@ -85,11 +80,6 @@ pub async fn serve(program: PathBuf, secret: Option<String>) -> Doorward {
     home.serve().await
 }
 
-fn secret(data: &Path) -> anyhow::Result<String> {
-    let secret = fs::read_to_string(data.join("jwt.secret")).context("the secret of Doorward")?;
-    Ok(secret.trim_end().to_owned())
-}
-
 /// An authorizer that is not Doorward.
 struct Peer {
     key: &'static str,
@@ -103,13 +93,13 @@ impl Peer {
         key: &'static str,
         program: &str,
         arguments: &[&str],
-        data: &Path,
+        secret: &str,
     ) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let beside = std::env::current_exe()?;
         let beside = beside.ancestors().nth(3).context("no folder of builds")?;
         let mut command = Command::new(beside.join("peers").join(program));
-        command.args(arguments).env("JWT_SECRET", secret(data)?);
+        command.args(arguments).env("JWT_SECRET", secret);
         let mut process = Process::start(key, &mut command, dir.path());
         let address = process
             .ready(async |process| process.stdout().strip_suffix('\n')?.parse().ok())

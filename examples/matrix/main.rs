@@ -27,7 +27,7 @@ mod steps;
 mod world;
 
 use std::{
-    any::Any, env, fs, io::IsTerminal as _, net::SocketAddr, panic, panic::AssertUnwindSafe,
+    any::Any, fs, io::IsTerminal as _, net::SocketAddr, panic, panic::AssertUnwindSafe,
     path::PathBuf, process::ExitCode,
 };
 
@@ -38,6 +38,7 @@ use tokio::runtime::Runtime;
 
 use columns::Column;
 use findings::{Findings, Outcome};
+use harness::doorward_binary;
 use report::{Cell, Gateway, Report};
 use scenario::{Need, Scenario, Scenarios};
 use world::{Setup, World};
@@ -158,7 +159,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<Report> {
     };
     let scenarios = Scenarios::parse(&text)?;
     let (columns, chosen) = chosen(arguments, &scenarios)?;
-    let doorward = binary(arguments)?;
+    let doorward = doorward_binary(arguments.doorward.as_deref());
     let lacks = arguments.lacks.clone();
     let (subject, name) = match (arguments.authorizer.as_deref(), &arguments.peer) {
         (None, None) => (None, "Doorward".to_owned()),
@@ -352,19 +353,4 @@ fn said(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without words").to_owned()
-}
-
-fn binary(arguments: &Arguments) -> anyhow::Result<PathBuf> {
-    let beside = || {
-        let own = env::current_exe().ok()?;
-        Some(own.parent()?.parent()?.join("doorward"))
-    };
-    let path = arguments.doorward.clone().or_else(beside);
-    let path = path.unwrap_or_else(|| PathBuf::from("doorward"));
-    fs::canonicalize(&path).with_context(|| {
-        format!(
-            "{}: build it with `cargo build`, or name another with --doorward",
-            path.display()
-        )
-    })
 }

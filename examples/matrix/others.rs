@@ -16,7 +16,7 @@ use super::{
     harness::{Doorward, Process},
     null::Null,
     scenario::Need,
-    world::{ADA, BOB, Subject, add_users, logged_in, secret},
+    world::{ADA, BOB, Subject, add_users, logged_in},
 };
 
 /// What must run until the matrix ends.
@@ -103,5 +103,5 @@ async fn issued(doorward: PathBuf) -> anyhow::Result<(String, BTreeMap<String, S
     add_users(&home).await;
     let doorward = home.serve().await;
     let tokens = logged_in(doorward.http).await?;
-    Ok((secret(&doorward.home().dir().join("data"))?, tokens))
+    Ok((doorward.home().secret(), tokens))
 }

@@ -1,13 +1,6 @@
 //! What all cells share: the scenarios, the measured authorizer, and how one is set up behind a gateway.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
@@ -193,12 +186,6 @@ pub async fn log_in(http: SocketAddr, who: (&str, &str)) -> anyhow::Result<Strin
     let reply = send(http, "POST", "/login", &headers, "").await;
     let bearer = reply.header("authorization").map(str::to_owned);
     bearer.with_context(|| format!("a login gave {}", reply.status))
-}
-
-/// The secret of a Doorward that has generated one.
-pub fn secret(data: &Path) -> anyhow::Result<String> {
-    let secret = fs::read_to_string(data.join("jwt.secret")).context("the secret of Doorward")?;
-    Ok(secret.trim_end().to_owned())
 }
 
 /// A gateway between a client, an authorizer and a service.

@@ -101,6 +101,16 @@ impl Home {
         self.dir.path()
     }
 
+    /// The secret of tokens that Doorward has generated here.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn secret(&self) -> String {
+        let secret = fs::read_to_string(self.dir().join("data/jwt.secret")).unwrap();
+        secret.trim_end().to_owned()
+    }
+
     /// Changes the settings, which may name files in the directory. The text of `doorward.toml` stays.
     pub fn with(self, choose: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = Settings {

@@ -1,4 +1,4 @@
-//! Real parts for tests and for the demo: Doorward, gateways, databases and a service. Each starts on free ports in a
+//! Real parts for tests, the demo, the benchmark and the matrix: Doorward, gateways, databases and a service. Each starts on free ports in a
 //! temporary directory, and stops when its value is dropped.
 //!
 //! Must not know what the right answers are.
@@ -32,7 +32,7 @@ mod service;
 mod sqlite;
 
 use std::{
-    env,
+    env, fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU16, Ordering},
@@ -128,6 +128,26 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| {
             panic!("{name} is not installed: run `make test`, which says what is needed")
         })
+}
+
+/// The program `doorward`: the given one, or the one that was built beside the example that runs.
+///
+/// # Panics
+///
+/// If there is none.
+pub fn doorward_binary(given: Option<&Path>) -> PathBuf {
+    let beside = || {
+        let own = env::current_exe().ok()?;
+        Some(own.parent()?.parent()?.join("doorward"))
+    };
+    let path = given.map(Path::to_path_buf).or_else(beside);
+    let path = path.unwrap_or_else(|| PathBuf::from("doorward"));
+    fs::canonicalize(&path).unwrap_or_else(|fault| {
+        panic!(
+            "{}: {fault}; build it as this program was built, or name another with --doorward",
+            path.display()
+        )
+    })
 }
 
 /// The root directory of the repository.
