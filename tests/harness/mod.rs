@@ -1,5 +1,5 @@
-//! Real parts for tests, the demo, the benchmark and the matrix: Doorward, gateways, databases and a service. Each starts on free ports in a
-//! temporary directory, and stops when its value is dropped.
+//! Real parts for tests, the demo, the benchmark and the matrix: Doorward, gateways, databases and a service. Each
+//! starts on free ports in a temporary directory, and stops when its value is dropped.
 //!
 //! Must not know what the right answers are.
 
