@@ -17,13 +17,14 @@ PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 FLASK := $(TOOLS)/flask/.complete
 PYJWT := $(TOOLS)/pyjwt/.complete
 SERVICES := $(TOOLS)/services/.complete
+AXE := $(TOOLS)/axe-core-4.14.1/axe.min.js
 MYSQL := $(TOOLS)/mysql/.complete
 HELM := $(TOOLS)/helm/helm
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime chromium=chromium chromedriver=chromium-driver
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Where `make bench` finds the programs of examples/bench/peers, and the program of the image.
@@ -122,7 +123,7 @@ filter: compiler ## Build the module for Envoy: target/release/libdoorward.so
 	cargo build --release --locked --package doorward-filter
 	@cp -f $(TARGET)/release/libdoorward_filter.so $(TARGET)/release/libdoorward.so
 
-tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) $(SERVICES) ## Fetch gateways, and what reads manifests, for tests
+tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) $(SERVICES) $(AXE) ## Fetch gateways, and what reads manifests, for tests
 
 root:
 	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
@@ -224,6 +225,18 @@ $(HELM): tests/tools/helm tests/tools/go
 
 $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
+	@touch $@
+
+$(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
+	@tests/tools/need npm=npm
+	@rm -rf $(TOOLS)/axe-core-$* $(TOOLS)/axe-core-$*.part
+	@echo "Fetching axe-core into $(TOOLS)"
+	@mkdir -p $(TOOLS)/axe-core-$*.part
+	@npm pack --silent --pack-destination $(TOOLS)/axe-core-$*.part axe-core@$* >/dev/null \
+		|| { echo "axe-core cannot be fetched; npm's registry must be within reach" >&2; exit 1; }
+	@cd $(TOOLS)/axe-core-$*.part && sha256sum --quiet --check $(CURDIR)/$< && tar -xzf axe-core-$*.tgz package/axe.min.js
+	@mv $(TOOLS)/axe-core-$*.part/package $(TOOLS)/axe-core-$*
+	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
 .PHONY: help demo filter check test dist deb book test-mysql test-chart soak lint deny bench matrix image peers tools root compiler needs

@@ -30,6 +30,7 @@ mod revocation;
 mod rules;
 mod self_service;
 mod shutdown;
+mod sign_in;
 mod state;
 mod throttle;
 mod tracing;
@@ -57,6 +58,7 @@ pub(crate) use self::{
     rules::NextRules,
     self_service::SelfServiceSettings,
     shutdown::ShutdownSettings,
+    sign_in::SignInSettings,
     state::StateSettings,
     tracing::TracingSettings,
     users::UsersSettings,
@@ -116,6 +118,8 @@ pub struct Settings {
     pub(crate) refresh: RefreshSettings,
     /// `[self_service]`: what users may do with their accounts.
     pub(crate) self_service: SelfServiceSettings,
+    /// `[sign_in]`: signing in with a browser, if it is on.
+    pub(crate) sign_in: Option<SignInSettings>,
     /// `[passwords]`: what new passwords must be.
     pub(crate) passwords: PasswordRules,
     /// `[http]`: the HTTP door.
@@ -165,6 +169,7 @@ const SECTIONS: &[Section] = &[
     machine_keys::KEYS,
     refresh::KEYS,
     self_service::KEYS,
+    sign_in::KEYS,
     passwords::KEYS,
     http::KEYS,
     envoy::KEYS,
@@ -265,8 +270,9 @@ impl Settings {
         let jwt = JwtSettings::read(reader, &data_dir, &database.place);
         let refresh = RefreshSettings::read(reader);
         let self_service = SelfServiceSettings::read(reader);
+        let sign_in = SignInSettings::read(reader);
         let paths = paths::read(reader);
-        let endpoints = rules::endpoints(&refresh, &self_service);
+        let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref());
         let identity = IdentitySettings::read(reader);
         let keys = KeysSettings::read(reader, &identity);
         let options = RouteOptions {
@@ -287,6 +293,7 @@ impl Settings {
             feed: FeedSettings::read(reader),
             refresh,
             self_service,
+            sign_in,
             passwords: passwords::read(reader),
             http: HttpSettings::read(reader),
             envoy: EnvoySettings::read(reader),

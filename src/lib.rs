@@ -29,6 +29,7 @@ mod issuers;
 mod live;
 pub mod login;
 mod observe;
+mod pages;
 mod reload;
 mod run;
 mod serve;

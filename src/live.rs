@@ -13,7 +13,7 @@ use crate::domain::{
     probe::ProbeKey,
     trust::{ClientAddress, TrustedProxies, Warned},
 };
-use crate::{login::desk::Desk, observe::metrics::DecisionCounts, shadow::Shadow};
+use crate::{login::desk::Desk, observe::metrics::DecisionCounts, pages::Pages, shadow::Shadow};
 
 /// Everything that a decision about a request depends on.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Rules {
     pub(crate) probe: Option<ProbeKey>,
     /// The next rules, which are compared with those in force.
     pub(crate) shadow: Option<Shadow>,
+    /// What browsers see, if they can sign in.
+    pub(crate) pages: Option<Arc<Pages>>,
     /// Counts decisions by these rules.
     pub(crate) counts: Arc<DecisionCounts>,
 }

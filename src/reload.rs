@@ -22,6 +22,7 @@ use crate::{
         machine_keys::KeySource,
         probe::ProbeKey,
         revocation::Revocations,
+        sign_in::{Places, SignIn},
         token::{Signer, Verifier},
         trust::Warned,
     },
@@ -30,7 +31,7 @@ use crate::{
     login::{desk::Desk, password::Hasher},
     observe::{
         causes,
-        metrics::{Metrics, Outcome},
+        metrics::{Accepted, Metrics, Outcome},
     },
     shadow::Shadow,
 };
@@ -82,12 +83,18 @@ impl Lasting {
                 forwards_bearer: settings.identity.forward_bearer,
                 allows_preflight: settings.cors.allow_preflight,
                 keys: self.keys.clone(),
+                sign_in: settings.sign_in.as_ref().map(|own| SignIn {
+                    session: own.session,
+                    localhost: own.localhost,
+                    places: Places::of(&settings.policy),
+                }),
             },
             desk: Desk {
                 hasher: Arc::clone(&self.hasher),
                 passwords: settings.passwords.clone(),
                 names: settings.names(),
                 sessions: settings.refresh.lifetime,
+                browser_sessions: settings.sign_in.as_ref().map(|own| own.session),
                 reply: settings.login.reply,
                 signer: Signer::new(keys, settings.jwt.terms.clone()),
             },
@@ -99,7 +106,14 @@ impl Lasting {
             warned: Warned::default(),
             probe: settings.probe.key.as_ref().map(ProbeKey::new),
             shadow: self.shadow(settings),
-            counts: self.metrics.decisions(&settings.policy, self.keys.is_on()),
+            pages: (settings.sign_in.as_ref()).map(|own| Arc::clone(&own.pages)),
+            counts: self.metrics.decisions(
+                &settings.policy,
+                Accepted {
+                    keys: self.keys.is_on(),
+                    cookies: settings.sign_in.is_some(),
+                },
+            ),
         }
     }
 

@@ -13,7 +13,7 @@ use doorward::domain::{
     machine_keys::KeySource,
     path::Tolerance,
     policy::Policy,
-    request::{Answerable, Request, RequestLine, TokenForm},
+    request::{Answerable, Request, RequestLine, TokenForm, browser::Browser},
     revocation::Generation,
     token::{Secret, Signer, UnixTime, Verifier},
 };
@@ -49,6 +49,7 @@ pub fn judge(policy: Policy, keys: KeySource) -> anyhow::Result<(Judge, String)>
         forwards_bearer: true,
         allows_preflight: false,
         keys,
+        sign_in: None,
     };
     Ok((judge, token.expose().to_owned()))
 }
@@ -76,6 +77,7 @@ pub fn request<'a>(
         all: false,
         form: TokenForm::Plain,
         answerable: Answerable::Anything,
+        browser: Browser::default(),
     })
 }
 

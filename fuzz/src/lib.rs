@@ -54,5 +54,6 @@ pub fn judge() -> Judge {
         forwards_bearer: true,
         allows_preflight: false,
         keys: KeySource::Off,
+        sign_in: None,
     }
 }

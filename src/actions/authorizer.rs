@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::logged::{Counts, Started, logged};
 use crate::{
-    actions::run::{Actions, Caller, Run},
+    actions::run::{Actions, Caller, Renewed, Run},
     clock::unix_time,
     domain::{
+        cookie::CookieEdit,
         credential::{Credential, CredentialFault},
         decision::{self, Admission, Decision, Denial, Forwarding, Reason, Unavailable, Verdict},
         judge::{Action, Judged, Step},
@@ -32,6 +33,7 @@ use crate::{
         request_log::{Door, OwnedTrace, Trace},
         spans,
     },
+    pages,
     shadow::Otherwise,
 };
 
@@ -116,6 +118,7 @@ impl Authorizer {
         let otherwise =
             shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
         let Judged { rule, step } = judged;
+        let step = self.renewed(rules, request, step, trace.door).await;
         let decision = self.take(rules, step, rule, trace, begun).await;
         if let Some(otherwise) = &otherwise {
             otherwise.log(&decision, rule.map(|rule| &**rule.name()), &trace);
@@ -125,6 +128,35 @@ impl Authorizer {
             rule,
             otherwise,
         }
+    }
+
+    /// Renews a cookie at half of its life: Envoy adds the next one to the answer of the service; through other gateways,
+    /// a user who goes to a page comes by the sign-in page first.
+    async fn renewed(
+        &self,
+        rules: &Arc<Rules>,
+        request: &Request<'_>,
+        step: Step,
+        door: Door,
+    ) -> Step {
+        let mut admission = match step {
+            Step::Done(Decision::Allow(admission)) if admission.renewal.is_some() => admission,
+            step @ (Step::Done(_) | Step::Act(_) | Step::Defer) => return step,
+        };
+        if door != Door::Grpc {
+            let redirect = rules.judge.renewing_redirect(request);
+            return Step::Done(redirect.map_or(Decision::Allow(admission), Decision::Deny));
+        }
+        if let Some(renewal) = &admission.renewal {
+            let run = Run::new(Arc::clone(&self.actions), Arc::clone(rules));
+            let transport = renewal.transport;
+            let cookie = match run.renew(renewal).await {
+                Renewed::Issued(issued) => issued.cookie(transport),
+                Renewed::Refused | Renewed::Later => pages::later(transport),
+            };
+            admission.set_cookie = Some(cookie.into());
+        }
+        Step::Done(Decision::Allow(admission))
     }
 
     /// Runs a request to an endpoint, for a door that has a route for it.
@@ -167,6 +199,7 @@ impl Authorizer {
                 Err(Denial::MalformedToken(CredentialFault::Token))
             }
             Credential::Absent
+            | Credential::Cookie(_)
             | Credential::Malformed(_)
             | Credential::Bearer(_)
             | Credential::Key(_) => rules.judge.validate(credential, unix_time()),
@@ -175,6 +208,9 @@ impl Authorizer {
             Ok(token) => Decision::Allow(Admission {
                 caller: decision::Caller::Known(Arc::clone(&token.principal)),
                 authorization: Forwarding::Keep,
+                cookies: CookieEdit::Keep,
+                renewal: None,
+                set_cookie: None,
             }),
             Err(denial) => Decision::Deny(denial.clone()),
         };

@@ -5,6 +5,7 @@ mod learning;
 mod login;
 mod people;
 mod session;
+mod sign_in;
 mod turn;
 
 use std::{
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::learning::Learning;
 use self::login::Upgrade;
+pub(super) use self::sign_in::Renewed;
 use crate::{
     actions::{
         equal_time::EqualTime,
@@ -167,6 +169,16 @@ impl Run {
                     .login(result(&concluded), started.elapsed());
                 concluded
             }
+            Action::SignIn(attempt, page) => {
+                let started = Instant::now();
+                let caller = self.counted(caller);
+                let concluded = self.sign_in(attempt, &page, &caller).await;
+                self.actions
+                    .metrics
+                    .login(result(&concluded), started.elapsed());
+                concluded
+            }
+            Action::Visit(visit, page) => self.visit(visit, &page).await,
             Action::Logout(logout) => self.logout(&logout).await,
             Action::Refresh(token, form) => self.refresh(&token, form).await,
             Action::Register(registration) => {
@@ -203,15 +215,17 @@ impl Run {
 
 /// The result of a login, as metrics name it.
 fn result(login: &Result<Concluded, Refused>) -> LoginResult {
-    match login {
-        Ok(_) => LoginResult::Ok,
-        Err(refused) if matches!(refused.denial, Denial::Unavailable(_)) => {
-            LoginResult::Unavailable
-        }
-        Err(refused) if matches!(refused.denial, Denial::Throttled(_) | Denial::QueueFull(_)) => {
-            LoginResult::Throttled
-        }
-        Err(refused) if matches!(refused.denial, Denial::CallerGone) => LoginResult::Abandoned,
-        Err(_) => LoginResult::Refused,
+    let denial = match login {
+        Ok(_) => return LoginResult::Ok,
+        Err(refused) => refused.denial.plain(),
+    };
+    if matches!(denial, Denial::Unavailable(_)) {
+        LoginResult::Unavailable
+    } else if matches!(denial, Denial::Throttled(_) | Denial::QueueFull(_)) {
+        LoginResult::Throttled
+    } else if matches!(denial, Denial::CallerGone) {
+        LoginResult::Abandoned
+    } else {
+        LoginResult::Refused
     }
 }

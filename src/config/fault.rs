@@ -80,6 +80,8 @@ pub(super) enum ValueFault {
     Realm,
     #[error("{0:?} is not a URL; write one such as https://login.example.com/")]
     SignIn(String),
+    #[error("{0:?} is neither a path such as /logo.svg nor an https URL")]
+    Logo(String),
     #[error(transparent)]
     IdentityNames(#[from] NamesFault),
     #[error("a service could read it as {0:?}, which is one of identity.headers")]

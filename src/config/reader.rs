@@ -143,6 +143,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads files, as of the moment of the settings.
+    pub(super) fn reads(&self) -> &'a dyn Fn(&Path) -> io::Result<String> {
+        self.read
+    }
+
     /// What was written, for comparing.
     pub(super) fn written(&self) -> HashMap<&'static str, Raw> {
         let values = self.values.iter();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use doorward_rules::routes::{self, RouteFaults, RouteOptions};
 
 use super::{
-    RefreshSettings, SelfServiceSettings,
+    RefreshSettings, SelfServiceSettings, SignInSettings,
     key::{Key, Optional, Section},
     reader::Reader,
     value::file,
@@ -17,6 +17,7 @@ use crate::domain::policy::{Endpoint, Policy};
 pub(super) fn endpoints(
     refresh: &RefreshSettings,
     self_service: &SelfServiceSettings,
+    sign_in: Option<&SignInSettings>,
 ) -> Vec<Endpoint> {
     Endpoint::ALL
         .into_iter()
@@ -25,6 +26,7 @@ pub(super) fn endpoints(
             Endpoint::Refresh => refresh.lifetime.is_some(),
             Endpoint::Register => self_service.register,
             Endpoint::Password => self_service.password,
+            Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn => sign_in.is_some(),
         })
         .collect()
 }

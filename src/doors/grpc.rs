@@ -26,6 +26,7 @@ use self::answer::{Verdict, respond};
 use crate::{
     actions::authorizer::{Authorizer, Decided, TurnedAway},
     domain::{
+        cookie::Cookies,
         decision::{
             Admission, Answer, Caller, CheckFault, Decision, Denial, Forwarding, LoginReply, Realm,
         },
@@ -211,6 +212,7 @@ pub struct Extra<'a> {
     request_id: &'a str,
     probe: Option<&'a [u8]>,
     forwarded: Forwarded<'a>,
+    cookies: Cookies<'a>,
 }
 
 /// Reads a check.
@@ -233,6 +235,7 @@ pub fn decode<'a>(
         request_id: headers.request_id(http.id),
         probe: headers.probe(),
         forwarded: headers.forwarded(),
+        cookies: headers.cookies(),
     };
     (request, extra)
 }
@@ -242,7 +245,17 @@ pub fn decode<'a>(
 pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm, metadata: &[u8]) -> Encoded {
     let edits = |admission| HeaderEdits::of(admission, extra.identity, extra.gateway);
     let verdict = match decision {
-        Decision::Allow(admission) => Verdict::Allow(edits(admission), &[]),
+        Decision::Allow(admission) => match &admission.set_cookie {
+            None => Verdict::Allow(edits(admission), &[]),
+            Some(cookie) => {
+                // No cache may keep an answer with a token.
+                let added = [
+                    ("set-cookie", cookie.as_ref().into()),
+                    ("cache-control", "no-store".into()),
+                ];
+                return respond(&Verdict::Allow(edits(admission), &added), metadata);
+            }
+        },
         Decision::Deny(denial) => deny(denial.answer(realm)),
         Decision::Done(done) => deny(done.answer()),
         Decision::Issue(issued) => match issued.reply {
@@ -251,6 +264,9 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm, metadata: &
                 let admission = Admission {
                     caller: Caller::Known(Arc::new(Principal::new(issued.identity.clone()))),
                     authorization: Forwarding::Strip,
+                    cookies: extra.cookies.without_ours(),
+                    renewal: None,
+                    set_cookie: None,
                 };
                 let added = issued.token_headers();
                 return respond(&Verdict::Allow(edits(&admission), &added), metadata);

@@ -114,8 +114,7 @@ impl Door {
             FEED => return feed::answer(self.feed.as_deref(), &rules, &request, peer),
             _ => {}
         }
-        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
-        match endpoint.filter(|endpoint| self.endpoints.contains(endpoint)) {
+        match Endpoint::at(path).filter(|endpoint| self.endpoints.contains(endpoint)) {
             Some(endpoint) => self.ask(&rules, endpoint, request, peer).await,
             None => not_found(),
         }
@@ -151,13 +150,13 @@ impl Door {
         } else {
             self.authorizer.deny(Denial::UntrustedPeer, trace)
         };
-        dialect.encode(
-            &decided.decision,
-            request.headers(),
-            rules.identity,
-            &rules.realm,
-            self.sign_in.as_ref(),
-        )
+        let terms = dialect::Terms {
+            identity: rules.identity,
+            realm: &rules.realm,
+            sign_in: self.sign_in.as_ref(),
+            takes_cookies: rules.judge.sign_in.is_some(),
+        };
+        dialect.encode(&decided.decision, request.headers(), terms)
     }
 
     async fn ask<B>(
@@ -179,8 +178,15 @@ impl Door {
             line: line(&parts.method, &parts.uri, &parts.headers),
             parent: self.parent(rules, &parts.headers, peer),
         };
-        if parts.method != Method::POST {
-            let denial = Denial::EndpointMethod(vec!["POST".into()]);
+        let is_head = parts.method == Method::HEAD;
+        let method = if is_head {
+            "GET"
+        } else {
+            parts.method.as_str()
+        };
+        if !endpoint.methods().contains(&method) {
+            let allowed = endpoint.methods().iter().map(|&own| own.into());
+            let denial = Denial::EndpointMethod(allowed.collect());
             return self.deny(rules, denial, trace);
         }
         // Before it is read, only its content type counts.
@@ -193,7 +199,8 @@ impl Door {
             && match endpoint {
                 // Credentials in the header need no body.
                 Endpoint::Login => !shows_credential,
-                Endpoint::Logout => false,
+                Endpoint::Logout | Endpoint::SignOut | Endpoint::SignedIn => false,
+                Endpoint::SignIn => parts.method == Method::POST,
                 Endpoint::Refresh | Endpoint::Register | Endpoint::Password => true,
             };
         let body = if expected {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::{
     account::{Identity, Username},
+    browser_session::BrowserSession,
     decision::{By, Decision, Denial, Issued, LoginReply, Refusal, Unavailable},
     judge::{Attempt, PasswordChange, Registration},
     password::Password,
@@ -31,6 +32,8 @@ pub(crate) struct Desk {
     pub(crate) names: NameRules,
     /// The lifetime of sessions, if refresh tokens are issued.
     pub(crate) sessions: Option<Duration>,
+    /// How long a browser stays signed in, if browsers can sign in.
+    pub(crate) browser_sessions: Option<Duration>,
     /// Who answers a successful login.
     pub(crate) reply: LoginReply,
     /// Signs tokens.
@@ -46,6 +49,8 @@ pub(crate) struct Grant {
     pub(crate) generation: Generation,
     /// The refresh token of the session that the token continues.
     pub(crate) refresh: Option<RefreshToken>,
+    /// The session of the browser that the token continues.
+    pub(crate) browser: Option<BrowserSession>,
     /// The form in which the client wants it.
     pub(crate) form: TokenForm,
     /// The reason for issuing it.
@@ -97,10 +102,34 @@ impl Desk {
             identity,
             generation,
             refresh,
+            browser,
             form,
             by,
         } = grant;
         let internal = Decision::Deny(Denial::Unavailable(Unavailable::Internal));
+        if form == TokenForm::Cookie {
+            let session = match (self.browser_sessions, browser) {
+                (_, Some(session)) => Ok(session),
+                (Some(lasts), None) => BrowserSession::start(now, lasts).map_err(|_| ()),
+                (None, None) => Err(()),
+            };
+            let token = session.and_then(|session| {
+                let token = (self.signer).issue_cookie(&identity, generation, &session, now);
+                token.map_err(|_| ())
+            });
+            let Ok(token) = token else {
+                return internal;
+            };
+            return Decision::Issue(Issued {
+                identity,
+                token,
+                form,
+                reply: LoginReply::Direct,
+                refresh: None,
+                by,
+                entry: None,
+            });
+        }
         let refresh = match (self.sessions, refresh) {
             (None, _) => None,
             (Some(lifetime), Some(refresh)) => Some((refresh, lifetime)),
@@ -118,7 +147,7 @@ impl Desk {
         };
         let reply = match by {
             By::Login => self.reply,
-            By::Refresh | By::Password => LoginReply::Direct,
+            By::Refresh | By::Password | By::SignIn | By::Renewal => LoginReply::Direct,
         };
         Decision::Issue(Issued {
             identity,
@@ -127,6 +156,7 @@ impl Desk {
             reply,
             refresh,
             by,
+            entry: None,
         })
     }
 
@@ -191,6 +221,7 @@ impl Grant {
             identity: account.into(),
             generation,
             refresh: None,
+            browser: None,
             form,
             by,
         }
@@ -221,6 +252,7 @@ mod tests {
             passwords: PasswordRules::default(),
             names: NameRules::default(),
             sessions: None,
+            browser_sessions: None,
             reply: LoginReply::Direct,
             signer: Signer::new(Arc::new(keys), terms),
         }

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{collector::Collector, encoding::text, metrics::gauge::Gauge};
 
-pub(crate) use self::decisions::DecisionCounts;
+pub(crate) use self::decisions::{Accepted, DecisionCounts};
 pub(crate) use self::{
     closed::ClosedConnections,
     decisions::CountedDecision,
@@ -55,10 +55,10 @@ impl Metrics {
         self.0.decisions.begin(endpoints);
     }
 
-    /// Counts decisions by these rules; creates their series, those of keys for machines only if they are on.
+    /// Counts decisions by these rules; creates their series, those of keys and of cookies only if they are accepted.
     #[must_use]
-    pub(crate) fn decisions(&self, policy: &Policy, keys: bool) -> Arc<DecisionCounts> {
-        Arc::new(self.0.decisions.by_rules(policy, keys))
+    pub(crate) fn decisions(&self, policy: &Policy, accepted: Accepted) -> Arc<DecisionCounts> {
+        Arc::new(self.0.decisions.by_rules(policy, accepted))
     }
 
     /// Counts requests that these next rules decide otherwise; creates their series.

@@ -29,11 +29,17 @@ pub(crate) enum Door {
     Register,
     /// `/password`.
     Password,
+    /// `/sign-in`.
+    SignIn,
+    /// `/sign-out`.
+    SignOut,
+    /// `/signed-in`.
+    SignedIn,
 }
 
 impl Door {
     /// All doors.
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Grpc,
         Self::EnvoyHttp,
         Self::Forward,
@@ -44,6 +50,9 @@ impl Door {
         Self::Refresh,
         Self::Register,
         Self::Password,
+        Self::SignIn,
+        Self::SignOut,
+        Self::SignedIn,
     ];
 
     /// The word that log, metrics, spans and audit trail show.
@@ -60,6 +69,9 @@ impl Door {
             Self::Refresh => Endpoint::Refresh.name(),
             Self::Register => Endpoint::Register.name(),
             Self::Password => Endpoint::Password.name(),
+            Self::SignIn => Endpoint::SignIn.name(),
+            Self::SignOut => Endpoint::SignOut.name(),
+            Self::SignedIn => Endpoint::SignedIn.name(),
         }
     }
 }
@@ -72,6 +84,9 @@ impl From<Endpoint> for Door {
             Endpoint::Refresh => Self::Refresh,
             Endpoint::Register => Self::Register,
             Endpoint::Password => Self::Password,
+            Endpoint::SignIn => Self::SignIn,
+            Endpoint::SignOut => Self::SignOut,
+            Endpoint::SignedIn => Self::SignedIn,
         }
     }
 }

@@ -85,7 +85,10 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
             | Endpoint::Logout
             | Endpoint::Refresh
             | Endpoint::Register
-            | Endpoint::Password => continue,
+            | Endpoint::Password
+            | Endpoint::SignIn
+            | Endpoint::SignOut
+            | Endpoint::SignedIn => continue,
         };
         bail!(
             "/{} is switched on, but {missing} does not say how to change the table",

@@ -1,18 +1,13 @@
 //! Replicas with wrong clocks: revocations stay in force, and the wrong clock is reported.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use crate::{
     direct::{Session, bearer, judged, login, login_from, post},
     front::{ADA, BOB},
-    harness::{Database, Doorward, Engine, Home, Server, Settings, program, send, until},
+    harness::{Clock, Database, Doorward, Engine, Home, Server, Settings, send, until},
 };
 
 const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
@@ -33,18 +28,6 @@ on_each_server!(
     sessions_and_counts_go_by_the_clock_of_the_database,
     tokens_of_a_clock_that_is_ahead_stay_revoked_until_they_expire,
 );
-
-/// A clock that a test can set. All programs of one replica read it.
-struct Clock(PathBuf);
-
-impl Clock {
-    fn set(&self, offset: i64) {
-        // Replaced by a rename, because programs read it all the time.
-        let draft = self.0.with_extension("draft");
-        fs::write(&draft, format!("{offset:+}\n")).unwrap();
-        fs::rename(draft, &self.0).unwrap();
-    }
-}
 
 const DAY: i64 = 86400;
 
@@ -72,21 +55,8 @@ async fn home<E: Engine>(database: &Database<E>) -> Home {
 /// A replica whose clock is off by `offset` seconds.
 async fn under<E: Engine>(database: &Database<E>, offset: i64) -> (Home, Clock) {
     let home = home(database).await;
-    let clock = Clock(home.dir().join("clock"));
+    let (home, clock) = Clock::under(home);
     clock.set(offset);
-    // The path of the faketime library depends on the machine; the program knows it.
-    let said = Command::new(program("faketime"))
-        .args(["-m", "-f", "+0", "sh", "-c", "printf %s \"$LD_PRELOAD\""])
-        .output()
-        .unwrap();
-    let library = String::from_utf8(said.stdout).unwrap();
-    let file = clock.0.display().to_string();
-    let home = home.with(|settings| {
-        settings
-            .env("LD_PRELOAD", library)
-            .env("FAKETIME_TIMESTAMP_FILE", file)
-            .env("FAKETIME_NO_CACHE", "1");
-    });
     (home, clock)
 }
 

@@ -126,6 +126,7 @@ async fn every_block_of_settings_holds_together() {
         "docs/tracing.md",
         "docs/feed.md",
         "docs/machine-keys.md",
+        "docs/sign-in.md",
     ] {
         let blocks = blocks(document, "toml");
         assert!(!blocks.is_empty(), "{document}");
@@ -509,6 +510,7 @@ fn every_file_the_documents_name_exists() {
         "docs/kubernetes.md",
         "docs/metrics.md",
         "docs/feed.md",
+        "docs/sign-in.md",
         "docs/filter.md",
         "docs/install.md",
     ] {

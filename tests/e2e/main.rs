@@ -128,6 +128,8 @@ mod rollout;
 mod rotation;
 mod services;
 mod setup;
+mod sign_in;
+mod sign_in_chromium;
 mod smoke;
 mod spoofing;
 mod streaming;

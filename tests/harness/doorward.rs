@@ -349,11 +349,11 @@ impl Doorward {
     ///
     /// # Panics
     ///
-    /// If the line does not appear within five seconds.
+    /// If the line does not appear within a minute.
     pub async fn logged(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(
             &format!("a line of the log: {what}"),
-            Duration::from_secs(5),
+            Duration::from_secs(60),
             async || lines(&self.process).find(|line| is(line)),
         )
         .await

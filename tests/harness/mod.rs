@@ -15,7 +15,9 @@
     reason = "each test or example uses only some of it, and panics if a part does not start"
 )]
 
+mod browser;
 mod client;
+mod clock;
 mod credentials;
 mod database;
 mod doorward;
@@ -39,7 +41,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use browser::Chromium;
 pub use client::{Reply, ask_bytes, exchange, send, send_bytes, try_send, try_send_http2};
+pub use clock::Clock;
 pub use credentials::{basic, tampered};
 pub use database::{Database, Engine, Server};
 pub use doorward::{Doorward, Home, Ran, Settings};

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     account::Username,
     body::{Body, BodyFault},
+    cookie::{CookieFault, CookieName, Cookies, Transport},
     machine_key,
     password::Password,
 };
@@ -30,6 +31,8 @@ pub enum Credential<'a> {
     Bearer(Compact<'a>),
     /// A key for machines, in the header that `keys.header` names.
     Key(Compact<'a>),
+    /// The cookie of a browser that has signed in. The judge reads it, if sign-in is on and there is no other credential.
+    Cookie(Compact<'a>),
     /// A scheme that is neither of the two.
     Foreign,
     /// Not one well-formed credential.
@@ -48,6 +51,9 @@ pub enum CredentialFault {
     /// No scheme, or bytes outside visible ASCII.
     #[error("the Authorization value is malformed")]
     Syntax,
+    /// The cookie of a browser occurs twice or is malformed.
+    #[error(transparent)]
+    Cookie(CookieFault),
     /// `Bearer` with something that is not one `b64token` of RFC 6750, 2.1.
     #[error("the Bearer token is malformed")]
     Token,
@@ -77,6 +83,20 @@ impl<'a> Credential<'a> {
                 .and_then(Compact::parse)
                 .map_or(Self::Malformed(CredentialFault::Key), Self::Key),
             (Some(_), Some(_)) => Self::Malformed(CredentialFault::Several),
+        }
+    }
+
+    /// Reads the token in the cookie of a browser.
+    #[must_use]
+    pub fn of_cookie(cookies: Cookies<'a>, transport: Transport) -> Self {
+        let fault = |fault| Self::Malformed(CredentialFault::Cookie(fault));
+        match cookies.find(CookieName::Session(transport)) {
+            Ok(None) => Self::Absent,
+            Ok(Some(value)) => match str::from_utf8(value).ok().and_then(Compact::parse) {
+                Some(compact) => Self::Cookie(compact),
+                None => fault(CookieFault::Syntax),
+            },
+            Err(own) => fault(own),
         }
     }
 

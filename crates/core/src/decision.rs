@@ -16,8 +16,15 @@ pub use self::{
     reason::Reason,
 };
 use super::{
-    account::Identity, machine_key::MachineKeyId, principal::Principal, request::TokenForm,
-    session::RefreshToken, token::Token,
+    account::Identity,
+    browser_session::Renewal,
+    cookie::{CookieEdit, CookieName, Transport},
+    machine_key::MachineKeyId,
+    principal::Principal,
+    request::TokenForm,
+    return_target::ReturnTarget,
+    session::RefreshToken,
+    token::Token,
 };
 
 /// The verdict on one request. There is no default, so each verdict is an explicit decision.
@@ -157,6 +164,15 @@ pub enum Done {
         /// The user id, if the table returns it.
         subject: Option<String>,
     },
+    /// A page is shown to a browser.
+    Page(Box<Answer>),
+    /// A browser has signed out.
+    SignedOut {
+        /// The user id, if there was a valid token.
+        subject: Option<String>,
+        /// The page, which also drops the cookie.
+        page: Box<Answer>,
+    },
 }
 
 impl Done {
@@ -171,6 +187,8 @@ impl Done {
                 everywhere: true, ..
             } => Reason::LogoutEverywhere,
             Self::Registered { .. } => Reason::Register,
+            Self::Page(_) => Reason::Page,
+            Self::SignedOut { .. } => Reason::SignOut,
         }
     }
 
@@ -179,7 +197,8 @@ impl Done {
     pub fn subject(&self) -> Option<&str> {
         match self {
             Self::LoggedOut { subject, .. } => Some(subject),
-            Self::Registered { subject } => subject.as_deref(),
+            Self::Registered { subject } | Self::SignedOut { subject, .. } => subject.as_deref(),
+            Self::Page(_) => None,
         }
     }
 
@@ -189,6 +208,7 @@ impl Done {
         let (status, body) = match self {
             Self::LoggedOut { .. } => (200, "Logged out"),
             Self::Registered { .. } => (201, "Registered"),
+            Self::Page(page) | Self::SignedOut { page, .. } => return (**page).clone(),
         };
         refuse(status, body, [])
     }
@@ -201,6 +221,12 @@ pub struct Admission {
     pub caller: Caller,
     /// What happens to the `Authorization` header.
     pub authorization: Forwarding,
+    /// What happens to the `Cookie` header.
+    pub cookies: CookieEdit,
+    /// The cookie to renew, if half of its life is over.
+    pub renewal: Option<Box<Renewal>>,
+    /// The cookie that the answer of the service sets, if the door can add it.
+    pub set_cookie: Option<Box<str>>,
 }
 
 /// Who is asking.
@@ -236,6 +262,17 @@ pub struct Issued {
     pub refresh: Option<(RefreshToken, Duration)>,
     /// Why the token is issued.
     pub by: By,
+    /// Where a browser goes with its cookie.
+    pub entry: Option<Entry>,
+}
+
+/// How a browser enters after it has signed in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it goes.
+    pub target: ReturnTarget,
+    /// How it reaches Doorward.
+    pub transport: Transport,
 }
 
 /// Why a token is issued.
@@ -247,6 +284,10 @@ pub enum By {
     Refresh,
     /// A change of the password, which revoked the previous token.
     Password,
+    /// The form of the sign-in page.
+    SignIn,
+    /// A cookie at half of its life.
+    Renewal,
 }
 
 impl By {
@@ -257,6 +298,8 @@ impl By {
             Self::Login => Reason::Login,
             Self::Refresh => Reason::Refresh,
             Self::Password => Reason::Password,
+            Self::SignIn => Reason::SignIn,
+            Self::Renewal => Reason::Renewal,
         }
     }
 }
@@ -282,13 +325,28 @@ impl Issued {
         headers
     }
 
-    /// The whole answer, for [`LoginReply::Direct`] (RFC 6750, 4).
+    /// The value of `Set-Cookie` for a browser.
+    #[must_use]
+    pub fn cookie(&self, transport: Transport) -> String {
+        CookieName::Session(transport).set(self.token.expose(), self.token.lifetime.as_secs())
+    }
+
+    /// The whole answer, for [`LoginReply::Direct`] (RFC 6750, 4), or for a browser.
     #[must_use]
     pub fn answer(&self) -> Answer {
+        if let Some(Entry { target, transport }) = &self.entry {
+            let mut answer = Answer::see_other(target.as_str());
+            (answer.headers).push(("set-cookie", self.cookie(*transport).into()));
+            return answer;
+        }
         let mut headers = self.token_headers();
         headers.push(("pragma", "no-cache".into()));
         headers.push(("vary", "accept, authorization".into()));
         let body = match self.form {
+            // A cookie has an entry, so that its token never stands in a body.
+            TokenForm::Cookie => {
+                return refuse(403, "Forbidden", []);
+            }
             TokenForm::Plain => {
                 headers.push(PLAIN);
                 self.token.expose().to_owned()

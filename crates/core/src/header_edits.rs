@@ -4,6 +4,7 @@
 //! Must not know: protocols, or what a service does with a header.
 
 use super::{
+    cookie::CookieEdit,
     decision::{Admission, Caller, Forwarding},
     identity_headers::{IdentityHeaders, KEY_NAME},
 };
@@ -26,7 +27,8 @@ pub struct HeaderEdits<'a> {
     names: [&'static str; 3],
     values: Option<[&'a str; 3]>,
     key: Option<(&'static str, &'a str)>,
-    remove: [&'static [&'static str]; 5],
+    cookie: Option<&'a str>,
+    remove: [&'static [&'static str]; 6],
 }
 
 impl<'a> HeaderEdits<'a> {
@@ -36,6 +38,9 @@ impl<'a> HeaderEdits<'a> {
         let Admission {
             caller,
             authorization,
+            cookies,
+            renewal: _,
+            set_cookie: _,
         } = admission;
         let values = match (caller, gateway) {
             (Caller::Known(principal), _) => Some(principal.header_values()),
@@ -56,6 +61,10 @@ impl<'a> HeaderEdits<'a> {
             names: headers.names(),
             values,
             key,
+            cookie: match cookies {
+                CookieEdit::Replace(rest) => Some(rest),
+                CookieEdit::Keep | CookieEdit::Remove => None,
+            },
             remove: [
                 match gateway {
                     Gateway::ShowsAll => &[],
@@ -74,6 +83,10 @@ impl<'a> HeaderEdits<'a> {
                     (Some(_), None) => &[KEY_NAME],
                 },
                 headers.key_headers_to_remove(),
+                match cookies {
+                    CookieEdit::Keep | CookieEdit::Replace(_) => &[],
+                    CookieEdit::Remove => &["cookie"],
+                },
             ],
         }
     }
@@ -81,7 +94,12 @@ impl<'a> HeaderEdits<'a> {
     /// Names and values. Each replaces all headers of its name.
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let values = self.values.into_iter().flatten();
-        self.names.into_iter().zip(values).chain(self.key)
+        let cookie = self.cookie.map(|rest| ("cookie", rest));
+        self.names
+            .into_iter()
+            .zip(values)
+            .chain(self.key)
+            .chain(cookie)
     }
 
     /// The names to remove.
@@ -123,6 +141,9 @@ mod tests {
                     let admission = Admission {
                         caller: caller.clone(),
                         authorization,
+                        cookies: CookieEdit::Keep,
+                        renewal: None,
+                        set_cookie: None,
                     };
                     let edits = HeaderEdits::of(&admission, headers, gateway);
                     let set: Vec<_> = edits.set().collect();
@@ -167,6 +188,9 @@ mod tests {
                 let admission = Admission {
                     caller: caller.clone(),
                     authorization: Forwarding::Strip,
+                    cookies: CookieEdit::Keep,
+                    renewal: None,
+                    set_cookie: None,
                 };
                 let edits = HeaderEdits::of(&admission, on, gateway);
                 let set = edits.set().find(|(name, _)| *name == KEY_NAME);
@@ -183,6 +207,27 @@ mod tests {
                         .all(|name| name != KEY_NAME && name != "x-api-key")
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_cookie_is_replaced_or_removed_but_not_both() {
+        for (cookies, set, is_removed) in [
+            (CookieEdit::Keep, None, false),
+            (CookieEdit::Remove, None, true),
+            (CookieEdit::Replace("a=1".into()), Some("a=1"), false),
+        ] {
+            let admission = Admission {
+                caller: Caller::Anonymous,
+                authorization: Forwarding::Keep,
+                cookies,
+                renewal: None,
+                set_cookie: None,
+            };
+            let edits = HeaderEdits::of(&admission, IdentityHeaders::default(), Gateway::ShowsAll);
+            let own = edits.set().find(|(name, _)| *name == "cookie");
+            assert_eq!(own.map(|(_, value)| value), set);
+            assert_eq!(edits.remove().any(|name| name == "cookie"), is_removed);
         }
     }
 }

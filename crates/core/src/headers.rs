@@ -2,11 +2,14 @@
 
 use crate::{
     body::Body,
+    cookie::Cookies,
     credential::{Credential, CredentialFault},
     identity_headers::{IdentityHeaders, KEY_NAME, LONGEST_NAME, Likeness},
     path::Tolerance,
     request::{
-        Answerable, Method, Request, RequestFault, RequestLine, TokenForm, is_form, is_json,
+        Answerable, Method, Request, RequestFault, RequestLine, TokenForm,
+        browser::{Browser, Once},
+        is_form, is_json,
     },
     trust::Forwarded,
 };
@@ -20,6 +23,11 @@ pub struct Headers<'a> {
     content_type: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
     announced: Option<&'a [u8]>,
+    cookies: Cookies<'a>,
+    fetch_site: Once<'a>,
+    fetch_mode: Once<'a>,
+    referer: Option<&'a [u8]>,
+    upgrades: bool,
     partial: Option<&'a [u8]>,
     request_id: Option<&'a [u8]>,
     probe: Option<&'a [u8]>,
@@ -34,12 +42,18 @@ pub struct Headers<'a> {
 }
 
 /// The names of the client's headers that [`Headers::see`] keeps a value of. Doorward needs no others.
-pub const READ: [&[u8]; 9] = [
+pub const READ: [&[u8]; 15] = [
     b"accept",
     b"access-control-request-method",
     b"authorization",
     b"content-type",
+    b"cookie",
     b"origin",
+    b"referer",
+    b"sec-fetch-mode",
+    b"sec-fetch-site",
+    b"sec-websocket-version",
+    b"upgrade",
     b"x-doorward-probe",
     b"x-envoy-external-address",
     b"x-forwarded-for",
@@ -68,6 +82,24 @@ impl<'a> Headers<'a> {
                 (if first.is_none() { first } else { second }, false)
             }
             b"accept" => (&mut self.accept, false),
+            b"referer" => (&mut self.referer, false),
+            b"cookie" => {
+                self.cookies = self.cookies.and(value);
+                return;
+            }
+            b"sec-fetch-site" => {
+                self.fetch_site = self.fetch_site.and(value);
+                return;
+            }
+            b"sec-fetch-mode" => {
+                self.fetch_mode = self.fetch_mode.and(value);
+                return;
+            }
+            // Gateways that ask over HTTP leave out `upgrade`, but not the other headers of a WebSocket.
+            b"upgrade" | b"sec-websocket-key" | b"sec-websocket-version" => {
+                self.upgrades = true;
+                return;
+            }
             b"x-request-id" => (&mut self.request_id, false),
             b"x-doorward-probe" => (&mut self.probe, false),
             b"x-forwarded-for" => {
@@ -109,6 +141,12 @@ impl<'a> Headers<'a> {
             // A service could read the one that was not judged.
             (_, _) => Credential::Malformed(CredentialFault::Several),
         }
+    }
+
+    /// The cookies.
+    #[must_use]
+    pub fn cookies(&self) -> Cookies<'a> {
+        self.cookies
     }
 
     /// `x-request-id`, or the header used instead of it, if it is safe in a log: visible ASCII; otherwise empty.
@@ -200,6 +238,17 @@ impl<'a> Headers<'a> {
             all: asks_for_all(line.target),
             form: self.accept.map_or(TokenForm::Plain, TokenForm::accepted),
             answerable,
+            browser: Browser {
+                cookies: self.cookies,
+                fetch_site: self.fetch_site,
+                fetch_mode: self.fetch_mode,
+                origin: self.origin,
+                accept: self.accept,
+                referer: self.referer,
+                upgrades: self.upgrades,
+                authority: line.host,
+                target: line.target,
+            },
         })
     }
 }

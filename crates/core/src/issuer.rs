@@ -250,6 +250,8 @@ impl Issuer {
             session: None,
             generation: Generation::default(),
             expires: vouched.expires,
+            issued: 0,
+            since: None,
         };
         known.verified.remember(fingerprint, good, now.0);
         Ok(vouched)

@@ -3,6 +3,7 @@
 //! Must not know: password hashes, signing keys, tables.
 
 mod action;
+mod pages;
 
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use self::action::{login, refresh, register};
 use super::{
     account::{Identity, Roles},
     body::BodyFault,
+    cookie::CookieEdit,
     credential::{Compact, Credential, CredentialFault},
     decision::{Admission, Caller, Decision, Denial, Forwarding, InvalidKey, Unavailable},
     machine_key::MachineKeyId,
@@ -20,6 +22,7 @@ use super::{
     principal::Principal,
     request::{Answerable, Request, RequestFault},
     revocation::Revocations,
+    sign_in::SignIn,
     token::{Presented, TokenFault, UnixTime, ValidToken, Verifier},
 };
 
@@ -39,6 +42,8 @@ pub struct Judge {
     pub allows_preflight: bool,
     /// Keys for machines.
     pub keys: KeySource,
+    /// Signing in with a browser, if it is on.
+    pub sign_in: Option<SignIn>,
 }
 
 /// What comes next for a request.
@@ -79,7 +84,7 @@ impl Judge {
         if let Some(rule) = self.passes_as_preflight(policy, request) {
             return Judged {
                 rule: Some(rule),
-                step: Step::Done(self.allow(Caller::Anonymous, request.credential)),
+                step: Step::Done(self.allow(Caller::Anonymous, request)),
             };
         }
         let access = policy.access(request.method, request.host, &request.path);
@@ -121,21 +126,18 @@ impl Judge {
     fn by_rule(&self, rule: &Rule, request: &Request<'_>, now: UnixTime) -> Step {
         let is_wanted =
             |roles: &Roles, caller: &Identity| roles.iter().any(|role| caller.roles.contains(role));
-        let credential = request.credential;
         let by_token = || match rule.demand() {
             Demand::Nobody | Demand::Endpoint(_) => Decision::Deny(Denial::Nobody),
-            Demand::Public => self.public(credential, now),
-            Demand::SignedIn => self.signed_in(credential, now, |_| true),
-            Demand::Role(roles) => {
-                self.signed_in(credential, now, |caller| is_wanted(roles, caller))
-            }
+            Demand::Public => self.public(request, now),
+            Demand::SignedIn => self.signed_in(request, now, |_| true),
+            Demand::Role(roles) => self.signed_in(request, now, |caller| is_wanted(roles, caller)),
         };
         match rule.demand() {
             Demand::Nobody => Step::Done(Decision::Deny(Denial::Nobody)),
             Demand::Endpoint(endpoint) => self.endpoint(*endpoint, request, now),
             demand @ (Demand::Public | Demand::SignedIn | Demand::Role(_)) => {
                 let takes_basic = rule.takes_basic_keys();
-                match (&self.keys, ShownKey::of(credential, takes_basic)) {
+                match (&self.keys, ShownKey::of(request.credential, takes_basic)) {
                     (KeySource::Off, _) => Step::Done(by_token()),
                     (KeySource::Here(_) | KeySource::Elsewhere, None) => {
                         Step::Done(match by_token() {
@@ -155,11 +157,12 @@ impl Judge {
                             true => Err(KeyRefusal::Unread),
                             false => keys.verify(key.as_str(), &request.path, now, &self.revoked),
                         };
+                        let cookies = || self.cookies(request);
                         Step::Done(match demand {
-                            Demand::Public => public_by_key(verified),
-                            Demand::SignedIn => by_key(&key, verified, |_| true),
+                            Demand::Public => public_by_key(verified, cookies()),
+                            Demand::SignedIn => by_key(&key, verified, cookies, |_| true),
                             Demand::Role(roles) => {
-                                by_key(&key, verified, |caller| is_wanted(roles, caller))
+                                by_key(&key, verified, cookies, |caller| is_wanted(roles, caller))
                             }
                             Demand::Endpoint(_) | Demand::Nobody => Decision::Deny(Denial::Nobody),
                         })
@@ -201,7 +204,9 @@ impl Judge {
         }
     }
 
-    fn public(&self, credential: Credential<'_>, now: UnixTime) -> Decision {
+    fn public(&self, request: &Request<'_>, now: UnixTime) -> Decision {
+        let credential = self.shown(request);
+        let mut renewal = None;
         let (caller, authorization) = match credential {
             // Two credentials: a service may read the one that was not judged.
             Credential::Malformed(fault @ CredentialFault::Several) => {
@@ -213,6 +218,17 @@ impl Judge {
                 Err(is_ours) if is_ours => (Caller::Anonymous, Forwarding::Strip),
                 Err(_) => (Caller::Anonymous, self.forwarding(credential)),
             },
+            // Like a bad token, a cookie that does not count is only taken off.
+            Credential::Cookie(compact) => {
+                let caller = match self.cookie(compact, request, now) {
+                    Ok((principal, due)) => {
+                        renewal = due;
+                        Caller::Known(principal)
+                    }
+                    Err(_) => Caller::Anonymous,
+                };
+                (caller, Forwarding::Keep)
+            }
             Credential::Absent
             | Credential::Basic(_)
             | Credential::Key(_)
@@ -222,6 +238,9 @@ impl Judge {
         Decision::Allow(Admission {
             caller,
             authorization,
+            cookies: self.cookies(request),
+            renewal,
+            set_cookie: None,
         })
     }
 
@@ -236,19 +255,32 @@ impl Judge {
 
     fn signed_in(
         &self,
-        credential: Credential<'_>,
+        request: &Request<'_>,
         now: UnixTime,
         may: impl FnOnce(&Identity) -> bool,
     ) -> Decision {
-        let verified = self
-            .bearer(credential, now)
-            .and_then(|compact| self.verified(compact, now));
+        let verified = match self.shown(request) {
+            Credential::Cookie(compact) => self.cookie(compact, request, now),
+            credential @ (Credential::Absent
+            | Credential::Basic(_)
+            | Credential::Bearer(_)
+            | Credential::Key(_)
+            | Credential::Foreign
+            | Credential::Malformed(_)) => self
+                .bearer(credential, now)
+                .and_then(|compact| self.verified(compact, now))
+                .map(|principal| (principal, None)),
+        };
         match verified {
-            Err(denial) => Decision::Deny(denial),
-            Ok(principal) if may(principal.identity()) => {
-                self.allow(Caller::Known(principal), credential)
-            }
-            Ok(principal) => Decision::Deny(Denial::MissingRole(principal)),
+            Err(denial) => Decision::Deny(self.to_sign_in(denial, request)),
+            Ok((principal, renewal)) if may(principal.identity()) => Decision::Allow(Admission {
+                caller: Caller::Known(principal),
+                authorization: self.forwarding(request.credential),
+                cookies: self.cookies(request),
+                renewal,
+                set_cookie: None,
+            }),
+            Ok((principal, _)) => Decision::Deny(Denial::MissingRole(principal)),
         }
     }
 
@@ -264,8 +296,10 @@ impl Judge {
                 Err(Denial::Unavailable(Unavailable::Stale))
             }
             Credential::Bearer(compact) => Ok(compact),
+            // Only pages and rules take a cookie.
             Credential::Absent
             | Credential::Basic(_)
+            | Credential::Cookie(_)
             | Credential::Key(_)
             | Credential::Foreign => Err(Denial::MissingToken),
             Credential::Malformed(fault) => Err(Denial::MalformedToken(fault)),
@@ -302,6 +336,9 @@ impl Judge {
     #[must_use]
     pub fn endpoint(&self, endpoint: Endpoint, request: &Request<'_>, now: UnixTime) -> Step {
         let action = match (request.answerable, endpoint) {
+            (Answerable::Anything, Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn) => {
+                self.visit(endpoint, request, now)
+            }
             (Answerable::Verdict, _) => Err(Denial::EndpointInSubRequest),
             (Answerable::Anything, Endpoint::Login) => login(request),
             (Answerable::Anything, Endpoint::Logout) => self.logout(request, now),
@@ -338,16 +375,19 @@ impl Judge {
         })))
     }
 
-    fn allow(&self, caller: Caller, credential: Credential<'_>) -> Decision {
+    fn allow(&self, caller: Caller, request: &Request<'_>) -> Decision {
         Decision::Allow(Admission {
             caller,
-            authorization: self.forwarding(credential),
+            authorization: self.forwarding(request.credential),
+            cookies: self.cookies(request),
+            renewal: None,
+            set_cookie: None,
         })
     }
 
     fn forwarding(&self, credential: Credential<'_>) -> Forwarding {
         match credential {
-            Credential::Absent => Forwarding::Keep,
+            Credential::Absent | Credential::Cookie(_) => Forwarding::Keep,
             Credential::Bearer(_) if self.forwards_bearer => Forwarding::Keep,
             Credential::Bearer(_)
             | Credential::Basic(_)
@@ -359,23 +399,23 @@ impl Judge {
 }
 
 /// A key never reaches the service, whether or not it is good.
-fn public_by_key(verified: Result<Arc<Principal>, KeyRefusal>) -> Decision {
-    Decision::Allow(Admission {
-        caller: verified.map_or(Caller::Anonymous, Caller::Known),
-        authorization: Forwarding::Strip,
-    })
+fn public_by_key(verified: Result<Arc<Principal>, KeyRefusal>, cookies: CookieEdit) -> Decision {
+    Decision::Allow(by_key_alone(
+        verified.map_or(Caller::Anonymous, Caller::Known),
+        cookies,
+    ))
 }
 
 fn by_key(
     key: &ShownKey<'_>,
     verified: Result<Arc<Principal>, KeyRefusal>,
+    cookies: impl FnOnce() -> CookieEdit,
     may: impl FnOnce(&Identity) -> bool,
 ) -> Decision {
     match verified {
-        Ok(principal) if may(principal.identity()) => Decision::Allow(Admission {
-            caller: Caller::Known(principal),
-            authorization: Forwarding::Strip,
-        }),
+        Ok(principal) if may(principal.identity()) => {
+            Decision::Allow(by_key_alone(Caller::Known(principal), cookies()))
+        }
         Ok(principal) => Decision::Deny(Denial::MissingRole(principal)),
         Err(KeyRefusal::Path(principal)) => Decision::Deny(Denial::KeyPath(principal)),
         Err(KeyRefusal::Unread) => Decision::Deny(Denial::Unavailable(Unavailable::Stale)),
@@ -384,6 +424,17 @@ fn by_key(
             place: key.place,
             fault,
         })),
+    }
+}
+
+/// A cookie beside a key does not count, and the service sees neither.
+fn by_key_alone(caller: Caller, cookies: CookieEdit) -> Admission {
+    Admission {
+        caller,
+        authorization: Forwarding::Strip,
+        cookies,
+        renewal: None,
+        set_cookie: None,
     }
 }
 

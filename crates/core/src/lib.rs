@@ -8,6 +8,8 @@
 
 pub mod account;
 pub mod body;
+pub mod browser_session;
+pub mod cookie;
 pub mod credential;
 pub mod decision;
 pub mod header_edits;
@@ -28,10 +30,12 @@ pub mod policy;
 pub mod principal;
 pub mod probe;
 pub mod request;
+pub mod return_target;
 pub mod revocation;
 pub mod secret;
 pub mod session;
 pub mod shadow;
+pub mod sign_in;
 pub mod time;
 pub mod token;
 mod token_cache;

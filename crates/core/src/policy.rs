@@ -53,19 +53,28 @@ pub enum Endpoint {
     Register,
     /// A token, the current password and a new one.
     Password,
+    /// The page with the form of a name and a password, for a cookie.
+    SignIn,
+    /// A cookie, to end its token and to drop it.
+    SignOut,
+    /// The page that says who has signed in.
+    SignedIn,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Logout,
         Self::Refresh,
         Self::Register,
         Self::Password,
+        Self::SignIn,
+        Self::SignOut,
+        Self::SignedIn,
     ];
 
-    /// The word in rules; with a slash before it, the path on the HTTP port.
+    /// The word in rules.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -74,6 +83,57 @@ impl Endpoint {
             Self::Refresh => "refresh",
             Self::Register => "register",
             Self::Password => "password",
+            Self::SignIn => "sign-in",
+            Self::SignOut => "sign-out",
+            // `signed-in` is a demand.
+            Self::SignedIn => "signed-in-page",
+        }
+    }
+
+    /// The path on the HTTP port, and in the rules if the settings have none.
+    #[must_use]
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Login => "/login",
+            Self::Logout => "/logout",
+            Self::Refresh => "/refresh",
+            Self::Register => "/register",
+            Self::Password => "/password",
+            Self::SignIn => "/sign-in",
+            Self::SignOut => "/sign-out",
+            Self::SignedIn => "/signed-in",
+        }
+    }
+
+    /// The endpoint at a path of the HTTP port.
+    #[must_use]
+    pub fn at(path: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|endpoint| endpoint.path() == path)
+    }
+
+    /// The methods that it has. `GET` includes `HEAD`.
+    #[must_use]
+    pub fn methods(self) -> &'static [&'static str] {
+        match self {
+            Self::Login
+            | Self::Logout
+            | Self::Refresh
+            | Self::Register
+            | Self::Password
+            | Self::SignOut => &["POST"],
+            Self::SignIn => &["GET", "POST"],
+            Self::SignedIn => &["GET"],
+        }
+    }
+
+    /// Whether only browsers use it.
+    #[must_use]
+    pub fn is_page(self) -> bool {
+        match self {
+            Self::Login | Self::Logout | Self::Refresh | Self::Register | Self::Password => false,
+            Self::SignIn | Self::SignOut | Self::SignedIn => true,
         }
     }
 
@@ -223,12 +283,7 @@ impl Policy {
         let rule = |path: &str, demand| Rule::new(path, &[], &[], demand);
         let rules = endpoints
             .iter()
-            .map(|endpoint| {
-                rule(
-                    &format!("/{}", endpoint.name()),
-                    Demand::Endpoint(*endpoint),
-                )
-            })
+            .map(|endpoint| rule(endpoint.path(), Demand::Endpoint(*endpoint)))
             .chain([rule("/*", Demand::SignedIn)]);
         let rules = rules.filter_map(Result::ok).collect();
         Self::new(rules).unwrap_or_else(|_| Self(Arc::default()))
@@ -247,6 +302,20 @@ impl Policy {
             policy.rules().iter().map(ToString::to_string).collect()
         };
         self.rules().len() == other.rules().len() && all(self) == all(other)
+    }
+
+    /// The path at which browsers reach an endpoint: that of its only rule for an exact path, or its path on the HTTP port.
+    #[must_use]
+    pub fn place_of(&self, endpoint: Endpoint) -> String {
+        let mut places: Vec<_> = (self.rules().iter())
+            .filter(|rule| *rule.demand() == Demand::Endpoint(endpoint) && rule.path_rank().0)
+            .map(Rule::path)
+            .collect();
+        places.dedup();
+        match (places.pop(), places.is_empty()) {
+            (Some(only), true) => only,
+            (_, _) => endpoint.path().into(),
+        }
     }
 
     /// The index of a rule in [`Policy::rules`]; `None` for a rule of another policy.

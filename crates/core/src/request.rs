@@ -1,9 +1,11 @@
 //! The request that a gateway asks about.
 
+pub mod browser;
 mod method;
 
 use std::fmt;
 
+use self::browser::Browser;
 pub use self::method::Method;
 
 use super::{
@@ -33,6 +35,8 @@ pub struct Request<'a> {
     pub form: TokenForm,
     /// What the door can answer.
     pub answerable: Answerable,
+    /// What a browser says besides.
+    pub browser: Browser<'a>,
 }
 
 /// What a door can answer.
@@ -201,24 +205,40 @@ pub enum TokenForm {
     Plain,
     /// The object of RFC 6750, 4.
     Json,
+    /// A cookie, with a redirect.
+    Cookie,
 }
 
 impl TokenForm {
     /// The form that an `Accept` header asks for (RFC 9110, 12.5.1): JSON if it is named without `q=0`.
     #[must_use]
     pub fn accepted(accept: &[u8]) -> Self {
-        let wants_json = accept.split(|byte| *byte == b',').any(|range| {
-            let refused = range.split(|byte| *byte == b';').skip(1).any(|parameter| {
-                let parameter = parameter.trim_ascii();
-                let weight = parameter
-                    .strip_prefix(b"q=")
-                    .or(parameter.strip_prefix(b"Q="));
-                weight.is_some_and(|q| q.iter().all(|b| matches!(b, b'0' | b'.')))
-            });
-            is_json(range.trim_ascii()) && !refused
-        });
-        if wants_json { Self::Json } else { Self::Plain }
+        match accepts(accept, is_json) {
+            true => Self::Json,
+            false => Self::Plain,
+        }
     }
+}
+
+/// Whether an `Accept` header names HTML without `q=0`.
+#[must_use]
+pub fn accepts_html(accept: &[u8]) -> bool {
+    accepts(accept, |range| {
+        media_type(range).eq_ignore_ascii_case(b"text/html")
+    })
+}
+
+fn accepts(accept: &[u8], is_wanted: impl Fn(&[u8]) -> bool) -> bool {
+    accept.split(|byte| *byte == b',').any(|range| {
+        let refused = range.split(|byte| *byte == b';').skip(1).any(|parameter| {
+            let parameter = parameter.trim_ascii();
+            let weight = parameter
+                .strip_prefix(b"q=")
+                .or(parameter.strip_prefix(b"Q="));
+            weight.is_some_and(|q| q.iter().all(|b| matches!(b, b'0' | b'.')))
+        });
+        is_wanted(range.trim_ascii()) && !refused
+    })
 }
 
 #[cfg(test)]

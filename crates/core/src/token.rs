@@ -14,6 +14,7 @@ pub use self::{
 };
 use super::{
     account::{ADMIN, Identity, Roles, Username},
+    browser_session::BrowserSession,
     credential::Compact,
     histogram::{Histogram, Resolution, Scale},
     issuer::{self, Issuer, Issuers, Vouched},
@@ -21,7 +22,7 @@ use super::{
     keyring::Keyring,
     principal::Principal,
     revocation::{Endings, Generation, Revocations},
-    token_cache::{Good, Hashed, TokenCache},
+    token_cache::{Good, Hashed, Remembered, TokenCache},
 };
 pub use super::{
     secret::{Secret, SecretFault},
@@ -90,6 +91,15 @@ pub struct ValidToken {
     pub principal: Arc<Principal>,
     /// The claims as JSON.
     pub claims: Vec<u8>,
+}
+
+/// The valid token of a cookie.
+#[derive(Clone, Debug)]
+pub struct CookieToken {
+    /// The user of the token.
+    pub principal: Arc<Principal>,
+    /// The session to renew it for, if half of its life is over.
+    pub renewal: Option<(BrowserSession, Generation)>,
 }
 
 /// A valid token, in its parts.
@@ -172,33 +182,104 @@ impl Verifier {
         ended: &Revocations,
     ) -> Result<Arc<Principal>, TokenFault> {
         let hashed = Hashed::of(compact.expose());
-        if let Some(known) = self.verified.find(hashed.fingerprint) {
-            let (_, good) = &*known;
-            self.check_expiry(good.expires, now)?;
-            if ended.have_ended(good.endings()) {
-                return Err(TokenFault::Ended);
-            }
-            return Ok(Arc::clone(&good.principal));
+        if let Some(known) = self.recall(hashed, now, ended) {
+            return Ok(Arc::clone(&known?.1.principal));
         }
         let claims = match self.genuine(compact, now) {
             Ok(claims) => claims,
             Err(fault) => return self.verify_foreign(hashed, now, ended, fault),
         };
-        let claims = parse(&claims)?;
+        let good = self.good(&claims, now, ended)?;
+        let principal = Arc::clone(&good.principal);
+        self.verified.remember(hashed.fingerprint, good, now.0);
+        Ok(principal)
+    }
+
+    /// Verifies the token of a cookie at `now`: one that was issued for a browser, and whose session of at most `lasts`
+    /// has not ended.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Verifier::verify`].
+    pub fn verify_cookie(
+        &self,
+        compact: Compact<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+        lasts: Duration,
+    ) -> Result<CookieToken, TokenFault> {
+        let hashed = Hashed::of(compact.expose());
+        if let Some(known) = self.recall(hashed, now, ended) {
+            return self.cookie_token(&known?.1, now, lasts);
+        }
+        let claims = self.genuine(compact, now)?;
+        let good = self.good(&claims, now, ended)?;
+        let token = self.cookie_token(&good, now, lasts)?;
+        self.verified.remember(hashed.fingerprint, good, now.0);
+        Ok(token)
+    }
+
+    fn cookie_token(
+        &self,
+        good: &Good,
+        now: UnixTime,
+        lasts: Duration,
+    ) -> Result<CookieToken, TokenFault> {
+        let (Some(since), Some(session)) = (good.since, &good.session) else {
+            return Err(TokenFault::NotForCookie);
+        };
+        let session = |lasts| BrowserSession {
+            id: session.to_string(),
+            since: UnixTime(since),
+            lasts,
+        };
+        // The setting may have been shortened since.
+        let end = since.saturating_add(lasts.as_secs());
+        self.check_expiry(end, now)?;
+        let half = good.expires.saturating_sub(good.issued) / 2;
+        let renewed = end.min(now.0.saturating_add(self.terms.lifetime.as_secs()));
+        let is_due = now.0 >= good.issued.saturating_add(half) && renewed > good.expires;
+        Ok(CookieToken {
+            principal: Arc::clone(&good.principal),
+            renewal: is_due.then(|| (session(lasts), good.generation)),
+        })
+    }
+
+    /// A cached token, if it is cached and still valid.
+    fn recall(
+        &self,
+        hashed: Hashed<'_>,
+        now: UnixTime,
+        ended: &Revocations,
+    ) -> Option<Result<Arc<Remembered>, TokenFault>> {
+        let known = self.verified.find(hashed.fingerprint)?;
+        if let Err(fault) = self.check_expiry(known.1.expires, now) {
+            return Some(Err(fault));
+        }
+        let has_ended = ended.have_ended(known.1.endings());
+        Some(if has_ended {
+            Err(TokenFault::Ended)
+        } else {
+            Ok(known)
+        })
+    }
+
+    /// Judges the claims of a genuine token.
+    fn good(&self, claims: &[u8], now: UnixTime, ended: &Revocations) -> Result<Good, TokenFault> {
+        let claims = parse(claims)?;
         let identity = self.check_claims(&claims, now, ended)?;
-        let principal = Arc::new(Principal::new(identity));
-        let good = Good {
-            principal: Arc::clone(&principal),
+        if let Some(ages) = &self.ages {
+            ages.observe(Duration::from_secs(now.0.saturating_sub(claims.iat)));
+        }
+        Ok(Good {
+            principal: Arc::new(Principal::new(identity)),
             token: (&*claims.jti).into(),
             session: claims.sid.as_deref().map(Into::into),
             generation: Generation(claims.generation),
             expires: self.ends(&claims),
-        };
-        if let Some(ages) = &self.ages {
-            ages.observe(Duration::from_secs(now.0.saturating_sub(claims.iat)));
-        }
-        self.verified.remember(hashed.fingerprint, good, now.0);
-        Ok(principal)
+            issued: claims.iat,
+            since: claims.auth_time,
+        })
     }
 
     /// `exp`, or an earlier time if the lifetime was shortened after the token was issued: revocations are kept only
@@ -349,6 +430,7 @@ impl Verifier {
             jti,
             generation,
             sid,
+            auth_time,
         } = claims;
         if *iss != self.terms.issuer {
             return Err(TokenFault::Issuer);
@@ -361,7 +443,7 @@ impl Verifier {
         if nbf.is_some_and(|nbf| nbf > latest) {
             return Err(TokenFault::NotYet);
         }
-        if *iat > latest || iat >= exp {
+        if *iat > latest || iat >= exp || auth_time.is_some_and(|since| since > *iat) {
             return Err(TokenFault::IssuedAt);
         }
         let username = Username::parse(username).ok_or(TokenFault::Identity)?;

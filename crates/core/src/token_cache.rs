@@ -28,7 +28,14 @@ pub(super) struct Good {
     pub(super) generation: Generation,
     /// The claim `exp`, in seconds.
     pub(super) expires: u64,
+    /// The claim `iat`, in seconds.
+    pub(super) issued: u64,
+    /// The claim `auth_time`, in seconds.
+    pub(super) since: Option<u64>,
 }
+
+/// A token in the cache.
+pub(super) type Remembered = (Fingerprint, Good);
 
 impl Good {
     pub(super) fn endings(&self) -> Endings<'_> {
@@ -113,7 +120,7 @@ pub(super) struct TokenCache {
 #[derive(Default)]
 struct Set {
     tags: [AtomicU64; WAYS],
-    entries: [ArcSwapOption<(Fingerprint, Good)>; WAYS],
+    entries: [ArcSwapOption<Remembered>; WAYS],
 }
 
 const SETS: usize = 4096;
@@ -127,7 +134,7 @@ impl TokenCache {
     }
 
     /// The cached token, if any; takes no lock.
-    pub(super) fn find(&self, of: Fingerprint) -> Option<Arc<(Fingerprint, Good)>> {
+    pub(super) fn find(&self, of: Fingerprint) -> Option<Arc<Remembered>> {
         let set = self.set(of)?;
         let alike = set.tags.iter().zip(&set.entries);
         alike

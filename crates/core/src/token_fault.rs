@@ -50,6 +50,9 @@ pub enum TokenFault {
     /// Revoked: by a logout, or by a change that revokes all tokens of a user.
     #[error("it was revoked by a logout or by a change of the account")]
     Ended,
+    /// In a cookie, and not issued for one.
+    #[error("it was not issued for a cookie")]
+    NotForCookie,
 }
 
 impl TokenFault {
@@ -72,6 +75,7 @@ impl TokenFault {
             Self::IssuedAt => "token-issued-at",
             Self::Identity => "token-identity",
             Self::Ended => "token-ended",
+            Self::NotForCookie => "token-not-for-cookie",
         }
     }
 }

@@ -7,9 +7,10 @@ use doorward_core::{
     header_edits::{Gateway, HeaderEdits},
     headers::{self, READ},
     identity_headers::IdentityHeaders,
-    judge::{Action, Judged, Step},
+    judge::{Action, Judged, Logout, Step},
     policy::{Demand, Endpoint},
     request::{Answerable, RequestLine},
+    sign_in::Visit,
 };
 use doorward_rules::feed::InForce;
 
@@ -69,6 +70,15 @@ pub(crate) fn judge(
             rule: None,
             step: Step::Done(Decision::Deny(Denial::Malformed(*fault))),
         },
+    };
+    // Nothing here signs tokens, so that Doorward renews a cookie before the request.
+    let step = match (step, &read) {
+        (Step::Done(Decision::Allow(admission)), Ok(request)) if admission.renewal.is_some() => {
+            let redirect = in_force.judge.renewing_redirect(request);
+            let decision = redirect.map_or(Decision::Allow(admission), Decision::Deny);
+            Step::Done(decision)
+        }
+        (step, _) => step,
     };
     let name = rule
         .filter(|_| names_rule)
@@ -168,16 +178,41 @@ fn ask(
         (Some(Endpoint::Logout), Step::Act(Action::Logout(logout))) => {
             Revokes::Logout(logout.clone())
         }
+        (Some(Endpoint::SignOut), Step::Act(Action::Visit(Visit::SignOut(Some(presented)), _))) => {
+            Revokes::Logout(Box::new(Logout {
+                presented: (**presented).clone(),
+                everywhere: false,
+            }))
+        }
         (Some(Endpoint::Password), _) => Revokes::Password,
         (
             None
-            | Some(Endpoint::Login | Endpoint::Logout | Endpoint::Refresh | Endpoint::Register),
+            | Some(
+                Endpoint::Login
+                | Endpoint::Logout
+                | Endpoint::Refresh
+                | Endpoint::Register
+                | Endpoint::SignIn
+                | Endpoint::SignOut
+                | Endpoint::SignedIn,
+            ),
             _,
         ) => Revokes::Nothing,
     };
+    let wants_body = match endpoint {
+        Some(Endpoint::Logout | Endpoint::SignOut | Endpoint::SignedIn) => false,
+        None
+        | Some(
+            Endpoint::Login
+            | Endpoint::Refresh
+            | Endpoint::Register
+            | Endpoint::Password
+            | Endpoint::SignIn,
+        ) => reads_body && !is_upgrade,
+    };
     PendingAction {
         question,
-        wants_body: reads_body && !is_upgrade && endpoint != Some(Endpoint::Logout),
+        wants_body,
         body: Vec::new(),
         revokes,
     }

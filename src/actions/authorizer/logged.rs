@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     actions::run::Concluded,
-    domain::decision::{Decision, Denial},
+    domain::decision::{Decision, Denial, Reason},
     observe::{
         audit, causes,
         metrics::{CountedDecision, DecisionCounts, Work},
@@ -103,13 +103,18 @@ pub(super) fn logged(
     }
     match &decision {
         Decision::Allow(_) => write!(Level::DEBUG),
-        Decision::Deny(Denial::Unavailable(_)) => write!(Level::WARN),
+        Decision::Deny(denial) if matches!(denial.plain(), Denial::Unavailable(_)) => {
+            write!(Level::WARN);
+        }
         Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) if cause.is_some() => {
             write!(Level::WARN);
         }
         Decision::Deny(_) | Decision::Issue(_) | Decision::Done(_) => write!(Level::INFO),
     }
-    if let Some(id) = id {
+    // Looking at a page changes nothing.
+    if let Some(id) = id
+        && !matches!(reason, Reason::Page | Reason::RenewalDue)
+    {
         audit::decided(verdict, reason, (subject, decision.key()), &trace, id);
     }
     span.end(&decision, rule, &trace);

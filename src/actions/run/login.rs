@@ -9,6 +9,7 @@ use crate::{
     domain::{
         decision::{By, Decision, Denial, Issued, Unavailable},
         judge::Attempt,
+        request::TokenForm,
         revocation::Generation,
     },
     login::{account::Account, desk::Grant, password::LengthClass},
@@ -99,8 +100,12 @@ impl Run {
             let verified;
             (attempt, verified) = hashed.await?;
             let seen = verified?;
+            let by = match attempt.form {
+                TokenForm::Cookie => By::SignIn,
+                TokenForm::Plain | TokenForm::Json => By::Login,
+            };
             let gone_on = self.go_on(&seen, |account, generation| {
-                Grant::start(account, generation, attempt.form, By::Login)
+                Grant::start(account, generation, attempt.form, by)
             });
             match gone_on.await? {
                 Continued::Issued(issued) => {

@@ -101,6 +101,7 @@ impl Run {
             identity: account.into(),
             generation,
             refresh: Some(session.refresh),
+            browser: None,
             form,
             by: By::Refresh,
         })?;

@@ -15,7 +15,9 @@ use crate::{
         machine_keys::KeySource,
         path::Tolerance,
         policy::Access,
-        request::{Answerable, Method, Request, RequestFault, RequestLine, TokenForm},
+        request::{
+            Answerable, Method, Request, RequestFault, RequestLine, TokenForm, browser::Browser,
+        },
         revocation::{Generation, Revocations},
         token::{Secret, Signer, Token, UnixTime, Verifier},
     },
@@ -56,6 +58,7 @@ impl Trial {
                 forwards_bearer: settings.identity.forward_bearer,
                 allows_preflight: false,
                 keys: KeySource::Off,
+                sign_in: None,
             },
             paths: settings.paths,
             now: unix_time(),
@@ -95,6 +98,7 @@ impl Trial {
             all: false,
             form: TokenForm::Plain,
             answerable: Answerable::Anything,
+            browser: Browser::default(),
         };
         let decision = match self.judge.judge(&request, self.now).step {
             Step::Done(decision) => decision,

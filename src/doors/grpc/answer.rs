@@ -88,7 +88,10 @@ pub(super) fn respond(verdict: &Verdict<'_>, metadata: &[u8]) -> Encoded {
 fn ok_length(edits: &HeaderEdits<'_>, added: &[Header<'_>]) -> usize {
     let set = edits.set().map(|(name, value)| option_field(name, value));
     let remove = edits.remove().map(|name| field_length(name.len()));
-    let added = added.iter().map(|(name, value)| option_field(name, value));
+    let added = added.iter().map(|(name, value)| match *name {
+        COOKIE => field_length(field_length(header_length(name, value))),
+        _ => option_field(name, value),
+    });
     set.chain(remove).chain(added).sum()
 }
 
@@ -100,7 +103,10 @@ fn ok(out: &mut Vec<u8>, edits: &HeaderEdits<'_>, added: &[Header<'_>]) {
         text(out, field::OK_HEADERS_TO_REMOVE, name.as_bytes());
     }
     for (name, value) in added {
-        option(out, field::OK_RESPONSE_HEADERS_TO_ADD, name, value);
+        match *name {
+            COOKIE => added_option(out, field::OK_RESPONSE_HEADERS_TO_ADD, name, value),
+            _ => option(out, field::OK_RESPONSE_HEADERS_TO_ADD, name, value),
+        }
     }
 }
 
@@ -155,6 +161,17 @@ fn option(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
     // A message of a bool that is false.
     open(out, field::OPTION_APPEND, 0);
     number(out, field::OPTION_APPEND_ACTION, OVERWRITE);
+}
+
+/// The only header of an answer that the service may have, too.
+const COOKIE: &str = "set-cookie";
+
+/// A header beside others of its name. With neither field, every version of Envoy adds it to the response.
+fn added_option(out: &mut Vec<u8>, tag: u8, name: &str, value: &str) {
+    open(out, tag, field_length(header_length(name, value)));
+    open(out, field::OPTION_HEADER, header_length(name, value));
+    text(out, field::HEADER_KEY, name.as_bytes());
+    text(out, field::HEADER_VALUE, value.as_bytes());
 }
 
 /// A denial.

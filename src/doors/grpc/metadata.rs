@@ -135,6 +135,9 @@ mod tests {
                 decision: Decision::Allow(Admission {
                     caller: Caller::Known(Arc::new(Principal::new(identity))),
                     authorization: Forwarding::Keep,
+                    cookies: crate::domain::cookie::CookieEdit::Keep,
+                    renewal: None,
+                    set_cookie: None,
                 }),
                 rule: None,
                 otherwise: None,

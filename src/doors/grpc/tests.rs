@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     domain::{
         account::{Identity, Roles, Username},
+        cookie::CookieEdit,
         decision::{By, Issued},
         identity_headers::{IdentityNames, Likeness},
         keyring::Keyring,
@@ -75,6 +76,9 @@ fn allow(caller: Caller, authorization: Forwarding) -> Decision {
     Decision::Allow(Admission {
         caller,
         authorization,
+        cookies: CookieEdit::Keep,
+        renewal: None,
+        set_cookie: None,
     })
 }
 
@@ -195,6 +199,7 @@ fn issued(reply: LoginReply, form: TokenForm) -> Decision {
         reply,
         refresh: None,
         by: By::Login,
+        entry: None,
     })
 }
 

@@ -4,11 +4,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
-    header::{AUTHORIZATION, HeaderValue},
+    header::{AUTHORIZATION, COOKIE, HeaderValue, LOCATION},
 };
 
 use super::{NO_STORE, insert, respond};
 use crate::domain::{
+    cookie::CookieEdit,
     decision::{Admission, Answer, Decision, Denial, Forwarding, Realm},
     header_edits::{Gateway, HeaderEdits},
     identity_headers::IdentityHeaders,
@@ -25,6 +26,17 @@ pub(super) enum Dialect {
     Forward,
     /// Envoy's HTTP ext_authz with `path_prefix: /auth/envoy`.
     Envoy,
+}
+
+/// What an answer depends on besides the decision.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) identity: IdentityHeaders,
+    pub(super) realm: &'a Realm,
+    /// `http.sign_in`.
+    pub(super) sign_in: Option<&'a HeaderValue>,
+    /// Whether a cookie can be a credential, so that gateways copy `Cookie` from the answer.
+    pub(super) takes_cookies: bool,
 }
 
 const ENVOY_PREFIX: &str = "/auth/envoy";
@@ -87,12 +99,11 @@ impl Dialect {
         self,
         decision: &Decision,
         headers: &HeaderMap,
-        identity: IdentityHeaders,
-        realm: &Realm,
-        sign_in: Option<&HeaderValue>,
+        terms: Terms<'_>,
     ) -> Response<Full<Bytes>> {
+        let Terms { realm, sign_in, .. } = terms;
         match decision {
-            Decision::Allow(admission) => self.allow(admission, headers, identity),
+            Decision::Allow(admission) => self.allow(admission, headers, terms),
             // The one who probes must get the answer, not a page to sign in.
             Decision::Deny(denial @ Denial::Probed(_)) => self.deny(denial.answer(realm), None),
             Decision::Deny(denial) => self.deny(denial.answer(realm), sign_in),
@@ -108,12 +119,12 @@ impl Dialect {
         self,
         admission: &Admission,
         headers: &HeaderMap,
-        identity: IdentityHeaders,
+        terms: Terms<'_>,
     ) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
         let own = response.headers_mut();
         own.insert(hyper::header::CACHE_CONTROL, NO_STORE);
-        let edits = HeaderEdits::of(admission, identity, Gateway::Replaces);
+        let edits = HeaderEdits::of(admission, terms.identity, Gateway::Replaces);
         for (name, value) in edits.set() {
             insert(own, name, value);
         }
@@ -134,6 +145,11 @@ impl Dialect {
             }
             (Self::Nginx | Self::Forward, Forwarding::Strip) => {}
         }
+        if self != Self::Envoy && terms.takes_cookies && admission.cookies == CookieEdit::Keep {
+            for value in headers.get_all(COOKIE) {
+                own.append(COOKIE, value.clone());
+            }
+        }
         response
     }
 
@@ -148,11 +164,18 @@ impl Dialect {
         let mut response = respond(answer);
         match self {
             Self::Nginx => {
-                if response.status() != StatusCode::UNAUTHORIZED {
+                // nginx redirects by itself, with the target in `x-auth-sign-in`.
+                let redirect = response.headers_mut().remove(LOCATION);
+                if redirect.is_some() {
+                    *response.status_mut() = StatusCode::UNAUTHORIZED;
+                } else if response.status() != StatusCode::UNAUTHORIZED {
                     *response.status_mut() = StatusCode::FORBIDDEN;
                 }
                 let own = response.headers_mut();
                 own.insert("x-auth-status", HeaderValue::from(status));
+                if let Some(target) = redirect {
+                    own.insert("x-auth-sign-in", target);
+                }
                 if let (401, Some(sign_in)) = (status, sign_in) {
                     own.insert("x-auth-sign-in", sign_in.clone());
                 }

@@ -86,8 +86,7 @@ impl Refuse for Visit {
         if let Some(dialect) = Dialect::at(path) {
             return Asked::Dialect(dialect);
         }
-        let endpoint = path.strip_prefix('/').and_then(Endpoint::parse);
-        endpoint.map_or(Asked::Other, Asked::Endpoint)
+        Endpoint::at(path).map_or(Asked::Other, Asked::Endpoint)
     }
 
     fn panicked(&self, asked: Asked) -> Response<Full<Bytes>> {

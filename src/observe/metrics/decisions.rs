@@ -88,6 +88,15 @@ struct TimeLabels {
     work: Work,
 }
 
+/// Which credentials count besides passwords and tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Accepted {
+    /// Keys for machines.
+    pub(crate) keys: bool,
+    /// Cookies of browsers.
+    pub(crate) cookies: bool,
+}
+
 /// Counts of all decisions of this process.
 #[derive(Clone, Debug)]
 pub(super) struct Decisions(Arc<Counts>);
@@ -140,10 +149,13 @@ impl Decisions {
         self.expect(&self.0.none, expected::without_rule().chain(routes));
     }
 
-    pub(super) fn by_rules(&self, policy: &Policy, keys: bool) -> DecisionCounts {
+    pub(super) fn by_rules(&self, policy: &Policy, accepted: Accepted) -> DecisionCounts {
         let expected = |rule: &Rule| {
-            let by_key = keys.then(|| expected::by_key(rule)).into_iter().flatten();
-            expected::of_rule(rule.demand()).chain(by_key)
+            let by_key = accepted.keys.then(|| expected::by_key(rule));
+            let by_cookie = accepted.cookies.then(|| expected::by_cookie(rule));
+            expected::of_rule(rule.demand())
+                .chain(by_key.into_iter().flatten())
+                .chain(by_cookie.into_iter().flatten())
         };
         let other = Arc::new(RuleCounts::new(Arc::clone(&self.0.other)));
         let rules = policy.rules().iter().map(|rule| {
@@ -316,13 +328,13 @@ mod tests {
             let rules = policy.rules();
             rules.iter().position(|rule| &**rule.name() == path)
         };
-        let first = metrics.decisions(&before, false);
+        let first = metrics.decisions(&before, Accepted::default());
         first.count(pass(number(&before, "/b")));
         first.count(pass(number(&before, "/b")));
         // The same rule at another position.
         let after = policy(&["/b"]);
         assert_ne!(number(&before, "/b"), number(&after, "/b"));
-        let second = metrics.decisions(&after, false);
+        let second = metrics.decisions(&after, Accepted::default());
         second.count(pass(number(&after, "/b")));
         second.count(pass(None));
         // A request that started before the reload.
@@ -350,7 +362,7 @@ mod tests {
         for round in 0..2 * MOST_RULES {
             let path = format!("/{round}");
             metrics
-                .decisions(&policy(&[&path]), false)
+                .decisions(&policy(&[&path]), Accepted::default())
                 .count(pass(Some(0)));
         }
         let text = metrics.text();
@@ -366,7 +378,7 @@ mod tests {
         );
         // Rules that have their own series keep them.
         metrics
-            .decisions(&policy(&["/7"]), false)
+            .decisions(&policy(&["/7"]), Accepted::default())
             .count(pass(Some(0)));
         has(
             &metrics,
@@ -378,7 +390,7 @@ mod tests {
     fn series_exist_before_their_first_decision() {
         let metrics = Metrics::default();
         metrics.begin(&[Endpoint::Login]);
-        let _ = metrics.decisions(&policy(&["/x"]), false);
+        let _ = metrics.decisions(&policy(&["/x"]), Accepted::default());
         for (door, decision, reason, rule) in [
             ("nginx", "allow", "token", "/x"),
             ("grpc", "deny", "token-expired", "/x"),

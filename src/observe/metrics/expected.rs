@@ -90,6 +90,9 @@ const OF_PASSWORDS: [Reason; 5] = [
     ForeignName,
 ];
 
+/// Denials at every page.
+const OF_PAGES: [Reason; 1] = [MalformedAuthorization];
+
 /// A kind of decision at a door.
 pub(super) type Expected = (Door, Verdict, Reason);
 
@@ -187,7 +190,13 @@ pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
         }
         Demand::Endpoint(endpoint) => match endpoint {
             Endpoint::Logout | Endpoint::Password => deny(&[KeyNotAccepted]),
-            Endpoint::Login | Endpoint::Refresh | Endpoint::Register => Vec::new(),
+            // The pages ignore keys.
+            Endpoint::Login
+            | Endpoint::Refresh
+            | Endpoint::Register
+            | Endpoint::SignIn
+            | Endpoint::SignOut
+            | Endpoint::SignedIn => Vec::new(),
         },
     };
     let is_endpoint = matches!(rule.demand(), Demand::Endpoint(_));
@@ -198,6 +207,33 @@ pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
             let added = added.iter();
             let added = added.map(|(verdict, reason)| (door, *verdict, *reason));
             added.collect::<Vec<_>>()
+        })
+}
+
+/// What the cookie of a browser adds to the decisions of a rule.
+pub(super) fn by_cookie(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
+    let counts = match rule.demand() {
+        Demand::SignedIn | Demand::Role(_) => true,
+        // A cookie that does not count is only taken off.
+        Demand::Public | Demand::Nobody => false,
+        // The pages have series of their own.
+        Demand::Endpoint(_) => false,
+    };
+    let denials = [
+        CrossSite,
+        MalformedCookie,
+        RenewalDue,
+        InvalidToken(TokenFault::NotForCookie),
+    ];
+    JUDGING
+        .into_iter()
+        .filter(move |_| counts)
+        .flat_map(move |door| {
+            // Envoy gets the next cookie with the answer.
+            let possible = denials.into_iter();
+            let possible =
+                possible.filter(move |reason| door != Door::Grpc || *reason != RenewalDue);
+            possible.map(move |reason| (door, Verdict::Deny, reason))
         })
 }
 
@@ -253,6 +289,27 @@ fn of_endpoint(endpoint: Endpoint) -> Vec<(Verdict, Reason)> {
                 &OF_HASHING,
             ],
         ),
+        Endpoint::SignIn => (
+            &[
+                (Verdict::Done, Page),
+                (Verdict::Issue, SignIn),
+                (Verdict::Issue, Renewal),
+            ],
+            &[
+                &OF_PAGES,
+                &[CrossSite, ForeignForm, MalformedBody, RevocationsStale],
+                &OF_PASSWORDS,
+                &OF_HASHING,
+            ],
+        ),
+        Endpoint::SignOut => (&[(Verdict::Done, SignOut)], &[&OF_PAGES, &[CrossSite]]),
+        Endpoint::SignedIn => (
+            &[(Verdict::Done, Page)],
+            &[
+                &OF_PAGES,
+                &[MissingToken, MalformedCookie, RevocationsStale],
+            ],
+        ),
     };
     let denials = denials.iter().copied().flatten().chain(&OF_DATABASES);
     (done.iter().copied())
@@ -281,18 +338,21 @@ mod tests {
             .map(|demand| of_rule(demand).collect())
             .collect();
         let routes = Endpoint::ALL.map(|endpoint| of_route(endpoint).collect());
-        let with_keys: Vec<Vec<_>> = (demands.iter().chain(&endpoints))
+        let with_all: Vec<Vec<_>> = (demands.iter().chain(&endpoints))
             .map(|demand| {
                 let rule = Rule::new("/x", &[], &[], demand.clone()).unwrap();
                 let taking = rule.clone().taking_basic_keys().unwrap_or(rule);
-                of_rule(demand).chain(by_key(&taking)).collect()
+                of_rule(demand)
+                    .chain(by_key(&taking))
+                    .chain(by_cookie(&taking))
+                    .collect()
             })
             .collect();
         let mut expected = HashSet::new();
         for kind in by_rule
             .iter()
             .chain(&routes)
-            .chain(&with_keys)
+            .chain(&with_all)
             .chain([&without_rule().collect()])
         {
             let unique: HashSet<_> = kind.iter().collect();

@@ -200,6 +200,7 @@ proptest! {
             Credential::Basic(basic) => { let _ = Login::from_basic(basic); }
             Credential::Bearer(compact) => prop_assert!(!compact.expose().contains([',', ' '])),
             Credential::Absent
+            | Credential::Cookie(_)
             | Credential::Key(_)
             | Credential::Foreign
             | Credential::Malformed(_) => {}
@@ -216,5 +217,27 @@ proptest! {
         let login = basic(format!("{username}:{password}").as_bytes()).unwrap();
         prop_assert_eq!(login.username.as_str(), username);
         prop_assert_eq!(login.password.expose(), password);
+    }
+}
+
+#[test]
+fn a_token_in_a_cookie_has_one_form() {
+    let fault = |fault| Credential::Malformed(CredentialFault::Cookie(fault));
+    for (value, expected) in [
+        ("a=1", Credential::Absent),
+        (
+            "__Host-doorward=a.b.c",
+            Credential::Cookie(Compact::parse("a.b.c").unwrap()),
+        ),
+        ("__Host-doorward=\"a.b.c\"", fault(CookieFault::Syntax)),
+        ("__Host-doorward=", fault(CookieFault::Syntax)),
+        ("__Host-doorward=a,b", fault(CookieFault::Syntax)),
+        (
+            "__Host-doorward=a; __Host-doorward=a",
+            fault(CookieFault::Several),
+        ),
+    ] {
+        let read = Credential::of_cookie(Cookies::One(value.as_bytes()), Transport::Https);
+        assert_eq!(read, expected, "{value}");
     }
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// An answer to the client, in the terms of HTTP.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
@@ -30,6 +30,21 @@ pub(super) fn refuse<const N: usize>(
         status,
         headers: all,
         body: body.into(),
+    }
+}
+
+/// Omits the values of headers and the body, which may contain a token.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Answer({})", self.status)
+    }
+}
+
+impl Answer {
+    /// A redirect to a page of the same host, which is then fetched with `GET` (RFC 9110, 15.4.4).
+    #[must_use]
+    pub fn see_other(target: &str) -> Self {
+        refuse(303, "See other", [("location", target.to_owned().into())])
     }
 }
 

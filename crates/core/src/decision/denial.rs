@@ -80,6 +80,14 @@ pub enum Denial {
     KeyNotAccepted,
     /// The token is valid, but its user does not have the role.
     MissingRole(Arc<Principal>),
+    /// The cookie of a browser, with a request that another site may have caused.
+    CrossSite,
+    /// The cookie of a browser is to be renewed before the request.
+    RenewalDue,
+    /// The form of the sign-in page does not belong to the browser that posts it.
+    ForeignForm,
+    /// A denial that a browser sees as a page, or that sends it to one.
+    Shown(Box<Denial>, Box<Answer>),
     /// Doorward cannot decide.
     Unavailable(Unavailable),
 }
@@ -144,6 +152,16 @@ pub enum Unavailable {
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Denial {
+    /// The denial itself, without the page that a browser sees.
+    #[must_use]
+    pub fn plain(&self) -> &Self {
+        let mut plain = self;
+        while let Self::Shown(denial, _) = plain {
+            plain = denial;
+        }
+        plain
+    }
+
     /// The stable code of the denial, for the log.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -164,6 +182,7 @@ impl Denial {
             Self::Nobody => Reason::NoRule,
             Self::EndpointMethod(_) => Reason::EndpointMethod,
             Self::MissingCredentials => Reason::MissingCredentials,
+            Self::MalformedToken(CredentialFault::Cookie(_)) => Reason::MalformedCookie,
             Self::MalformedCredentials(_) | Self::MalformedToken(_) => {
                 Reason::MalformedAuthorization
             }
@@ -216,6 +235,10 @@ impl Denial {
             Self::KeyPath(_) => Reason::KeyPath,
             Self::KeyNotAccepted => Reason::KeyNotAccepted,
             Self::MissingRole(_) => Reason::MissingRole,
+            Self::CrossSite => Reason::CrossSite,
+            Self::RenewalDue => Reason::RenewalDue,
+            Self::ForeignForm => Reason::ForeignForm,
+            Self::Shown(denial, _) => denial.reason(),
             Self::Unavailable(unavailable) => match unavailable {
                 Unavailable::Database => Reason::DatabaseUnavailable,
                 Unavailable::DatabaseTimeout => Reason::DatabaseTimeout,
@@ -243,6 +266,7 @@ impl Denial {
             },
             Self::PasswordChanged(subject) => Some(subject),
             Self::InvalidRefresh(_, subject) => subject.as_deref(),
+            Self::Shown(denial, _) => denial.subject(),
             Self::Malformed(_)
             | Self::TwoReadings
             | Self::NoHost
@@ -269,6 +293,9 @@ impl Denial {
             | Self::MissingKey
             | Self::InvalidKey(_)
             | Self::KeyNotAccepted
+            | Self::CrossSite
+            | Self::RenewalDue
+            | Self::ForeignForm
             | Self::Unavailable(_) => None,
         }
     }
@@ -295,7 +322,8 @@ impl Denial {
         }
     }
 
-    /// What the client reads. The status is one of 400, 401, 403, 405, 408, 409, 413, 429 and 503.
+    /// What the client reads. The status is one of 400, 401, 403, 405, 408, 409, 413, 429 and 503;
+    /// for a browser also 303 and 422.
     #[must_use]
     pub fn answer(&self, realm: &Realm) -> Answer {
         let basic = || ("www-authenticate", Cow::Owned(realm.basic()));
@@ -310,6 +338,11 @@ impl Denial {
                 let challenge = format!("{} answer=\"{answer}\"", probe::SCHEME);
                 refuse(401, "Probed", [("www-authenticate", challenge.into())])
             }
+            // Only shown as a redirect.
+            Self::RenewalDue => refuse(403, "Forbidden", []),
+            Self::CrossSite => refuse(403, "Cross-site request", []),
+            Self::ForeignForm => refuse(403, "Load the sign-in page again", []),
+            Self::Shown(_, answer) => (**answer).clone(),
             Self::EndpointMethod(methods) => refuse(
                 405,
                 "Method not allowed",

@@ -44,6 +44,20 @@ reasons! {
     Refresh => "refresh",
     /// A token was issued after a change of the password.
     Password => "password",
+    /// A browser signed in, and a token was issued for its cookie.
+    SignIn => "sign-in",
+    /// A token was issued for a cookie at half of its life.
+    Renewal => "renewal",
+    /// A browser is redirected, to renew its cookie.
+    RenewalDue => "renewal-due",
+    /// A browser signed out, and its token was revoked.
+    SignOut => "sign-out",
+    /// A page was shown to a browser.
+    Page => "page",
+    /// A cookie with a request that another site may have caused.
+    CrossSite => "cross-site",
+    /// The sign-in form does not belong to the browser.
+    ForeignForm => "foreign-form",
     /// One token was revoked.
     Logout => "logout",
     /// All tokens of a user were revoked.
@@ -80,6 +94,8 @@ reasons! {
     MissingCredentials => "missing-credentials",
     /// `Authorization` is not exactly one credential.
     MalformedAuthorization => "malformed-authorization",
+    /// The cookie occurs twice or is malformed.
+    MalformedCookie => "malformed-cookie",
     /// The Basic credentials are malformed.
     MalformedBasic => "malformed-basic",
     /// The account does not exist.

@@ -11,6 +11,7 @@ use crate::{
     policy::Endpoint,
     request::{Request, TokenForm},
     session::{RefreshFault, RefreshToken},
+    sign_in::{Page, Visit},
     token::Presented,
 };
 
@@ -27,6 +28,10 @@ pub enum Action {
     Register(Box<Registration>),
     /// Replace a password, if the current one is correct.
     ChangePassword(Box<PasswordChange>),
+    /// Verify a name and a password that a browser's form has, and issue a token for its cookie.
+    SignIn(Box<Attempt>, Box<Page>),
+    /// Show a page to a browser.
+    Visit(Visit, Box<Page>),
 }
 
 impl Action {
@@ -39,6 +44,12 @@ impl Action {
             Self::Refresh(..) => Endpoint::Refresh,
             Self::Register(_) => Endpoint::Register,
             Self::ChangePassword(_) => Endpoint::Password,
+            Self::SignIn(..)
+            | Self::Visit(Visit::Form(_) | Visit::Refused(_) | Visit::Enter(..), _) => {
+                Endpoint::SignIn
+            }
+            Self::Visit(Visit::SignedIn(_), _) => Endpoint::SignedIn,
+            Self::Visit(Visit::SignOut(_), _) => Endpoint::SignOut,
         }
     }
 }
@@ -88,11 +99,13 @@ pub(super) fn login(request: &Request<'_>) -> Result<Action, Denial> {
         (Credential::Basic(basic), _) => Login::from_basic(basic)
             .map_err(|fault| Denial::InvalidCredentials(Refusal::Basic(fault)))?,
         (Credential::Malformed(fault), _) => return Err(Denial::MalformedCredentials(fault)),
-        (Credential::Absent, Body::Absent)
+        (Credential::Absent | Credential::Cookie(_), Body::Absent)
         | (Credential::Bearer(_) | Credential::Key(_) | Credential::Foreign, _) => {
             return Err(Denial::MissingCredentials);
         }
-        (Credential::Absent, body) => Login::from_body(body).map_err(Denial::Body)?,
+        (Credential::Absent | Credential::Cookie(_), body) => {
+            Login::from_body(body).map_err(Denial::Body)?
+        }
     };
     Ok(Action::Login(Box::new(Attempt {
         login,

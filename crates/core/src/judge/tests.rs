@@ -14,10 +14,12 @@ use crate::{
     keyring::Keyring,
     path::{Path, Tolerance},
     policy::Rule,
-    request::{Host, Method, TokenForm},
+    request::{Host, Method, TokenForm, browser::Browser},
     revocation::Generation,
     token::{Secret, Signer, TokenTerms},
 };
+
+mod cookies;
 
 pub(crate) const NOW: UnixTime = UnixTime(1_800_000_000);
 
@@ -51,6 +53,7 @@ pub(crate) fn example() -> Judge {
         forwards_bearer: true,
         allows_preflight: false,
         keys: KeySource::Off,
+        sign_in: None,
     }
 }
 
@@ -81,6 +84,7 @@ fn judge_credential(rules: &Judge, method: &str, path: &str, credential: Credent
         all: false,
         form: TokenForm::Plain,
         answerable: Answerable::Anything,
+        browser: Browser::default(),
     };
     match rules.judge(&request, NOW).step {
         Step::Act(_) => "attempt".into(),
@@ -91,6 +95,7 @@ fn judge_credential(rules: &Judge, method: &str, path: &str, credential: Credent
         Step::Done(Decision::Allow(Admission {
             caller,
             authorization,
+            ..
         })) => {
             let caller = match caller {
                 Caller::Anonymous => "anonymous",

@@ -73,6 +73,7 @@ impl<'a> ShownKey<'a> {
             Credential::Absent
             | Credential::Basic(_)
             | Credential::Bearer(_)
+            | Credential::Cookie(_)
             | Credential::Foreign
             | Credential::Malformed(_) => None,
         }

@@ -41,7 +41,7 @@ pub enum RuleFault {
     Host(String),
     /// An unknown word.
     #[error(
-        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\""
+        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\", \"sign-in\", \"sign-out\", \"signed-in-page\""
     )]
     Allow(String),
     /// Invalid roles.
@@ -55,7 +55,7 @@ pub enum RuleFault {
 }
 
 impl Rule {
-    /// Makes a rule. Without methods it covers all methods, or `POST` for an endpoint; without hosts it covers all hosts.
+    /// Makes a rule. Without methods it covers all methods, or those of its endpoint; without hosts it covers all hosts.
     ///
     /// # Errors
     ///
@@ -79,8 +79,10 @@ impl Rule {
                 Err(_) => faults.push(RuleFault::Method(method.clone())),
             }
         }
-        if methods.is_empty() && matches!(demand, Demand::Endpoint(_)) {
-            methods.push("POST".into());
+        if methods.is_empty()
+            && let Demand::Endpoint(endpoint) = demand
+        {
+            methods.extend(endpoint.methods().iter().map(|&method| method.into()));
         }
         let mut patterns = Vec::new();
         for host in hosts {

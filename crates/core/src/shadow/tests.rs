@@ -78,6 +78,7 @@ fn differences_are_those_of_two_judges() {
                         all: false,
                         form: TokenForm::Plain,
                         answerable: Answerable::Anything,
+                        browser: crate::request::browser::Browser::default(),
                     };
                     let judged = old.judge(&request, NOW);
                     let other = new.judge(&request, NOW);

@@ -40,6 +40,13 @@ pub(super) struct Claims<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub(super) sid: Option<Cow<'a, str>>,
+    /// When the user showed a password (OpenID Connect Core, 2); only in the token of a cookie, which is renewed.
+    #[serde(
+        default,
+        deserialize_with = "jws::given",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(super) auth_time: Option<u64>,
 }
 
 #[expect(

@@ -8,7 +8,10 @@ use super::{
     TokenTerms,
     claims::{Audience, Claims},
 };
-use crate::{account::Identity, jws, keyring::Keyring, revocation::Generation, time::UnixTime};
+use crate::{
+    account::Identity, browser_session::BrowserSession, jws, keyring::Keyring,
+    revocation::Generation, time::UnixTime,
+};
 
 /// Signs tokens.
 #[derive(Clone, Debug)]
@@ -37,6 +40,53 @@ impl Signer {
         session: Option<&str>,
         now: UnixTime,
     ) -> Result<Token, IssueFault> {
+        self.sign(
+            identity,
+            generation,
+            session,
+            now,
+            self.terms.lifetime,
+            None,
+        )
+    }
+
+    /// Issues a token for the cookie of a browser. It ends with the session at the latest.
+    ///
+    /// # Errors
+    ///
+    /// [`IssueFault`], also if the session has ended.
+    pub fn issue_cookie(
+        &self,
+        identity: &Identity,
+        generation: Generation,
+        session: &BrowserSession,
+        now: UnixTime,
+    ) -> Result<Token, IssueFault> {
+        let left = Duration::from_secs(session.ends().0.saturating_sub(now.0));
+        let lifetime = left.min(self.terms.lifetime);
+        if lifetime.is_zero() {
+            return Err(IssueFault);
+        }
+        let since = session.since.0.min(now.0);
+        self.sign(
+            identity,
+            generation,
+            Some(&session.id),
+            now,
+            lifetime,
+            Some(since),
+        )
+    }
+
+    fn sign(
+        &self,
+        identity: &Identity,
+        generation: Generation,
+        session: Option<&str>,
+        now: UnixTime,
+        lifetime: Duration,
+        auth_time: Option<u64>,
+    ) -> Result<Token, IssueFault> {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let claims = Claims {
             sub: (&*identity.subject).into(),
@@ -47,10 +97,11 @@ impl Signer {
             aud: Audience::One((&*self.terms.audience).into()),
             iat: now.0,
             nbf: None,
-            exp: now.0.saturating_add(self.terms.lifetime.as_secs()),
+            exp: now.0.saturating_add(lifetime.as_secs()),
             jti: (&*id).into(),
             generation: generation.0,
             sid: session.map(Into::into),
+            auth_time,
         };
         let payload = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| IssueFault)?);
         let key = self.keys.signer(now).ok_or(IssueFault)?;
@@ -59,7 +110,7 @@ impl Signer {
         Ok(Token {
             compact: Zeroizing::new(compact),
             id,
-            lifetime: self.terms.lifetime,
+            lifetime,
         })
     }
 }

@@ -454,6 +454,8 @@ proptest! {
                 session: None,
                 generation: Generation(0),
                 expires: NOW.0 + 60,
+                issued: 0,
+                since: None,
             };
             verified.remember(of, good, NOW.0);
             let known = verified.find(of).unwrap();

@@ -146,6 +146,9 @@ pub struct Settings {
     /// Keys for machines, if they are on. A follower that does not know them refuses the content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_keys: Option<MachineKeysEntry>,
+    /// `[sign_in]`, if it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignInEntry>,
 }
 
 /// How keys for machines are shown. The keys themselves stay with Doorward, which decides requests with a key.
@@ -155,6 +158,16 @@ pub struct MachineKeysEntry {
     /// `keys.header`.
     #[serde(deserialize_with = "required")]
     pub header: Option<String>,
+}
+
+/// Signing in with a browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInEntry {
+    /// `sign_in.session`, in seconds.
+    pub session: u64,
+    /// `sign_in.insecure_cookie_for_localhost`.
+    pub localhost: bool,
 }
 
 /// The settings that are not part of the judge.
@@ -220,6 +233,10 @@ impl Content {
                 metadata,
                 machine_keys: judge.keys.is_on().then(|| MachineKeysEntry {
                     header: identity.key_header().map(str::to_owned),
+                }),
+                sign_in: judge.sign_in.as_ref().map(|own| SignInEntry {
+                    session: own.session.as_secs(),
+                    localhost: own.localhost,
                 }),
             },
         }

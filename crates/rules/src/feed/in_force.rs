@@ -14,6 +14,7 @@ use doorward_core::{
     path::Tolerance,
     policy::{Demand, Endpoint, Policy, Rule},
     revocation::Revocations,
+    sign_in::{Places, SignIn},
     time::UnixTime,
     token::{TokenTerms, Verifier},
     trust::{ClientAddress, TrustedProxies},
@@ -108,9 +109,15 @@ impl InForce {
             Some((own, _)) => (own.judge.verifier.clone(), own.missing_secrets.clone()),
             None => verifier(&content, &local.secrets)?,
         };
+        let sign_in = settings.sign_in.as_ref().map(|own| SignIn {
+            session: Duration::from_secs(own.session),
+            localhost: own.localhost,
+            places: Places::of(&policy),
+        });
         Ok(Self {
             judge: Judge {
                 policy,
+                sign_in,
                 verifier,
                 revoked: Arc::clone(revoked),
                 forwards_bearer: settings.forward_bearer,

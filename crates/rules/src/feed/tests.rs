@@ -19,7 +19,7 @@ use doorward_core::{
     machine_keys::KeySource,
     path::{Path, Tolerance},
     policy::{Demand, Endpoint, Policy, Rule},
-    request::{Answerable, Host, Method, Request, TokenForm},
+    request::{Answerable, Host, Method, Request, TokenForm, browser::Browser},
     revocation::Revocations,
     time::UnixTime,
     token::{Secret, Signer, TokenTerms, Verifier},
@@ -76,6 +76,7 @@ impl Replica {
                 forwards_bearer: true,
                 allows_preflight: false,
                 keys: KeySource::Off,
+                sign_in: None,
             },
             signer: Signer::new(keys, terms()),
             server: Server::new(revoked),
@@ -179,6 +180,7 @@ fn judged_by(judge: &Judge, path: &str, authorization: &str, now: UnixTime) -> S
         all: false,
         form: TokenForm::Plain,
         answerable: Answerable::Verdict,
+        browser: Browser::default(),
     };
     match judge.judge(&request, now).step {
         Step::Done(Decision::Deny(Denial::Unavailable(Unavailable::Stale))) => "stale".into(),

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
+        cookie::CookieEdit,
         decision::{Admission, Answer, Caller, Decision, Forwarding, LoginReply},
         header_edits::{Gateway, HeaderEdits},
         identity_headers::IdentityHeaders,
@@ -56,6 +57,9 @@ fn value(decision: &Decision, extra: &Extra<'_>, metadata: &[u8]) -> CheckRespon
         let admission = Admission {
             caller,
             authorization,
+            cookies: CookieEdit::Keep,
+            renewal: None,
+            set_cookie: None,
         };
         let edits = HeaderEdits::of(&admission, extra.identity, extra.gateway);
         let ok = OkHttpResponse {

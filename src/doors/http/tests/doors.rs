@@ -39,7 +39,10 @@ use crate::{
         password::Hasher,
         throttle::{Free, Throttle},
     },
-    observe::{metrics::Metrics, spans::Spans},
+    observe::{
+        metrics::{Accepted, Metrics},
+        spans::Spans,
+    },
     tables::{
         database::{Connections, Database},
         state::State,
@@ -122,12 +125,14 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         forwards_bearer: true,
         allows_preflight: true,
         keys: KeySource::Off,
+        sign_in: None,
     };
     let desk = Desk {
         hasher: Arc::new(Hasher::new().unwrap()),
         passwords: PasswordRules::default(),
         names: NameRules::default(),
         sessions: None,
+        browser_sessions: None,
         reply: LoginReply::Direct,
         signer,
     };
@@ -161,7 +166,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let authorizer = Authorizer::new(Actions {
         live: Live::new(Rules {
-            counts: metrics.decisions(&judge.policy, false),
+            counts: metrics.decisions(&judge.policy, Accepted::default()),
             judge,
             desk,
             realm: Realm::parse("doorward").unwrap(),
@@ -172,6 +177,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             warned: Warned::default(),
             probe: None,
             shadow: None,
+            pages: None,
         }),
         throttle: Arc::clone(&throttle),
         shares: sync::shares(store.clone()).0,

@@ -231,3 +231,58 @@ fn no_key_is_accepted_while_revocations_are_stale() {
     assert_eq!(judge("/me"), "revocations-stale");
     assert_eq!(judge("/public/x"), "anonymous strip");
 }
+
+/// A key beside a cookie counts alone, as `Authorization` does, and the service sees neither.
+#[test]
+fn a_key_counts_and_the_cookie_beside_it_does_not() {
+    let mut with = WithKeys::new();
+    with.judge.sign_in = cookies::rules().sign_in;
+    let good = with.add(None, &[], UnixTime(NOW.0 + 60));
+    let cut = good[..80].to_owned();
+    let own = cookies::cookie("admin");
+    let both = format!("theme=dark; {own}");
+    for (name, of) in [
+        ("x-api-key", str::to_owned as fn(&str) -> String),
+        ("authorization", |key| format!("Bearer {key}")),
+        ("authorization", basic),
+    ] {
+        let (good, cut) = (of(&good), of(&cut));
+        for (path, key, expected) in [
+            ("/git/x", &good, "key with theme=dark"),
+            ("/public/git", &good, "key with theme=dark"),
+            ("/public/git", &cut, "anonymous with theme=dark"),
+            ("/git/x", &cut, "key-malformed"),
+        ] {
+            let shown = [
+                ("cookie", &*both),
+                (name, key),
+                ("sec-fetch-mode", "navigate"),
+            ];
+            let found = cookies::judged(&with.judge, "GET", path, &shown);
+            assert_eq!(found, expected, "{name} {path}");
+        }
+        let shown = [("cookie", &*own), (name, &*good)];
+        let found = cookies::judged(&with.judge, "GET", "/ops/x", &shown);
+        // A password counts as a key only where a rule says so.
+        let expected = match good.starts_with("Basic") {
+            true => "missing-token",
+            false => "key without cookies",
+        };
+        assert_eq!(found, expected, "{name}");
+        // The keys elsewhere decide, too.
+        let mut away = example();
+        away.policy = with.judge.policy.clone();
+        away.sign_in = with.judge.sign_in.clone();
+        away.keys = KeySource::Elsewhere;
+        assert_eq!(cookies::judged(&away, "GET", "/git/x", &shown), "defer");
+    }
+    // Without a key, the cookie counts, and somebody without either gets the form or, as a program, the challenge.
+    let shown = [("cookie", &*own)];
+    let found = cookies::judged(&with.judge, "GET", "/git/x", &shown);
+    assert_eq!(found, "known without cookies");
+    let found = cookies::judged(&with.judge, "GET", "/git/x", &[]);
+    assert_eq!(found, "missing-key");
+    let shown = [("sec-fetch-mode", "navigate")];
+    let found = cookies::judged(&with.judge, "GET", "/git/x", &shown);
+    assert_eq!(found, "missing-token -> /sign-in?return=/git/x");
+}

@@ -1,0 +1,207 @@
+//! Signing in with Debian's Chromium, through a real Envoy: what browsers do with the cookie, and what people see.
+
+use std::{fs, net::SocketAddr};
+
+use axum::{Router, response::Html, routing::get};
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::{
+    front::BOB,
+    harness::{Chromium, repository, tool},
+    sign_in::{Setup, newest_envoy},
+};
+
+async fn open() -> (Setup, Chromium, String) {
+    let setup = Setup::open(newest_envoy(), |settings| {
+        settings.env("DOORWARD_SIGN_IN__INSECURE_COOKIE_FOR_LOCALHOST", "true");
+    })
+    .await;
+    let host = format!("http://localhost:{}", setup.edge.address().port());
+    (setup, Chromium::start().await, host)
+}
+
+async fn enter(browser: &Chromium, who: (&str, &str)) {
+    // The name has the focus already.
+    browser.type_into("#username", who.0).await;
+    browser.type_into("#password", who.1).await;
+    browser.press("button").await;
+}
+
+/// What a script of the page gets: the status, and whether it was redirected.
+async fn fetched(browser: &Chromium, method: &str) -> (u64, bool) {
+    let script = "return fetch('/data', {method: arguments[0], redirect: 'manual'}).then(reply => [reply.status, reply.type])";
+    let found = browser.run(script, &json!([method])).await;
+    (found[0].as_u64().unwrap(), found[1] == "opaqueredirect")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_comes_to_the_form_and_back() {
+    let (setup, browser, host) = open().await;
+    browser.open(&format!("{host}/deep/link?a=b&c=%20d")).await;
+    browser.reaches("/sign-in?return=").await;
+    assert!(
+        browser
+            .text()
+            .await
+            .contains("You will go next to /deep/link?a=b&c=%20d")
+    );
+    enter(&browser, (BOB.0, "wrong")).await;
+    browser.reaches("/sign-in?return=").await;
+    assert!(
+        browser
+            .text()
+            .await
+            .contains("The name or the password is wrong.")
+    );
+    let active = browser
+        .run("return document.activeElement.id", &json!([]))
+        .await;
+    assert_eq!(active, "username");
+
+    enter(&browser, BOB).await;
+    browser.reaches("/deep/link?a=b&c=%20d").await;
+    let seen = browser.text().await;
+    assert!(seen.contains("\"x-auth-user\",\"bob\""), "{seen}");
+    assert!(!seen.contains("doorward-localhost"), "{seen}");
+    // No script reads the cookie.
+    assert_eq!(browser.run("return document.cookie", &json!([])).await, "");
+    assert_eq!(fetched(&browser, "GET").await, (200, false));
+    assert_eq!(fetched(&browser, "POST").await, (200, false));
+
+    // Signed out in one tab, the other one is, too.
+    let first = browser.another_tab().await;
+    browser.open(&format!("{host}/signed-in")).await;
+    assert!(browser.text().await.contains("as bob"));
+    browser.press("button").await;
+    browser.reaches("/sign-out").await;
+    assert!(browser.text().await.contains("You are signed out"));
+    browser.tab(&first).await;
+    assert_eq!(fetched(&browser, "GET").await, (401, false));
+    drop(setup);
+    browser.close().await;
+}
+
+/// A page of another origin that posts a form by itself.
+async fn foreign(target: &str) -> SocketAddr {
+    let page = format!(
+        "<!doctype html><form method=post action='{target}'></form><script>document.forms[0].submit()</script>"
+    );
+    let router = Router::new()
+        .route("/", get(move || async move { Html(page.clone()) }))
+        // The browser would replace an empty page by one of its own, which has no origin.
+        .route("/still", get(async || Html("<!doctype html><p>nothing")));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_foreign_page_cannot_act_for_the_user() {
+    let (setup, browser, host) = open().await;
+    browser.open(&format!("{host}/sign-in?return=/data")).await;
+    enter(&browser, BOB).await;
+    browser.reaches("/data").await;
+    let evil = foreign(&format!("{host}/data")).await;
+    // Another port of the same site, so that the cookie is sent; and another site, which gets none.
+    for (from, expected) in [
+        ("localhost", "Cross-site request"),
+        ("127.0.0.1", "Missing token"),
+    ] {
+        browser
+            .open(&format!("http://{from}:{}/", evil.port()))
+            .await;
+        browser.reaches("/data").await;
+        assert_eq!(browser.text().await.trim(), expected, "{from}");
+    }
+    // A WebSocket of another origin: refused before the service sees it.
+    let socket = "const url = arguments[0]; return new Promise(done => { const socket = new WebSocket(url); socket.onopen = () => done('open'); socket.onerror = () => done('refused'); })";
+    browser
+        .open(&format!("http://localhost:{}/still", evil.port()))
+        .await;
+    let url = format!("{}/socket", host.replace("http:", "ws:"));
+    assert_eq!(browser.run(socket, &json!([url])).await, "refused");
+    (setup.doorward)
+        .logged("the refused WebSocket", |line| {
+            line["fields"]["path"] == "/socket" && line["fields"]["reason"] == "cross-site"
+        })
+        .await;
+    browser.close().await;
+}
+
+/// axe-core finds nothing, in both colours and on a phone. With `DOORWARD_GOLDEN=write`, the pictures of the documents are
+/// made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_can_use_the_pages() {
+    let (setup, browser, host) = open().await;
+    let axe = fs::read_to_string(tool("axe-core-4.14.1").join("axe.min.js")).unwrap();
+    let check = async |name: &str| {
+        for (form, width, colours) in [
+            ("light", 1000, "light"),
+            ("dark", 1000, "dark"),
+            ("phone", 360, "light"),
+        ] {
+            let features =
+                json!({"features": [{"name": "prefers-color-scheme", "value": colours}]});
+            browser
+                .command("Emulation.setEmulatedMedia", &features)
+                .await;
+            let size = json!({"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": width < 500});
+            browser
+                .command("Emulation.setDeviceMetricsOverride", &size)
+                .await;
+            let script = format!(
+                "{axe}; return axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
+            );
+            let found = browser.run(&script, &json!([])).await;
+            assert_eq!(found, json!([]), "{name} {form}");
+            let overflows = "return document.documentElement.scrollWidth > window.innerWidth";
+            assert_eq!(
+                browser.run(overflows, &json!([])).await,
+                false,
+                "{name} {form}"
+            );
+            if std::env::var("DOORWARD_GOLDEN").is_ok_and(|mode| mode == "write") {
+                let dir = repository().join("docs/sign-in");
+                fs::create_dir_all(&dir).unwrap();
+                fs::write(
+                    dir.join(format!("{name}-{form}.png")),
+                    browser.picture().await,
+                )
+                .unwrap();
+            }
+        }
+    };
+    browser
+        .open(&format!("{host}/sign-in?return=/reports/2026"))
+        .await;
+    check("form").await;
+    enter(&browser, (BOB.0, "wrong")).await;
+    assert!(browser.text().await.contains("wrong"));
+    check("refused").await;
+    enter(&browser, BOB).await;
+    browser.reaches("/reports/2026").await;
+    browser.open(&format!("{host}/signed-in")).await;
+    check("signed-in").await;
+    browser.press("button").await;
+    browser.reaches("/sign-out").await;
+    check("signed-out").await;
+    // As after a redirect that follows the form.
+    let network = json!({"headers": {"Referer": format!("{host}/sign-in")}});
+    browser.command("Network.enable", &json!({})).await;
+    browser
+        .command("Network.setExtraHTTPHeaders", &network)
+        .await;
+    browser
+        .open(&format!("{host}/sign-in?return=/reports/2026"))
+        .await;
+    assert!(
+        browser.text().await.contains("Signing in does not hold"),
+        "{}",
+        browser.text().await
+    );
+    check("loop").await;
+    drop(setup);
+    browser.close().await;
+}
