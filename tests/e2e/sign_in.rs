@@ -155,7 +155,9 @@ impl Edge {
 pub enum Kind {
     Envoy(&'static str),
     Module,
+    EnvoyHttp(Gateway),
     Nginx,
+    Caddy,
     Traefik,
 }
 
@@ -211,25 +213,17 @@ async fn edge(kind: Kind, doorward: &Doorward, service: &Service) -> Edge {
             .service(service.address);
         Edge::Envoy(Envoy::start(version, &config).await)
     };
+    let proxy = async |gateway: Gateway, change: fn(String) -> String| {
+        let proxy = gateway.start(doorward.http, service.address, change).await;
+        Edge::Proxy(proxy)
+    };
     match kind {
         Kind::Envoy(version) => envoy(version, EnvoyConfig::committed()).await,
         Kind::Module => envoy(Envoy::NEWEST, EnvoyConfig::module()).await,
-        Kind::Nginx => {
-            let gateway = Gateway::Nginx;
-            Edge::Proxy(
-                gateway
-                    .start(doorward.http, service.address, for_nginx)
-                    .await,
-            )
-        }
-        Kind::Traefik => {
-            let gateway = Gateway::Traefik;
-            Edge::Proxy(
-                gateway
-                    .start(doorward.http, service.address, for_traefik)
-                    .await,
-            )
-        }
+        Kind::EnvoyHttp(gateway) => proxy(gateway, for_envoy_http).await,
+        Kind::Nginx => proxy(Gateway::Nginx, for_nginx).await,
+        Kind::Caddy => proxy(Gateway::Caddy, for_caddy).await,
+        Kind::Traefik => proxy(Gateway::Traefik, for_traefik).await,
     }
 }
 
@@ -238,17 +232,65 @@ fn for_nginx(text: String) -> String {
     if !text.contains("with its own module auth_request:") {
         return text;
     }
-    let path = repository().join("examples/nginx/sign-in.conf");
-    let own = fs::read_to_string(path).unwrap();
-    [
-        (":8080", "listen 127.0.0.1:"),
-        (":9002", "upstream doorward {\n        server 127.0.0.1:"),
-        (":8081", "upstream service {\n        server 127.0.0.1:"),
-    ]
-    .iter()
-    .fold(own, |own, (port, before)| {
-        own.replace(port, &format!(":{}", between(&text, before, ";")))
+    with_its_ports(
+        "examples/nginx/sign-in.conf",
+        &text,
+        [
+            (":8080", "listen 127.0.0.1:", ";"),
+            (
+                ":9002",
+                "upstream doorward {\n        server 127.0.0.1:",
+                ";",
+            ),
+            (
+                ":8081",
+                "upstream service {\n        server 127.0.0.1:",
+                ";",
+            ),
+        ],
+    )
+}
+
+/// `examples/caddy/sign-in.Caddyfile` instead of `Caddyfile`, with the same ports.
+fn for_caddy(text: String) -> String {
+    if !text.starts_with("# Caddy (2.6.2") {
+        return text;
+    }
+    with_its_ports(
+        "examples/caddy/sign-in.Caddyfile",
+        &text,
+        [
+            (":8080", "http://:", " "),
+            (":9002", "forward_auth 127.0.0.1:", " "),
+            (":8081", "\n\n\t\t\treverse_proxy 127.0.0.1:", "\n"),
+        ],
+    )
+}
+
+fn with_its_ports(file: &str, text: &str, ports: [(&str, &str, &str); 3]) -> String {
+    let own = fs::read_to_string(repository().join(file)).unwrap();
+    ports.iter().fold(own, |own, (port, before, after)| {
+        own.replace(port, &format!(":{}", between(text, before, after)))
     })
+}
+
+/// The changes to `envoy/envoy-http.yaml` that docs/sign-in.md says.
+fn for_envoy_http(text: String) -> String {
+    let page = fs::read_to_string(repository().join("docs/sign-in.md")).unwrap();
+    let added = |text: String, key: &str, before: &str| {
+        let block = between(&page, &format!("```yaml\n# Under `{key}`\n"), "\n```");
+        let place = format!("{key}:\n{before}");
+        assert_eq!(text.matches(&place).count(), 1, "{place}");
+        text.replace(&place, &format!("{place}{block}"))
+    };
+    let patterns = |spaces: usize| format!("{}patterns:\n", " ".repeat(spaces));
+    let text = added(text, "allowed_headers", &patterns(24));
+    let text = added(text, "allowed_upstream_headers", &patterns(28));
+    let text = added(text, "routes", "");
+    // Otherwise Envoy itself refuses WebSockets.
+    let prefix = "                stat_prefix: edge\n";
+    let upgrades = "                upgrade_configs: [{ upgrade_type: websocket }]\n";
+    text.replace(prefix, &format!("{prefix}{upgrades}"))
 }
 
 /// The changes to Traefik's configuration that docs/sign-in.md says.
@@ -269,11 +311,14 @@ pub fn newest_envoy() -> Kind {
     Kind::Envoy(Envoy::NEWEST)
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 8] = [
     Kind::Envoy(Envoy::OLDEST),
     Kind::Envoy(Envoy::NEWEST),
     Kind::Module,
+    Kind::EnvoyHttp(Gateway::OldestEnvoy),
+    Kind::EnvoyHttp(Gateway::NewestEnvoy),
     Kind::Nginx,
+    Kind::Caddy,
     Kind::Traefik,
 ];
 
@@ -320,6 +365,16 @@ async fn a_deep_link_leads_to_the_form_and_back(kind: Kind) {
     assert_eq!(header("cookie"), Some("theme=dark"), "{kind:?}");
     assert_eq!(header("authorization"), None);
     assert!(!own.text().contains(browser.session().unwrap()));
+    // Without cookies of its own, it gets none.
+    let theme = browser.cookies.remove("theme").unwrap();
+    let alone = browser.open("/deep").await;
+    assert_eq!(alone.status, 200, "{kind:?} {alone:?}");
+    assert!(
+        alone.text().contains("[\"x-auth-user\",\"bob\"]"),
+        "{alone:?}"
+    );
+    assert!(!alone.text().contains("\"cookie\""), "{kind:?} {alone:?}");
+    browser.cookies.insert("theme".into(), theme);
 
     assert_eq!(browser.open("/admin/users").await.status, 403);
     let who = browser.open("/signed-in").await;
@@ -501,12 +556,24 @@ macro_rules! through {
                     super::$test(super::KINDS[2]).await;
                 }
                 #[tokio::test(flavor = "multi_thread")]
-                async fn nginx() {
+                async fn oldest_envoy_http() {
                     super::$test(super::KINDS[3]).await;
                 }
                 #[tokio::test(flavor = "multi_thread")]
-                async fn traefik() {
+                async fn newest_envoy_http() {
                     super::$test(super::KINDS[4]).await;
+                }
+                #[tokio::test(flavor = "multi_thread")]
+                async fn nginx() {
+                    super::$test(super::KINDS[5]).await;
+                }
+                #[tokio::test(flavor = "multi_thread")]
+                async fn caddy() {
+                    super::$test(super::KINDS[6]).await;
+                }
+                #[tokio::test(flavor = "multi_thread")]
+                async fn traefik() {
+                    super::$test(super::KINDS[7]).await;
                 }
             }
         )+

@@ -146,9 +146,7 @@ impl Dialect {
             (Self::Nginx | Self::Forward, Forwarding::Strip) => {}
         }
         if self != Self::Envoy && terms.takes_cookies && admission.cookies == CookieEdit::Keep {
-            for value in headers.get_all(COOKIE) {
-                own.append(COOKIE, value.clone());
-            }
+            own.extend(joined(headers).map(|cookies| (COOKIE, cookies)));
         }
         response
     }
@@ -190,6 +188,19 @@ impl Dialect {
         }
         response
     }
+}
+
+/// All cookies as one header (RFC 9113, 8.2.3): of several, gateways copy the first, or join them with a comma.
+fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut values = headers.get_all(COOKIE).iter();
+    let first = values.next()?;
+    let Some(second) = values.next() else {
+        return Some(first.clone());
+    };
+    let all: Vec<_> = ([first, second].into_iter().chain(values))
+        .map(HeaderValue::as_bytes)
+        .collect();
+    HeaderValue::from_bytes(&all.join(&b"; "[..])).ok()
 }
 
 /// Cut, not parsed: a URL library reads `http:///admin` and `http://a?b=/admin` differently than nginx does. A host has no
@@ -239,5 +250,29 @@ fn at_most_once<'a>(
     match (values.next(), values.next()) {
         (Some(_), Some(_)) => Err(RequestFault::Dialect(name)),
         (value, _) => Ok(value.map(HeaderValue::as_bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_cookie_headers_are_one_in_the_answer() {
+        for (sent, expected) in [
+            (&[][..], None),
+            (&["a=1; b=2"], Some("a=1; b=2")),
+            (&["a=1", "b=2; c=3", "d=4"], Some("a=1; b=2; c=3; d=4")),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in sent {
+                headers.append(COOKIE, HeaderValue::from_static(value));
+            }
+            let all = joined(&headers);
+            assert_eq!(
+                all.as_ref().map(HeaderValue::as_bytes),
+                expected.map(str::as_bytes)
+            );
+        }
     }
 }
