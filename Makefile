@@ -20,6 +20,8 @@ SERVICES := $(TOOLS)/services/.complete
 AXE := $(TOOLS)/axe-core-4.14.1/axe.min.js
 MYSQL := $(TOOLS)/mysql/.complete
 HELM := $(TOOLS)/helm/helm
+CLUSTER := $(TOOLS)/cluster/kube-apiserver
+CRDS := $(TOOLS)/crds/gateway-api.yaml
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
@@ -64,6 +66,12 @@ test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run t
 test-chart: compiler $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Check the Helm chart (builds Helm once)
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(TARGET)/debug/doorward python3 tests/kubernetes/chart.py $(HELM) $(KUSTOMIZE) .
+
+test-cluster: compiler $(CLUSTER) $(CRDS) $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Apply all manifests and the chart to an API server (builds it once, in five minutes)
+	@tests/tools/need openssl=openssl
+	cargo build --bin doorward
+	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(abspath $(TARGET))/debug/doorward \
+		python3 tests/kubernetes/cluster.py $(TOOLS)/cluster $(TOOLS)/crds $(HELM) $(KUSTOMIZE) .
 
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
@@ -223,6 +231,14 @@ $(HELM): tests/tools/helm tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/helm $(TOOLS)/helm
 
+$(CLUSTER): tests/tools/cluster tests/tools/go $(wildcard tests/tools/kubernetes/*.* tests/tools/kubernetes/etcd/*)
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/cluster $(TOOLS)/cluster
+
+$(CRDS): tests/tools/crds tests/tools/go
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/crds $(TOOLS)/crds
+
 $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
@@ -239,4 +255,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster soak lint deny bench matrix image peers tools root compiler needs

@@ -107,7 +107,7 @@ FORMS = {
     "all": sets("serviceMonitor.enabled=true", "envoyGateway.enabled=true", "externalAuth.enabled=true", "istio.enabled=true"),
     "http": sets("externalAuth.enabled=true", "externalAuth.protocol=HTTP"),
     "small": sets(
-        "autoscaling.enabled=false", "podDisruptionBudget.enabled=false", "priorityClass.create=false", "migrate.enabled=false",
+        "autoscaling.enabled=false", "podDisruptionBudget.enabled=false", "priorityClass.create=false", "priorityClass.name=", "migrate.enabled=false",
         "networkPolicy.enabled=false", "existingKeysSecret=", "image.pullSecrets[0].name=registry", "podLabels.team=web",
     ),
 }
@@ -123,6 +123,7 @@ WRONG = [
     ("externalAuth.enabled=true,externalAuth.protocol=TCP", "protocol"),
     ("networkPolicy.database.cidr=mysql", "cidr"),
     ("resources.limits.memory=null", "memory"),
+    ("priorityClass.name=", "priorityClass"),
 ]
 
 

@@ -1,0 +1,11 @@
+"""Collects what does not hold, so that one run shows everything."""
+
+import sys
+
+faults = []
+
+
+def check(holds, what):
+    if not holds:
+        faults.append(what)
+        print(f"FAULT: {what}", file=sys.stderr, flush=True)
