@@ -22,6 +22,7 @@ MYSQL := $(TOOLS)/mysql/.complete
 HELM := $(TOOLS)/helm/helm
 CLUSTER := $(TOOLS)/cluster/kube-apiserver
 CRDS := $(TOOLS)/crds/gateway-api.yaml
+ENVOY_GATEWAY := $(TOOLS)/envoy-gateway/envoy-gateway
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
@@ -72,6 +73,12 @@ test-cluster: compiler $(CLUSTER) $(CRDS) $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## A
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(abspath $(TARGET))/debug/doorward \
 		python3 tests/kubernetes/cluster.py $(TOOLS)/cluster $(TOOLS)/crds $(HELM) $(KUSTOMIZE) .
+
+test-envoy-gateway: compiler $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the overlays of Envoy Gateway with Envoy Gateway itself (builds it once, in four minutes)
+	@tests/tools/need unshare=util-linux ip=iproute2
+	cargo build --bin doorward
+	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
+		$(TARGET)/debug/doorward $(KUSTOMIZE) .
 
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
@@ -235,6 +242,10 @@ $(CLUSTER): tests/tools/cluster tests/tools/go $(wildcard tests/tools/kubernetes
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/cluster $(TOOLS)/cluster
 
+$(ENVOY_GATEWAY): tests/tools/envoy-gateway tests/tools/go
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/envoy-gateway $(TOOLS)/envoy-gateway
+
 $(CRDS): tests/tools/crds tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/crds $(TOOLS)/crds
@@ -255,4 +266,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway soak lint deny bench matrix image peers tools root compiler needs

@@ -22,8 +22,9 @@ mod probe;
 /// The Kubernetes version whose schemas the manifests must fit.
 const KUBERNETES: &str = "1.37";
 
-const OVERLAYS: [&str; 6] = [
+const OVERLAYS: [&str; 7] = [
     "envoy-gateway",
+    "envoy-gateway-http",
     "gateway-api",
     "ingress-nginx",
     "istio",
@@ -210,6 +211,13 @@ fn manifests_that_do_not_fit_the_schemas_are_refused() {
             "escapedSlashesAction: Reject",
             "Reject",
         ),
+        (
+            "envoy-gateway-http",
+            "type: RegularExpression",
+            "type: Regex",
+            "Regex",
+        ),
+        ("envoy-gateway-http", "http:", "grpcs:", "grpcs"),
         ("istio", "action: CUSTOM", "action: ASK", "ASK"),
         (
             "istio",
@@ -325,18 +333,17 @@ fn probes_use_the_ops_port_and_pods_have_time_to_stop() {
 
 #[test]
 fn gateways_fail_closed_without_an_answer() {
-    let own = object(&rendered("envoy-gateway"), "SecurityPolicy", "doorward");
-    let auth = at(&own, "spec.extAuth");
-    assert_eq!(auth["failOpen"].as_bool(), Some(false));
-    assert_eq!(text(auth, "timeout"), "3s");
-    assert_eq!(text(&own, "spec.targetRefs.0.kind"), "Gateway");
-    let client = object(
-        &rendered("envoy-gateway"),
-        "ClientTrafficPolicy",
-        "doorward",
-    );
-    let removed = at(&client, "spec.headers.earlyRequestHeaders.remove");
-    assert_eq!(removed.as_vec().unwrap().len(), 3);
+    for overlay in ["envoy-gateway", "envoy-gateway-http"] {
+        let manifests = rendered(overlay);
+        let own = object(&manifests, "SecurityPolicy", "doorward");
+        let auth = at(&own, "spec.extAuth");
+        assert_eq!(auth["failOpen"].as_bool(), Some(false), "{overlay}");
+        assert_eq!(text(auth, "timeout"), "3s", "{overlay}");
+        assert_eq!(text(&own, "spec.targetRefs.0.kind"), "Gateway", "{overlay}");
+        let client = object(&manifests, "ClientTrafficPolicy", "doorward");
+        let removed = at(&client, "spec.headers.earlyRequestHeaders.remove");
+        assert_eq!(removed.as_vec().unwrap().len(), 3, "{overlay}");
+    }
 
     let mesh = repository().join("k8s/overlays/istio/mesh-config.yaml");
     let mesh = objects(&fs::read_to_string(mesh).unwrap()).remove(0);
@@ -373,6 +380,7 @@ fn gateways_fail_closed_without_an_answer() {
 fn every_gateway_overlay_sets_the_client_address() {
     for (overlay, expected) in [
         ("envoy-gateway", "x-envoy-external-address"),
+        ("envoy-gateway-http", "x-envoy-external-address"),
         ("gateway-api", "x-forwarded-for:1"),
         ("ingress-nginx", "x-forwarded-for:1"),
         ("istio", "x-envoy-external-address"),

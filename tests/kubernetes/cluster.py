@@ -25,6 +25,7 @@ BROKEN = [
     ("production+monitoring+probe", "schedule: '*/10 * * * *'", "schedule: often", "schedule"),
     ("envoy-gateway", "    grpc:\n", "    http: {backendRefs: [{name: doorward}]}\n    grpc:\n", "only one of grpc or http"),
     ("envoy-gateway", "escapedSlashesAction: RejectRequest", "escapedSlashesAction: Reject", "escapedSlashesAction"),
+    ("envoy-gateway-http", "type: RegularExpression", "type: Regex", "type"),
     ("gateway-api", "protocol: GRPC", "protocol: TCP", "protocol"),
     ("gateway-api", "grpc: {}", "forwardBody: {maxSize: 1}", "grpc must be specified"),
     ("istio", "action: CUSTOM", "action: ASK", "action"),

@@ -1,0 +1,212 @@
+"""Runs k8s/overlays/envoy-gateway and envoy-gateway-http: envoy_gateway.py ENVOY-GATEWAY ENVOY DOORWARD KUSTOMIZE REPOSITORY.
+
+Envoy Gateway translates the overlays in its host mode and starts Envoy; Doorward runs with the settings of the overlay. What host
+mode cannot do is replaced: Backends with addresses stand for Services, and the rows are in SQLite. Envoy Gateway uses fixed ports,
+so everything runs in a network of its own, from which nothing can be fetched.
+"""
+
+import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile
+import yaml
+
+import spine
+from faults import check, faults
+
+GATEWAY, ENVOY, DOORWARD, KUSTOMIZE, HERE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+VERSION = ENVOY.parent.name.removeprefix("envoy-")
+# Not 8081, which belongs to Envoy Gateway.
+SERVICE = 8090
+PORTS = {"doorward": {9001: 9001, 9002: 9002}, "service": {8081: SERVICE}}
+API = "gateway.envoyproxy.io/v1alpha1"
+USERS = {"ada": ("analytical-engine", "--admin"), "bob": ("builder-of-things", "--role", "editor")}
+
+
+def isolate():
+    """Starts this program again, in a network and with process numbers of its own: all its processes end with it."""
+    if os.environ.get("DOORWARD_ISOLATED"):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        return
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    command = ["unshare", *user, "--net", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv]
+    os.execvpe(command[0], command, os.environ | {"DOORWARD_ISOLATED": "1", "PATH": path})
+
+
+def rendered(overlay):
+    ran = subprocess.run([KUSTOMIZE, HERE / "k8s/overlays" / overlay], capture_output=True, text=True, check=True)
+    return list(yaml.safe_load_all(ran.stdout))
+
+
+def backends(thing):
+    """Makes references to Services references to Backends."""
+    if isinstance(thing, list):
+        return [backends(one) for one in thing]
+    if not isinstance(thing, dict):
+        return thing
+    if thing.get("name") in PORTS and "port" in thing:
+        return {"group": "gateway.envoyproxy.io", "kind": "Backend", "name": f"{thing['name']}-{thing['port']}"}
+    return {name: backends(value) for name, value in thing.items()}
+
+
+def resources(objects):
+    """What Envoy Gateway reads: the objects of the overlay for gateways, and what host mode needs."""
+    kept = [thing for thing in objects if thing["apiVersion"].split("/")[0] in ("gateway.networking.k8s.io", "gateway.envoyproxy.io")]
+    check({"Gateway", "HTTPRoute", "SecurityPolicy", "ClientTrafficPolicy"} <= {thing["kind"] for thing in kept}, f"kinds: {kept}")
+    yield {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "GatewayClass",
+        "metadata": {"name": "eg"},
+        "spec": {
+            "controllerName": "gateway.envoyproxy.io/gatewayclass-controller",
+            "parametersRef": {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "host", "namespace": "default"},
+        },
+    }
+    host = {"provider": {"type": "Host", "host": {"envoyVersion": VERSION}}}
+    yield {"apiVersion": API, "kind": "EnvoyProxy", "metadata": {"name": "host", "namespace": "default"}, "spec": host}
+    for service, ports in PORTS.items():
+        for port, real in ports.items():
+            spec = {"endpoints": [{"ip": {"address": "127.0.0.1", "port": real}}]}
+            if port == 9001:
+                # As the Service says of this port.
+                spec["appProtocols"] = ["gateway.envoyproxy.io/h2c"]
+            yield {"apiVersion": API, "kind": "Backend", "metadata": {"name": f"{service}-{port}", "namespace": "default"}, "spec": spec}
+    for thing in kept:
+        yield backends(thing)
+
+
+class EnvoyGateway:
+    def __init__(self, folder, objects):
+        self.folder = folder
+        home = folder / "home"
+        (home / "data/envoy-versions" / VERSION / "bin").mkdir(parents=True)
+        # Where this is, no other Envoy is fetched.
+        (home / "data/envoy-versions" / VERSION / "bin/envoy").symlink_to(ENVOY)
+        (folder / "resources").mkdir()
+        (folder / "resources/all.yaml").write_text(yaml.safe_dump_all(resources(objects)))
+        host = {name: str(home / name.removesuffix("Home").removesuffix("Dir")) for name in ("configHome", "dataHome", "stateHome", "runtimeDir")}
+        settings = {
+            "apiVersion": API,
+            "kind": "EnvoyGateway",
+            "gateway": {"controllerName": "gateway.envoyproxy.io/gatewayclass-controller"},
+            "provider": {
+                "type": "Custom",
+                "custom": {
+                    "resource": {"type": "File", "file": {"paths": [str(folder / "resources")]}},
+                    "infrastructure": {"type": "Host", "host": host},
+                },
+            },
+            "extensionApis": {"enableBackend": True},
+        }
+        (folder / "gateway.yaml").write_text(yaml.safe_dump(settings))
+        environment = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+        certificates = [GATEWAY, "certgen", "--local", "--config-home", host["configHome"]]
+        subprocess.run(certificates, check=True, capture_output=True, env=environment)
+        self.log = folder / "gateway.log"
+        with open(self.log, "w") as log:
+            server = [GATEWAY, "server", "--config-path", folder / "gateway.yaml"]
+            self.process = subprocess.Popen(server, stdout=log, stderr=log, env=environment)
+
+    def __enter__(self):
+        try:
+            self.port = spine.until(self.listening, "Envoy listens", lambda: self.log.read_text()[-4000:])
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def listening(self):
+        check(self.process.poll() is None, "Envoy Gateway ended")
+        return next((port for port in (80, 10080) if spine.status(port, "/") not in (None, 404)), None)
+
+    def __exit__(self, *_):
+        end(self.process)
+        # Envoy is a child of Envoy Gateway and ends with it.
+        spine.until(lambda: all(spine.status(port, "/") is None for port in (80, 10080)), "Envoy ends")
+
+
+class Doorward:
+    """Doorward with the settings of an overlay."""
+
+    def __init__(self, folder, objects):
+        maps = [thing for thing in objects if thing["kind"] == "ConfigMap" and "doorward.toml" in thing["data"]]
+        # The rows are in Doorward's own table.
+        text, count = re.subn(r"\[users\]\n(?:\w.*\n)+", "", maps[0]["data"]["doorward.toml"])
+        check(count == 1, "the settings have no [users]")
+        (folder / "doorward.toml").write_text(text)
+        deployments = [thing for thing in objects if thing["kind"] == "Deployment" and thing["metadata"]["name"] == "doorward"]
+        variables = {one["name"]: one["value"] for one in deployments[0]["spec"]["template"]["spec"]["containers"][0]["env"]}
+        check(variables["DOORWARD_CLIENT_ADDRESS"] == "x-envoy-external-address", f"{variables}")
+        self.environment = {
+            "PATH": "/usr/bin:/bin",
+            "DOORWARD_CONFIG": str(folder / "doorward.toml"),
+            "DOORWARD_CLIENT_ADDRESS": variables["DOORWARD_CLIENT_ADDRESS"],
+            "DOORWARD_DATA_DIR": str(folder / "data"),
+            # Envoy is on this machine.
+            "DOORWARD_TRUSTED_PROXIES": "127.0.0.1",
+            "DOORWARD_AUDIT__TO": "stderr",
+        }
+        self.log = folder / "doorward.log"
+        self.log.touch()
+        self.start()
+        for user, (password, *options) in USERS.items():
+            command = [DOORWARD, "user", "add", user, *options]
+            ran = subprocess.run(command, input=password, capture_output=True, text=True, env=self.environment)
+            check(ran.returncode == 0, f"user add: {ran.stderr}")
+
+    def start(self):
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen([DOORWARD, "serve"], stdout=log, stderr=log, env=self.environment)
+        spine.until(lambda: spine.status(9003, "/readyz") == 200, "Doorward is ready", self.log.read_text)
+
+    def stop(self):
+        end(self.process)
+
+
+def end(process):
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def edited(objects, change):
+    """The objects with another SecurityPolicy `doorward`."""
+    objects = json.loads(json.dumps(objects))
+    for thing in objects:
+        if thing["kind"] == "SecurityPolicy" and thing["metadata"]["name"] == "doorward":
+            change(thing["spec"]["extAuth"])
+    return objects
+
+
+def main():
+    isolate()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="doorward-envoy-gateway-"))
+    try:
+        service = spine.Service(SERVICE)
+        for name in ("envoy-gateway", "envoy-gateway-http"):
+            own = folder / name
+            own.mkdir()
+            objects = rendered(name)
+            doorward = Doorward(own, objects)
+            with EnvoyGateway(own, objects) as gateway:
+                passwords = {user: password for user, (password, *_) in USERS.items()}
+                spine.guarded(name, gateway.port, service, passwords, doorward)
+                doorward.stop()
+                spine.refused_without_doorward(name, gateway.port, service, passwords, doorward)
+            # The test can fail: with failOpen, requests pass while Doorward is down.
+            own = folder / f"{name}-open"
+            own.mkdir()
+            open_ = edited(objects, lambda auth: auth.update(failOpen=True))
+            doorward.stop()
+            with EnvoyGateway(own, open_) as gateway:
+                passed = spine.status(gateway.port, "/profile")
+                check(passed == 200, f"{name}: with failOpen and without Doorward, the answer is {passed}")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if faults:
+        sys.exit(f"{len(faults)} faults")
+    print("Envoy Gateway guards the service with both overlays.")
+
+
+main()
