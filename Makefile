@@ -80,6 +80,11 @@ test-envoy-gateway: compiler $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/env
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
 		$(TARGET)/debug/doorward $(KUSTOMIZE) .
 
+test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in five minutes)
+	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2
+	cargo build --bin doorward
+	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/traefik_ingress.py $(TOOLS)/cluster $(TRAEFIK) $(TARGET)/debug/doorward $(KUSTOMIZE) .
+
 soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## Restart two replicas behind Envoy a hundred times under load (3 minutes)
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
 
@@ -266,4 +271,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-ingress soak lint deny bench matrix image peers tools root compiler needs

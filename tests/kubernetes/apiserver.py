@@ -68,6 +68,8 @@ class ApiServer:
             "--service-account-key-file=accounts.key", "--service-account-signing-key-file=accounts.key",
             "--service-account-issuer=https://kubernetes.default.svc", "--token-auth-file=tokens.csv", "--authorization-mode=RBAC",
             "--service-cluster-ip-range=10.0.0.0/24",
+            # For pods, of which there are none; otherwise the server looks for a default route.
+            "--advertise-address=192.0.2.1",
         )
         authority = str(self.folder / "certificates/apiserver.crt")
         config = {

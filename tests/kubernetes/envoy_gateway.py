@@ -5,11 +5,13 @@ mode cannot do is replaced: Backends with addresses stand for Services, and the 
 so everything runs in a network of its own, from which nothing can be fetched.
 """
 
-import json, os, pathlib, re, shutil, signal, subprocess, sys, tempfile
+import json, pathlib, shutil, subprocess, sys, tempfile
 import yaml
 
 import spine
 from faults import check, faults
+from isolation import isolate
+from replica import PASSWORDS, Doorward, end
 
 GATEWAY, ENVOY, DOORWARD, KUSTOMIZE, HERE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 VERSION = ENVOY.parent.name.removeprefix("envoy-")
@@ -17,18 +19,6 @@ VERSION = ENVOY.parent.name.removeprefix("envoy-")
 SERVICE = 8090
 PORTS = {"doorward": {9001: 9001, 9002: 9002}, "service": {8081: SERVICE}}
 API = "gateway.envoyproxy.io/v1alpha1"
-USERS = {"ada": ("analytical-engine", "--admin"), "bob": ("builder-of-things", "--role", "editor")}
-
-
-def isolate():
-    """Starts this program again, in a network and with process numbers of its own: all its processes end with it."""
-    if os.environ.get("DOORWARD_ISOLATED"):
-        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        return
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    command = ["unshare", *user, "--net", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, *sys.argv]
-    os.execvpe(command[0], command, os.environ | {"DOORWARD_ISOLATED": "1", "PATH": path})
 
 
 def rendered(overlay):
@@ -123,53 +113,6 @@ class EnvoyGateway:
         spine.until(lambda: all(spine.status(port, "/") is None for port in (80, 10080)), "Envoy ends")
 
 
-class Doorward:
-    """Doorward with the settings of an overlay."""
-
-    def __init__(self, folder, objects):
-        maps = [thing for thing in objects if thing["kind"] == "ConfigMap" and "doorward.toml" in thing["data"]]
-        # The rows are in Doorward's own table.
-        text, count = re.subn(r"\[users\]\n(?:\w.*\n)+", "", maps[0]["data"]["doorward.toml"])
-        check(count == 1, "the settings have no [users]")
-        (folder / "doorward.toml").write_text(text)
-        deployments = [thing for thing in objects if thing["kind"] == "Deployment" and thing["metadata"]["name"] == "doorward"]
-        variables = {one["name"]: one["value"] for one in deployments[0]["spec"]["template"]["spec"]["containers"][0]["env"]}
-        check(variables["DOORWARD_CLIENT_ADDRESS"] == "x-envoy-external-address", f"{variables}")
-        self.environment = {
-            "PATH": "/usr/bin:/bin",
-            "DOORWARD_CONFIG": str(folder / "doorward.toml"),
-            "DOORWARD_CLIENT_ADDRESS": variables["DOORWARD_CLIENT_ADDRESS"],
-            "DOORWARD_DATA_DIR": str(folder / "data"),
-            # Envoy is on this machine.
-            "DOORWARD_TRUSTED_PROXIES": "127.0.0.1",
-            "DOORWARD_AUDIT__TO": "stderr",
-        }
-        self.log = folder / "doorward.log"
-        self.log.touch()
-        self.start()
-        for user, (password, *options) in USERS.items():
-            command = [DOORWARD, "user", "add", user, *options]
-            ran = subprocess.run(command, input=password, capture_output=True, text=True, env=self.environment)
-            check(ran.returncode == 0, f"user add: {ran.stderr}")
-
-    def start(self):
-        with open(self.log, "a") as log:
-            self.process = subprocess.Popen([DOORWARD, "serve"], stdout=log, stderr=log, env=self.environment)
-        spine.until(lambda: spine.status(9003, "/readyz") == 200, "Doorward is ready", self.log.read_text)
-
-    def stop(self):
-        end(self.process)
-
-
-def end(process):
-    process.send_signal(signal.SIGTERM)
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
 def edited(objects, change):
     """The objects with another SecurityPolicy `doorward`."""
     objects = json.loads(json.dumps(objects))
@@ -188,12 +131,11 @@ def main():
             own = folder / name
             own.mkdir()
             objects = rendered(name)
-            doorward = Doorward(own, objects)
+            doorward = Doorward(DOORWARD, own, objects)
             with EnvoyGateway(own, objects) as gateway:
-                passwords = {user: password for user, (password, *_) in USERS.items()}
-                spine.guarded(name, gateway.port, service, passwords, doorward)
+                spine.guarded(name, gateway.port, service, PASSWORDS, doorward)
                 doorward.stop()
-                spine.refused_without_doorward(name, gateway.port, service, passwords, doorward)
+                spine.refused_without_doorward(name, gateway.port, service, PASSWORDS, doorward)
             # The test can fail: with failOpen, requests pass while Doorward is down.
             own = folder / f"{name}-open"
             own.mkdir()

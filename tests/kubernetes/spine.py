@@ -24,7 +24,7 @@ def until(holds, what, log=lambda: ""):
 class Service:
     """Answers with what it received; counts requests and the bytes of bodies while they arrive."""
 
-    def __init__(self, port):
+    def __init__(self, port, address="127.0.0.1"):
         self.requests, self.received, self.release = 0, 0, threading.Event()
         service = self
 
@@ -66,7 +66,7 @@ class Service:
 
             do_GET = do_POST = do
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.server = http.server.ThreadingHTTPServer((address, port), Handler)
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -105,8 +105,8 @@ def basic(user, password):
     return ("authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
-def guarded(name, port, service, passwords, doorward):
-    """Logins, tokens, roles, forged headers, bodies that stream, and the address of the client."""
+def expecting(name, port, service):
+    """Makes a function that sends a request and checks the answer."""
 
     def expect(what, status, method, path, *headers, arrives=None):
         """`arrives` is whether the service sees the request: by default, if it is answered with 200."""
@@ -116,6 +116,13 @@ def guarded(name, port, service, passwords, doorward):
         arrived = service.requests != before
         check(arrived == (status == 200 if arrives is None else arrives), f"{name}: {what}: the service saw it: {arrived}")
         return answer
+
+    return expect
+
+
+def guarded(name, port, service, passwords, doorward):
+    """Logins, tokens, roles, forged headers, bodies that stream, and the address of the client."""
+    expect = expecting(name, port, service)
 
     def log_in(user):
         answer = expect(f"login of {user}", 200, "POST", "/login", basic(user, passwords[user]), arrives=False)
