@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-const RULES: &str = r#"
+pub const RULES: &str = r#"
 [sign_in]
 enabled = true
 name = "Example & Co"
@@ -47,7 +47,7 @@ allow = "signed-in"
 
 /// A browser with its cookies.
 #[derive(Clone)]
-struct Browser {
+pub struct Browser {
     edge: SocketAddr,
     cookies: BTreeMap<String, String>,
 }
@@ -104,12 +104,12 @@ impl Browser {
         reply
     }
 
-    async fn open(&mut self, path: &str) -> Reply {
+    pub async fn open(&mut self, path: &str) -> Reply {
         self.send("GET", path, &NAVIGATES, "").await
     }
 
     /// Fills in the form of a page and posts it.
-    async fn enter(&mut self, page: &str, who: (&str, &str)) -> Reply {
+    pub async fn enter(&mut self, page: &str, who: (&str, &str)) -> Reply {
         let shown = self.open(page).await;
         assert_eq!(shown.status, 200, "{shown:?}");
         let key = between(shown.text(), "name=\"form\" value=\"", "\"");
@@ -186,7 +186,7 @@ impl Setup {
         home.add_user(BOB.0, BOB.1, &["--role", "editor"]).await;
         let doorward = home.serve().await;
         let service = Service::start().await;
-        let edge = edge(kind, &doorward, &service).await;
+        let edge = edge(kind, &doorward, service.address).await;
         Self {
             doorward,
             service,
@@ -194,12 +194,12 @@ impl Setup {
         }
     }
 
-    fn browser(&self) -> Browser {
+    pub fn browser(&self) -> Browser {
         Browser::new(self.edge.address())
     }
 }
 
-async fn edge(kind: Kind, doorward: &Doorward, service: &Service) -> Edge {
+pub async fn edge(kind: Kind, doorward: &Doorward, service: SocketAddr) -> Edge {
     let envoy = async |version, config: EnvoyConfig| {
         // Otherwise Envoy itself refuses WebSockets.
         let prefix = "                stat_prefix: edge\n";
@@ -210,11 +210,11 @@ async fn edge(kind: Kind, doorward: &Doorward, service: &Service) -> Edge {
             .free_ports()
             .doorward(doorward.grpc)
             .doorward_http_if_used(doorward.http)
-            .service(service.address);
+            .service(service);
         Edge::Envoy(Envoy::start(version, &config).await)
     };
     let proxy = async |gateway: Gateway, change: fn(String) -> String| {
-        let proxy = gateway.start(doorward.http, service.address, change).await;
+        let proxy = gateway.start(doorward.http, service, change).await;
         Edge::Proxy(proxy)
     };
     match kind {
@@ -670,7 +670,7 @@ async fn without_the_setting_there_are_no_pages_and_a_cookie_is_nothing() {
     )
     .unwrap();
     let doorward = home.serve().await;
-    let edge = edge(Kind::Envoy(Envoy::NEWEST), &doorward, &setup.service).await;
+    let edge = edge(Kind::Envoy(Envoy::NEWEST), &doorward, setup.service.address).await;
     browser.edge = edge.address();
     let reply = browser.open("/a").await;
     assert_eq!(reply.status, 401, "{reply:?}");

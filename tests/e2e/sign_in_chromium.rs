@@ -1,20 +1,37 @@
 //! Signing in with Debian's Chromium, through a real Envoy: what browsers do with the cookie, and what people see.
 
-use std::{fs, net::SocketAddr};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use axum::{Router, response::Html, routing::get};
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{Response, StatusCode},
+    response::Html,
+    routing::get,
+};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
+    certificates::Authority,
+    direct::{bearer, post},
     front::BOB,
-    harness::{Chromium, repository, tool},
-    sign_in::{Setup, newest_envoy},
+    harness::{
+        Chromium, Database, Doorward, Envoy, EnvoyConfig, Settings, Sqlite, repository, tool, until,
+    },
+    sign_in::{RULES, Setup, edge, newest_envoy},
 };
 
 async fn open() -> (Setup, Chromium, String) {
+    open_with(|_| {}).await
+}
+
+async fn open_with(choose: impl FnOnce(&mut Settings)) -> (Setup, Chromium, String) {
     let setup = Setup::open(newest_envoy(), |settings| {
         settings.env("DOORWARD_SIGN_IN__INSECURE_COOKIE_FOR_LOCALHOST", "true");
+        choose(settings);
     })
     .await;
     let host = format!("http://localhost:{}", setup.edge.address().port());
@@ -116,16 +133,183 @@ async fn a_foreign_page_cannot_act_for_the_user() {
         assert_eq!(browser.text().await.trim(), expected, "{from}");
     }
     // A WebSocket of another origin: refused before the service sees it.
-    let socket = "const url = arguments[0]; return new Promise(done => { const socket = new WebSocket(url); socket.onopen = () => done('open'); socket.onerror = () => done('refused'); })";
     browser
         .open(&format!("http://localhost:{}/still", evil.port()))
         .await;
     let url = format!("{}/socket", host.replace("http:", "ws:"));
-    assert_eq!(browser.run(socket, &json!([url])).await, "refused");
+    assert_eq!(browser.run(SOCKET, &json!([url])).await, "refused");
     (setup.doorward)
         .logged("the refused WebSocket", |line| {
             line["fields"]["path"] == "/socket" && line["fields"]["reason"] == "cross-site"
         })
+        .await;
+    browser.close().await;
+}
+
+/// Opens a WebSocket, and says whether it was opened.
+const SOCKET: &str = "const url = arguments[0]; return new Promise(done => { const socket = new WebSocket(url); socket.onopen = () => done('open'); socket.onerror = () => done('refused'); })";
+
+/// A service with a page, and with a WebSocket at `/socket`.
+async fn with_socket() -> SocketAddr {
+    let socket = async |request: Request| {
+        let accept = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await;
+            // Open until the test ends.
+            std::future::pending::<()>().await;
+            drop(upgraded);
+        });
+        Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-accept", accept)
+            .body(Body::empty())
+            .unwrap()
+    };
+    let router = Router::new()
+        .route("/socket", get(socket))
+        .fallback(async || Html("<!doctype html><p>the service"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_needs_the_cookie_and_the_own_page() {
+    let (setup, browser, _) = open().await;
+    let own = edge(newest_envoy(), &setup.doorward, with_socket().await).await;
+    let host = format!("localhost:{}", own.address().port());
+    let url = format!("ws://{host}/socket");
+    let refused = async |reason: &'static str| {
+        assert_eq!(browser.run(SOCKET, &json!([url])).await, "refused");
+        (setup.doorward)
+            .logged(reason, |line| {
+                line["fields"]["path"] == "/socket" && line["fields"]["reason"] == reason
+            })
+            .await;
+    };
+    // A public page of the same host, without a cookie.
+    browser.open(&format!("http://{host}/healthz")).await;
+    refused("missing-token").await;
+    browser
+        .open(&format!("http://{host}/sign-in?return=/page"))
+        .await;
+    enter(&browser, BOB).await;
+    browser.reaches("/page").await;
+    assert_eq!(browser.run(SOCKET, &json!([url])).await, "open");
+    // With the same cookie, from another port.
+    let evil = foreign("/").await;
+    browser
+        .open(&format!("http://localhost:{}/still", evil.port()))
+        .await;
+    refused("cross-site").await;
+    browser.close().await;
+}
+
+/// While a page is open, the token of its cookie is ended at another replica.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_at_every_replica() {
+    let database = Database::<Sqlite>::start().await;
+    let (setup, browser, host) = open_with(|settings| {
+        settings.envs(database.env());
+    })
+    .await;
+    browser.open(&format!("{host}/sign-in?return=/data")).await;
+    enter(&browser, BOB).await;
+    browser.reaches("/data").await;
+    assert_eq!(fetched(&browser, "GET").await, (200, false));
+    let keys = setup.doorward.home().dir().join("keys");
+    let other = Doorward::prepare(|settings| {
+        settings
+            .toml(RULES)
+            .envs(database.env())
+            .env("DOORWARD_JWT__KEYS_DIR", keys.to_str().unwrap());
+    });
+    let other = other.serve().await;
+    let own = bearer(&other, BOB).await;
+    let reply = post(&other, "/logout?all", Some(&own), &json!({})).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    // Within two seconds on a machine that is not busy.
+    until("the end", Duration::from_secs(60), async || {
+        (fetched(&browser, "GET").await == (401, false)).then_some(())
+    })
+    .await;
+    browser.open(&format!("{host}/data")).await;
+    browser.reaches("/sign-in?return=/data").await;
+    browser.close().await;
+}
+
+/// Envoy with TLS, for hosts of one domain.
+async fn with_tls(setup: &Setup, dir: &Path) -> Envoy {
+    let authority = Authority::new(dir, "authority");
+    authority.issue("edge", "DNS:*.team.example", 1);
+    let file = |name: &str| dir.join(name).display().to_string();
+    let tls = format!(
+        r#"        - transport_socket:
+            name: envoy.transport_sockets.tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+              common_tls_context:
+                tls_certificates:
+                  - certificate_chain: {{ filename: {} }}
+                    private_key: {{ filename: {} }}
+          filters:
+"#,
+        file("edge.crt"),
+        file("edge.key"),
+    );
+    let config = EnvoyConfig::committed()
+        .replace("        - filters:\n", &tls)
+        .free_ports()
+        .doorward(setup.doorward.grpc)
+        .doorward_http_if_used(setup.doorward.http)
+        .service(setup.service.address);
+    Envoy::start(Envoy::NEWEST, &config).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_host_of_the_domain_cannot_toss_a_cookie() {
+    let setup = Setup::open(newest_envoy(), |_| {}).await;
+    let dir = tempfile::tempdir().unwrap();
+    let envoy = with_tls(&setup, dir.path()).await;
+    let browser = Chromium::start().await;
+    let host = |name: &str| format!("https://{name}.team.example:{}", envoy.edge.port());
+    let toss = async || {
+        browser.open(&format!("{}/healthz", host("evil"))).await;
+        for name in [
+            "__Host-doorward",
+            "__Host-doorward-form",
+            "__Host-doorward-later",
+            "doorward-localhost",
+            "doorward-localhost-form",
+            "theme",
+        ] {
+            let cookie = format!("{name}=tossed; Domain=team.example; Path=/; Secure");
+            browser
+                .run("document.cookie = arguments[0]", &json!([cookie]))
+                .await;
+        }
+    };
+    toss().await;
+    browser.open(&format!("{}/data", host("app"))).await;
+    browser.reaches("/sign-in?return=/data").await;
+    enter(&browser, BOB).await;
+    for _ in 0..2 {
+        browser.reaches(&format!("{}/data", host("app"))).await;
+        let seen = browser.text().await;
+        assert!(seen.contains("\"x-auth-user\",\"bob\""), "{seen}");
+        // What the other host may set arrives, and nothing of Doorward's.
+        assert!(seen.contains("theme=tossed"), "{seen}");
+        assert!(!seen.contains("doorward"), "{seen}");
+        toss().await;
+        browser.open(&format!("{}/data", host("app"))).await;
+    }
+    // The cookie belongs to the host that signed the user in.
+    browser.open(&format!("{}/data", host("evil"))).await;
+    browser
+        .reaches(&format!("{}/sign-in?return=/data", host("evil")))
         .await;
     browser.close().await;
 }

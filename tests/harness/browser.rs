@@ -54,6 +54,9 @@ impl Chromium {
                 "--disable-gpu",
                 "--disable-background-networking",
                 "--window-size=1000,800",
+                // Names for tests that need several hosts of one domain, with certificates of an authority of their own.
+                "--host-resolver-rules=MAP *.example 127.0.0.1",
+                "--ignore-certificate-errors",
             ],
         });
         let wanted = json!({"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}});
