@@ -137,7 +137,11 @@ async fn known(store: &Store, name: &str) -> anyhow::Result<Account> {
 ///
 /// A secret is required and missing.
 pub(crate) fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
-    settings.jwt.keys.check(unix_time())?;
+    let now = unix_time();
+    match settings.jwt.keys.check(now)? {
+        Some(keys) => settings.identity.fits(&keys, now)?,
+        None => settings.identity.fits_a_secret()?,
+    }
     if settings.gateways.trusted.covers_the_internet() {
         eprintln!(
             "warning: trusted_proxies: {} holds half of the Internet or more; name the networks of your gateways",

@@ -273,7 +273,8 @@ impl Settings {
         let sign_in = SignInSettings::read(reader);
         let paths = paths::read(reader);
         let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref());
-        let identity = IdentitySettings::read(reader);
+        let feed = FeedSettings::read(reader);
+        let identity = IdentitySettings::read(reader, feed, &jwt.terms.audience);
         let keys = KeysSettings::read(reader, &identity);
         let options = RouteOptions {
             endpoints: &endpoints,
@@ -290,7 +291,7 @@ impl Settings {
             login: LoginSettings::read(reader),
             throttle: throttle::read(reader),
             revocation: RevocationSettings::read(reader),
-            feed: FeedSettings::read(reader),
+            feed,
             refresh,
             self_service,
             sign_in,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use doorward_rules::current::Current;
 
 use crate::domain::{
+    assertion::Assertions,
     decision::Realm,
     identity_headers::IdentityHeaders,
     judge::Judge,
@@ -28,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) tolerance: Tolerance,
     /// The headers that identify the user to services.
     pub(crate) identity: IdentityHeaders,
+    /// Makes the signed assertion, if services get one.
+    pub(crate) assertions: Option<Assertions>,
     /// Networks of the gateways that may ask.
     pub(crate) trusted: TrustedProxies,
     /// Where the client address is read from.

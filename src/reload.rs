@@ -14,6 +14,7 @@ use crate::{
     clock::unix_time,
     config::Settings,
     domain::{
+        assertion::Assertions,
         identity_headers::IdentityHeaders,
         issuer::Issuers,
         judge::Judge,
@@ -96,11 +97,16 @@ impl Lasting {
                 sessions: settings.refresh.lifetime,
                 browser_sessions: settings.sign_in.as_ref().map(|own| own.session),
                 reply: settings.login.reply,
-                signer: Signer::new(keys, settings.jwt.terms.clone()),
+                signer: Signer::new(Arc::clone(&keys), settings.jwt.terms.clone()),
             },
             realm: settings.login.realm.clone(),
             tolerance: settings.paths,
             identity: self.identity,
+            assertions: settings
+                .identity
+                .assertion
+                .as_ref()
+                .map(|own| Assertions::new(keys, &settings.jwt.terms.issuer, &own.audience)),
             trusted: settings.gateways.trusted.clone(),
             client_address: settings.gateways.client_address,
             warned: Warned::default(),
@@ -266,8 +272,11 @@ impl Reloader {
                 bail!("listen.tls_certificate: switching TLS on or off needs a restart")
             }
         };
+        let now = unix_time();
+        let keys = (settings.jwt.keys).again(files, self.has_keys_dir, now)?;
+        settings.identity.fits(&keys, now)?;
         Ok(Read {
-            keys: (settings.jwt.keys).again(files, self.has_keys_dir, unix_time())?,
+            keys,
             settings,
             fixed,
             tls,

@@ -98,7 +98,9 @@ pub(crate) async fn serve(
         settings.database.timeout,
     )?;
     prepare(&settings, &store).await?;
-    let keys = settings.jwt.keys.start(files, unix_time())?;
+    let now = unix_time();
+    let keys = settings.jwt.keys.start(files, now)?;
+    settings.identity.fits(&keys, now)?;
     let seal = keys.seal().context("no key has a private half")?.clone();
     let ended = Revocations::new(settings.revocation.refuses_after);
     let ended = Arc::new(match settings.feed.enabled {

@@ -20,11 +20,14 @@ use crate::{
     domain::{
         cookie::CookieEdit,
         credential::{Credential, CredentialFault},
-        decision::{self, Admission, Decision, Denial, Forwarding, Reason, Unavailable, Verdict},
+        decision::{
+            self, Admission, Assertion, Decision, Denial, Forwarding, Reason, Unavailable, Verdict,
+        },
         judge::{Action, Judged, Step},
         policy::{Endpoint, Rule},
         probe::Answered,
         request::{Request, RequestFault},
+        time::UnixTime,
     },
     live::{Live, Rules},
     observe::{
@@ -119,6 +122,7 @@ impl Authorizer {
             shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
         let Judged { rule, step } = judged;
         let step = self.renewed(rules, request, step, trace.door).await;
+        let step = asserted(rules, step, now);
         let decision = self.take(rules, step, rule, trace, begun).await;
         if let Some(otherwise) = &otherwise {
             otherwise.log(&decision, rule.map(|rule| &**rule.name()), &trace);
@@ -211,6 +215,7 @@ impl Authorizer {
                 cookies: CookieEdit::Keep,
                 renewal: None,
                 set_cookie: None,
+                assertion: None,
             }),
             Err(denial) => Decision::Deny(denial.clone()),
         };
@@ -376,6 +381,24 @@ impl Authorizer {
                 Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
             })
     }
+}
+
+/// Adds the signed assertion about a known caller, if services get one. Without it, the request must not pass.
+fn asserted(rules: &Rules, step: Step, now: UnixTime) -> Step {
+    let (Some(assertions), Step::Done(Decision::Allow(admission))) = (&rules.assertions, &step)
+    else {
+        return step;
+    };
+    let decision::Caller::Known(principal) = &admission.caller else {
+        return step;
+    };
+    Step::Done(match assertions.about(principal, now) {
+        Ok(text) => Decision::Allow(Admission {
+            assertion: Some(Assertion(text)),
+            ..admission.clone()
+        }),
+        Err(_) => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
+    })
 }
 
 /// The denial that answers a question of `doorward probe`, if the request carries a valid one.

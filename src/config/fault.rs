@@ -86,6 +86,16 @@ pub(super) enum ValueFault {
     IdentityNames(#[from] NamesFault),
     #[error("a service could read it as {0:?}, which is one of identity.headers")]
     HeaderTaken(String),
+    #[error("a service could read it as the header of identity.assertion")]
+    HeaderOfAssertion,
+    #[error(
+        "cannot be used together with feed.enabled: the module in Envoy has no private key, and would let requests pass without an assertion"
+    )]
+    AssertionInFeed,
+    #[error(
+        "is also jwt.audience; choose another one, so that nothing takes an assertion for a token"
+    )]
+    AudienceOfTokens,
     #[error(
         "{0:?} cannot be tolerated; write \"encoded-slash\", \"encoded-percent\", \"semicolon\" or \"double-slash\""
     )]

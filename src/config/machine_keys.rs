@@ -63,12 +63,19 @@ impl KeysSettings {
         if let Some(name) = likes_key {
             reader.fault_of(&ENABLED, ValueFault::HeaderTaken(name.to_owned()));
         }
+        let is_assertion = identity
+            .assertion
+            .as_ref()
+            .is_some_and(|assertion| header.is_some_and(|header| assertion.header.is_like(header)));
+        if is_assertion {
+            reader.fault_of(&HEADER, ValueFault::HeaderOfAssertion);
+        }
         settings
     }
 
     /// The identity headers, with those of keys if they are on.
     pub(crate) fn identity(&self, identity: &IdentitySettings) -> IdentityHeaders {
-        let headers = IdentityHeaders::keep(identity.headers.clone());
+        let headers = identity.kept();
         match self.enabled {
             true => headers.with_keys(self.header.clone()),
             false => headers,

@@ -267,6 +267,7 @@ pub fn encode(decision: &Decision, extra: &Extra<'_>, realm: &Realm, metadata: &
                     cookies: extra.cookies.without_ours(),
                     renewal: None,
                     set_cookie: None,
+                    assertion: None,
                 };
                 let added = issued.token_headers();
                 return respond(&Verdict::Allow(edits(&admission), &added), metadata);

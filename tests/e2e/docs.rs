@@ -511,6 +511,7 @@ fn every_file_the_documents_name_exists() {
         "docs/metrics.md",
         "docs/feed.md",
         "docs/sign-in.md",
+        "docs/assertion.md",
         "docs/filter.md",
         "docs/install.md",
     ] {

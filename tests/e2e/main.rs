@@ -61,6 +61,7 @@ mod load;
 mod accounts;
 mod addresses;
 mod aliases;
+mod assertion;
 mod audit;
 mod authorization;
 mod borders;

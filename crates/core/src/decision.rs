@@ -221,12 +221,24 @@ pub struct Admission {
     pub caller: Caller,
     /// What happens to the `Authorization` header.
     pub authorization: Forwarding,
+    /// The signed assertion about the caller, if services get one.
+    pub assertion: Option<Assertion>,
     /// What happens to the `Cookie` header.
     pub cookies: CookieEdit,
     /// The cookie to renew, if half of its life is over.
     pub renewal: Option<Box<Renewal>>,
     /// The cookie that the answer of the service sets, if the door can add it.
     pub set_cookie: Option<Box<str>>,
+}
+
+/// A signed assertion about the caller. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Assertion(pub Arc<str>);
+
+impl fmt::Debug for Assertion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Assertion(..)")
+    }
 }
 
 /// Who is asking.

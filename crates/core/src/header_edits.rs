@@ -5,7 +5,7 @@
 
 use super::{
     cookie::CookieEdit,
-    decision::{Admission, Caller, Forwarding},
+    decision::{Admission, Assertion, Caller, Forwarding},
     identity_headers::{IdentityHeaders, KEY_NAME},
 };
 
@@ -22,13 +22,14 @@ pub enum Gateway {
 }
 
 /// The headers to set and to remove. No name is in both, because Envoy would remove what it has set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct HeaderEdits<'a> {
-    names: [&'static str; 3],
+    headers: IdentityHeaders,
     values: Option<[&'a str; 3]>,
-    key: Option<(&'static str, &'a str)>,
+    key: Option<&'a str>,
     cookie: Option<&'a str>,
-    remove: [&'static [&'static str]; 6],
+    assertion: Option<&'a str>,
+    remove: [&'static [&'static str]; 7],
 }
 
 impl<'a> HeaderEdits<'a> {
@@ -41,6 +42,7 @@ impl<'a> HeaderEdits<'a> {
             cookies,
             renewal: _,
             set_cookie: _,
+            assertion,
         } = admission;
         let values = match (caller, gateway) {
             (Caller::Known(principal), _) => Some(principal.header_values()),
@@ -56,15 +58,22 @@ impl<'a> HeaderEdits<'a> {
             (None, Gateway::Replaces) => Some(NO_KEY),
             (None, Gateway::ShowsAll | Gateway::ShowsSome) => None,
         };
-        let key = headers.key_name().zip(key_name);
+        let key = headers.key_name().and(key_name);
+        let asserted = match (assertion, gateway) {
+            (Some(Assertion(text)), _) => Some(&**text),
+            (None, Gateway::Replaces) => Some(NO_ASSERTION),
+            (None, Gateway::ShowsAll | Gateway::ShowsSome) => None,
+        };
+        let assertion = headers.assertion().and(asserted);
         Self {
-            names: headers.names(),
+            headers,
             values,
             key,
             cookie: match cookies {
                 CookieEdit::Replace(rest) => Some(rest),
                 CookieEdit::Keep | CookieEdit::Remove => None,
             },
+            assertion,
             remove: [
                 match gateway {
                     Gateway::ShowsAll => &[],
@@ -83,6 +92,10 @@ impl<'a> HeaderEdits<'a> {
                     (Some(_), None) => &[KEY_NAME],
                 },
                 headers.key_headers_to_remove(),
+                match assertion {
+                    Some(_) => &[],
+                    None => headers.assertion_to_remove(),
+                },
                 match cookies {
                     CookieEdit::Keep | CookieEdit::Replace(_) => &[],
                     CookieEdit::Remove => &["cookie"],
@@ -95,10 +108,11 @@ impl<'a> HeaderEdits<'a> {
     pub fn set(&self) -> impl Iterator<Item = (&'static str, &'a str)> + use<'a> {
         let values = self.values.into_iter().flatten();
         let cookie = self.cookie.map(|rest| ("cookie", rest));
-        self.names
-            .into_iter()
-            .zip(values)
-            .chain(self.key)
+        let key = self.headers.key_name().zip(self.key);
+        let assertion = self.headers.assertion().zip(self.assertion);
+        (self.headers.names().into_iter().zip(values))
+            .chain(key)
+            .chain(assertion)
             .chain(cookie)
     }
 
@@ -114,6 +128,9 @@ const NOBODY: [&str; 3] = ["-", "-", "false"];
 /// The value of the header that names the key, for a request without a key.
 const NO_KEY: &str = "-";
 
+/// The value of the header of the assertion, for a request of nobody.
+const NO_ASSERTION: &str = "-";
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -121,7 +138,7 @@ mod tests {
     use super::*;
     use crate::{
         account::{Identity, Roles, Username},
-        identity_headers::KeyHeader,
+        identity_headers::{AssertionHeader, KeyHeader},
         machine_key::{KeyName, MachineKeyId},
         principal::Principal,
     };
@@ -144,6 +161,7 @@ mod tests {
                         cookies: CookieEdit::Keep,
                         renewal: None,
                         set_cookie: None,
+                        assertion: None,
                     };
                     let edits = HeaderEdits::of(&admission, headers, gateway);
                     let set: Vec<_> = edits.set().collect();
@@ -191,6 +209,7 @@ mod tests {
                     cookies: CookieEdit::Keep,
                     renewal: None,
                     set_cookie: None,
+                    assertion: None,
                 };
                 let edits = HeaderEdits::of(&admission, on, gateway);
                 let set = edits.set().find(|(name, _)| *name == KEY_NAME);
@@ -211,6 +230,37 @@ mod tests {
     }
 
     #[test]
+    fn the_assertion_replaces_what_the_client_sent() {
+        let name = AssertionHeader::parse("X-Auth-Assertion").unwrap();
+        let off = IdentityHeaders::default();
+        let on = off.with_assertion(&name);
+        for gateway in [Gateway::ShowsAll, Gateway::ShowsSome, Gateway::Replaces] {
+            for assertion in [None, Some("a.b.c")] {
+                let admission = Admission {
+                    caller: Caller::Anonymous,
+                    authorization: Forwarding::Keep,
+                    cookies: CookieEdit::Keep,
+                    renewal: None,
+                    set_cookie: None,
+                    assertion: assertion.map(|text| Assertion(text.into())),
+                };
+                let edits = HeaderEdits::of(&admission, on, gateway);
+                let own = |(name, _): &(&str, &str)| *name == "x-auth-assertion";
+                let set = edits.set().find(own).map(|(_, value)| value);
+                let nobody = (gateway == Gateway::Replaces).then_some("-");
+                assert_eq!(set, assertion.or(nobody), "{gateway:?}");
+                let removed = edits.remove().any(|name| name == "x-auth-assertion");
+                assert_ne!(removed, set.is_some(), "{gateway:?}");
+                let aliases = edits.remove().any(|name| name == "x_auth_assertion");
+                assert_eq!(aliases, gateway != Gateway::ShowsAll, "{gateway:?}");
+                let edits = HeaderEdits::of(&admission, off, gateway);
+                assert!(!edits.set().any(|pair| own(&pair)));
+                assert!(!edits.remove().any(|name| name.contains("assertion")));
+            }
+        }
+    }
+
+    #[test]
     fn a_cookie_is_replaced_or_removed_but_not_both() {
         for (cookies, set, is_removed) in [
             (CookieEdit::Keep, None, false),
@@ -223,6 +273,7 @@ mod tests {
                 cookies,
                 renewal: None,
                 set_cookie: None,
+                assertion: None,
             };
             let edits = HeaderEdits::of(&admission, IdentityHeaders::default(), Gateway::ShowsAll);
             let own = edits.set().find(|(name, _)| *name == "cookie");

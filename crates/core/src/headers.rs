@@ -267,7 +267,7 @@ fn asks_for_all(target: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity_headers::KeyHeader;
+    use crate::identity_headers::{AssertionHeader, KeyHeader};
 
     #[test]
     fn the_value_of_every_relevant_header_is_kept() {
@@ -332,6 +332,19 @@ mod tests {
         for identity in [usual, none] {
             assert_eq!(credential(&[bearer, key], identity), token);
             assert_eq!(credential(&[key], identity), "Absent");
+        }
+    }
+
+    #[test]
+    fn only_other_spellings_of_the_assertion_are_refused() {
+        let usual = IdentityHeaders::default();
+        let own = AssertionHeader::parse("x-auth-assertion").unwrap();
+        for (name, is_alias) in [("X-Auth-Assertion", false), ("x_auth.assertion", true)] {
+            for (identity, refused) in [(usual, false), (usual.with_assertion(&own), is_alias)] {
+                let mut headers = Headers::default();
+                headers.see(identity, name.as_bytes(), b"1");
+                assert_eq!(headers.aliased, refused, "{name}");
+            }
         }
     }
 

@@ -9,7 +9,7 @@ mod names;
 
 use std::{fmt, sync::LazyLock};
 
-pub use self::names::{IdentityNames, KeyHeader, NamesFault};
+pub use self::names::{AssertionHeader, IdentityNames, KeyHeader, NamesFault};
 
 /// The longest header name that Doorward looks for, in bytes.
 pub const LONGEST_NAME: usize = 32;
@@ -23,6 +23,7 @@ pub struct IdentityHeaders(&'static Kept);
 struct Kept {
     names: [&'static str; 3],
     key: Option<KeyHeaders>,
+    assertion: Option<&'static str>,
     common_aliases: Vec<&'static str>,
 }
 
@@ -55,7 +56,7 @@ impl IdentityHeaders {
             return Self::default();
         }
         let names = names.0.map(|name| &*name.leak());
-        Self(Box::leak(Box::new(Kept::of(names, None))))
+        Self(Box::leak(Box::new(Kept::of(names, None, None))))
     }
 
     /// The same names while keys for machines are on. `shown` is the header in which clients show them, if there is one.
@@ -63,7 +64,34 @@ impl IdentityHeaders {
     pub fn with_keys(self, shown: Option<KeyHeader>) -> Self {
         let shown = shown.map(|KeyHeader(name)| &*name.leak());
         let key = Some(KeyHeaders { shown });
-        Self(Box::leak(Box::new(Kept::of(self.0.names, key))))
+        Self(Box::leak(Box::new(Kept::of(
+            self.0.names,
+            key,
+            self.0.assertion,
+        ))))
+    }
+
+    /// The same names, with a signed assertion in a header of this name.
+    #[must_use]
+    pub fn with_assertion(self, name: &AssertionHeader) -> Self {
+        let name = &*name.as_str().to_owned().leak();
+        Self(Box::leak(Box::new(Kept::of(
+            self.0.names,
+            self.0.key,
+            Some(name),
+        ))))
+    }
+
+    /// The header of the signed assertion, if services get one.
+    #[must_use]
+    pub fn assertion(self) -> Option<&'static str> {
+        self.0.assertion
+    }
+
+    /// The header of the signed assertion, as a list to remove.
+    #[must_use]
+    pub fn assertion_to_remove(self) -> &'static [&'static str] {
+        self.0.assertion.as_slice()
     }
 
     /// The header that tells a service the name of the key, if keys are on.
@@ -107,7 +135,8 @@ impl IdentityHeaders {
     /// Compares a lower-case name with the names of the identity headers.
     #[must_use]
     pub fn likeness(self, lower: &[u8]) -> Likeness {
-        for own in self.0.names.into_iter().chain(self.key_name()) {
+        let others = self.key_name().into_iter().chain(self.0.assertion);
+        for own in self.0.names.into_iter().chain(others) {
             if fold_the_same(own.as_bytes(), lower) {
                 return match own.as_bytes() == lower {
                     true => Likeness::Same,
@@ -121,7 +150,7 @@ impl IdentityHeaders {
 
 impl Default for IdentityHeaders {
     fn default() -> Self {
-        static USUAL: LazyLock<Kept> = LazyLock::new(|| Kept::of(USUAL_NAMES, None));
+        static USUAL: LazyLock<Kept> = LazyLock::new(|| Kept::of(USUAL_NAMES, None, None));
         Self(&USUAL)
     }
 }
@@ -133,12 +162,17 @@ impl fmt::Debug for IdentityHeaders {
 }
 
 impl Kept {
-    fn of(names: [&'static str; 3], key: Option<KeyHeaders>) -> Self {
-        let all = names.into_iter().chain(key.map(|_| KEY_NAME));
-        let aliases = all.flat_map(common_aliases);
+    fn of(
+        names: [&'static str; 3],
+        key: Option<KeyHeaders>,
+        assertion: Option<&'static str>,
+    ) -> Self {
+        let others = key.map(|_| KEY_NAME).into_iter().chain(assertion);
+        let aliases = names.into_iter().chain(others).flat_map(common_aliases);
         Self {
             names,
             key,
+            assertion,
             common_aliases: aliases.map(|alias| &*alias.leak()).collect(),
         }
     }

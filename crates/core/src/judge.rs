@@ -241,6 +241,7 @@ impl Judge {
             cookies: self.cookies(request),
             renewal,
             set_cookie: None,
+            assertion: None,
         })
     }
 
@@ -279,6 +280,7 @@ impl Judge {
                 cookies: self.cookies(request),
                 renewal,
                 set_cookie: None,
+                assertion: None,
             }),
             Ok((principal, _)) => Decision::Deny(Denial::MissingRole(principal)),
         }
@@ -382,6 +384,7 @@ impl Judge {
             cookies: self.cookies(request),
             renewal: None,
             set_cookie: None,
+            assertion: None,
         })
     }
 
@@ -435,6 +438,7 @@ fn by_key_alone(caller: Caller, cookies: CookieEdit) -> Admission {
         cookies,
         renewal: None,
         set_cookie: None,
+        assertion: None,
     }
 }
 

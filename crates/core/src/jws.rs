@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde::{Deserialize, Deserializer};
+use serde_json::json;
 
 use super::{
     key::{Algorithm, Key, KeyId},
@@ -181,11 +182,18 @@ pub fn verify(compact: &str, key: &Key) -> Result<Vec<u8>, TokenFault> {
 
 /// Signs a payload; `None` if the key cannot sign.
 pub(super) fn sign(payload: &[u8], key: &Key) -> Option<String> {
-    let mut compact = format!(
-        "{}.{}",
-        key.header(),
-        BASE64_URL_SAFE_NO_PAD.encode(payload)
-    );
+    sign_with(key.header(), payload, key)
+}
+
+/// The same, with another `typ` than that of access tokens.
+pub(super) fn sign_as(typ: &str, payload: &[u8], key: &Key) -> Option<String> {
+    let header = json!({"typ": typ, "alg": key.algorithm().name(), "kid": key.id().as_str()});
+    let header = BASE64_URL_SAFE_NO_PAD.encode(header.to_string());
+    sign_with(&header, payload, key)
+}
+
+fn sign_with(header: &str, payload: &[u8], key: &Key) -> Option<String> {
+    let mut compact = format!("{header}.{}", BASE64_URL_SAFE_NO_PAD.encode(payload));
     let signature = key.sign(compact.as_bytes())?;
     compact.push('.');
     BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut compact);

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod account;
+pub mod assertion;
 pub mod body;
 pub mod browser_session;
 pub mod cookie;

@@ -1,11 +1,18 @@
 //! The user that a verified token or key identifies, with everything that doors send about the user. It is made once, when a
 //! token is first verified, and is cached with the token, so that the cost of a check does not depend on the roles.
 
-use std::sync::OnceLock;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use arc_swap::ArcSwapOption;
 
 use super::{
     account::Identity,
+    key::KeyId,
     machine_key::{KeyName, MachineKeyId},
+    time::UnixTime,
 };
 
 /// An identity and the values of its identity headers.
@@ -16,6 +23,24 @@ pub struct Principal {
     key: Option<(MachineKeyId, Box<str>)>,
     /// The identity in the wire format of a door.
     encoded: OnceLock<Box<[u8]>>,
+    /// The last assertion about the user.
+    assertion: ArcSwapOption<Asserted>,
+}
+
+/// A signed assertion about a user. `Debug` does not show it.
+pub(crate) struct Asserted {
+    /// The key that signed it.
+    pub(crate) key: KeyId,
+    /// When it was made.
+    pub(crate) at: UnixTime,
+    /// The assertion.
+    pub(crate) text: Arc<str>,
+}
+
+impl fmt::Debug for Asserted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asserted(..)")
+    }
 }
 
 impl Principal {
@@ -35,6 +60,7 @@ impl Principal {
             identity,
             key: None,
             encoded: OnceLock::new(),
+            assertion: ArcSwapOption::empty(),
         }
     }
 
@@ -76,6 +102,16 @@ impl Principal {
     pub fn encoded(&self, encode: impl FnOnce(&Identity) -> Vec<u8>) -> &[u8] {
         let encoded = || encode(&self.identity).into();
         self.encoded.get_or_init(encoded)
+    }
+
+    /// The last assertion about the user, if there is one.
+    pub(crate) fn assertion(&self) -> Option<Arc<Asserted>> {
+        self.assertion.load_full()
+    }
+
+    /// Keeps an assertion in place of the last one.
+    pub(crate) fn keep_assertion(&self, made: Asserted) {
+        self.assertion.store(Some(Arc::new(made)));
     }
 }
 

@@ -198,23 +198,23 @@ impl KeySources {
         !listed.is_err_and(|error| error.kind() == ErrorKind::NotFound)
     }
 
-    /// Checks all keys like [`KeySources::load`], but generates nothing.
+    /// Reads all keys like [`KeySources::load`], but generates nothing. `None`: the secret would be generated, and sign.
     ///
     /// # Errors
     ///
     /// As for [`KeySources::load`].
-    pub fn check(&self, now: UnixTime) -> Result<(), KeysFault> {
+    pub fn check(&self, now: UnixTime) -> Result<Option<Keyring>, KeysFault> {
         let files = Files::default();
         let keys = self.given(&files)?;
         let secret = match &self.secret {
             SecretSource::File(path) => match kept(path, &files)? {
                 // It would be generated.
-                None if !keys.iter().any(Key::can_sign) => return Ok(()),
+                None if !keys.iter().any(Key::can_sign) => return Ok(None),
                 kept => kept,
             },
             SecretSource::Given(_) | SecretSource::Missing => None,
         };
-        self.together(keys, secret, now).map(drop)
+        self.together(keys, secret, now).map(Some)
     }
 
     /// The keys of the directory only.

@@ -138,6 +138,7 @@ mod tests {
                     cookies: crate::domain::cookie::CookieEdit::Keep,
                     renewal: None,
                     set_cookie: None,
+                    assertion: None,
                 }),
                 rule: None,
                 otherwise: None,

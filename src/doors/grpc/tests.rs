@@ -79,6 +79,7 @@ fn allow(caller: Caller, authorization: Forwarding) -> Decision {
         cookies: CookieEdit::Keep,
         renewal: None,
         set_cookie: None,
+        assertion: None,
     })
 }
 

@@ -85,6 +85,34 @@ impl KeyHeader {
     }
 }
 
+/// The name of the header with the signed assertion, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AssertionHeader(String);
+
+impl AssertionHeader {
+    /// Parses a name, in any case.
+    ///
+    /// # Errors
+    ///
+    /// The name is not possible, or has another meaning.
+    pub fn parse(name: &str) -> Result<Self, NamesFault> {
+        // With the same exception: services read the name of a key there.
+        KeyHeader::parse(name).map(|KeyHeader(name)| Self(name))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a service could read it as `other`.
+    #[must_use]
+    pub fn is_like(&self, other: &str) -> bool {
+        fold_the_same(self.0.as_bytes(), other.as_bytes())
+    }
+}
+
 /// A name in lower case, if a header of Doorward can have it.
 fn header_name(name: &str) -> Result<String, NamesFault> {
     let name = name.to_ascii_lowercase();

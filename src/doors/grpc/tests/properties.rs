@@ -60,6 +60,7 @@ fn value(decision: &Decision, extra: &Extra<'_>, metadata: &[u8]) -> CheckRespon
             cookies: CookieEdit::Keep,
             renewal: None,
             set_cookie: None,
+            assertion: None,
         };
         let edits = HeaderEdits::of(&admission, extra.identity, extra.gateway);
         let ok = OkHttpResponse {

@@ -171,6 +171,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             desk,
             realm: Realm::parse("doorward").unwrap(),
             tolerance: Tolerance::default(),
+            assertions: None,
             identity: IdentityHeaders::default(),
             trusted: TrustedProxies::loopback(),
             client_address: ClientAddress::Peer,

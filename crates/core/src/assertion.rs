@@ -1,0 +1,214 @@
+//! The signed assertion: a short token that tells a service who is asking. A service can verify it with the public keys,
+//! wherever the request comes from.
+//!
+//! Must not know: who may do what, wire formats.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    jws,
+    key::{Algorithm, Key},
+    keyring::{KeyState, Keyring},
+    principal::{Asserted, Principal},
+    time::UnixTime,
+    token::IssueFault,
+};
+
+/// How long an assertion lasts.
+pub const LASTS: Duration = Duration::from_secs(60);
+
+/// How long it is used again: a service always gets one that lasts for the other half.
+const REUSED: u64 = LASTS.as_secs() / 2;
+
+/// `typ` in the header, so that nothing takes an assertion for another kind of token (RFC 8725, 3.11).
+const TYPE: &str = "assertion+jwt";
+
+/// Makes assertions.
+#[derive(Clone, Debug)]
+pub struct Assertions {
+    keys: Arc<Keyring>,
+    issuer: Box<str>,
+    audience: Box<str>,
+}
+
+/// The claims.
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    aud: &'a str,
+    sub: &'a str,
+    username: &'a str,
+    roles: Vec<&'a str>,
+    admin: bool,
+    iat: u64,
+    exp: u64,
+}
+
+impl Assertions {
+    /// Makes assertions with these keys.
+    #[must_use]
+    pub fn new(keys: Arc<Keyring>, issuer: &str, audience: &str) -> Self {
+        Self {
+            keys,
+            issuer: issuer.into(),
+            audience: audience.into(),
+        }
+    }
+
+    /// The assertion about a caller at `now`: the one that was made a moment ago, or a new one.
+    ///
+    /// # Errors
+    ///
+    /// The key that signs is a secret, or signing fails.
+    pub fn about(&self, principal: &Principal, now: UnixTime) -> Result<Arc<str>, IssueFault> {
+        let key = self.keys.signer(now).ok_or(IssueFault)?;
+        if let Some(made) = principal.assertion()
+            && made.key == *key.id()
+            && (now.0.checked_sub(made.at.0)).is_some_and(|age| age < REUSED)
+        {
+            return Ok(Arc::clone(&made.text));
+        }
+        let text: Arc<str> = self.sign(principal, key, now)?.into();
+        principal.keep_assertion(Asserted {
+            key: key.id().clone(),
+            at: now,
+            text: Arc::clone(&text),
+        });
+        Ok(text)
+    }
+
+    fn sign(&self, principal: &Principal, key: &Key, now: UnixTime) -> Result<String, IssueFault> {
+        // No service may have what verifies: it could sign, too.
+        if key.algorithm() == Algorithm::Hs256 {
+            return Err(IssueFault);
+        }
+        let identity = principal.identity();
+        let claims = Claims {
+            iss: &self.issuer,
+            aud: &self.audience,
+            sub: &identity.subject,
+            username: identity.username.as_str(),
+            roles: identity.roles.iter().map(|role| role.as_str()).collect(),
+            admin: identity.roles.admin(),
+            iat: now.0,
+            exp: now.0.saturating_add(LASTS.as_secs()),
+        };
+        let payload = serde_json::to_vec(&claims).map_err(|_| IssueFault)?;
+        jws::sign_as(TYPE, &payload, key).ok_or(IssueFault)
+    }
+}
+
+/// Whether every key that signs, now or later, has a public half that services can verify with.
+#[must_use]
+pub fn can_be_verified(keys: &Keyring, now: UnixTime) -> bool {
+    keys.keys().iter().all(|key| match keys.state(key, now) {
+        KeyState::Signing | KeyState::Staged => key.algorithm() != Algorithm::Hs256,
+        KeyState::Verifying(_) | KeyState::Expired => true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        account::{Identity, Roles, Username},
+        credential::Compact,
+        key::KeyId,
+        revocation::Revocations,
+        secret::Secret,
+        token::{TokenTerms, Verifier},
+        token_fault::TokenFault,
+    };
+
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn key(name: &str, starts: u64, algorithm: Algorithm) -> Key {
+        let id = KeyId::parse(name).unwrap();
+        let file = Key::generate(&id, algorithm, UnixTime(starts)).unwrap();
+        Key::read(name, file.as_bytes()).unwrap()
+    }
+
+    fn ring(keys: Vec<Key>) -> Keyring {
+        Keyring::new(keys, Duration::from_secs(3600)).unwrap()
+    }
+
+    fn ada() -> Principal {
+        Principal::new(Identity {
+            subject: "7".into(),
+            username: Username::parse("ada").unwrap(),
+            roles: Roles::parse_list("ops").unwrap(),
+        })
+    }
+
+    fn later(seconds: u64) -> UnixTime {
+        UnixTime(NOW.0 + seconds)
+    }
+
+    #[test]
+    fn one_is_made_for_a_caller_and_half_of_its_life() {
+        let keys = ring(vec![
+            key("a", 0, Algorithm::Es256),
+            key("b", NOW.0 + 100, Algorithm::EdDsa),
+        ]);
+        let all = Assertions::new(Arc::new(keys), "doorward", "services");
+        let ada = ada();
+        let about = |now| all.about(&ada, now).unwrap();
+        let first = about(NOW);
+        assert!(Arc::ptr_eq(&first, &about(later(REUSED - 1))));
+        let second = about(later(REUSED));
+        assert_ne!(first, second);
+        // A clock that goes back, and another key.
+        assert_ne!(about(later(REUSED - 1)), second);
+        let third = about(later(99));
+        let fourth = about(later(100));
+        assert_ne!(third, fourth);
+        assert!(Arc::ptr_eq(&fourth, &about(later(101))));
+    }
+
+    #[test]
+    fn it_says_who_is_asking_and_is_no_access_token() {
+        let key = key("a", 0, Algorithm::Es256);
+        let keys = Arc::new(ring(vec![key]));
+        // Even with the audience of access tokens, which the settings refuse.
+        let all = Assertions::new(Arc::clone(&keys), "doorward", "doorward");
+        let text = all.about(&ada(), NOW).unwrap();
+        let signer = keys.signer(NOW).unwrap();
+        let claims = jws::verify(&text, signer).unwrap();
+        let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(
+            claims,
+            serde_json::json!({
+                "iss": "doorward", "aud": "doorward", "sub": "7", "username": "ada",
+                "roles": ["ops"], "admin": false, "iat": NOW.0, "exp": NOW.0 + 60,
+            })
+        );
+        let terms = TokenTerms {
+            issuer: "doorward".into(),
+            audience: "doorward".into(),
+            lifetime: Duration::from_secs(3600),
+            leeway: Duration::ZERO,
+        };
+        let verified = Verifier::of(&keys, terms).verify(
+            Compact::parse(&text).unwrap(),
+            NOW,
+            &Revocations::new(None),
+        );
+        assert_eq!(verified.unwrap_err(), TokenFault::Type);
+    }
+
+    #[test]
+    fn a_secret_signs_none() {
+        let secret = Secret::parse(b"f3b1c2d4e5a60718293a4b5c6d7e8f90").unwrap();
+        let secret = || Key::from_secret(&secret, UnixTime(0));
+        let only = Keyring::new(vec![secret()], Duration::from_secs(3600)).unwrap();
+        assert!(!can_be_verified(&only, NOW));
+        let all = Assertions::new(Arc::new(only), "doorward", "services");
+        assert!(all.about(&ada(), NOW).is_err());
+        // Replaced by another key, now and later.
+        let replaced = |at| ring(vec![secret(), key("a", at, Algorithm::Es256)]);
+        assert!(can_be_verified(&replaced(NOW.0), NOW));
+        assert!(!can_be_verified(&replaced(NOW.0 + 1), NOW));
+    }
+}
