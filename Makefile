@@ -68,11 +68,12 @@ test-chart: compiler $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Check the Helm chart (
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(TARGET)/debug/doorward python3 tests/kubernetes/chart.py $(HELM) $(KUSTOMIZE) .
 
-test-cluster: compiler $(CLUSTER) $(CRDS) $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Apply all manifests and the chart to an API server (builds it once, in five minutes)
+test-cluster: compiler $(CLUSTER) $(CRDS) $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Apply all manifests and the chart to an API server, and let controllers run them (builds both once, in seven minutes)
 	@tests/tools/need openssl=openssl
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests DOORWARD=$(abspath $(TARGET))/debug/doorward \
 		python3 tests/kubernetes/cluster.py $(TOOLS)/cluster $(TOOLS)/crds $(HELM) $(KUSTOMIZE) .
+	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/controllers.py $(TOOLS)/cluster $(HELM) $(KUSTOMIZE) .
 
 test-envoy-gateway: compiler $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the overlays of Envoy Gateway with Envoy Gateway itself (builds it once, in four minutes)
 	@tests/tools/need unshare=util-linux ip=iproute2
@@ -80,7 +81,7 @@ test-envoy-gateway: compiler $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/env
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
 		$(TARGET)/debug/doorward $(KUSTOMIZE) .
 
-test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in five minutes)
+test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in seven minutes)
 	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/traefik_ingress.py $(TOOLS)/cluster $(TRAEFIK) $(TARGET)/debug/doorward $(KUSTOMIZE) .

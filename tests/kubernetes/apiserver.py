@@ -1,6 +1,6 @@
 """An API server of Kubernetes with its etcd on loopback, and kubectl and Helm for it.
 
-There are no controllers and no nodes: the server defaults, validates and admits objects, and nothing runs them.
+There are no nodes, and no controllers unless a test starts them: the server defaults, validates and admits objects.
 """
 
 import json, pathlib, secrets, signal, socket, subprocess, sys, time
