@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     front::{ADA, BOB, basic},
-    harness::{Database, Doorward, Engine, Home, Reply, Server, Sqlite, send, until},
+    harness::{Database, Doorward, Engine, Home, PATIENCE, Reply, Server, Sqlite, send, until},
 };
 
 const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
@@ -19,9 +19,6 @@ const HASH: &str = "$argon2id$v=19$m=64,t=2,p=1$xyb6yFgbcH41nRDLY3kswQ$Ghk8Oig5p
 
 /// Another replica learns of a change within this time.
 const SOON: Duration = Duration::from_secs(2);
-
-/// The timeout for everything else; many tests may run at once.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 on_each_database!(
     a_table_is_read_by_the_names_of_its_columns,
@@ -773,7 +770,7 @@ async fn hashes_of_every_scheme_are_accepted_and_replaced_if_configured<E: Diale
     everybody_logs_in(&doorward).await;
     let all = people.len() as u64;
     let done = BTreeMap::from([("argon2id".to_owned(), (all, 0))]);
-    until("all are replaced", Duration::from_secs(30), async || {
+    until("all are replaced", PATIENCE, async || {
         (hashes(&doorward).await == done).then_some(())
     })
     .await;
@@ -796,11 +793,9 @@ async fn hashes_of_every_scheme_are_accepted_and_replaced_if_configured<E: Diale
         for reply in join_all(logins).await {
             assert_eq!(reply.status, 200, "{scheme}: {reply:?}");
         }
-        until(
-            "the hash is replaced",
-            Duration::from_secs(10),
-            async || (upgrades(&doorward) > before + number).then_some(()),
-        )
+        until("the hash is replaced", PATIENCE, async || {
+            (upgrades(&doorward) > before + number).then_some(())
+        })
         .await;
         let hash = database.sql("SELECT hash FROM replaced WHERE name = 'user0'");
         assert!(hash.starts_with("$argon2id$v=19$m=19456,"), "{hash}");

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     direct::login_with,
     front::{ADA, Front, basic},
-    harness::{Doorward, Envoy, EnvoyConfig, Reply, Settings, send, until},
+    harness::{Doorward, Envoy, EnvoyConfig, PATIENCE, Reply, Settings, send, until},
 };
 
 /// A way to log in, for a client whose address a load balancer in front of the gateway writes into a header.
@@ -214,14 +214,10 @@ async fn clients_whose_address_is_not_known_are_counted_together() {
         assert_eq!(way.number(throttled).await, 1.0);
         assert_eq!(way.warnings(), ["too-few-hops"]);
         // Nobody is locked out: a second later, an attempt is admitted again.
-        until(
-            "one more attempt is admitted",
-            Duration::from_secs(5),
-            async || {
-                let answer = way.guess(99, &[("x-forwarded-for", "203.0.113.99")]).await;
-                (answer == 401).then_some(())
-            },
-        )
+        until("one more attempt is admitted", PATIENCE, async || {
+            let answer = way.guess(99, &[("x-forwarded-for", "203.0.113.99")]).await;
+            (answer == 401).then_some(())
+        })
         .await;
         // Clients with a known address are not affected.
         let two = [("x-forwarded-for", "203.0.113.6, 10.0.0.9")];
@@ -379,7 +375,7 @@ async fn trusting_every_address_causes_a_warning() {
     for times in 1..3 {
         let text = rules("['0.0.0.0/0']") + &"# again\n".repeat(times);
         fs::write(&file, text).unwrap();
-        until("it is read again", Duration::from_secs(10), async || {
+        until("it is read again", PATIENCE, async || {
             (told(&doorward) == times).then_some(())
         })
         .await;

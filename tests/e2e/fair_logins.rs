@@ -5,17 +5,16 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::future::join_all;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinHandle};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 use crate::{
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, Reply, Settings, send, until},
+    harness::{Doorward, Envoy, PATIENCE, Reply, Settings, send, until},
 };
 
 /// How many logins of the crowd run at once.
@@ -42,37 +41,46 @@ async fn login(door: SocketAddr, (name, password): (&str, &str), client: &str) -
 /// Clients that log in repeatedly until they are stopped, and collect the status of each answer.
 struct Crowd {
     stop: Arc<AtomicBool>,
-    members: Vec<JoinHandle<Vec<u16>>>,
+    /// How many logins were sent.
+    sent: Arc<AtomicUsize>,
+    /// Ends with the crowd, so that a failed test reports its own failure and not lost connections.
+    members: JoinSet<Vec<u16>>,
 }
 
 impl Crowd {
     /// `who` gives the name, the password and the address of each client.
     fn gather(door: SocketAddr, who: impl Fn(usize) -> (String, String, String)) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
+        let sent = Arc::new(AtomicUsize::new(0));
         let members = (0..CROWD).map(|number| {
-            let (stop, (name, password, client)) = (Arc::clone(&stop), who(number));
-            tokio::spawn(async move {
+            let (name, password, client) = who(number);
+            let (stop, sent) = (Arc::clone(&stop), Arc::clone(&sent));
+            async move {
                 let mut answers = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
+                    sent.fetch_add(1, Ordering::Relaxed);
                     let reply = login(door, (&name, &password), &client).await;
                     answers.push(reply.status);
                     if reply.status == 429 {
                         assert!(reply.header("retry-after").is_some(), "{reply:?}");
-                        // Without a pause, the crowd would receive almost only refusals.
-                        tokio::time::sleep(Duration::from_millis(50)).await;
+                        // Without a pause, the crowd would receive almost only refusals, and leave no CPU for hashes.
+                        tokio::time::sleep(Duration::from_millis(250)).await;
                     }
                 }
                 answers
-            })
+            }
         });
         let members = members.collect();
-        Self { stop, members }
+        Self {
+            stop,
+            sent,
+            members,
+        }
     }
 
     async fn stop(self) -> Vec<u16> {
         self.stop.store(true, Ordering::Relaxed);
-        let answers = join_all(self.members).await;
-        answers.into_iter().flat_map(Result::unwrap).collect()
+        self.members.join_all().await.concat()
     }
 }
 
@@ -94,8 +102,8 @@ async fn others_still_log_in(
     who: impl Fn(usize) -> (String, String, String),
 ) -> Vec<u16> {
     let crowd = Crowd::gather(door, who);
-    until("the crowd is there", Duration::from_secs(10), async || {
-        (queued(doorward).await > 20.0).then_some(())
+    until("the crowd logs in", PATIENCE, async || {
+        (crowd.sent.load(Ordering::Relaxed) >= CROWD).then_some(())
     })
     .await;
     for _ in 0..OTHERS {
@@ -104,7 +112,7 @@ async fn others_still_log_in(
         assert_eq!(reply.status, 200, "{what}: {reply:?} {:?}", log());
     }
     let answers = crowd.stop().await;
-    until("no login is waiting", Duration::from_secs(10), async || {
+    until("no login is waiting", PATIENCE, async || {
         (queued(doorward).await == 0.0).then_some(())
     })
     .await;
@@ -192,12 +200,12 @@ async fn a_waiting_client_that_disconnects_leaves_the_queue() {
         stream.write_all(request.as_bytes()).await.unwrap();
         open.push(stream);
     }
-    until("they wait", Duration::from_secs(5), async || {
+    until("they wait", PATIENCE, async || {
         (queued(&doorward).await > 10.0).then_some(())
     })
     .await;
     drop(open);
-    until("they are gone", Duration::from_secs(2), async || {
+    until("they are gone", PATIENCE, async || {
         (queued(&doorward).await == 0.0).then_some(())
     })
     .await;

@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     front::{ADA, BOB, Front, basic, tampered},
-    harness::{Doorward, Envoy, EnvoyConfig, Reply, Service, repository, send, try_send, until},
+    harness::{
+        Doorward, Envoy, EnvoyConfig, PATIENCE, Reply, Service, repository, send, try_send, until,
+    },
 };
 
 /// The committed configuration with more members in the module's part.
@@ -263,7 +265,7 @@ async fn tokens_pass_without_doorward_until_the_feed_is_stale() {
             (503, "Try again later"),
             "{version}"
         );
-        let stale = until("it is too old", Duration::from_secs(10), async || {
+        let stale = until("it is too old", PATIENCE, async || {
             let reply = ask("/profile", &bob).await;
             (reply.status == 503).then_some(reply)
         })
@@ -272,7 +274,7 @@ async fn tokens_pass_without_doorward_until_the_feed_is_stale() {
         let public = send(envoy.edge, "GET", "/healthz", &[], "").await;
         assert_eq!(public.status, 200, "{version}");
         let _doorward = home.serve().await;
-        until("tokens pass again", Duration::from_secs(10), async || {
+        until("tokens pass again", PATIENCE, async || {
             (ask("/profile", &bob).await.status == 200).then_some(())
         })
         .await;
@@ -372,7 +374,7 @@ async fn envoy_does_not_listen_before_the_first_feed() {
     home.run(&["keys", "generate", "ES256"], "").await.ok();
     let _doorward = home.serve().await;
     // The first request that is answered at all is answered correctly.
-    let reply = until("Envoy listens", Duration::from_secs(10), async || {
+    let reply = until("Envoy listens", PATIENCE, async || {
         try_send(edge, "GET", "/healthz", &[], "").await.ok()
     })
     .await;
@@ -409,7 +411,7 @@ async fn a_panic_fails_one_request_with_503() {
         let config = with(&format!("panic_in: {hook}"));
         let alone = move |own| config(own).without_bootstrap();
         let front = Front::open(Envoy::NEWEST, |_| {}, alone).await;
-        until("the panic is logged", Duration::from_secs(5), async || {
+        until("the panic is logged", PATIENCE, async || {
             front
                 .envoy
                 .log()
@@ -484,10 +486,7 @@ async fn a_configuration_that_is_not_understood_is_refused() {
         let config = EnvoyConfig::module().replace(from, to).free_ports();
         for version in Envoy::WITH_MODULES {
             let mut envoy = Envoy::begin(version, &config, 1);
-            until("it has ended", Duration::from_secs(20), async || {
-                envoy.exited()
-            })
-            .await;
+            until("it has ended", PATIENCE, async || envoy.exited()).await;
             assert!(
                 envoy.log().contains(fault),
                 "{version} {to}: {}",
@@ -502,10 +501,7 @@ async fn a_configuration_that_is_not_understood_is_refused() {
 async fn an_envoy_that_is_too_old_logs_the_reason() {
     let config = EnvoyConfig::module().free_ports().without_bootstrap();
     let mut envoy = Envoy::begin(Envoy::OLDEST, &config, 1);
-    until("it has ended", Duration::from_secs(20), async || {
-        envoy.exited()
-    })
-    .await;
+    until("it has ended", PATIENCE, async || envoy.exited()).await;
     let log = envoy.log();
     assert!(
         log.contains("the module needs Envoy 1.38, 1.39 or 1.40"),
@@ -522,7 +518,7 @@ async fn envoys_stats_show_decisions_and_the_feed() {
             assert_eq!(status(&front, &bob).await, 200);
         }
         assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
-        let metrics = until("all are counted", Duration::from_secs(5), async || {
+        let metrics = until("all are counted", PATIENCE, async || {
             // A request adds passes to Envoy's counter once a second.
             front.send("GET", "/healthz", &[]).await;
             let reply = front.envoy.ask("/stats/prometheus?filter=doorward_").await;

@@ -20,8 +20,8 @@ use tokio::net::TcpListener;
 use crate::{
     front::{BOB, Front, log_in},
     harness::{
-        Database, Doorward, Envoy, EnvoyConfig, Home, Service, Settings, Sqlite, own_address,
-        repository, send, try_send, until,
+        Database, Doorward, Envoy, EnvoyConfig, Home, PATIENCE, Service, Settings, Sqlite,
+        own_address, repository, send, try_send, until,
     },
     load::Load,
 };
@@ -141,7 +141,7 @@ async fn a_hostile_feed_changes_nothing_and_becomes_stale() {
         let headers = [("authorization", bearer)];
         front.send("GET", "/profile", &headers).await.status
     };
-    until("everything is known", Duration::from_secs(10), async || {
+    until("everything is known", PATIENCE, async || {
         (status(&bob).await == 200 && status(&gone).await == 200).then_some(())
     })
     .await;
@@ -171,11 +171,9 @@ async fn a_hostile_feed_changes_nothing_and_becomes_stale() {
         let count = || front.envoy.log().matches(says).count();
         let before = count();
         between.tell(lie.clone());
-        until(
-            &format!("{lie:?} is refused"),
-            Duration::from_secs(8),
-            async || (count() > before).then_some(()),
-        )
+        until(&format!("{lie:?} is refused"), PATIENCE, async || {
+            (count() > before).then_some(())
+        })
         .await;
         assert_eq!(status(&bob).await, 200, "{version} {lie:?}");
         assert_eq!(status(&gone).await, 401, "{version} {lie:?}");
@@ -186,18 +184,16 @@ async fn a_hostile_feed_changes_nothing_and_becomes_stale() {
 
     // Without a good answer, tokens get 503; public routes still work.
     between.tell(Lie::Truncated);
-    until("the feed is too old", Duration::from_secs(20), async || {
+    until("the feed is too old", PATIENCE, async || {
         (status(&bob).await == 503).then_some(())
     })
     .await;
     assert_eq!(front.send("GET", "/healthz", &[]).await.status, 200);
     assert_eq!(status(&gone).await, 503);
     between.tell(Lie::None);
-    until(
-        "tokens are judged again",
-        Duration::from_secs(5),
-        async || (status(&bob).await == 200).then_some(()),
-    )
+    until("tokens are judged again", PATIENCE, async || {
+        (status(&bob).await == 200).then_some(())
+    })
     .await;
     assert_eq!(status(&gone).await, 401, "{version}");
 }
@@ -244,7 +240,7 @@ async fn no_revoked_token_passes_if_doorward_is_killed_under_load() {
                 .await
                 .status
         };
-        until("the first feed", Duration::from_secs(10), async || {
+        until("the first feed", PATIENCE, async || {
             (status().await == 200).then_some(())
         })
         .await;
@@ -252,12 +248,12 @@ async fn no_revoked_token_passes_if_doorward_is_killed_under_load() {
         for _ in 0..2 {
             let home = doorward.kill();
             assert_eq!(status().await, 200, "{version}");
-            until("the feed is too old", Duration::from_secs(10), async || {
+            until("the feed is too old", PATIENCE, async || {
                 (status().await == 503).then_some(())
             })
             .await;
             doorward = home.serve().await;
-            until("tokens pass again", Duration::from_secs(10), async || {
+            until("tokens pass again", PATIENCE, async || {
                 (status().await == 200).then_some(())
             })
             .await;
@@ -313,7 +309,7 @@ async fn replicas_that_are_restarted_in_turn_do_not_interrupt_the_module() {
             .await
             .status
     };
-    until("all is known", Duration::from_secs(10), async || {
+    until("all is known", PATIENCE, async || {
         (status(&bob).await == 200 && status(&gone).await == 401).then_some(())
     })
     .await;

@@ -5,13 +5,12 @@ use std::{
     env, fs,
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use crate::{
     filter_feed::home,
     front::{BOB, log_in},
-    harness::{Envoy, EnvoyConfig, Service, send, until},
+    harness::{Envoy, EnvoyConfig, PATIENCE, Service, send, until},
     load::Load,
 };
 
@@ -101,7 +100,7 @@ async fn reloads_of_the_configuration_lose_no_request() {
             .await
             .status
     };
-    until("the first feed", Duration::from_secs(10), async || {
+    until("the first feed", PATIENCE, async || {
         (ask().await == 200).then_some(())
     })
     .await;
@@ -116,13 +115,9 @@ async fn reloads_of_the_configuration_lose_no_request() {
             .replace("stale_after: 10s", &format!("stale_after: {stale}s"));
         let before = stat(&envoy, "listener_manager.lds.update_success").await;
         put(&file, number + 2, &next);
-        until(
-            "the configuration is exchanged",
-            Duration::from_secs(20),
-            async || {
-                (stat(&envoy, "listener_manager.lds.update_success").await > before).then_some(())
-            },
-        )
+        until("the configuration is exchanged", PATIENCE, async || {
+            (stat(&envoy, "listener_manager.lds.update_success").await > before).then_some(())
+        })
         .await;
         if number == reloads / 3 {
             early = resident(envoy.pid());
@@ -135,11 +130,9 @@ async fn reloads_of_the_configuration_lose_no_request() {
         reloads + 2,
         &listener.replace("metadata: doorward", "metadatum: doorward"),
     );
-    until(
-        "the broken one is refused",
-        Duration::from_secs(20),
-        async || (stat(&envoy, "listener_manager.lds.update_rejected").await > 0).then_some(()),
-    )
+    until("the broken one is refused", PATIENCE, async || {
+        (stat(&envoy, "listener_manager.lds.update_rejected").await > 0).then_some(())
+    })
     .await;
     assert_eq!(ask().await, 200);
     load.end(10).await;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     direct::{login, sqlite},
-    harness::{Database, Doorward, Home, MariaDb, Settings, repository, until},
+    harness::{Database, Doorward, Home, MariaDb, PATIENCE, Settings, repository, until},
 };
 
 /// A test vector whose cost differs clearly from the others; no test logs in with its password.
@@ -160,7 +160,7 @@ async fn a_database_that_is_down_is_sampled_when_it_returns() {
     assert_eq!(away.status, 503, "{away:?}");
     database.restart().await;
     // The first login that is answered.
-    let took = until("an answer", Duration::from_secs(20), async || {
+    let took = until("an answer", PATIENCE, async || {
         let start = Instant::now();
         let reply = login(&doorward, ("nobody-at-all", "guess")).await;
         (reply.status == 401).then(|| start.elapsed())

@@ -1,9 +1,6 @@
 //! Doorward replaces a hand-written Flask auth service: its tables, its gateway, and the steps of docs/from-flask.md.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use axum::{
     Router,
@@ -18,7 +15,9 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use crate::{
     docs::{blocks, run},
     front::{basic, tampered},
-    harness::{Database, Doorward, Home, Reply, Server, Settings, repository, send, until},
+    harness::{
+        Database, Doorward, Home, PATIENCE, Reply, Server, Settings, repository, send, until,
+    },
 };
 
 on_each_server!(
@@ -200,7 +199,7 @@ fn stored<E: Server>(database: &Database<E>, table: &str, email: &str) -> String
 async fn becomes_ours<E: Server>(database: &Database<E>, table: &str, email: &str) {
     until(
         &format!("the hash of {email} is replaced"),
-        Duration::from_secs(10),
+        PATIENCE,
         async || {
             let stored = stored(database, table, email);
             stored
@@ -488,11 +487,9 @@ async fn plain_passwords_are_accepted_only_if_configured<E: Server>() {
     assert!(reply.header("retry-after").is_some(), "{reply:?}");
     let arguments = ["throttle", "clear", OTHER.0];
     doorward.run(&arguments, "").await.ok();
-    until(
-        "nobody waits any more",
-        Duration::from_secs(5),
-        async || (gateway.login(OTHER).await.status == 200).then_some(()),
-    )
+    until("nobody waits any more", PATIENCE, async || {
+        (gateway.login(OTHER).await.status == 200).then_some(())
+    })
     .await;
 }
 
@@ -670,7 +667,7 @@ async fn names_that_a_collation_treats_as_equal_stay_two_users<E: Server>() {
 
         let reply = direct(accent).await;
         assert_eq!(reply.0, 200, "{charset}: {reply:?}");
-        until("every hash is ours", Duration::from_secs(10), async || {
+        until("every hash is ours", PATIENCE, async || {
             let counts = counted(doorward.home()).await;
             (counts == [("argon2id".to_owned(), 3, 0)]).then_some(())
         })

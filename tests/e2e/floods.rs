@@ -1,11 +1,11 @@
 //! A flood of attempts does not remove counts that make attempts wait, neither in memory nor in the shared rows.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
     direct::login_from,
     front::BOB,
-    harness::{Database, Doorward, Engine, until},
+    harness::{Database, Doorward, Engine, PATIENCE, until},
 };
 
 const SECRET: &str = "2b7e151628aed2a6abf7158809cf4f3c";
@@ -35,20 +35,16 @@ async fn a_replica_that_starts_during_a_flood_reads_the_long_waits<E: Engine>() 
         assert_eq!(reply.status, 401);
     }
     // Failures are written after the answers are sent.
-    until(
-        "bob's count is shared",
-        Duration::from_secs(5),
-        async || {
-            let listed = first
-                .run(&["throttle", "list", "--output", "json"], "")
-                .await
-                .ok();
-            let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
-            let counts = listed.as_array().unwrap().iter();
-            let mut bobs = counts.filter(|count| count["username"] == BOB.0);
-            bobs.any(|count| count["failures"] == 5).then_some(())
-        },
-    )
+    until("bob's count is shared", PATIENCE, async || {
+        let listed = first
+            .run(&["throttle", "list", "--output", "json"], "")
+            .await
+            .ok();
+        let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+        let counts = listed.as_array().unwrap().iter();
+        let mut bobs = counts.filter(|count| count["username"] == BOB.0);
+        bobs.any(|count| count["failures"] == 5).then_some(())
+    })
     .await;
     drop(first);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();

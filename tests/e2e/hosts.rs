@@ -1,14 +1,14 @@
 //! Two virtual hosts behind one gateway: www is public, admin is for administrators. Whatever host a client names, and
 //! wherever, the service of admin never receives a request that was judged by the rule for www.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use futures_util::future::join_all;
 use serde_json::Value;
 
 use crate::{
     edges::{Edge, Opened},
-    harness::{Envoy, Gateway, Reply, Service, send, send_bytes, try_send_http2, until},
+    harness::{Envoy, Gateway, PATIENCE, Reply, Service, send, send_bytes, try_send_http2, until},
 };
 
 const WWW: &str = "www.example.com";
@@ -143,14 +143,10 @@ impl Hosts {
             admin,
         };
         // Traefik accepts requests before it has loaded all routes.
-        until(
-            "both hosts are served",
-            Duration::from_secs(10),
-            async || {
-                let reply = hosts.get("/ready", &[("host", ADMIN)]).await;
-                (reply.status != 404).then_some(())
-            },
-        )
+        until("both hosts are served", PATIENCE, async || {
+            let reply = hosts.get("/ready", &[("host", ADMIN)]).await;
+            (reply.status != 404).then_some(())
+        })
         .await;
         hosts
     }
@@ -373,7 +369,7 @@ async fn nginx_passes_the_path_of_an_absolute_target_to_doorward() {
         );
         let before = hosts.setup.doorward.log().len();
         send_bytes(hosts.setup.edge, asked.as_bytes()).await;
-        until("the denial is logged", Duration::from_secs(5), async || {
+        until("the denial is logged", PATIENCE, async || {
             let lines = hosts.setup.doorward.log();
             let line = |line: &Value| line["fields"]["path"] == judged;
             lines[before..].iter().any(line).then_some(())

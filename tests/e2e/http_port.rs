@@ -270,7 +270,7 @@ async fn slow_clients_delay_nobody_and_are_dropped() {
         );
     }
     assert!(
-        start.elapsed() < Duration::from_secs(5),
+        start.elapsed() < Duration::from_secs(15),
         "{:?}",
         start.elapsed()
     );

@@ -36,7 +36,7 @@ use crate::{
     direct::{bearer, judged, post},
     docs::blocks,
     front::BOB,
-    harness::{Doorward, Reply, free_address, send, until},
+    harness::{Doorward, PATIENCE, Reply, free_address, send, until},
 };
 
 pub const NAME: &str = "https://id.example.com/";
@@ -339,7 +339,7 @@ async fn a_rotation_is_followed_and_unknown_keys_cost_few_fetches() {
         assert_eq!(judged(&doorward, &unknown).await.status, 401);
     }
     let start = Instant::now();
-    until("the new key", Duration::from_secs(40), async || {
+    until("the new key", PATIENCE, async || {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let reply = judged(&doorward, &new.bearer()).await;
         (reply.status == 200).then_some(())
@@ -391,13 +391,13 @@ async fn it_starts_while_the_issuer_is_down_or_slow_and_catches_up() {
     let own = bearer(&doorward, BOB).await;
     assert_eq!(judged(&doorward, &own).await.status, 200);
     assert_eq!(judged(&doorward, &pair.bearer()).await.status, 401);
-    until("the slow one's keys", Duration::from_secs(10), async || {
+    until("the slow one's keys", PATIENCE, async || {
         let reply = judged(&patient, &pair.bearer()).await;
         (reply.status == 200).then_some(())
     })
     .await;
     let _server = Server::start(away, &pair.document).await;
-    until("the keys", Duration::from_secs(40), async || {
+    until("the keys", PATIENCE, async || {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let reply = judged(&doorward, &pair.bearer()).await;
         (reply.status == 200).then_some(())
@@ -429,7 +429,7 @@ async fn keys_may_be_in_a_file_and_issuers_need_a_restart() {
         .await;
     assert_eq!(judged(&doorward, &old.bearer()).await.status, 200);
     fs::write(&file, &new.document).unwrap();
-    until("the new key", Duration::from_secs(10), async || {
+    until("the new key", PATIENCE, async || {
         let reply = judged(&doorward, &new.bearer()).await;
         (reply.status == 200).then_some(())
     })

@@ -92,7 +92,7 @@ async fn through_a_rotation(algorithm: &str, service: &Service) {
         .run(&["keys", "retire", &old, "--now"], "")
         .await
         .ok();
-    crate::harness::until("a retired key", Duration::from_secs(15), async || {
+    crate::harness::until("a retired key", crate::harness::PATIENCE, async || {
         let refused = refusal(doorward.http, &first).await;
         let mut statuses = Vec::new();
         for envoy in &envoys {
@@ -140,7 +140,7 @@ async fn envoy_is_given_the_exported_keys() {
         all_agree(doorward, &envoys, &tampered(&bearer), false).await;
     }
     for doorward in &setups {
-        let next = crate::harness::until("the next key", Duration::from_secs(15), async || {
+        let next = crate::harness::until("the next key", crate::harness::PATIENCE, async || {
             let bearer = log_in(doorward.http, BOB).await;
             header_of(&bearer, "kid")
                 .starts_with("next-")
@@ -227,7 +227,7 @@ async fn secrets_are_never_published() {
     assert_eq!(reply.header("cache-control"), Some("public, max-age=60"));
     let rotate = ["keys", "rotate", "--algorithm", "ES256", "--after", "1s"];
     doorward.run(&rotate, "").await.ok();
-    let published = crate::harness::until("a public key", Duration::from_secs(10), async || {
+    let published = crate::harness::until("a public key", crate::harness::PATIENCE, async || {
         let reply = send(doorward.http, "GET", "/.well-known/jwks.json", &[], "").await;
         let keys = reply.json()["keys"].as_array().unwrap().clone();
         (!keys.is_empty()).then_some(keys)

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     direct::post,
     front::{BOB, basic},
-    harness::{Database, Doorward, Engine, Reply, Settings, send, until},
+    harness::{Database, Doorward, Engine, PATIENCE, Reply, Settings, send, until},
 };
 
 const SECRET: &str = "4c1d8e7f90a1b2c3d4e5f60718293a4b";
@@ -152,15 +152,11 @@ async fn a_key_lives_and_ends_at_both_replicas<E: Engine>() {
     .await;
 
     // The last use is written for both.
-    until(
-        "the last use is written",
-        Duration::from_secs(20),
-        async || {
-            let keys = listed(&one, &["--owner", "bob", "--all"]).await;
-            let all = keys.len() == 2 && keys.iter().all(|key| key["used_at"].is_u64());
-            all.then_some(())
-        },
-    )
+    until("the last use is written", PATIENCE, async || {
+        let keys = listed(&one, &["--owner", "bob", "--all"]).await;
+        let all = keys.len() == 2 && keys.iter().all(|key| key["used_at"].is_u64());
+        all.then_some(())
+    })
     .await;
 
     one.run(&["key", "end", id(&next)], "").await.ok();

@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     direct::{login_from, post},
     front::{ADA, BOB, Front, basic, check, tampered},
-    harness::{Doorward, Envoy, fed, repository, send, send_bytes, tool, until},
+    harness::{Doorward, Envoy, PATIENCE, fed, repository, send, send_bytes, tool, until},
 };
 
 /// The families that the parser has read.
@@ -172,14 +172,10 @@ async fn requests_are_counted() {
 
     // A reload does not reset the counters.
     doorward.signal(Signal::HUP);
-    until(
-        "the settings are reloaded",
-        Duration::from_secs(5),
-        async || {
-            let scrape = Scrape::of(doorward).await;
-            (scrape.find("doorward_reloads_total", &[("result", "ok")]) == Some(1.0)).then_some(())
-        },
-    )
+    until("the settings are reloaded", PATIENCE, async || {
+        let scrape = Scrape::of(doorward).await;
+        (scrape.find("doorward_reloads_total", &[("result", "ok")]) == Some(1.0)).then_some(())
+    })
     .await;
     front.send("GET", "/x", &[("authorization", &bob)]).await;
     let scrape = Scrape::of(doorward).await;

@@ -1,13 +1,13 @@
 //! The examples for Prometheus and Grafana, with a real Prometheus that scrapes a real Doorward.
 
-use std::{collections::BTreeSet, fs, process::Command, time::Duration};
+use std::{collections::BTreeSet, fs, process::Command};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::{
     front::{BOB, Front, tampered},
-    harness::{Envoy, Process, free_address, program, repository, send, try_send, until},
+    harness::{Envoy, PATIENCE, Process, free_address, program, repository, send, try_send, until},
 };
 
 fn promtool(arguments: &[&str]) -> String {
@@ -140,7 +140,7 @@ async fn prometheus_finds_what_alerts_and_dashboard_ask_for() {
             .cloned()
             .unwrap_or_default()
     };
-    until("the target is up", Duration::from_secs(20), async || {
+    until("the target is up", PATIENCE, async || {
         let up = query("up{job=\"doorward\"} == 1 and count_over_time(up[1m]) > 2").await;
         (up.len() == 1).then_some(())
     })
@@ -174,21 +174,17 @@ async fn prometheus_finds_what_alerts_and_dashboard_ask_for() {
         .unwrap()
         .clone();
     assert_eq!(rules.len(), alerts().len());
-    until(
-        "all alerts are evaluated",
-        Duration::from_secs(10),
-        async || {
-            let rules = send(address, "GET", "/api/v1/rules", &[], "").await.json();
-            let rules = rules["data"]["groups"][0]["rules"]
-                .as_array()
-                .unwrap()
-                .clone();
-            rules
-                .iter()
-                .all(|rule| rule["health"] == "ok")
-                .then_some(())
-        },
-    )
+    until("all alerts are evaluated", PATIENCE, async || {
+        let rules = send(address, "GET", "/api/v1/rules", &[], "").await.json();
+        let rules = rules["data"]["groups"][0]["rules"]
+            .as_array()
+            .unwrap()
+            .clone();
+        rules
+            .iter()
+            .all(|rule| rule["health"] == "ok")
+            .then_some(())
+    })
     .await;
 
     // promtool reads the older text format, which describes a counter by its whole name.

@@ -8,7 +8,7 @@ use crate::{
     direct::{bearer, judged, login},
     docs,
     front::{ADA, BOB},
-    harness::{Doorward, repository, until},
+    harness::{Doorward, PATIENCE, repository, until},
 };
 
 fn runbook() -> String {
@@ -228,21 +228,17 @@ async fn the_commands_of_the_runbook_do_what_it_says() {
     assert_eq!(locked.status, 429, "{locked:?}");
     let said = run(&next());
     assert!(said.contains("account"), "{said}");
-    until(
-        "bob may log in again",
-        std::time::Duration::from_secs(5),
-        async || (login(&doorward, BOB).await.status == 200).then_some(()),
-    )
+    until("bob may log in again", PATIENCE, async || {
+        (login(&doorward, BOB).await.status == 200).then_some(())
+    })
     .await;
 
     doorward.run(&["user", "disable", ADA.0], "").await.ok();
     run(&next());
     let ada = (ADA.0, "a-phrase-that-nobody-knows");
-    until(
-        "ada may log in again",
-        std::time::Duration::from_secs(5),
-        async || (login(&doorward, ada).await.status == 200).then_some(()),
-    )
+    until("ada may log in again", PATIENCE, async || {
+        (login(&doorward, ada).await.status == 200).then_some(())
+    })
     .await;
 
     run(&next());
@@ -251,11 +247,9 @@ async fn the_commands_of_the_runbook_do_what_it_says() {
     let token = bearer(&doorward, BOB).await;
     assert_eq!(judged(&doorward, &token).await.status, 200);
     run(&next());
-    until(
-        "bob is logged out",
-        std::time::Duration::from_secs(5),
-        async || (judged(&doorward, &token).await.status == 401).then_some(()),
-    )
+    until("bob is logged out", PATIENCE, async || {
+        (judged(&doorward, &token).await.status == 401).then_some(())
+    })
     .await;
 
     let said = run(&next());

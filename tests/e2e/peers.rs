@@ -19,7 +19,7 @@ use tonic_health::pb::{
 
 use crate::{
     front::{BOB, basic, question},
-    harness::{Doorward, Settings, send, until},
+    harness::{Doorward, PATIENCE, Settings, send, until},
     http2::{
         self, CHECK, DATA, END_STREAM, Ended, HEALTH, PING, RST_STREAM, SETTINGS, call, frame,
         message, preface,
@@ -355,14 +355,10 @@ async fn changed_trust_applies_to_open_connections() {
     assert_eq!(status(checked(&mut stream, 1, &asked).await), 401);
     fs::write(&file, "trusted_proxies = ['127.0.0.3']\n").unwrap();
     let mut id = 3;
-    until(
-        "the peer is no longer trusted",
-        Duration::from_secs(10),
-        async || {
-            id += 2;
-            (status(checked(&mut stream, id, &asked).await) == 403).then_some(())
-        },
-    )
+    until("the peer is no longer trusted", PATIENCE, async || {
+        id += 2;
+        (status(checked(&mut stream, id, &asked).await) == 403).then_some(())
+    })
     .await;
     let mut stream = from(STRANGER, doorward.grpc).await;
     stream.write_all(&preface()).await.unwrap();
@@ -456,7 +452,7 @@ async fn floods_of_frames_end_only_their_connection() {
             let series = closed("grpc", peer, "flood");
             let before = number(&doorward, &series).await;
             assert!(is_ended(address, &doorward, &flood).await, "{what} {peer}");
-            until("it is counted", Duration::from_secs(5), async || {
+            until("it is counted", PATIENCE, async || {
                 (number(&doorward, &series).await > before).then_some(())
             })
             .await;

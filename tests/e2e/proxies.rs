@@ -1,7 +1,7 @@
 //! Every gateway that asks the HTTP port, with its committed configuration: what passes through it, what it refuses,
 //! and what reaches the service.
 
-use std::{fs, time::Duration};
+use std::fs;
 
 use futures_util::future::join_all;
 use rustix::process::Signal;
@@ -11,7 +11,8 @@ use yaml_rust2::{Yaml, YamlLoader};
 use crate::{
     front::{ADA, BOB, basic, tampered},
     harness::{
-        Doorward, Gateway, Proxy, Reply, Service, repository, send, send_bytes, try_send, until,
+        Doorward, Gateway, PATIENCE, Proxy, Reply, Service, repository, send, send_bytes, try_send,
+        until,
     },
 };
 
@@ -675,7 +676,7 @@ async fn without_doorward_nothing_passes(gateway: Gateway) {
     assert_eq!(setup.send("GET", "/profile", &headers).await.status, 200);
     let before = setup.service.requests();
     setup.doorward.signal(Signal::KILL);
-    until("Doorward is down", Duration::from_secs(5), async || {
+    until("Doorward is down", PATIENCE, async || {
         let there = tokio::net::TcpStream::connect(setup.doorward.http).await;
         there.is_err().then_some(())
     })

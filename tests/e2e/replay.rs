@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     direct,
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, EnvoyConfig, Gateway, Home, Ran, Service, send, until},
+    harness::{Doorward, Envoy, EnvoyConfig, Gateway, Home, PATIENCE, Ran, Service, send, until},
 };
 
 const RULES: &str = r#"
@@ -157,7 +157,7 @@ async fn through_envoy(what: &str, config: impl FnOnce(EnvoyConfig) -> EnvoyConf
         direct::bearer(&front.doorward, BOB).await,
     );
     traffic(front.envoy.edge, &ada, &bob).await;
-    let log = until("all lines", Duration::from_secs(10), async || {
+    let log = until("all lines", PATIENCE, async || {
         let text = front.envoy.access_text();
         (text.lines().count() == 18).then_some(text)
     })
@@ -225,7 +225,7 @@ async fn the_logs_of_nginx() {
             "",
         )
         .await;
-        let log = until("all lines", Duration::from_secs(10), async || {
+        let log = until("all lines", PATIENCE, async || {
             let text = nginx.log();
             let requests = text
                 .lines()

@@ -33,8 +33,8 @@ use tonic_health::pb::{
 use crate::{
     front::{BOB, Front, basic, check},
     harness::{
-        Database, Doorward, Envoy, EnvoyConfig, Service, Settings, Sqlite, own_address, send,
-        try_send, until,
+        Database, Doorward, Envoy, EnvoyConfig, PATIENCE, Service, Settings, Sqlite, own_address,
+        send, try_send, until,
     },
 };
 
@@ -63,7 +63,8 @@ async fn health(doorward: &Doorward, service: &str) -> ServingStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_reports_the_stop_and_serves_until_the_delay_ends() {
-    let doorward = doorward("3s", |_| {}).await;
+    const DELAY: Duration = Duration::from_secs(8);
+    let doorward = doorward("8s", |_| {}).await;
     for service in ["", "envoy.service.auth.v3.Authorization"] {
         assert_eq!(health(&doorward, service).await, ServingStatus::Serving);
     }
@@ -71,7 +72,7 @@ async fn it_reports_the_stop_and_serves_until_the_delay_ends() {
     doorward.signal(Signal::TERM);
     says(&doorward, "draining").await;
     let ready = async || send(doorward.ops, "GET", "/readyz", &[], "").await.status;
-    until("it is not ready", Duration::from_secs(2), async || {
+    until("it is not ready", PATIENCE, async || {
         (ready().await == 503).then_some(())
     })
     .await;
@@ -94,13 +95,13 @@ async fn it_reports_the_stop_and_serves_until_the_delay_ends() {
         (401, Some("close"))
     );
     assert!(
-        asked.elapsed() < Duration::from_secs(3),
+        asked.elapsed() < DELAY,
         "the checks took as long as the delay"
     );
     let (_home, status) = doorward.end().await;
     assert!(status.success());
     let took = asked.elapsed();
-    assert!(took > Duration::from_secs(3), "{took:?}");
+    assert!(took > DELAY, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +116,7 @@ async fn a_second_signal_ends_the_delay_and_sigint_skips_it() {
             _ => doorward.end().await.1,
         };
         assert!(status.success());
-        assert!(started.elapsed() < Duration::from_secs(10));
+        assert!(started.elapsed() < PATIENCE);
     }
 }
 
@@ -180,17 +181,13 @@ async fn calls_in_flight_are_answered_before_a_connection_ends() {
         .map(|_| tokio::spawn(call(sender.clone())))
         .collect();
     // All calls have started when the last one is in the queue.
-    until(
-        "the calls are in flight",
-        Duration::from_secs(5),
-        async || {
-            doorward
-                .log()
-                .iter()
-                .any(|line| line["fields"]["message"] == "issue")
-                .then_some(())
-        },
-    )
+    until("the calls are in flight", PATIENCE, async || {
+        doorward
+            .log()
+            .iter()
+            .any(|line| line["fields"]["message"] == "issue")
+            .then_some(())
+    })
     .await;
     tokio::time::sleep(Duration::from_millis(30)).await;
     doorward.signal(Signal::TERM);
@@ -240,7 +237,7 @@ async fn connections_that_stay_open_are_dropped_at_the_deadline() {
     assert!(status.success(), "{status}");
     let took = asked.elapsed();
     assert!(
-        (Duration::from_secs(1)..Duration::from_secs(4)).contains(&took),
+        (Duration::from_secs(1)..PATIENCE).contains(&took),
         "{took:?}"
     );
     let mut rest = Vec::new();
@@ -319,7 +316,7 @@ async fn replicas_that_are_restarted_in_turn_lose_no_request() {
     }
     let envoy = Envoy::start(Envoy::NEWEST, &config).await;
     let healthy = async || {
-        until("Envoy knows both", Duration::from_secs(20), async || {
+        until("Envoy knows both", PATIENCE, async || {
             let clusters = envoy.ask("/clusters").await;
             let flags = |address: &std::net::SocketAddr| {
                 let line = format!("doorward::{address}::health_flags::healthy");

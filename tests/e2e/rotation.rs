@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     front::{BOB, check, header_of, log_in, refusal},
-    harness::{Doorward, send, until},
+    harness::{Doorward, PATIENCE, send, until},
 };
 
 /// Two seconds until a Doorward checks its files, plus one because times are cut to whole seconds, plus two for a busy
@@ -87,7 +87,7 @@ async fn a_rotation_causes_no_refusals() {
     for (n, algorithm) in ["EdDSA", "RS256", "HS256"].into_iter().enumerate() {
         let rotate = ["keys", "rotate", "--algorithm", algorithm, "--after", AFTER];
         setups[n % 2].run(&rotate, "").await.ok();
-        until(algorithm, Duration::from_secs(30), async || {
+        until(algorithm, PATIENCE, async || {
             (newest().as_deref() == Some(algorithm)).then_some(())
         })
         .await;

@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::harness::{
-    Database, Doorward, Envoy, EnvoyConfig, Server, Service, repository, send, send_bytes,
-    try_send, until,
+    Database, Doorward, Envoy, EnvoyConfig, PATIENCE, Server, Service, repository, send,
+    send_bytes, try_send, until,
 };
 
 const SIZE: usize = 64 << 20;
@@ -149,16 +149,12 @@ async fn the_database_can_be_killed_and_frozen_and_comes_back<S: Server>() {
             .is_err()
     );
     database.cont();
-    until(
-        "the database answers",
-        Duration::from_secs(10),
-        async || {
-            try_send(address, "GET", "/", &[], "")
-                .await
-                .is_err()
-                .then_some(())
-        },
-    )
+    until("the database answers", PATIENCE, async || {
+        try_send(address, "GET", "/", &[], "")
+            .await
+            .is_err()
+            .then_some(())
+    })
     .await;
     assert_eq!(database.sql("SELECT * FROM t"), "kept\n");
 }

@@ -1,6 +1,6 @@
 //! Bodies pass while Doorward checks the headers: the check neither delays them nor waits for them.
 
-use std::{convert::Infallible, time::Duration};
+use std::convert::Infallible;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -10,7 +10,7 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 
 use crate::{
     front::{BOB, Front},
-    harness::{Envoy, exchange, send, send_bytes, until},
+    harness::{Envoy, PATIENCE, exchange, send, send_bytes, until},
 };
 
 const PIECE: usize = 64 * 1024;
@@ -32,11 +32,9 @@ async fn an_upload_reaches_the_service_while_it_is_still_being_sent() {
             response.into_body().collect().await.unwrap().to_bytes()
         });
         pieces.send(vec![b'u'; PIECE].into()).await.unwrap();
-        until(
-            "the upload is at the service",
-            Duration::from_secs(10),
-            async || (front.service.requests() == 1).then_some(()),
-        )
+        until("the upload is at the service", PATIENCE, async || {
+            (front.service.requests() == 1).then_some(())
+        })
         .await;
         for _ in 1..PIECES {
             pieces.send(vec![b'u'; PIECE].into()).await.unwrap();

@@ -1,11 +1,11 @@
 //! The doors with TLS: the gRPC door behind a real Envoy, the HTTP port with curl, and certificates that are replaced.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
 
 use crate::{
     certificates::{curl, openssl},
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, send, until},
+    harness::{Doorward, Envoy, PATIENCE, send, until},
 };
 
 const CLUSTER: &str = "    - name: doorward\n      type: STATIC\n";
@@ -80,7 +80,7 @@ async fn both_doors_use_tls_and_reload_their_certificate() {
         let before = doorward.log().len();
         fs::write(dir.join(file), content).unwrap();
         doorward.signal(rustix::process::Signal::HUP);
-        until("it is refused", Duration::from_secs(5), async || {
+        until("it is refused", PATIENCE, async || {
             let lines = doorward.log();
             let refused = |line: &serde_json::Value| {
                 line["fields"]["message"]
@@ -100,11 +100,9 @@ async fn both_doors_use_tls_and_reload_their_certificate() {
         fs::copy(dir.join(from), dir.join(to)).unwrap();
     }
     // Without a signal: Doorward checks the files.
-    until(
-        "the second certificate is in use",
-        Duration::from_secs(10),
-        async || login(doorward, &dir.join("second.crt")).ok(),
-    )
+    until("the second certificate is in use", PATIENCE, async || {
+        login(doorward, &dir.join("second.crt")).ok()
+    })
     .await;
     assert!(login(doorward, &dir.join("first.crt")).is_err());
     assert_eq!(profile().await, 200, "connections that are open stay so");

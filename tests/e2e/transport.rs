@@ -10,7 +10,7 @@ use std::{
 use crate::{
     certificates::{Authority, curl},
     front::{ADA, BOB, Front, basic},
-    harness::{Doorward, Envoy, EnvoyConfig, Home, Service, send, until},
+    harness::{Doorward, Envoy, EnvoyConfig, Home, PATIENCE, Service, send, until},
 };
 
 /// Doorward, the service, and Envoy with a committed file.
@@ -119,11 +119,9 @@ async fn gateways_ask_through_unix_sockets() {
             service,
             envoy,
         };
-        until(
-            "Envoy is connected again",
-            Duration::from_secs(10),
-            async || (front.login(BOB).await.status == 200).then_some(()),
-        )
+        until("Envoy is connected again", PATIENCE, async || {
+            (front.login(BOB).await.status == 200).then_some(())
+        })
         .await;
         works(&front).await;
         let (_home, status) = front.doorward.stop().await;
@@ -286,7 +284,7 @@ async fn authorities_are_replaced_while_it_serves() {
         })
         .await;
     fs::write(&authorities, [&old[..], &whole].concat()).unwrap();
-    until("both are let in", Duration::from_secs(10), async || {
+    until("both are let in", PATIENCE, async || {
         mutual.login(Some("renewed")).ok()
     })
     .await;

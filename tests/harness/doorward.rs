@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{PAUSE, Process, START, until};
+use super::{PATIENCE, PAUSE, Process, START, until};
 
 /// The settings with which a Doorward starts.
 pub struct Settings {
@@ -353,7 +353,7 @@ impl Doorward {
     pub async fn logged(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(
             &format!("a line of the log: {what}"),
-            Duration::from_secs(60),
+            PATIENCE,
             async || lines(&self.process).find(|line| is(line)),
         )
         .await

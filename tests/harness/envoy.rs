@@ -7,7 +7,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Process, Reply, client, repository, tool, until};
+use super::{PATIENCE, Process, Reply, client, repository, tool, until};
 
 /// The text of a configuration.
 #[derive(Clone)]
@@ -297,7 +297,7 @@ impl Envoy {
     pub async fn accessed(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
         until(
             &format!("a line of Envoy's access log: {what}"),
-            Duration::from_secs(5),
+            PATIENCE,
             async || self.access_log().into_iter().find(|line| is(line)),
         )
         .await

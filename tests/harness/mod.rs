@@ -64,6 +64,9 @@ pub const START: Duration = Duration::from_secs(30);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long tests wait for what must happen but is not promised within a time, so that a busy machine does not fail them.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Calls `look` again and again until it returns a value.
 ///
 /// # Panics
