@@ -35,7 +35,7 @@ pub(crate) use self::{
 use crate::{
     cli::Setup,
     clock::unix_time,
-    config::Settings,
+    config::{self, Settings},
     domain::account::{Roles, Username},
     login::account::Account,
     serve,
@@ -154,5 +154,15 @@ pub(crate) fn config_check(settings: &Settings) -> anyhow::Result<Outcome> {
         settings.database.place,
         settings.listen.grpc,
     );
+    Ok(Outcome::Yes)
+}
+
+/// Prints the JSON Schema of the settings.
+///
+/// # Errors
+///
+/// It cannot be written as JSON.
+pub(crate) fn config_schema() -> anyhow::Result<Outcome> {
+    println!("{}", serde_json::to_string_pretty(&config::schema())?);
     Ok(Outcome::Yes)
 }

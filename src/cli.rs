@@ -10,7 +10,10 @@ use std::{net::IpAddr, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::machine_key::MachineKey;
-pub(crate) use self::policy::{Policy, PolicyCheck, PolicyPromote, PolicyReplay};
+pub(crate) use self::policy::{
+    OldPrecedence, Policy, PolicyCheck, PolicyDiff, PolicyPromote, PolicyReplay, PolicyTest,
+    TestFormat,
+};
 pub(crate) use self::probe::Probe;
 pub(crate) use self::setup::{Gateway, Init, Man, Setup, UserDatabase};
 
@@ -238,6 +241,12 @@ pub(crate) enum Config {
     /// Read all settings as `serve` does, and report every fault.
     #[command(after_help = "Example:\n  doorward --config doorward.toml config check")]
     Check,
+    /// Print the JSON Schema of doorward.toml, for editors.
+    ///
+    /// With `#:schema doorward.schema.json` as its first line, editors with a language server for TOML complete and check
+    /// the file.
+    #[command(after_help = "Example:\n  doorward config schema > doorward.schema.json")]
+    Schema,
 }
 
 /// Commands for tokens.

@@ -28,6 +28,7 @@ mod reader;
 mod refresh;
 mod revocation;
 mod rules;
+mod schema;
 mod self_service;
 mod shutdown;
 mod sign_in;
@@ -56,6 +57,7 @@ pub(crate) use self::{
     refresh::RefreshSettings,
     revocation::RevocationSettings,
     rules::NextRules,
+    schema::schema,
     self_service::SelfServiceSettings,
     shutdown::ShutdownSettings,
     sign_in::SignInSettings,

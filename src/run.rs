@@ -15,7 +15,7 @@ use doorward_rules::files::Files;
 
 use crate::{
     admin::{self, Outcome, Written},
-    cli::{Cli, Command},
+    cli::{self, Cli, Command},
     config::{self, Settings, Sources},
     observe::{causes, spans::Spans},
     reload::Load,
@@ -105,14 +105,19 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
             telemetry::trail_alone(&settings.audit.to).context(TRAIL)?;
             runtime.block_on(admin::throttle(settings, command))
         }
-        Command::Config(_) => admin::config_check(&settings()?),
+        Command::Config(cli::Config::Check) => admin::config_check(&settings()?),
+        Command::Config(cli::Config::Schema) => admin::config_schema(),
         Command::Policy(command) => {
-            let settings = settings()?;
+            let load = |file: Option<&Path>, files: &Files| {
+                let own = file.map(|file| origin.of(file));
+                let origin = own.as_ref().unwrap_or(&origin);
+                Ok(origin.with(files, Settings::load)??)
+            };
             let written = Written {
                 file: origin.path(),
                 load: &|text| origin.with_text(text),
             };
-            runtime.block_on(admin::policy(&settings, command, written))
+            runtime.block_on(admin::policy(&load, command, written))
         }
         Command::Probe(command) => runtime.block_on(admin::probe(&settings()?, command)),
         Command::Token(command) => runtime.block_on(admin::token(settings()?, command)),
@@ -120,6 +125,7 @@ fn run(cli: Cli) -> anyhow::Result<Outcome> {
 }
 
 /// Where settings come from.
+#[derive(Clone)]
 struct Origin {
     config: Option<PathBuf>,
     set: Vec<(String, String)>,
@@ -129,6 +135,15 @@ struct Origin {
 impl Origin {
     fn with<T>(&self, files: &Files, load: impl FnOnce(Sources<'_>) -> T) -> anyhow::Result<T> {
         Ok(self.with_file(self.file(files)?, files, load))
+    }
+
+    /// The same with another file.
+    fn of(&self, file: &Path) -> Self {
+        let config = Some(file.to_owned());
+        Self {
+            config,
+            ..self.clone()
+        }
     }
 
     /// The settings, if their file had this text.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::Output;
 
@@ -36,6 +36,26 @@ Examples:
   doorward policy replay /var/log/nginx/access.log --rules next.toml --host shop.example
   kubectl logs deploy/envoy | doorward policy replay - --output json")]
     Replay(PolicyReplay),
+    /// Run cases: requests, and the decisions that the rules must make about them.
+    ///
+    /// Exit status 0: all cases pass; 1: a case fails, or with --strict a rule is not shown.
+    #[command(after_help = "\
+Examples:
+  doorward policy test --init cases.toml           write a first file from the rules
+  doorward policy test --strict cases.toml
+  doorward policy test --watch cases.toml more-cases.toml
+  doorward --config doorward.toml policy test cases.toml --output junit > cases.xml")]
+    Test(PolicyTest),
+    /// Show which requests two files of settings decide differently.
+    ///
+    /// Computed from the rules, and complete. Exit status 0: none; 1: some.
+    #[command(after_help = "\
+Examples:
+  doorward policy diff doorward.toml next.toml
+  doorward policy diff --output json doorward.toml next.toml
+  doorward policy diff --old-precedence path-first doorward.toml doorward.toml
+                                                   what an upgrade changes for a file with hosts")]
+    Diff(PolicyDiff),
 }
 
 /// Arguments of `doorward policy check`.
@@ -82,4 +102,59 @@ pub(crate) struct PolicyReplay {
     /// Format of the result.
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// Arguments of `doorward policy test`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyTest {
+    /// Files with cases.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Also fail if a rule is decided by no case, or if no case shows whom it keeps out.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Write a first file of cases from the rules, unless it exists.
+    #[arg(long, conflicts_with_all = ["strict", "watch"])]
+    pub(crate) init: bool,
+    /// Run again whenever the settings or the cases change.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Format of the results.
+    #[arg(long, value_enum, default_value_t = TestFormat::Text)]
+    pub(crate) output: TestFormat,
+}
+
+/// Arguments of `doorward policy diff`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyDiff {
+    /// File with the present settings.
+    pub(crate) old: PathBuf,
+    /// File with the new settings.
+    pub(crate) new: PathBuf,
+    /// How the rules of OLD are compared.
+    #[arg(long, value_enum, default_value_t = OldPrecedence::HostFirst)]
+    pub(crate) old_precedence: OldPrecedence,
+    /// Format of the result.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// How rules are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OldPrecedence {
+    /// Host, path, method, as now.
+    HostFirst,
+    /// Path, method, host, as before the change that CHANGELOG.md names.
+    PathFirst,
+}
+
+/// Formats of results of cases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TestFormat {
+    /// What fails, and a count, for people.
+    Text,
+    /// JSON, for machines.
+    Json,
+    /// XML as JUnit writes it, for build servers.
+    Junit,
 }

@@ -135,6 +135,14 @@ pub(super) trait AnyKey: Sync {
         self.entry().name
     }
 
+    /// What is wrong with a text.
+    fn refusals(&self, text: &str) -> Vec<ValueFault>;
+
+    fn is_list(&self) -> bool;
+
+    /// Whether the default is a value, and not a description.
+    fn has_default(&self) -> bool;
+
     /// Parses the default, if there is one.
     #[cfg(test)]
     fn check_default(&self) -> Result<(), Vec<ValueFault>>;
@@ -143,6 +151,19 @@ pub(super) trait AnyKey: Sync {
 impl<T> AnyKey for Key<T> {
     fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    fn refusals(&self, text: &str) -> Vec<ValueFault> {
+        let refused = self.parse(&Raw::text(text.to_owned())).err();
+        refused.unwrap_or_default()
+    }
+
+    fn is_list(&self) -> bool {
+        matches!(self.parse, Parse::List(_))
+    }
+
+    fn has_default(&self) -> bool {
+        true
     }
 
     #[cfg(test)]
@@ -155,6 +176,18 @@ impl<T> AnyKey for Key<T> {
 impl<T> AnyKey for Optional<T> {
     fn entry(&self) -> &Entry {
         &self.0.entry
+    }
+
+    fn refusals(&self, text: &str) -> Vec<ValueFault> {
+        self.0.refusals(text)
+    }
+
+    fn is_list(&self) -> bool {
+        self.0.is_list()
+    }
+
+    fn has_default(&self) -> bool {
+        false
     }
 
     #[cfg(test)]

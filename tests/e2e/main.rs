@@ -116,6 +116,7 @@ mod packaging;
 mod panics;
 mod paths;
 mod peers;
+mod policy;
 mod preflights;
 mod private_files;
 mod probe;

@@ -2,9 +2,13 @@
 //! precedence of the Gateway API's HTTPRoute (host, exact path, longest prefix, method). A rule for `GET` also covers
 //! `HEAD`, unless a rule for the same path and host names `HEAD`.
 
+mod diff;
 mod index;
+mod path_first;
 mod pattern;
+mod regions;
 mod rule;
+mod ruling;
 
 use std::{
     cmp::Reverse,
@@ -14,7 +18,12 @@ use std::{
 };
 
 pub(crate) use self::pattern::PathPattern;
-pub use self::rule::{Rule, RuleFault};
+pub use self::{
+    diff::{Change, DecidedBy, Direction, Example, Precedence, Side, diff, examples},
+    regions::{HostClass, Hosts, MethodClass, Methods, PathSet, Paths},
+    rule::{Rule, RuleFault},
+    ruling::{Callers, Ruling},
+};
 use self::{
     index::{Found, Index},
     pattern::Reading,
@@ -327,6 +336,19 @@ impl Policy {
     /// Which rule decides a request.
     #[must_use]
     pub fn access(&self, method: Method<'_>, host: Host<'_>, path: &Path<'_>) -> Access<'_> {
+        self.access_by(method, host, path, |index, path, extension| {
+            index.find(method, host, path, extension)
+        })
+    }
+
+    /// Which rule decides a request, with a search in an index: of a path, which may have an extension.
+    fn access_by(
+        &self,
+        method: Method<'_>,
+        host: Host<'_>,
+        path: &Path<'_>,
+        find: impl Fn(&Index, &str, bool) -> Found,
+    ) -> Access<'_> {
         let all = &*self.0;
         if all.names_hosts && host.name().is_none() {
             return Access::NoHost;
@@ -335,14 +357,14 @@ impl Policy {
             return Access::MethodCase;
         }
         let raw = all.raw.as_ref().unwrap_or(&all.loose);
-        let as_sent = all.access(raw.find(method, host, path.as_str(), false));
+        let as_sent = all.access(find(raw, path.as_str(), false));
         let has_extension = path.has_extension();
         if all.raw.is_none() && path.as_str() == path.loose() && !has_extension {
             return as_sent;
         }
         let extensions = [false, true];
         for extension in extensions.iter().take(1 + usize::from(has_extension)) {
-            let found = (all.loose).find(method, host, path.loose(), *extension);
+            let found = find(&all.loose, path.loose(), *extension);
             let generous = all.access(found);
             if same_demand(as_sent, generous) {
                 continue;

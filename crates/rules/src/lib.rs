@@ -2,6 +2,7 @@
 //!
 //! Must not know: a runtime, databases, requests.
 
+pub mod cases;
 pub mod current;
 pub mod feed;
 pub mod files;

@@ -94,6 +94,9 @@ fn quoted(text: &str) -> String {
 }
 
 const HEAD: &str = "\
+#:schema doorward.schema.json
+# For editors. Make it with: doorward config schema > doorward.schema.json
+
 # Settings of Doorward. Check them with: doorward config check
 # Every setting: docs/settings.md. Each can also be an environment variable: listen.grpc is DOORWARD_LISTEN__GRPC.
 

@@ -2,11 +2,9 @@
 
 use serde_json::json;
 
-use super::{
-    super::{Outcome, PATIENCE, known, spoken, username},
-    trial::{Asked, Trial, explain},
-};
+use super::trial::{Asked, Trial, explain};
 use crate::{
+    admin::{Outcome, PATIENCE, known, spoken, username},
     cli::{Format, PolicyCheck},
     config::Settings,
     domain::{
@@ -102,8 +100,10 @@ pub(super) async fn check(settings: &Settings, command: PolicyCheck) -> anyhow::
 /// Splits the URL without parsing it: a URL library that reads it differently than a gateway would hide the
 /// difference.
 pub(super) fn cut(url: &str) -> (&str, &str) {
-    let Some((_, rest)) = url.split_once("://") else {
-        return ("", url);
+    let rest = match url.split_once("://") {
+        // A path may have a URL in its query.
+        Some((scheme, rest)) if !scheme.contains('/') => rest,
+        Some(_) | None => return ("", url),
     };
     match rest.find('/') {
         Some(slash) => rest.split_at(slash),
@@ -119,6 +119,7 @@ mod tests {
     fn urls_are_cut_at_the_first_slash() {
         for (url, expected) in [
             ("/a?b", ("", "/a?b")),
+            ("/a?next=https://x/y", ("", "/a?next=https://x/y")),
             ("https://h/a", ("h", "/a")),
             ("https://h:8/a//b", ("h:8", "/a//b")),
             ("https://h", ("h", "/")),

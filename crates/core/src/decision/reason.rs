@@ -19,6 +19,13 @@ macro_rules! reasons {
             /// All reasons except those of [`Reason::InvalidToken`].
             pub const WITHOUT_TOKEN_FAULTS: &[Self] = &[$(Self::$variant,)+];
 
+            /// The reason with this word, without those of [`Reason::InvalidToken`].
+            #[must_use]
+            pub fn named(word: &str) -> Option<Self> {
+                let mut all = Self::WITHOUT_TOKEN_FAULTS.iter();
+                all.find(|reason| reason.name() == word).copied()
+            }
+
             /// The word in log, metrics and audit trail.
             #[must_use]
             pub fn name(self) -> &'static str {

@@ -116,6 +116,34 @@ impl Index {
         of_host.unwrap_or_else(|| self.everywhere.find(&ask))
     }
 
+    /// What every pattern that covers a host has for a request, each with the length of the pattern: the most for an exact
+    /// one, 0 for the rules without hosts.
+    pub(super) fn find_all(
+        &self,
+        method: Method<'_>,
+        host: Host<'_>,
+        path: &str,
+        extension: bool,
+    ) -> Vec<(usize, Found)> {
+        let ask = Ask {
+            method,
+            path,
+            extension,
+        };
+        let name = lowercase(host.name().unwrap_or_default());
+        let parents = name
+            .match_indices('.')
+            .filter_map(|(dot, _)| name.get(dot + 1..));
+        let below = parents.filter_map(|parent| Some((parent.len(), self.below.get(parent)?)));
+        let exact = self.hosts.get(&*name).map(|tree| (usize::MAX, tree));
+        [(0, &self.everywhere)]
+            .into_iter()
+            .chain(exact)
+            .chain(below)
+            .map(|(length, tree)| (length, tree.find(&ask)))
+            .collect()
+    }
+
     /// Tries every pattern that covers a host, the most specific one first, until one has rules for the request.
     fn of_host(&self, name: &str, ask: &Ask<'_>) -> Option<Found> {
         let name = lowercase(name);

@@ -87,7 +87,7 @@ impl Reading {
 
 /// A host, or every host below one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum HostPattern {
+pub(crate) enum HostPattern {
     Exact(String),
     Below(String),
 }
