@@ -11,8 +11,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::machine_key::MachineKey;
 pub(crate) use self::policy::{
-    OldPrecedence, Policy, PolicyCheck, PolicyDiff, PolicyPromote, PolicyReplay, PolicyTest,
-    TestFormat,
+    OldPrecedence, Policy, PolicyCheck, PolicyCoverage, PolicyDiff, PolicyPromote, PolicyReplay,
+    PolicyTest, TestFormat,
 };
 pub(crate) use self::probe::Probe;
 pub(crate) use self::setup::{Gateway, Init, Man, Setup, UserDatabase};

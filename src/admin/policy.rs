@@ -1,6 +1,7 @@
 //! Commands for rules, each in a file of its own.
 
 mod check;
+mod coverage;
 mod diff;
 mod promote;
 mod replay;
@@ -33,6 +34,7 @@ pub(crate) async fn policy(
         cli::Policy::Check(command) => check::check(&settings()?, command).await,
         cli::Policy::Promote(command) => promote::promote(&settings()?, &command, written),
         cli::Policy::Replay(command) => replay::replay(&settings()?, &command),
+        cli::Policy::Coverage(command) => coverage::coverage(&settings()?, &command),
         cli::Policy::Diff(command) => diff::diff(load, &command),
         cli::Policy::Test(command) => test::test(load, &command).await,
     }

@@ -56,6 +56,15 @@ Examples:
   doorward policy diff --old-precedence path-first doorward.toml doorward.toml
                                                    what an upgrade changes for a file with hosts")]
     Diff(PolicyDiff),
+    /// Show which rules decide the operations of an OpenAPI document.
+    ///
+    /// Exit status 0; 1 with --require-rule: some operation is not decided by a rule.
+    #[command(after_help = "\
+Examples:
+  doorward policy coverage openapi.yaml
+  doorward policy coverage --require-rule --host api.example.com openapi.yaml
+  curl -s http://localhost:8080/openapi.json | doorward policy coverage - --output json")]
+    Coverage(PolicyCoverage),
 }
 
 /// Arguments of `doorward policy check`.
@@ -134,6 +143,22 @@ pub(crate) struct PolicyDiff {
     /// How the rules of OLD are compared.
     #[arg(long, value_enum, default_value_t = OldPrecedence::HostFirst)]
     pub(crate) old_precedence: OldPrecedence,
+    /// Format of the result.
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Arguments of `doorward policy coverage`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyCoverage {
+    /// The document, OpenAPI 3 or Swagger 2.0 in YAML or JSON; "-" is standard input.
+    pub(crate) document: PathBuf,
+    /// Host of all operations, instead of those of `servers`.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Exit with 1 if some operation is not decided by a rule.
+    #[arg(long)]
+    pub(crate) require_rule: bool,
     /// Format of the result.
     #[command(flatten)]
     pub(crate) output: Output,

@@ -117,6 +117,7 @@ mod panics;
 mod paths;
 mod peers;
 mod policy;
+mod policy_coverage;
 mod preflights;
 mod private_files;
 mod probe;

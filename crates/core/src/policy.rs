@@ -2,6 +2,7 @@
 //! precedence of the Gateway API's HTTPRoute (host, exact path, longest prefix, method). A rule for `GET` also covers
 //! `HEAD`, unless a rule for the same path and host names `HEAD`.
 
+mod coverage;
 mod diff;
 mod index;
 mod path_first;
@@ -19,6 +20,7 @@ use std::{
 
 pub(crate) use self::pattern::PathPattern;
 pub use self::{
+    coverage::{PathTemplate, TemplateFault, cover},
     diff::{Change, DecidedBy, Direction, Example, Precedence, Side, diff, examples},
     regions::{HostClass, Hosts, MethodClass, Methods, PathSet, Paths},
     rule::{Rule, RuleFault},

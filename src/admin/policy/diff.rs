@@ -169,7 +169,7 @@ fn names(roles: &[Role]) -> Vec<&str> {
     roles.iter().map(Role::as_str).collect()
 }
 
-fn why(decided: DecidedBy) -> &'static str {
+pub(super) fn why(decided: DecidedBy) -> &'static str {
     match decided {
         DecidedBy::Rule(_) => "it is the most specific rule",
         DecidedBy::EndpointMethod(_) => "the path is this endpoint's, but the method is not",

@@ -137,7 +137,7 @@ impl<'p> Side<'p> {
         }
     }
 
-    fn decided_by(&self, access: Access<'_>) -> DecidedBy {
+    pub(super) fn decided_by(&self, access: Access<'_>) -> DecidedBy {
         // A rule of an access is one of the policy.
         let number = |rule| self.policy.number_of(rule).unwrap_or(usize::MAX);
         match access {

@@ -1,3 +1,4 @@
+mod coverage;
 mod differences;
 mod plain;
 mod properties;

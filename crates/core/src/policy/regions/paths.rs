@@ -93,7 +93,10 @@ impl Paths {
         match other.set {
             PathSet::At | PathSet::Extension => false,
             PathSet::Below | PathSet::Subtree => {
-                let is_same = self.loose == other.loose && other.set == PathSet::Subtree;
+                // A path with an extension is beside the path, and not below it.
+                let is_same = self.set != PathSet::Extension
+                    && other.set == PathSet::Subtree
+                    && self.loose == other.loose;
                 is_same || below(&self.loose, &other.loose) || below(&self.path, &other.path)
             }
         }
@@ -121,9 +124,11 @@ impl Paths {
         }
         let outer = all.clone();
         all.retain(|own| {
-            !outer
-                .iter()
-                .any(|other| own != other && own.are_within(other))
+            !outer.iter().any(|other| {
+                // Of two texts for the same paths, the first stays.
+                let is_first = own < other && other.are_within(own);
+                own != other && own.are_within(other) && !is_first
+            })
         });
         all
     }

@@ -262,7 +262,7 @@ fn decided_by(side: Side<'_>, access: Access<'_>) -> DecidedBy {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1000))]
+    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     /// A sampled request is in exactly the change that says what becomes of it, or in none if nothing changes; and what is
     /// said about a change is true for its example.
