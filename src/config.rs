@@ -274,10 +274,10 @@ impl Settings {
         let self_service = SelfServiceSettings::read(reader);
         let sign_in = SignInSettings::read(reader);
         let paths = paths::read(reader);
-        let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref());
         let feed = FeedSettings::read(reader);
         let identity = IdentitySettings::read(reader, feed, &jwt.terms.audience);
         let keys = KeysSettings::read(reader, &identity);
+        let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref(), keys.enabled);
         let options = RouteOptions {
             endpoints: &endpoints,
             tolerance: paths,

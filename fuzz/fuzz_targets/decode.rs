@@ -78,6 +78,11 @@ fn judge(http: &HttpRequest, tolerance: Tolerance) {
             assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
             return;
         }
+        Ok(Step::Act(Action::Keys(request))) => {
+            let is_admin = request.identity.roles.admin();
+            assert!(shows(http, if is_admin { ADMIN } else { PLAIN }));
+            return;
+        }
         Ok(Step::Act(
             Action::Refresh(..) | Action::Register(_) | Action::SignIn(..) | Action::Visit(..),
         )) => return,

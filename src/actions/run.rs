@@ -1,6 +1,7 @@
 //! Runs an action, from the first row to the last. Owns no rule. What several actions share is here and in `turn`; each
 //! action is in a file below.
 
+mod keys;
 mod learning;
 mod login;
 mod people;
@@ -16,9 +17,9 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::learning::Learning;
 use self::login::Upgrade;
 pub(super) use self::sign_in::Renewed;
+pub(crate) use self::{keys::OwnKeys, learning::Learning};
 use crate::{
     actions::{
         equal_time::EqualTime,
@@ -54,6 +55,8 @@ pub(crate) struct Actions {
     pub(crate) shares: FailureSender,
     /// How long a used refresh token gives the same successor again.
     pub(crate) grace: Duration,
+    /// Keys for machines that people make.
+    pub(crate) own_keys: OwnKeys,
     /// The roles of people who register.
     pub(crate) register_roles: Roles,
     /// The queue for hashing.
@@ -185,6 +188,7 @@ impl Run {
                 let caller = self.counted(caller);
                 self.register(registration, &caller).await
             }
+            Action::Keys(request) => self.keys(*request).await,
             Action::ChangePassword(change) => {
                 let caller = self.counted(caller);
                 self.password(change, &caller).await

@@ -214,7 +214,7 @@ async fn list(
     let of = (owner.as_ref()).map_or(KeysOf::Everybody, |owner| KeysOf::User(&owner.id));
     let now = unix_time();
     let keys: Vec<_> = (store.state.keys(of).await?.into_iter())
-        .filter(|key| all || State::of(key, now) == State::Usable)
+        .filter(|key| all || key.is_usable(now))
         .collect();
     if format == Format::Json {
         let keys: Vec<_> = keys.iter().map(|key| shown(key, now)).collect();
@@ -250,7 +250,7 @@ async fn list(
             key.username.as_str().into(),
             roles,
             paths,
-            State::of(&key, now).name().into(),
+            key.state(now).name().into(),
             key.expires
                 .map_or("never".into(), |expires| moment(expires.0)),
             match key.used {
@@ -271,37 +271,11 @@ fn shown(key: &KeyRow, now: UnixTime) -> serde_json::Value {
         "owner_id": key.user_id,
         "roles": key.limits.roles(),
         "paths": key.limits.paths(),
-        "state": State::of(key, now).name(),
+        "state": key.state(now).name(),
         "created_at": key.created.0,
         "expires_at": key.expires.map(|expires| expires.0),
         "used_at": (key.used.0 > 0).then_some(key.used.0),
     })
-}
-
-/// Whether a key can be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Usable,
-    Expired,
-    Ended,
-}
-
-impl State {
-    fn of(key: &KeyRow, now: UnixTime) -> Self {
-        match (key.ended, key.expires) {
-            (true, _) => Self::Ended,
-            (false, Some(expires)) if expires <= now => Self::Expired,
-            (false, _) => Self::Usable,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Usable => "usable",
-            Self::Expired => "expired",
-            Self::Ended => "ended",
-        }
-    }
 }
 
 fn parse(id: &str) -> anyhow::Result<MachineKeyId> {

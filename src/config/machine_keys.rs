@@ -7,7 +7,7 @@ use super::{
     identity::IdentitySettings,
     key::{Key, Optional, Section},
     reader::Reader,
-    value::{DAY, boolean, duration},
+    value::{DAY, boolean, duration, number},
 };
 use crate::domain::identity_headers::{IdentityHeaders, KEY_NAME, KeyHeader};
 
@@ -18,11 +18,13 @@ pub(crate) struct KeysSettings {
     pub(crate) enabled: bool,
     /// The header in which they may be shown, besides `Authorization`.
     pub(crate) header: Option<KeyHeader>,
-    /// The lifetime of a key that is added without one.
+    /// The lifetime of a key whose maker names none, and the longest that people may choose.
     pub(crate) lifetime: Duration,
+    /// The most usable keys of one user.
+    pub(crate) most: usize,
 }
 
-pub(super) static KEYS: Section = &[&ENABLED, &HEADER, &LIFETIME];
+pub(super) static KEYS: Section = &[&ENABLED, &HEADER, &LIFETIME, &MOST];
 
 static ENABLED: Key<bool> = Key::new(
     "keys.enabled",
@@ -43,7 +45,14 @@ static LIFETIME: Key<Duration> = Key::new(
     "keys.lifetime",
     "90days",
     |text| duration(text, Duration::from_secs(60), 3660 * DAY),
-    "Lifetime of keys that are added without `--expires`, 1min to 3660days.",
+    "Lifetime of a key whose maker names none, and the longest lifetime at `/keys`, 1min to 3660days.",
+);
+
+static MOST: Key<usize> = Key::new(
+    "keys.most",
+    "50",
+    |text| number(text, 1, 10_000),
+    "Largest number of usable keys that one user may make at `/keys`, 1 to 10000.",
 );
 
 impl KeysSettings {
@@ -52,6 +61,7 @@ impl KeysSettings {
             enabled: reader.get(&ENABLED),
             header: reader.find(&HEADER),
             lifetime: reader.get(&LIFETIME),
+            most: reader.get(&MOST),
         };
         let names = &identity.headers;
         let header = settings.header.as_ref().map(KeyHeader::as_str);

@@ -18,6 +18,7 @@ pub(super) fn endpoints(
     refresh: &RefreshSettings,
     self_service: &SelfServiceSettings,
     sign_in: Option<&SignInSettings>,
+    keys: bool,
 ) -> Vec<Endpoint> {
     Endpoint::ALL
         .into_iter()
@@ -27,6 +28,7 @@ pub(super) fn endpoints(
             Endpoint::Register => self_service.register,
             Endpoint::Password => self_service.password,
             Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn => sign_in.is_some(),
+            Endpoint::Keys => keys,
         })
         .collect()
 }

@@ -202,6 +202,7 @@ impl Door {
                 Endpoint::Logout | Endpoint::SignOut | Endpoint::SignedIn => false,
                 Endpoint::SignIn => parts.method == Method::POST,
                 Endpoint::Refresh | Endpoint::Register | Endpoint::Password => true,
+                Endpoint::Keys => parts.method == Method::POST,
             };
         let body = if expected {
             match timeout(BODY_TIME, whole(body, announced(&parts.headers))).await {

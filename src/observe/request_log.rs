@@ -35,11 +35,13 @@ pub(crate) enum Door {
     SignOut,
     /// `/signed-in`.
     SignedIn,
+    /// `/keys`.
+    Keys,
 }
 
 impl Door {
     /// All doors.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Grpc,
         Self::EnvoyHttp,
         Self::Forward,
@@ -53,6 +55,7 @@ impl Door {
         Self::SignIn,
         Self::SignOut,
         Self::SignedIn,
+        Self::Keys,
     ];
 
     /// The word that log, metrics, spans and audit trail show.
@@ -72,6 +75,7 @@ impl Door {
             Self::SignIn => Endpoint::SignIn.name(),
             Self::SignOut => Endpoint::SignOut.name(),
             Self::SignedIn => Endpoint::SignedIn.name(),
+            Self::Keys => Endpoint::Keys.name(),
         }
     }
 }
@@ -87,6 +91,7 @@ impl From<Endpoint> for Door {
             Endpoint::SignIn => Self::SignIn,
             Endpoint::SignOut => Self::SignOut,
             Endpoint::SignedIn => Self::SignedIn,
+            Endpoint::Keys => Self::Keys,
         }
     }
 }

@@ -88,7 +88,8 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
             | Endpoint::Password
             | Endpoint::SignIn
             | Endpoint::SignOut
-            | Endpoint::SignedIn => continue,
+            | Endpoint::SignedIn
+            | Endpoint::Keys => continue,
         };
         bail!(
             "/{} is switched on, but {missing} does not say how to change the table",

@@ -4,11 +4,11 @@ mod envoy;
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    direct::post,
-    front::{BOB, basic},
+    direct::{bearer, post},
+    front::{ADA, BOB, basic},
     harness::{Database, Doorward, Engine, PATIENCE, Reply, Settings, send, until},
 };
 
@@ -47,6 +47,7 @@ allow = "role:editor"
 on_each_database!(
     a_key_lives_and_ends_at_both_replicas,
     owners_decide_what_their_keys_may_do,
+    a_person_makes_and_ends_keys,
     every_added_key_is_whole_and_every_ended_key_stays_ended,
 );
 
@@ -137,15 +138,15 @@ async fn a_key_lives_and_ends_at_both_replicas<E: Engine>() {
     assert_eq!(reply.header("authorization"), None);
 
     // The old key ends when the overlap is over.
-    let next = key(&other, &["rotate", id(&deploy), "--overlap", "3s"]).await;
     let since = Instant::now();
+    let next = key(&other, &["rotate", id(&deploy), "--overlap", "10s"]).await;
     soon(&both, "/x", &next, 200).await;
     assert_eq!(status(&one, "/x", &deploy).await, 200);
-    until("the old key has expired", 5 * SOON, async || {
+    until("the old key has expired", PATIENCE, async || {
         (status(&one, "/x", &deploy).await == 401).then_some(())
     })
     .await;
-    assert!(since.elapsed() > Duration::from_secs(2));
+    assert!(since.elapsed() > Duration::from_secs(9));
     one.logged("why", |line| {
         line["fields"]["reason"] == "key-expired" && line["fields"]["key"] == id(&deploy)
     })
@@ -227,6 +228,88 @@ async fn owners_decide_what_their_keys_may_do<E: Engine>() {
     }
     let logout = post(&one, "/logout", Some(&token(&whole)), &Value::Null).await;
     assert_eq!(logout.status, 403, "{logout:?}");
+}
+
+async fn a_person_makes_and_ends_keys<E: Engine>() {
+    let database = Database::<E>::start().await;
+    let env = database.env();
+    let home = Doorward::prepare(|settings| {
+        settings.envs(env).env("JWT_SECRET", SECRET);
+        with_keys(settings);
+        settings.env("DOORWARD_KEYS__MOST", "2");
+    });
+    home.run(&["migrate"], "").await.ok();
+    home.add_user(BOB.0, BOB.1, &["--role", "editor"]).await;
+    home.add_user(ADA.0, ADA.1, &["--admin"]).await;
+    let doorward = home.serve().await;
+    let (bob, ada) = (bearer(&doorward, BOB).await, bearer(&doorward, ADA).await);
+    let ask = async |method: &str, path: &str, who: &str, body: Value| {
+        let headers = [("authorization", who), ("content-type", "application/json")];
+        send(doorward.http, method, path, &headers, body.to_string()).await
+    };
+    let wish = json!({"name": "ci", "roles": "", "paths": "/x /ops/*", "expires_in": "3600"});
+    let made = ask("POST", "/keys", &bob, wish).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let made = made.json();
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert_eq!(made["id"], id(&key));
+    let lasts = made["expires_at"].as_u64().unwrap() - made["created_at"].as_u64().unwrap();
+    assert_eq!(lasts, 3600);
+    // At once, and with its limits.
+    assert_eq!(status(&doorward, "/x", &key).await, 200);
+    assert_eq!(status(&doorward, "/ops/x", &key).await, 403);
+    assert_eq!(status(&doorward, "/y", &key).await, 403);
+
+    let listed = ask("GET", "/keys", &bob, Value::Null).await.json();
+    assert_eq!(listed["keys"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["keys"][0]["name"], "ci");
+    assert!(!listed.to_string().contains(&key[21..]));
+    let others = ask("GET", "/keys", &ada, Value::Null).await.json();
+    assert_eq!(others, json!({"keys": []}));
+
+    // Nobody longer than the usual lifetime, and nobody without a limit.
+    let long = json!({"name": "long", "expires_in": "99999999999"});
+    let long = ask("POST", "/keys", &bob, long).await.json();
+    let lasts = long["expires_at"].as_u64().unwrap() - long["created_at"].as_u64().unwrap();
+    assert_eq!(lasts, 90 * 24 * 3600);
+    let third = ask("POST", "/keys", &bob, json!({"name": "third"})).await;
+    assert_eq!(third.status, 409, "{third:?}");
+    for wrong in [
+        json!({}),
+        json!({"name": "a b"}),
+        json!({"name": "a", "paths": "x"}),
+        json!({"name": "a", "expires_in": "0"}),
+        json!({"name": "a", "expires_in": "never"}),
+        json!({"name": "a", "roles": "a b"}),
+    ] {
+        let reply = ask("POST", "/keys", &ada, wrong.clone()).await;
+        assert_eq!(reply.status, 400, "{wrong}");
+    }
+
+    // A key manages no keys, and nobody ends those of others.
+    let path = format!("/keys/{}", id(&key));
+    for method in ["GET", "POST", "DELETE"] {
+        let reply = ask(method, &path, &token(&key), json!({"name": "a"})).await;
+        assert_eq!(reply.status, 403, "{method}: {reply:?}");
+    }
+    assert_eq!(ask("DELETE", &path, &ada, Value::Null).await.status, 404);
+    assert_eq!(
+        ask("DELETE", "/keys/x", &bob, Value::Null).await.status,
+        404
+    );
+    assert_eq!(ask("PUT", &path, &bob, Value::Null).await.status, 405);
+    assert_eq!(status(&doorward, "/x", &key).await, 200);
+    let ended = ask("DELETE", &path, &bob, Value::Null).await;
+    assert_eq!(ended.status, 200, "{ended:?}");
+    assert_eq!(status(&doorward, "/x", &key).await, 401);
+    doorward.run(&["user", "disable", "bob"], "").await.ok();
+    until("bob is refused", 3 * SOON, async || {
+        let reply = ask("POST", "/keys", &bob, json!({"name": "late"})).await;
+        (reply.status == 401).then_some(())
+    })
+    .await;
+    assert!(!doorward.output().contains(&key[21..]));
 }
 
 /// Keys are added and ended while Doorward's commands are killed.

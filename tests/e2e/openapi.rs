@@ -63,6 +63,8 @@ async fn the_server_answers_as_the_document_says() {
         settings
             .toml(rules)
             .env("DOORWARD_REFRESH__ENABLED", "true")
+            .env("DOORWARD_KEYS__ENABLED", "true")
+            .env("DOORWARD_KEYS__MOST", "1")
             .env("DOORWARD_SELF_SERVICE__REGISTER", "true")
             .env("DOORWARD_SELF_SERVICE__PASSWORD", "true");
     })
@@ -71,6 +73,7 @@ async fn the_server_answers_as_the_document_says() {
     doorward.add_user(BOB.0, BOB.1, &[]).await;
     let mut all = Exchanges::default();
     people(&mut all, &doorward).await;
+    keys(&mut all, &doorward).await;
     services(&mut all, &doorward).await;
     gateways(&mut all, &doorward).await;
 
@@ -185,6 +188,35 @@ async fn people(all: &mut Exchanges, doorward: &Doorward) {
     all.ask(doorward, ("POST", "/logout"), &[shown], "").await;
     all.ask(doorward, ("POST", "/logout?all"), &[shown], "")
         .await;
+}
+
+async fn keys(all: &mut Exchanges, doorward: &Doorward) {
+    let bob = bearer(doorward, BOB).await;
+    let shown = ("authorization", &*bob);
+    let new = || json!({"name": "ci", "roles": "", "paths": "/x"}).to_string();
+    let (list, add) = (("GET", "/keys"), ("POST", "/keys"));
+    let made = all.ask(doorward, add, &[JSON, shown], new()).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let made = made.json();
+    let key = format!("Bearer {}", made["key"].as_str().unwrap());
+    let path = format!("/keys/{}", made["id"].as_str().unwrap());
+    let end = ("DELETE", &*path);
+    for (who, status) in [(Some(&bob), 409), (Some(&key), 403), (None, 401)] {
+        let headers = who.map(|who| ("authorization", &**who));
+        let headers: Vec<_> = headers.into_iter().chain([JSON]).collect();
+        let refused = all.ask(doorward, add, &headers, new()).await;
+        assert_eq!(refused.status, status, "{refused:?}");
+        if status != 409 {
+            all.ask(doorward, list, &headers, "").await;
+            all.ask(doorward, end, &headers, "").await;
+        }
+    }
+    all.ask(doorward, add, &[JSON, shown], "{}").await;
+    all.ask(doorward, list, &[shown], "").await;
+    all.ask(doorward, end, &[shown], "").await;
+    all.ask(doorward, ("DELETE", "/keys/none"), &[shown], "")
+        .await;
+    all.ask(doorward, list, &[shown], "").await;
 }
 
 async fn services(all: &mut Exchanges, doorward: &Doorward) {

@@ -34,8 +34,10 @@ def main():
 
     operations = {}
     for path, methods in document["paths"].items():
-        pattern = re.escape(path).replace(re.escape("{path}"), ".*")
+        pattern = re.escape(path).replace(re.escape("{path}"), ".*").replace(re.escape("{id}"), "[^/]+")
         for method, operation in methods.items():
+            if method == "parameters":
+                continue
             for status, response in operation["responses"].items():
                 operations[(path, method, status)] = (re.compile(pattern), resolved(response))
     seen = set()

@@ -74,6 +74,24 @@ impl Body<'_> {
         self,
         names: [&'static str; N],
     ) -> Result<[Zeroizing<String>; N], BodyFault> {
+        let found = self.find(names)?;
+        for (name, value) in names.into_iter().zip(&found) {
+            if value.is_none() {
+                return Err(BodyFault::Missing(name));
+            }
+        }
+        Ok(found.map(Option::unwrap_or_default))
+    }
+
+    /// Reads members by name that may be missing, and ignores others.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the body or with the first faulty member.
+    pub fn find<const N: usize>(
+        self,
+        names: [&'static str; N],
+    ) -> Result<[Option<Zeroizing<String>>; N], BodyFault> {
         match self {
             Self::Absent => Err(BodyFault::Absent),
             Self::Partial => Err(BodyFault::TooLong),
@@ -87,38 +105,37 @@ impl Body<'_> {
 fn form<const N: usize>(
     body: &[u8],
     names: [&'static str; N],
-) -> Result<[Zeroizing<String>; N], BodyFault> {
+) -> Result<[Option<Zeroizing<String>>; N], BodyFault> {
     let mut found = [const { None }; N];
     for (name, slot) in names.into_iter().zip(&mut found) {
         let mut values = form_urlencoded::parse(body)
             .filter(|(own, _)| own == name)
             .map(|(_, value)| Zeroizing::new(value.into_owned()));
-        *slot = Some(match (values.next(), values.next()) {
-            (Some(value), None) => value,
-            (None, _) => return Err(BodyFault::Missing(name)),
-            (Some(_), Some(_)) => return Err(BodyFault::Doubled(name)),
-        });
+        *slot = match (values.next(), values.next()) {
+            (value, None) => value,
+            (_, Some(_)) => return Err(BodyFault::Doubled(name)),
+        };
     }
-    Ok(found.map(Option::unwrap_or_default))
+    Ok(found)
 }
 
 fn json<const N: usize>(
     body: &[u8],
     names: [&'static str; N],
-) -> Result<[Zeroizing<String>; N], BodyFault> {
+) -> Result<[Option<Zeroizing<String>>; N], BodyFault> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let members = Members(names).deserialize(&mut json);
     let members = members.map_err(|_| BodyFault::NotAnObject)?;
     json.end().map_err(|_| BodyFault::NotAnObject)?;
     let mut found = [const { None }; N];
     for ((name, member), slot) in names.into_iter().zip(members).zip(&mut found) {
-        *slot = Some(match member {
-            None | Some(Member::Null) => return Err(BodyFault::Missing(name)),
+        *slot = match member {
+            None | Some(Member::Null) => None,
             Some(Member::Other) => return Err(BodyFault::NotText(name)),
-            Some(Member::Text(text)) => text,
-        });
+            Some(Member::Text(text)) => Some(text),
+        };
     }
-    Ok(found.map(Option::unwrap_or_default))
+    Ok(found)
 }
 
 enum Member {

@@ -9,6 +9,8 @@ mod reason;
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
+use zeroize::Zeroizing;
+
 use self::answer::{JSON, NO_STORE, PLAIN, refuse};
 pub use self::{
     answer::{Answer, Realm},
@@ -95,6 +97,10 @@ impl Decision {
     pub fn key(&self) -> Option<MachineKeyId> {
         match self {
             Self::Deny(Denial::InvalidKey(invalid)) => invalid.id,
+            Self::Done(Done::Keys(keys)) => match keys.what {
+                KeysChange::Added(id) | KeysChange::Ended(id) => Some(id),
+                KeysChange::Listed => None,
+            },
             Self::Allow(_) | Self::Deny(_) | Self::Issue(_) | Self::Done(_) => {
                 self.principal().and_then(Principal::key)
             }
@@ -173,6 +179,40 @@ pub enum Done {
         /// The page, which also drops the cookie.
         page: Box<Answer>,
     },
+    /// The keys of a user are listed, or one is made or ended.
+    Keys(KeysDone),
+}
+
+/// The result of a request for keys for machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysDone {
+    /// The user id.
+    pub subject: String,
+    /// What was done.
+    pub what: KeysChange,
+    /// The answer as JSON, which has the key itself if one was made.
+    pub body: SecretText,
+}
+
+/// What was done with keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysChange {
+    /// They were listed.
+    Listed,
+    /// This one was made.
+    Added(MachineKeyId),
+    /// This one was ended.
+    Ended(MachineKeyId),
+}
+
+/// A text that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretText(pub Zeroizing<String>);
+
+impl fmt::Debug for SecretText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretText(..)")
+    }
 }
 
 impl Done {
@@ -189,6 +229,11 @@ impl Done {
             Self::Registered { .. } => Reason::Register,
             Self::Page(_) => Reason::Page,
             Self::SignedOut { .. } => Reason::SignOut,
+            Self::Keys(keys) => match keys.what {
+                KeysChange::Listed => Reason::KeyList,
+                KeysChange::Added(_) => Reason::KeyAdd,
+                KeysChange::Ended(_) => Reason::KeyEnd,
+            },
         }
     }
 
@@ -199,6 +244,7 @@ impl Done {
             Self::LoggedOut { subject, .. } => Some(subject),
             Self::Registered { subject } | Self::SignedOut { subject, .. } => subject.as_deref(),
             Self::Page(_) => None,
+            Self::Keys(keys) => Some(&keys.subject),
         }
     }
 
@@ -209,6 +255,16 @@ impl Done {
             Self::LoggedOut { .. } => (200, "Logged out"),
             Self::Registered { .. } => (201, "Registered"),
             Self::Page(page) | Self::SignedOut { page, .. } => return (**page).clone(),
+            Self::Keys(keys) => {
+                return Answer {
+                    status: match keys.what {
+                        KeysChange::Added(_) => 201,
+                        KeysChange::Listed | KeysChange::Ended(_) => 200,
+                    },
+                    headers: vec![JSON, NO_STORE],
+                    body: keys.body.0.to_string().into(),
+                };
+            }
         };
         refuse(status, body, [])
     }

@@ -7,8 +7,10 @@ mod pages;
 
 use std::sync::Arc;
 
-pub use self::action::{Action, Attempt, Logout, PasswordChange, Registration};
-use self::action::{login, refresh, register};
+pub use self::action::{
+    Action, Attempt, KeyRequest, KeyWish, Logout, PasswordChange, Registration,
+};
+use self::action::{login, new_key, refresh, register};
 use super::{
     account::{Identity, Roles},
     body::BodyFault,
@@ -347,6 +349,7 @@ impl Judge {
             (Answerable::Anything, Endpoint::Refresh) => refresh(request),
             (Answerable::Anything, Endpoint::Register) => register(request),
             (Answerable::Anything, Endpoint::Password) => self.password(request, now),
+            (Answerable::Anything, Endpoint::Keys) => self.own_keys(request, now),
         };
         match action {
             Ok(action) => Step::Act(action),
@@ -375,6 +378,19 @@ impl Judge {
             new: possible(&new, "new_password")?,
             form: request.form,
         })))
+    }
+
+    fn own_keys(&self, request: &Request<'_>, now: UnixTime) -> Result<Action, Denial> {
+        let identity = self.presented(request.credential, now)?.identity;
+        let last = request.path.as_str().rsplit('/').next();
+        let id = last.and_then(MachineKeyId::parse);
+        let wish = match (request.method.as_str(), id) {
+            ("DELETE", Some(id)) => KeyWish::End(id),
+            ("DELETE", None) | (_, Some(_)) => return Err(Denial::KeyNotFound),
+            ("POST", None) => new_key(request.body)?,
+            (_, None) => KeyWish::List,
+        };
+        Ok(Action::Keys(Box::new(KeyRequest { identity, wish })))
     }
 
     fn allow(&self, caller: Caller, request: &Request<'_>) -> Decision {

@@ -70,11 +70,13 @@ pub enum Endpoint {
     SignOut,
     /// The page that says who has signed in.
     SignedIn,
+    /// A token, to list, make or end keys for machines.
+    Keys,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Login,
         Self::Logout,
         Self::Refresh,
@@ -83,6 +85,7 @@ impl Endpoint {
         Self::SignIn,
         Self::SignOut,
         Self::SignedIn,
+        Self::Keys,
     ];
 
     /// The word in rules.
@@ -98,6 +101,7 @@ impl Endpoint {
             Self::SignOut => "sign-out",
             // `signed-in` is a demand.
             Self::SignedIn => "signed-in-page",
+            Self::Keys => "keys",
         }
     }
 
@@ -113,15 +117,20 @@ impl Endpoint {
             Self::SignIn => "/sign-in",
             Self::SignOut => "/sign-out",
             Self::SignedIn => "/signed-in",
+            Self::Keys => "/keys",
         }
     }
 
     /// The endpoint at a path of the HTTP port.
     #[must_use]
     pub fn at(path: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|endpoint| endpoint.path() == path)
+        let mut all = Self::ALL.into_iter();
+        all.find(|endpoint| match path.strip_prefix(endpoint.path()) {
+            Some("") => true,
+            // Behind the path of the keys there may be the ID of one.
+            Some(id) => *endpoint == Self::Keys && id.rfind('/') == Some(0),
+            None => false,
+        })
     }
 
     /// The methods that it has. `GET` includes `HEAD`.
@@ -136,6 +145,7 @@ impl Endpoint {
             | Self::SignOut => &["POST"],
             Self::SignIn => &["GET", "POST"],
             Self::SignedIn => &["GET"],
+            Self::Keys => &["GET", "POST", "DELETE"],
         }
     }
 
@@ -143,7 +153,12 @@ impl Endpoint {
     #[must_use]
     pub fn is_page(self) -> bool {
         match self {
-            Self::Login | Self::Logout | Self::Refresh | Self::Register | Self::Password => false,
+            Self::Login
+            | Self::Logout
+            | Self::Refresh
+            | Self::Register
+            | Self::Password
+            | Self::Keys => false,
             Self::SignIn | Self::SignOut | Self::SignedIn => true,
         }
     }
@@ -294,7 +309,24 @@ impl Policy {
         let rule = |path: &str, demand| Rule::new(path, &[], &[], demand);
         let rules = endpoints
             .iter()
-            .map(|endpoint| rule(endpoint.path(), Demand::Endpoint(*endpoint)))
+            .map(|endpoint| {
+                let below = match endpoint {
+                    // The IDs of keys.
+                    Endpoint::Keys => "/*",
+                    Endpoint::Login
+                    | Endpoint::Logout
+                    | Endpoint::Refresh
+                    | Endpoint::Register
+                    | Endpoint::Password
+                    | Endpoint::SignIn
+                    | Endpoint::SignOut
+                    | Endpoint::SignedIn => "",
+                };
+                rule(
+                    &format!("{}{below}", endpoint.path()),
+                    Demand::Endpoint(*endpoint),
+                )
+            })
             .chain([rule("/*", Demand::SignedIn)]);
         let rules = rules.filter_map(Result::ok).collect();
         Self::new(rules).unwrap_or_else(|_| Self(Arc::default()))

@@ -194,7 +194,8 @@ fn ask(
                 | Endpoint::Register
                 | Endpoint::SignIn
                 | Endpoint::SignOut
-                | Endpoint::SignedIn,
+                | Endpoint::SignedIn
+                | Endpoint::Keys,
             ),
             _,
         ) => Revokes::Nothing,
@@ -207,7 +208,8 @@ fn ask(
             | Endpoint::Refresh
             | Endpoint::Register
             | Endpoint::Password
-            | Endpoint::SignIn,
+            | Endpoint::SignIn
+            | Endpoint::Keys,
         ) => reads_body && !is_upgrade,
     };
     PendingAction {

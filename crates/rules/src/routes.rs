@@ -76,6 +76,7 @@ fn switch(endpoint: Endpoint) -> &'static str {
         Endpoint::Register => "self_service.register = true",
         Endpoint::Password => "self_service.password = true",
         Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn => "sign_in.enabled = true",
+        Endpoint::Keys => "keys.enabled = true",
     }
 }
 

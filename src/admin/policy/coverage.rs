@@ -85,8 +85,8 @@ fn decided(settings: &Settings, operation: &Operation) -> anyhow::Result<Vec<(De
     let host = parsed.with_context(|| format!("{host:?} is not a host"))?;
     let method = Method::parse(operation.method.as_bytes())?;
     let template = PathTemplate::parse(&operation.path)?;
-    let found = cover(&settings.policy, method, host, &template, settings.paths);
-    Ok(found.context("Doorward refuses every request with this path")?)
+    cover(&settings.policy, method, host, &template, settings.paths)
+        .context("Doorward refuses every request with this path")
 }
 
 impl Covered {
@@ -144,8 +144,11 @@ fn print(covered: &[Covered], policy: &Policy) {
     for Covered { operation, decided } in covered {
         let place = format!("{}{}", operation.host, operation.path);
         // Names of parameters must not control the terminal.
-        let mut head = [operation.method.clone(), place.escape_debug().to_string()];
-        for (by, path) in decided {
+        let first = [operation.method.clone(), place.escape_debug().to_string()];
+        // The further rows of an operation show the values of parameters that rules name.
+        let others = decided.iter().skip(1);
+        let others = others.map(|(_, path)| [String::new(), format!("  {path}")]);
+        for (head, (by, _)) in [first].into_iter().chain(others).zip(decided) {
             let what = match (by, by.rule(policy)) {
                 (DecidedBy::Rule(_), Some(rule)) => {
                     [rule.name().to_string(), rule.demand().to_string()]
@@ -157,8 +160,6 @@ fn print(covered: &[Covered], policy: &Policy) {
                 }
             };
             lines.add_row(head.into_iter().chain(what));
-            // The further rows of an operation show the values of parameters that rules name.
-            head = [String::new(), format!("  {path}")];
         }
     }
     println!("{lines}");

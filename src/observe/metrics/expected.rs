@@ -189,7 +189,7 @@ pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
             added
         }
         Demand::Endpoint(endpoint) => match endpoint {
-            Endpoint::Logout | Endpoint::Password => deny(&[KeyNotAccepted]),
+            Endpoint::Logout | Endpoint::Password | Endpoint::Keys => deny(&[KeyNotAccepted]),
             // The pages ignore keys.
             Endpoint::Login
             | Endpoint::Refresh
@@ -308,6 +308,17 @@ fn of_endpoint(endpoint: Endpoint) -> Vec<(Verdict, Reason)> {
             &[
                 &OF_PAGES,
                 &[MissingToken, MalformedCookie, RevocationsStale],
+            ],
+        ),
+        Endpoint::Keys => (
+            &[
+                (Verdict::Done, KeyList),
+                (Verdict::Done, KeyAdd),
+                (Verdict::Done, KeyEnd),
+            ],
+            &[
+                &[MalformedBody, KeyNotFound, TooManyKeys, Disabled],
+                &OF_TOKENS,
             ],
         ),
     };

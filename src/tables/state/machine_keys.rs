@@ -41,6 +41,39 @@ pub struct KeyRow {
     pub ended: bool,
 }
 
+impl KeyRow {
+    pub(crate) fn state(&self, now: UnixTime) -> KeyState {
+        match (self.ended, self.expires) {
+            (true, _) => KeyState::Ended,
+            (false, Some(expires)) if expires <= now => KeyState::Expired,
+            (false, _) => KeyState::Usable,
+        }
+    }
+
+    /// Whether the key is accepted at this time, if its owner is.
+    pub(crate) fn is_usable(&self, now: UnixTime) -> bool {
+        self.state(now) == KeyState::Usable
+    }
+}
+
+/// Whether a key can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyState {
+    Usable,
+    Expired,
+    Ended,
+}
+
+impl KeyState {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Usable => "usable",
+            Self::Expired => "expired",
+            Self::Ended => "ended",
+        }
+    }
+}
+
 /// A row as it is stored.
 struct Stored {
     id: String,

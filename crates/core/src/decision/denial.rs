@@ -78,6 +78,10 @@ pub enum Denial {
     KeyPath(Arc<Principal>),
     /// The endpoint is for people, and the request shows a key.
     KeyNotAccepted,
+    /// The user has no such key.
+    KeyNotFound,
+    /// The user has as many keys as `keys.most` allows.
+    TooManyKeys(String),
     /// The token is valid, but its user does not have the role.
     MissingRole(Arc<Principal>),
     /// The cookie of a browser, with a request that another site may have caused.
@@ -234,6 +238,8 @@ impl Denial {
             },
             Self::KeyPath(_) => Reason::KeyPath,
             Self::KeyNotAccepted => Reason::KeyNotAccepted,
+            Self::KeyNotFound => Reason::KeyNotFound,
+            Self::TooManyKeys(_) => Reason::TooManyKeys,
             Self::MissingRole(_) => Reason::MissingRole,
             Self::CrossSite => Reason::CrossSite,
             Self::RenewalDue => Reason::RenewalDue,
@@ -264,7 +270,7 @@ impl Denial {
                 | Refusal::ForeignName(id) => Some(id),
                 Refusal::Basic(_) | Refusal::UnknownUser => None,
             },
-            Self::PasswordChanged(subject) => Some(subject),
+            Self::PasswordChanged(subject) | Self::TooManyKeys(subject) => Some(subject),
             Self::InvalidRefresh(_, subject) => subject.as_deref(),
             Self::Shown(denial, _) => denial.subject(),
             Self::Malformed(_)
@@ -296,6 +302,7 @@ impl Denial {
             | Self::CrossSite
             | Self::RenewalDue
             | Self::ForeignForm
+            | Self::KeyNotFound
             | Self::Unavailable(_) => None,
         }
     }
@@ -322,7 +329,7 @@ impl Denial {
         }
     }
 
-    /// What the client reads. The status is one of 400, 401, 403, 405, 408, 409, 413, 429 and 503;
+    /// What the client reads. The status is one of 400, 401, 403, 404, 405, 408, 409, 413, 429 and 503;
     /// for a browser also 303 and 422.
     #[must_use]
     pub fn answer(&self, realm: &Realm) -> Answer {
@@ -392,6 +399,8 @@ impl Denial {
                 refuse(401, "Invalid key", [challenge])
             }
             Self::KeyNotAccepted => refuse(403, "Not authorized", []),
+            Self::KeyNotFound => refuse(404, "No such key", []),
+            Self::TooManyKeys(_) => refuse(409, "Too many keys", []),
             Self::MissingRole(_) | Self::KeyPath(_) => {
                 refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
             }

@@ -71,6 +71,12 @@ reasons! {
     LogoutEverywhere => "logout-everywhere",
     /// A user was added.
     Register => "register",
+    /// A user listed their keys for machines.
+    KeyList => "key-list",
+    /// A user made a key.
+    KeyAdd => "key-add",
+    /// A user ended a key.
+    KeyEnd => "key-end",
     /// See [`RequestFault`](crate::request::RequestFault).
     NotHttp => "not-http",
     /// The method is not a token.
@@ -171,6 +177,10 @@ reasons! {
     KeyPath => "key-path",
     /// The endpoint is for people.
     KeyNotAccepted => "key-not-accepted",
+    /// The user has no such key.
+    KeyNotFound => "key-not-found",
+    /// The user has too many keys.
+    TooManyKeys => "too-many-keys",
     /// The peer is not a trusted gateway.
     UntrustedPeer => "untrusted-peer",
     /// A token is required and missing.

@@ -184,7 +184,8 @@ impl Judge {
             | Endpoint::Logout
             | Endpoint::Refresh
             | Endpoint::Register
-            | Endpoint::Password => return Err(Denial::Nobody),
+            | Endpoint::Password
+            | Endpoint::Keys => return Err(Denial::Nobody),
         };
         Ok(Action::Visit(visit, Box::new(page)))
     }

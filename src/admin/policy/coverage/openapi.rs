@@ -72,7 +72,13 @@ pub(super) fn operations(text: &str) -> anyhow::Result<Vec<Operation>> {
 fn root_servers(document: &Yaml) -> anyhow::Result<Vec<Server>> {
     let version = |name: &str| match &document[name] {
         Yaml::String(version) | Yaml::Real(version) => Some(version.clone()),
-        _ => None,
+        Yaml::Integer(_)
+        | Yaml::Boolean(_)
+        | Yaml::Array(_)
+        | Yaml::Hash(_)
+        | Yaml::Alias(_)
+        | Yaml::Null
+        | Yaml::BadValue => None,
     };
     match (version("openapi"), version("swagger")) {
         (Some(version), _) if version.starts_with("3.") => {

@@ -15,7 +15,7 @@ use crate::{
         authorizer::Authorizer,
         equal_time::EqualTime,
         hashing::{HashPriority, Hashing, Line},
-        run::{Actions, Learning},
+        run::{Actions, Learning, OwnKeys},
     },
     domain::{
         account::{Identity, Roles, Username},
@@ -184,6 +184,11 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         shares: sync::shares(store.clone()).0,
         store,
         grace: Duration::ZERO,
+        own_keys: OwnKeys {
+            memory: None,
+            longest: Duration::from_secs(60),
+            most: 1,
+        },
         register_roles: Roles::default(),
         line: Line::new(limits, throttle, Arc::clone(hashing.times())),
         hashing,

@@ -261,8 +261,13 @@ fn decided_by(side: Side<'_>, access: Access<'_>) -> DecidedBy {
     }
 }
 
+/// How many pairs of rules are compared: `make soak` takes a thousand.
+fn pairs() -> u32 {
+    option_env!("DOORWARD_PAIRS").map_or(100, |text| text.parse().expect("a number of pairs"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: pairs(), max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     /// A sampled request is in exactly the change that says what becomes of it, or in none if nothing changes; and what is
     /// said about a change is true for its example.
