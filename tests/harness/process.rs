@@ -3,12 +3,13 @@
 use std::{
     fs::{self, File},
     io::Write as _,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::{PAUSE, START, until};
 
@@ -30,7 +31,9 @@ impl Process {
     pub fn start(name: &str, command: &mut Command, dir: &Path) -> Self {
         let stdout = dir.join(format!("{name}.stdout"));
         let stderr = dir.join(format!("{name}.stderr"));
+        // A group of its own, so that what it starts ends with it: chromedriver leaves its browser behind.
         let child = command
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
@@ -106,7 +109,7 @@ impl Process {
     pub fn kill(&mut self) {
         self.dismiss_heir();
         // It may already have ended.
-        let _ = self.child.kill();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
     }
 
@@ -148,13 +151,13 @@ impl Drop for Process {
     }
 }
 
-/// A shell that kills `pid` when its standard input closes. That happens whenever this program ends, even by Ctrl-C
+/// A shell that kills the group of `pid` when its standard input closes. That happens whenever this program ends, even by Ctrl-C
 /// or SIGKILL, when no destructor runs.
 fn heir(pid: u32) -> Option<(Child, ChildStdin)> {
     let mut heir = Command::new("sh")
         .args([
             "-c",
-            "trap '' HUP INT TERM; read _; kill -9 \"$1\"",
+            "trap '' HUP INT TERM; read _; kill -9 -- \"-$1\"",
             "sh",
             &pid.to_string(),
         ])

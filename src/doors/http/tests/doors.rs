@@ -23,7 +23,8 @@ use crate::{
         identity_headers::IdentityHeaders,
         judge::Judge,
         keyring::Keyring,
-        machine_keys::KeySource,
+        machine_key::{KeyName, MachineKey},
+        machine_keys::{KeyEntry, KeySource, MachineKeys, Owner, OwnerState},
         path::Tolerance,
         policy::{Demand, Endpoint, Policy, Rule},
         revocation::Generation,
@@ -61,6 +62,9 @@ pub(super) struct Doors {
     pub(super) grpc: grpc::Door,
     pub(super) plain: String,
     pub(super) admin: String,
+    /// Keys for machines of the same users.
+    pub(super) plain_key: String,
+    pub(super) admin_key: String,
 }
 
 pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
@@ -109,6 +113,26 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         format!("Bearer {}", token.expose())
     };
     let (plain, admin) = (token("editor"), token("admin"));
+    let machine_keys = Arc::new(MachineKeys::default());
+    let key = |roles: &str| {
+        let key = MachineKey::generate().unwrap();
+        let entry = KeyEntry {
+            hash: key.hash(),
+            name: KeyName::parse("ci").unwrap(),
+            limits: None,
+            expires: None,
+            ended: false,
+        };
+        let owner = Owner {
+            subject: "7".into(),
+            username: Username::parse("ada").unwrap(),
+            state: OwnerState::Active(Arc::new(Roles::parse_list(roles).unwrap())),
+        };
+        machine_keys.set(key.id(), entry, Arc::new(owner));
+        key.expose().to_owned()
+    };
+    let (plain_key, admin_key) = (key("editor"), key("admin"));
+    machine_keys.have_been_read();
     let judge = Judge {
         policy: Policy::new(vec![
             rule("/*", &[], &[], "signed-in"),
@@ -118,13 +142,14 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
             rule("/admin/*", &[], &[], "role:admin"),
             rule("/*", &[], &["internal.example"], "role:admin"),
             rule("/closed", &[], &[], "nobody"),
+            (rule("/repo/*", &[], &[], "role:editor").taking_basic_keys()).unwrap(),
         ])
         .unwrap(),
         verifier,
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: true,
-        keys: KeySource::Off,
+        keys: KeySource::Here(machine_keys),
         sign_in: None,
     };
     let desk = Desk {
@@ -212,5 +237,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         runtime,
         plain,
         admin,
+        plain_key,
+        admin_key,
     }
 });

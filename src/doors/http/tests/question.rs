@@ -1,5 +1,6 @@
 //! One request in every dialect, and the answers in a form that all dialects share.
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response};
@@ -155,10 +156,10 @@ impl Question {
                 status: 200,
                 challenge: None,
                 identity: (!ok.headers.is_empty()).then(|| {
-                    ok.headers
-                        .iter()
-                        .map(|o| text(&o.header.as_ref().unwrap().value))
-                        .collect()
+                    let set = ok.headers.iter().map(|own| own.header.as_ref().unwrap());
+                    // The name of a key comes after them.
+                    let identity = set.filter(|header| header.key != "x-auth-key");
+                    identity.map(|header| text(&header.value)).collect()
                 }),
             },
             HttpResponse::DeniedResponse(denied) => Told {
@@ -186,6 +187,12 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
         "basic",
         "foreign",
         "preflight",
+        "key",
+        "admin-key",
+        "bad-key",
+        "key-as-password",
+        "password",
+        "token-and-key",
     ]);
     let target = prop_oneof![
         prop::sample::select(vec![
@@ -207,6 +214,7 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
             "/OPEN/x",
             "/a%20b",
             "/admin%3f",
+            "/repo/x",
         ])
         .prop_map(str::to_owned),
         "(/(open|admin|write|x|%2e|\\.\\.|A;b)){1,3}/?(\\?[a-z/;=]{0,5})?",
@@ -226,6 +234,11 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
         .prop_map(|(method, host, target, shown)| {
             let one = |value: &str| vec![("authorization".to_owned(), value.to_owned())];
             let (plain, admin) = (&*DOORS.plain, &*DOORS.admin);
+            let (key, admin_key) = (&DOORS.plain_key, &DOORS.admin_key);
+            let basic = |password: &str| {
+                let pair = BASE64_STANDARD.encode(format!("git:{password}"));
+                one(&format!("Basic {pair}"))
+            };
             let headers = match shown {
                 "none" => Vec::new(),
                 "plain" => one(plain),
@@ -235,6 +248,12 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
                 "joined" => one(&format!("{plain},{admin}")),
                 "basic" => one("Basic !"),
                 "foreign" => one("Digest x"),
+                "key" => one(&format!("Bearer {key}")),
+                "admin-key" => one(&format!("Bearer {admin_key}")),
+                "bad-key" => one(&format!("Bearer {key}x")),
+                "key-as-password" => basic(key),
+                "password" => basic("builder-of-things"),
+                "token-and-key" => [one(plain), one(&format!("Bearer {key}"))].concat(),
                 _ => vec![
                     ("origin".to_owned(), "https://app.example".to_owned()),
                     (
