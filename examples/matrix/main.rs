@@ -301,9 +301,6 @@ async fn cell<'a>(
     scenario: &Scenario,
     shared: &mut Option<Setup<'a>>,
 ) -> Outcome {
-    if let Some(reason) = &scenario.unbuilt {
-        return Outcome::NotBuilt(reason.clone());
-    }
     if let Some(reason) = world.lacks(&scenario.needs) {
         return Outcome::NotBuilt(reason);
     }

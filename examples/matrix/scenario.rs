@@ -44,8 +44,6 @@ pub struct Scenario {
     /// Why a gateway cannot do it, by gateway.
     #[serde(default)]
     pub cannot: BTreeMap<String, String>,
-    /// Why the scenario cannot run yet.
-    pub unbuilt: Option<String>,
 }
 
 /// What an authorizer must have for a scenario.
@@ -129,9 +127,8 @@ impl Scenarios {
         for scenario in &scenarios.all {
             let name = &scenario.name;
             ensure!(
-                scenario.unbuilt.is_some()
-                    == (scenario.step.is_none() && scenario.requests.is_empty()),
-                "{name}: a scenario has a step, requests, or a reason why it is not built"
+                scenario.step.is_some() || !scenario.requests.is_empty(),
+                "{name}: a scenario has a step or requests"
             );
             if let Some(change) = &scenario.change {
                 ensure!(

@@ -140,6 +140,59 @@ expect = "pass"
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_for_machines_are_tested() {
+    let rules = format!(
+        "[keys]\nenabled = true\n{RULES}\n[[route]]\npath = \"/repo/*\"\nallow = \"role:editor\"\nbasic-keys = true\n"
+    );
+    let cases = r#"
+[keys]
+git = { roles = ["editor"], paths = ["/repo/*", "/admin/*"] }
+bare = {}
+
+[[case]]
+request = "GET /repo/x"
+as = "key:git"
+expect = "pass"
+
+[[case]]
+request = "GET /repo/x"
+as = "basic-key:git"
+expect = "pass"
+
+[[case]]
+request = "GET /repo/x"
+as = "key:bare"
+expect = "403 missing-role"
+
+[[case]]
+request = "GET /admin/x"
+as = "key:git"
+expect = "403 missing-role"
+
+[[case]]
+request = "GET /x"
+as = "key:git"
+expect = "403 key-path"
+
+[[case]]
+request = "GET /x"
+as = "basic-key:bare"
+expect = "401 missing-token"
+"#;
+    let on = home(&rules);
+    let file = write(&on, "cases.toml", cases);
+    let ran = on.run(&["policy", "test", &file], "").await.ok();
+    assert_eq!(ran.stdout, "6 of 6 cases pass.\n");
+    // Without keys.enabled, none is accepted.
+    let off = home(RULES);
+    let file = write(&off, "cases.toml", cases);
+    let ran = off.run(&["policy", "test", &file], "").await;
+    assert_eq!(ran.status.code(), Some(1));
+    let said = ran.stdout.contains("expected pass, was 401");
+    assert!(said, "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strict_wants_every_rule_and_whom_it_keeps_out() {
     let home = home(RULES);
     // A denial without a token does not show that a role is wanted.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use doorward_core::{
     account::{Roles, RolesFault},
     decision::Reason,
+    machine_keys::{KeyLimits, LimitsFault},
     policy::Endpoint,
 };
 use toml::{
@@ -22,8 +23,18 @@ pub const MEMBERS: [&str; 6] = ["name", "request", "host", "as", "expect", "rule
 pub struct Cases {
     /// The roles of the users that the file defines.
     pub users: BTreeMap<String, Roles>,
+    /// The keys for machines that the file defines.
+    pub keys: BTreeMap<String, TestedKey>,
     /// At least one.
     pub cases: Vec<Case>,
+}
+
+/// A key for machines that is made for the cases.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestedKey {
+    pub roles: Roles,
+    /// Its paths.
+    pub limits: KeyLimits,
 }
 
 /// A request, and what must become of it.
@@ -51,6 +62,10 @@ pub enum Who {
     SignedIn(Roles),
     /// A user of the file, or of the user table.
     User(String),
+    /// A key of the file, as a Bearer token.
+    Key(String),
+    /// A key of the file, as the password of Basic.
+    KeyAsPassword(String),
 }
 
 /// What must become of a request.
@@ -73,12 +88,18 @@ pub enum CaseFault {
     NotToml(#[from] NotToml),
     #[error("has no [[case]], so it tests nothing")]
     NoCase,
-    #[error("is neither [users] nor [[case]]")]
+    #[error("is none of [users], [keys] and [[case]]")]
     Unknown,
     #[error("is no member of a case; these are: {}", MEMBERS.join(", "))]
     UnknownMember,
     #[error("is not a table; write [users], and a list of roles for each name")]
     NotUsers,
+    #[error(
+        "is not a key; write [keys], and for each name {{ roles = [\"editor\"], paths = [\"/repo/*\"] }}, or less of that"
+    )]
+    NotKey,
+    #[error("the file has no key {0:?} in [keys]")]
+    UnknownKey(String),
     #[error("is not a list of tables; write [[case]]")]
     NotCases,
     #[error("is not a list of roles, such as [\"editor\"]")]
@@ -96,11 +117,13 @@ pub enum CaseFault {
     #[error("{0:?} is not a reason of a denial; docs/operations.md lists them")]
     Reason(String),
     #[error(
-        "{0:?} is nobody; write \"anonymous\", \"signed-in\", \"role:NAME\", a list of roles, or \"user:NAME\""
+        "{0:?} is nobody; write \"anonymous\", \"signed-in\", \"role:NAME\", a list of roles, \"user:NAME\", \"key:NAME\" or \"basic-key:NAME\""
     )]
     Who(String),
     #[error(transparent)]
     Roles(#[from] RolesFault),
+    #[error(transparent)]
+    Limits(#[from] LimitsFault),
 }
 
 const EXPECTED: &str = "write \"pass\", \"deny\", a status such as \"403\", a status and a reason such as \"403 missing-role\", or an endpoint such as \"login\"";
@@ -130,6 +153,8 @@ impl Cases {
             match (&**member.get_ref(), value.get_ref()) {
                 ("users", DeValue::Table(users)) => reading.users(users),
                 ("users", _) => reading.fault(place, CaseFault::NotUsers),
+                ("keys", DeValue::Table(keys)) => reading.keys(keys),
+                ("keys", _) => reading.fault(place, CaseFault::NotKey),
                 ("case", DeValue::Array(cases)) => {
                     cases.iter().for_each(|case| reading.case(case));
                 }
@@ -137,6 +162,7 @@ impl Cases {
                 (_, _) => reading.fault(place, CaseFault::Unknown),
             }
         }
+        reading.find_keys();
         if reading.faults.is_empty() && reading.read.cases.is_empty() {
             reading.fault(name.to_owned(), CaseFault::NoCase);
         }
@@ -177,6 +203,41 @@ impl Reading<'_> {
                 Some(Raw::Text(_)) | None => self.fault(place, CaseFault::NotRoles),
             }
         }
+    }
+
+    fn keys(&mut self, keys: &DeTable<'_>) {
+        for (name, value) in keys {
+            let name = name.get_ref();
+            let place = format!("{}: keys.{name}", self.document.at(value.span().start));
+            let read = match value.get_ref().as_table() {
+                Some(table) => tested_key(table),
+                None => Err(CaseFault::NotKey),
+            };
+            match read {
+                Ok(key) => {
+                    self.read.keys.insert(name.to_string(), key);
+                }
+                Err(fault) => self.fault(place, fault),
+            }
+        }
+    }
+
+    /// Keys may be defined after the cases that show them.
+    fn find_keys(&mut self) {
+        let unknown = self.read.cases.iter().filter_map(|case| match &case.who {
+            Who::Key(name) | Who::KeyAsPassword(name) if !self.read.keys.contains_key(name) => {
+                Some(Placed {
+                    place: case.place.clone(),
+                    what: CaseFault::UnknownKey(name.clone()),
+                })
+            }
+            Who::Anonymous
+            | Who::SignedIn(_)
+            | Who::User(_)
+            | Who::Key(_)
+            | Who::KeyAsPassword(_) => None,
+        });
+        self.faults.extend(unknown);
     }
 
     fn case(&mut self, case: &Spanned<DeValue<'_>>) {
@@ -242,6 +303,23 @@ impl Reading<'_> {
     }
 }
 
+fn tested_key(table: &DeTable<'_>) -> Result<TestedKey, CaseFault> {
+    let mut key = TestedKey::default();
+    for (member, value) in table {
+        let list = match Raw::of_toml(value.get_ref()) {
+            Some(Raw::List(list)) => list,
+            Some(Raw::Text(_)) | None => return Err(CaseFault::NotKey),
+        };
+        let list = list.iter().map(String::as_str);
+        match &**member.get_ref() {
+            "roles" => key.roles = Roles::parse(list)?,
+            "paths" => key.limits = KeyLimits::new(None, list)?,
+            _ => return Err(CaseFault::NotKey),
+        }
+    }
+    Ok(key)
+}
+
 /// Any target is read: cases may show that a malformed one is denied.
 fn request(text: &str) -> Result<(String, String), CaseFault> {
     match text.split_once(' ') {
@@ -288,6 +366,8 @@ fn who(raw: &Raw) -> Result<Who, CaseFault> {
             ("signed-in", _) => roles(&[]),
             (_, Some(("role", role))) => roles(&[role]),
             (_, Some(("user", name))) if !name.is_empty() => Ok(Who::User(name.to_owned())),
+            (_, Some(("key", name))) => Ok(Who::Key(name.to_owned())),
+            (_, Some(("basic-key", name))) => Ok(Who::KeyAsPassword(name.to_owned())),
             (text, _) => Err(CaseFault::Who(text.to_owned())),
         },
     }
@@ -302,6 +382,8 @@ impl std::fmt::Display for Who {
                 Some(_) => write!(f, "with {roles}"),
             },
             Self::User(name) => write!(f, "user {name}"),
+            Self::Key(name) => write!(f, "key {name}"),
+            Self::KeyAsPassword(name) => write!(f, "key {name} as a password"),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Two Doorwards that share their data: a logout at one ends the token at the other, and both are replaced under load.
+//! Two Doorwards that share their data: a logout or the end of a key at one takes effect at the other, and both are
+//! replaced under load.
 
 use std::{
     net::SocketAddr,
@@ -9,12 +10,13 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use tokio::time::{Instant, sleep};
 
 use crate::{
     columns::{Column, Doors},
     findings::Findings,
-    harness::{Doorward, Service, Settings, basic, send, until},
+    harness::{Doorward, PATIENCE, Service, Settings, basic, send, until},
     relay::Relay,
     requests::{ask, status},
     world::{BOB, World, data, doors, log_in},
@@ -59,24 +61,76 @@ pub async fn logout(world: &World, column: Column, found: &mut Findings) -> anyh
     found.demand(reply.status == 200, || {
         format!("the logout: {}", reply.status)
     });
-    let start = Instant::now();
     let denied = world.scenarios.translated(column.proxy(), 401);
-    loop {
-        let now = status(gateway.edge, "/echo", Some(&ended)).await?;
-        if now == denied {
-            break;
-        }
-        if start.elapsed() > SOON {
-            found.open(format!("{SOON:?} after the logout: {now}"));
-            break;
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
+    ends(gateway.edge, &ended, denied, "the logout", found).await?;
     let after = status(gateway.edge, "/echo", Some(&other)).await?;
     found.demand(after == 200, || {
         format!("another token after the logout: {after}")
     });
     Ok(())
+}
+
+/// What a request shows is denied with this status within [`SOON`].
+async fn ends(
+    edge: SocketAddr,
+    shown: &str,
+    denied: u16,
+    after: &str,
+    found: &mut Findings,
+) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        let now = status(edge, "/echo", Some(shown)).await?;
+        if now == denied {
+            return Ok(());
+        }
+        if start.elapsed() > SOON {
+            found.open(format!("{SOON:?} after {after}: {now}"));
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+pub async fn revoked_key(
+    world: &World,
+    column: Column,
+    found: &mut Findings,
+) -> anyhow::Result<()> {
+    let [near, far] = two(world, column, |settings| {
+        settings.env("DOORWARD_KEYS__ENABLED", "true");
+    })
+    .await?;
+    let service = Service::start().await;
+    let gateway = column
+        .start(&world.scenarios, None, doors(&near), service.address)
+        .await?;
+    let (ended, other) = (add_key(&far, "ended").await, add_key(&far, "other").await);
+    for (key, name) in [(&ended, "the key"), (&other, "another key")] {
+        until(name, PATIENCE, async || {
+            let known = status(gateway.edge, "/echo", Some(&format!("Bearer {key}"))).await;
+            known.is_ok_and(|status| status == 200).then_some(())
+        })
+        .await;
+    }
+    let id = ended.split('_').nth(1).context("a key has an ID")?;
+    far.run(&["key", "end", id], "").await.ok();
+    let denied = world.scenarios.translated(column.proxy(), 401);
+    let (ended, other) = (format!("Bearer {ended}"), format!("Bearer {other}"));
+    ends(gateway.edge, &ended, denied, "the end of the key", found).await?;
+    let after = status(gateway.edge, "/echo", Some(&other)).await?;
+    found.demand(after == 200, || {
+        format!("another key after the end of one: {after}")
+    });
+    Ok(())
+}
+
+async fn add_key(doorward: &Doorward, name: &str) -> String {
+    let added = doorward
+        .run(&["key", "add", name, "--owner", BOB.0], "")
+        .await
+        .ok();
+    added.stdout.trim_end().to_owned()
 }
 
 /// Requests that were answered, and those that were not.

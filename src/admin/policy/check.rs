@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::trial::{Asked, Trial, explain};
+use super::trial::{Asked, Shows, Trial, explain};
 use crate::{
     admin::{Outcome, PATIENCE, known, spoken, username},
     cli::{Format, PolicyCheck},
@@ -48,7 +48,7 @@ pub(super) async fn check(settings: &Settings, command: PolicyCheck) -> anyhow::
             host: host.as_bytes(),
             target: target.as_bytes(),
         },
-        identity: identity.as_ref(),
+        shows: identity.as_ref().map_or(Shows::Nothing, Shows::TokenOf),
     })?;
     let (rule, why) = explain(&tried);
     let caller = match &identity {

@@ -12,7 +12,7 @@ use doorward_rules::{
     files::Files,
 };
 
-use self::run::{Results, Roles};
+use self::run::{Callers, Results, Roles};
 use super::{Load, trial::Trial};
 use crate::{
     admin::{Outcome, PATIENCE, known},
@@ -61,9 +61,14 @@ async fn run(load: &Load<'_>, files: &Files, command: &PolicyTest) -> anyhow::Re
     let trial = Trial::new(&settings)?;
     let mut results = Results::new(settings.policy.clone(), command.strict);
     for (file, cases) in &all {
-        let users = users(&settings, cases).await?;
+        let made = cases.keys.iter();
+        let made = made.map(|(name, key)| Ok((name.clone(), trial.add_key(name, key)?)));
+        let callers = Callers {
+            users: users(&settings, cases).await?,
+            keys: made.collect::<anyhow::Result<_>>()?,
+        };
         for case in &cases.cases {
-            results.run(&trial, &settings, file, case, &users)?;
+            results.run(&trial, &settings, file, case, &callers)?;
         }
     }
     report::print(&results, command.output)?;
@@ -96,7 +101,7 @@ async fn users(settings: &Settings, cases: &Cases) -> anyhow::Result<Roles> {
     let mut users = cases.users.clone();
     let names = cases.cases.iter().filter_map(|case| match &case.who {
         Who::User(name) => Some(name),
-        Who::Anonymous | Who::SignedIn(_) => None,
+        Who::Anonymous | Who::SignedIn(_) | Who::Key(_) | Who::KeyAsPassword(_) => None,
     });
     let missing: Vec<_> = names.filter(|name| !users.contains_key(*name)).collect();
     if missing.is_empty() {

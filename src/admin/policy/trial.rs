@@ -2,30 +2,38 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use doorward_rules::cases::TestedKey;
+
 use crate::{
+    admin::username,
     clock::unix_time,
     config::Settings,
     domain::{
         account::Identity,
         body::Body,
-        credential::{Compact, Credential},
+        credential::Credential,
         decision::{Decision, Denial, Done},
         judge::{Judge, Step},
         keyring::Keyring,
-        machine_keys::KeySource,
+        machine_key::{KeyName, MachineKey},
+        machine_keys::{KeyEntry, KeySource, MachineKeys, Owner, OwnerState},
         path::Tolerance,
         policy::Access,
         request::{
             Answerable, Method, Request, RequestFault, RequestLine, TokenForm, browser::Browser,
         },
         revocation::{Generation, Revocations},
-        token::{Secret, Signer, Token, UnixTime, Verifier},
+        token::{Secret, Signer, UnixTime, Verifier},
     },
 };
 
 /// The judge of the rules in the settings.
 pub(super) struct Trial {
     judge: Judge,
+    /// Keys that are made for the run, if keys are accepted.
+    machine_keys: Option<Arc<MachineKeys>>,
     signer: Signer,
     paths: Tolerance,
     now: UnixTime,
@@ -34,8 +42,19 @@ pub(super) struct Trial {
 /// A request that nobody sent.
 pub(super) struct Asked<'a> {
     pub(super) line: RequestLine<'a>,
-    /// The owner of the token; `None` for a request without one.
-    pub(super) identity: Option<&'a Identity>,
+    pub(super) shows: Shows<'a>,
+}
+
+/// What a request shows.
+#[derive(Clone, Copy)]
+pub(super) enum Shows<'a> {
+    Nothing,
+    /// A token of this user.
+    TokenOf(&'a Identity),
+    /// A key, as a Bearer token.
+    Key(&'a str),
+    /// A key, as the password of Basic.
+    KeyAsPassword(&'a str),
 }
 
 /// What the judge says about a request.
@@ -49,6 +68,11 @@ impl Trial {
     pub(super) fn new(settings: &Settings) -> anyhow::Result<Self> {
         let secret = Secret::parse(Secret::generate().as_bytes())?;
         let keys = Arc::new(Keyring::of_secret(&secret, settings.jwt.terms.lasts()));
+        let machine_keys = settings.keys.enabled.then(|| {
+            let keys = MachineKeys::default();
+            keys.have_been_read();
+            Arc::new(keys)
+        });
         Ok(Self {
             signer: Signer::new(Arc::clone(&keys), settings.jwt.terms.clone()),
             judge: Judge {
@@ -57,12 +81,38 @@ impl Trial {
                 revoked: Arc::new(Revocations::new(None)),
                 forwards_bearer: settings.identity.forward_bearer,
                 allows_preflight: false,
-                keys: KeySource::Off,
+                keys: machine_keys.clone().map_or(KeySource::Off, KeySource::Here),
                 sign_in: None,
             },
+            machine_keys,
             paths: settings.paths,
             now: unix_time(),
         })
+    }
+
+    /// Makes a key for the run; without keys in the settings, it is refused like any other.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no random bytes.
+    pub(super) fn add_key(&self, name: &str, tested: &TestedKey) -> anyhow::Result<String> {
+        let key = MachineKey::generate()?;
+        let owner = Owner {
+            subject: "-".into(),
+            username: username("somebody")?,
+            state: OwnerState::Active(Arc::new(tested.roles.clone())),
+        };
+        let entry = KeyEntry {
+            hash: key.hash(),
+            name: KeyName::parse(name).with_context(|| format!("{name:?} cannot name a key"))?,
+            limits: Some(Arc::new(tested.limits.clone())),
+            expires: None,
+            ended: false,
+        };
+        if let Some(keys) = &self.machine_keys {
+            keys.set(key.id(), entry, Arc::new(owner));
+        }
+        Ok(key.expose().to_owned())
     }
 
     /// Judges a request.
@@ -71,10 +121,20 @@ impl Trial {
     ///
     /// No token can be signed for the identity.
     pub(super) fn ask<'a>(&'a self, asked: &Asked<'a>) -> anyhow::Result<Tried<'a>> {
-        let token = asked
-            .identity
-            .map(|identity| (self.signer).issue(identity, Generation::default(), None, self.now));
-        let token = token.transpose()?;
+        let shown = match asked.shows {
+            Shows::Nothing => None,
+            Shows::TokenOf(identity) => {
+                let token = self
+                    .signer
+                    .issue(identity, Generation::default(), None, self.now)?;
+                Some(format!("Bearer {}", token.expose()))
+            }
+            Shows::Key(key) => Some(format!("Bearer {key}")),
+            Shows::KeyAsPassword(key) => {
+                let pair = BASE64_STANDARD.encode(format!("key:{key}"));
+                Some(format!("Basic {pair}"))
+            }
+        };
         let (method, host, path) = match asked.line.parse(self.paths) {
             Ok(read) => read,
             Err(fault) => {
@@ -89,10 +149,7 @@ impl Trial {
             method,
             host,
             path,
-            credential: match token.as_ref().map(Token::expose).and_then(Compact::parse) {
-                Some(compact) => Credential::Bearer(compact),
-                None => Credential::Absent,
-            },
+            credential: Credential::parse(shown.as_deref().map(str::as_bytes)),
             preflight: None,
             body: Body::Absent,
             all: false,
@@ -102,7 +159,7 @@ impl Trial {
         };
         let decision = match self.judge.judge(&request, self.now).step {
             Step::Done(decision) => decision,
-            // Only a judge whose keys for machines are elsewhere defers; this one has none.
+            // Only a judge whose keys for machines are elsewhere defers.
             Step::Defer => Decision::Deny(Denial::Nobody),
             // A token is enough for a logout. Any other endpoint would need more than was given.
             Step::Act(_) => Decision::Done(Done::LoggedOut {

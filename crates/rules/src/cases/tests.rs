@@ -70,6 +70,63 @@ expect = "deny"
 }
 
 #[test]
+fn keys_are_read_and_must_be_defined() {
+    let read = Cases::parse(
+        "cases.toml",
+        r#"
+[[case]]
+request = "GET /x"
+as = "key:ci"
+expect = "pass"
+
+[[case]]
+request = "GET /x"
+as = "basic-key:all"
+expect = "deny"
+
+[keys]
+ci = { roles = ["editor"], paths = ["/repo/*"] }
+all = {}
+"#,
+    )
+    .unwrap();
+    let ci = TestedKey {
+        roles: Roles::parse(["editor"]).unwrap(),
+        limits: KeyLimits::new(None, ["/repo/*"]).unwrap(),
+    };
+    assert_eq!(read.keys["ci"], ci);
+    assert_eq!(read.keys["all"], TestedKey::default());
+    assert_eq!(read.cases[0].who, Who::Key("ci".into()));
+    assert_eq!(read.cases[0].name, "GET /x, key ci");
+    assert_eq!(read.cases[1].who, Who::KeyAsPassword("all".into()));
+
+    let found = faults(
+        r#"
+[keys]
+one = 1
+two = { role = ["x"] }
+three = { roles = "x" }
+four = { paths = ["x"] }
+
+[[case]]
+request = "GET /x"
+as = "key:five"
+expect = "pass"
+"#,
+    );
+    for wanted in [
+        "cases.toml:3: keys.one: is not a key",
+        "cases.toml:4: keys.two: is not a key",
+        "cases.toml:5: keys.three: is not a key",
+        "cases.toml:6: keys.four: path \"x\" cannot be matched",
+        "cases.toml:8: the file has no key \"five\" in [keys]",
+    ] {
+        let said = found.iter().any(|fault| fault.starts_with(wanted));
+        assert!(said, "{wanted}\n{found:#?}");
+    }
+}
+
+#[test]
 fn every_fault_is_said_with_its_place() {
     let found = faults(
         r#"
@@ -113,5 +170,5 @@ expect = "403 because"
     assert!(faults("[[case")[0].starts_with("cases.toml:1: not TOML"));
     assert!(faults("case = 1")[0].ends_with("write [[case]]"));
     assert!(faults("users = 1")[0].contains("write [users]"));
-    assert!(faults("[[route]]\npath = \"/\"")[0].contains("neither [users] nor [[case]]"));
+    assert!(faults("[[route]]\npath = \"/\"")[0].contains("none of [users], [keys] and [[case]]"));
 }

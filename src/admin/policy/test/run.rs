@@ -7,7 +7,7 @@ use doorward_rules::cases::{Case, Expected, Who};
 
 use crate::{
     admin::{
-        policy::trial::{Asked, Trial, Tried, explain},
+        policy::trial::{Asked, Shows, Trial, Tried, explain},
         username,
     },
     config::Settings,
@@ -21,6 +21,13 @@ use crate::{
 
 /// Roles by user name.
 pub(super) type Roles = BTreeMap<String, account::Roles>;
+
+/// Who may send the requests of a file.
+pub(super) struct Callers {
+    pub(super) users: Roles,
+    /// Keys for machines, by name.
+    pub(super) keys: BTreeMap<String, String>,
+}
 
 /// What all cases gave.
 pub(super) struct Results {
@@ -88,20 +95,29 @@ impl Results {
         settings: &Settings,
         file: &str,
         case: &Case,
-        users: &Roles,
+        callers: &Callers,
     ) -> anyhow::Result<()> {
-        let roles = match &case.who {
-            Who::Anonymous => None,
-            Who::SignedIn(roles) => Some(roles),
-            Who::User(name) => Some(users.get(name).context("a user without roles")?),
-        };
-        let identity = match roles {
-            None => None,
-            Some(roles) => Some(Identity {
+        let key = |name: &String| callers.keys.get(name).context("a key that was not made");
+        let identity = |roles: &account::Roles| {
+            anyhow::Ok(Identity {
                 subject: "-".into(),
                 username: username("somebody")?,
                 roles: roles.clone(),
-            }),
+            })
+        };
+        let identity = match &case.who {
+            Who::SignedIn(roles) => Some(identity(roles)?),
+            Who::User(name) => Some(identity(
+                callers.users.get(name).context("a user without roles")?,
+            )?),
+            Who::Anonymous | Who::Key(_) | Who::KeyAsPassword(_) => None,
+        };
+        let shows = match &case.who {
+            Who::Key(name) => Shows::Key(key(name)?),
+            Who::KeyAsPassword(name) => Shows::KeyAsPassword(key(name)?),
+            Who::Anonymous | Who::SignedIn(_) | Who::User(_) => {
+                identity.as_ref().map_or(Shows::Nothing, Shows::TokenOf)
+            }
         };
         let tried = trial.ask(&Asked {
             line: RequestLine {
@@ -109,7 +125,7 @@ impl Results {
                 host: case.host.as_bytes(),
                 target: case.target.as_bytes(),
             },
-            identity: identity.as_ref(),
+            shows,
         })?;
         let was = Was::of(&tried, settings);
         self.note(&tried);
