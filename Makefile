@@ -86,11 +86,10 @@ test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run th
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/traefik_ingress.py $(TOOLS)/cluster $(TRAEFIK) $(TARGET)/debug/doorward $(KUSTOMIZE) .
 
-soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## The long runs: restarts and reloads under load, the module against ext_authz, pairs of rules
+soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## The long runs: restarts and reloads under load, the module against ext_authz
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
 	DOORWARD_RELOADS=1000 cargo test --test e2e -- --nocapture filter_living
 	DOORWARD_DIFFERENTIAL=100000 cargo test --test e2e -- --nocapture filter_differential
-	DOORWARD_PAIRS=1000 cargo test -p doorward-core -- differences_are_those_of_samples
 
 lint: compiler ## Check format, lints and the links of the documentation
 	cargo fmt --check

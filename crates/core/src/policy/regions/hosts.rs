@@ -155,8 +155,12 @@ pub(crate) fn host_classes<'p>(rules: impl Iterator<Item = &'p Rule>) -> Vec<(Ho
             classes.push((HostClass::Below(name.clone()), example));
         }
     }
+    // If a rule has all hosts below `example`, no name there is free; names without a dot are below nothing.
     let other = labels()
-        .map(|label| format!("{label}.example"))
+        .map(|label| match below.contains("example") {
+            true => label,
+            false => format!("{label}.example"),
+        })
         .find(|name| is_free(name));
     classes.extend(other.map(|name| (HostClass::Other, name)));
     classes
