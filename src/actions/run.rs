@@ -19,7 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::login::Upgrade;
 pub(super) use self::sign_in::Renewed;
-pub(crate) use self::{keys::OwnKeys, learning::Learning};
+pub(crate) use self::{
+    keys::{OwnKeys, shown_key},
+    learning::Learning,
+};
 use crate::{
     actions::{
         equal_time::EqualTime,

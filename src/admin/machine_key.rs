@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde_json::Value;
 
 use super::{Outcome, known, moment, open, table};
 use crate::{
+    actions::run::shown_key,
     cli::{self, Format},
     clock::unix_time,
     config::Settings,
@@ -217,7 +218,7 @@ async fn list(
         .filter(|key| all || key.is_usable(now))
         .collect();
     if format == Format::Json {
-        let keys: Vec<_> = keys.iter().map(|key| shown(key, now)).collect();
+        let keys: Vec<_> = keys.iter().map(|key| with_owner(key, now)).collect();
         println!("{}", serde_json::to_string_pretty(&keys)?);
         return Ok(Outcome::Yes);
     }
@@ -263,19 +264,13 @@ async fn list(
     Ok(Outcome::Yes)
 }
 
-fn shown(key: &KeyRow, now: UnixTime) -> serde_json::Value {
-    json!({
-        "id": key.id.to_string(),
-        "name": key.name.as_str(),
-        "owner": key.username.as_str(),
-        "owner_id": key.user_id,
-        "roles": key.limits.roles(),
-        "paths": key.limits.paths(),
-        "state": key.state(now).name(),
-        "created_at": key.created.0,
-        "expires_at": key.expires.map(|expires| expires.0),
-        "used_at": (key.used.0 > 0).then_some(key.used.0),
-    })
+fn with_owner(key: &KeyRow, now: UnixTime) -> Value {
+    let mut shown = shown_key(key, now);
+    if let Some(members) = shown.as_object_mut() {
+        members.insert("owner".into(), key.username.as_str().into());
+        members.insert("owner_id".into(), key.user_id.as_str().into());
+    }
+    shown
 }
 
 fn parse(id: &str) -> anyhow::Result<MachineKeyId> {

@@ -45,7 +45,7 @@ static LIFETIME: Key<Duration> = Key::new(
     "keys.lifetime",
     "90days",
     |text| duration(text, Duration::from_secs(60), 3660 * DAY),
-    "Lifetime of a key whose maker names none, and the longest lifetime at `/keys`, 1min to 3660days.",
+    "Lifetime of a key that is added without one, and the longest lifetime at `/keys`, 1min to 3660days.",
 );
 
 static MOST: Key<usize> = Key::new(

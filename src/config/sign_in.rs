@@ -41,7 +41,7 @@ static SESSION: Key<Duration> = Key::new(
     "sign_in.session",
     "12h",
     |text| duration(text, Duration::from_secs(60), 366 * DAY),
-    "Time from a password to the end of what it allows in one browser, 1min to 366days. A cookie is renewed until then, if `jwt.lifetime` is shorter.",
+    "How long a user stays signed in after entering the password, 1min to 366days. The cookie is renewed until then, if `jwt.lifetime` is shorter.",
 )
 .reloads();
 

@@ -7,7 +7,7 @@ the pods of the Deployment are ready, and that those of Jobs have ended.
 import contextlib, json, pathlib, shutil, subprocess, sys, tempfile, threading
 
 from apiserver import ApiServer
-from faults import check, faults
+from faults import check, conclude
 from spine import until
 
 PROGRAMS, HELM, KUSTOMIZE, HERE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
@@ -144,9 +144,7 @@ def main():
             chart(server, before)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    if faults:
-        sys.exit(f"{len(faults)} faults")
-    print("Controllers run production and the chart.")
+    conclude("Controllers run production and the chart.")
 
 
 main()

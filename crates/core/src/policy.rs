@@ -310,17 +310,11 @@ impl Policy {
         let rules = endpoints
             .iter()
             .map(|endpoint| {
-                let below = match endpoint {
-                    // The IDs of keys.
-                    Endpoint::Keys => "/*",
-                    Endpoint::Login
-                    | Endpoint::Logout
-                    | Endpoint::Refresh
-                    | Endpoint::Register
-                    | Endpoint::Password
-                    | Endpoint::SignIn
-                    | Endpoint::SignOut
-                    | Endpoint::SignedIn => "",
+                // Below it are the IDs of keys.
+                let below = if *endpoint == Endpoint::Keys {
+                    "/*"
+                } else {
+                    ""
                 };
                 rule(
                     &format!("{}{below}", endpoint.path()),

@@ -40,7 +40,7 @@ impl Run {
             KeyWish::List => {
                 let now = unix_time();
                 let keys = self.keys_of(&identity).await?;
-                let shown: Vec<_> = keys.iter().map(|key| shown(key, now)).collect();
+                let shown: Vec<_> = keys.iter().map(|key| shown_key(key, now)).collect();
                 (KeysChange::Listed, json!({ "keys": shown }).to_string())
             }
             KeyWish::Add {
@@ -65,7 +65,7 @@ impl Run {
                     ended: false,
                 };
                 self.add_key(&identity, &row).await?;
-                let mut body = shown(&row, created);
+                let mut body = shown_key(&row, created);
                 if let Some(body) = body.as_object_mut() {
                     body.insert("key".into(), key.expose().into());
                 }
@@ -142,7 +142,8 @@ impl Run {
     }
 }
 
-fn shown(key: &KeyRow, now: UnixTime) -> Value {
+/// A key as JSON, without its owner and its hash.
+pub(crate) fn shown_key(key: &KeyRow, now: UnixTime) -> Value {
     json!({
         "id": key.id.to_string(),
         "name": key.name.as_str(),
