@@ -95,7 +95,7 @@ pub enum CaseFault {
     #[error("is not a table; write [users], and a list of roles for each name")]
     NotUsers,
     #[error(
-        "is not a key; write [keys], and for each name {{ roles = [\"editor\"], paths = [\"/repo/*\"] }}, or less of that"
+        "is not a key; write [keys], and for each name {{ roles = [\"editor\"], paths = [\"/repo/*\"] }}; both are optional"
     )]
     NotKey,
     #[error("the file has no key {0:?} in [keys]")]
@@ -112,12 +112,12 @@ pub enum CaseFault {
     Request(String),
     #[error("\"expect\" is missing; {EXPECTED}")]
     NoExpected,
-    #[error("{0:?} is nothing to expect; {EXPECTED}")]
+    #[error("{0:?} is not a decision; {EXPECTED}")]
     Expected(String),
     #[error("{0:?} is not a reason of a denial; docs/operations.md lists them")]
     Reason(String),
     #[error(
-        "{0:?} is nobody; write \"anonymous\", \"signed-in\", \"role:NAME\", a list of roles, \"user:NAME\", \"key:NAME\" or \"basic-key:NAME\""
+        "{0:?} is not a caller; write \"anonymous\", \"signed-in\", \"role:NAME\", a list of roles, \"user:NAME\", \"key:NAME\" or \"basic-key:NAME\""
     )]
     Who(String),
     #[error(transparent)]

@@ -60,7 +60,7 @@ impl Run {
             Visit::Form(Some(cause)) => {
                 tracing::warn!(
                     ?cause,
-                    "a browser that has signed in comes back without a cookie that counts"
+                    "a browser returned to the sign-in form after a login; its cookie is missing or refused"
                 );
                 done(pages.loops(page, cause))?
             }

@@ -104,7 +104,9 @@ impl Trial {
         };
         let entry = KeyEntry {
             hash: key.hash(),
-            name: KeyName::parse(name).with_context(|| format!("{name:?} cannot name a key"))?,
+            name: KeyName::parse(name).with_context(|| {
+                format!("{name:?} is not a name for a key: letters, digits and ._:@/-")
+            })?,
             limits: Some(Arc::new(tested.limits.clone())),
             expires: None,
             ended: false,

@@ -153,10 +153,10 @@ expect = "403 because"
         "cases.toml:4: users.eve: \"a b\" is not a role",
         "cases.toml:7: case.requests: is no member of a case",
         "cases.toml:6: \"request\" is missing",
-        "cases.toml:8: case.expect: \"maybe\" is nothing to expect",
+        "cases.toml:8: case.expect: \"maybe\" is not a decision",
         "cases.toml:11: case.request: \"/x\" is not a method, one blank and a path",
-        "cases.toml:12: case.as: \"root\" is nobody",
-        "cases.toml:13: case.expect: \"200\" is nothing to expect",
+        "cases.toml:12: case.as: \"root\" is not a caller",
+        "cases.toml:13: case.expect: \"200\" is not a decision",
         "cases.toml:16: case.request: is not a string",
         "cases.toml:17: case.expect: \"because\" is not a reason",
     ] {
