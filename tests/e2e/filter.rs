@@ -11,6 +11,7 @@ use crate::{
     harness::{
         Doorward, Envoy, EnvoyConfig, PATIENCE, Reply, Service, repository, send, try_send, until,
     },
+    monitoring,
 };
 
 /// The committed configuration with more members in the module's part.
@@ -523,20 +524,73 @@ async fn envoys_stats_show_decisions_and_the_feed() {
             front.send("GET", "/healthz", &[]).await;
             let reply = front.envoy.ask("/stats/prometheus?filter=doorward_").await;
             let text = reply.text().to_owned();
-            (text.contains("missing-token") && sum(&text, "token") == 7).then_some(text)
+            let passed = sum(&text, "decisions{", &["reason=\"token\""]);
+            // Envoy adds to histograms when it flushes its stats, every five seconds.
+            let asked = sum(&text, "asked_milliseconds_count{", &[]);
+            (text.contains("missing-token") && passed == 7 && asked == 1).then_some(text)
         })
         .await;
-        for name in ["doorward_feed_age_seconds", "doorward_revocations"] {
-            assert!(metrics.contains(name), "{version} {name}: {metrics}");
+        let by_rule = |rule: &str, verdict: &str| {
+            let labels = [format!("rule=\"{rule}\""), format!("verdict=\"{verdict}\"")];
+            sum(
+                &metrics,
+                "rule_decisions{",
+                &labels.each_ref().map(|label| &**label),
+            )
+        };
+        assert_eq!(by_rule("/*", "allow"), 7, "{version}: {metrics}");
+        assert_eq!(by_rule("/*", "deny"), 1, "{version}: {metrics}");
+        assert_eq!(by_rule("POST /login", "ask"), 1, "{version}: {metrics}");
+        let remembered = sum(&metrics, "remembered_tokens{", &[]);
+        assert_eq!(remembered, 1, "{version}: {metrics}");
+        let asked = monitoring::asked_of_the_module();
+        assert!(asked.len() >= 7, "{asked:?}");
+        for name in asked {
+            let starts = |line: &str| line.starts_with(&format!("{name}{{"));
+            assert!(metrics.lines().any(starts), "{version} {name}: {metrics}");
         }
+        assert!(sum(&metrics, "memory_bytes{", &[]) > 0);
     }
 }
 
-/// How many requests passed with this reason.
-fn sum(metrics: &str, reason: &str) -> u64 {
-    let reason = format!("reason=\"{reason}\"");
-    let lines = metrics.lines().filter(|line| line.contains(&reason));
+/// The sum of a metric of the module over all series with these labels, in Envoy's text for Prometheus.
+fn sum(metrics: &str, name: &str, labels: &[&str]) -> u64 {
+    let name = format!("envoy_dynamicmodulescustom_doorward_{name}");
+    let lines = metrics.lines().filter(|line| line.starts_with(&name));
     lines
+        .filter(|line| labels.iter().all(|label| line.contains(label)))
         .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
         .sum()
+}
+
+/// Rules of a file next to Envoy are in force instead of those of the feed, and a wrong file is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_can_come_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("rules.toml");
+    let named = format!("rules_file: {}", file.display());
+    let rules = "[[route]]\npath = \"/*\"\nallow = \"signed-in\"\n\n[[route]]\npath = \"/profile\"\nallow = \"nobody\"\n";
+    fs::write(&file, rules).unwrap();
+    let front = Front::open(Envoy::NEWEST, |_| {}, with(&named)).await;
+    let bob = Front::login_directly(&front.doorward, BOB).await;
+    assert_eq!(status(&front, &bob).await, 403);
+    let headers = [("authorization", &*bob)];
+    assert_eq!(front.send("GET", "/other", &headers).await.status, 200);
+    // Public by Doorward's own rules.
+    assert_eq!(front.send("GET", "/healthz", &[]).await.status, 401);
+
+    let refused = async |members: &str, fault: &str| {
+        let config = with(members)(EnvoyConfig::module()).free_ports();
+        let mut envoy = Envoy::begin(Envoy::NEWEST, &config, 1);
+        until("it has ended", PATIENCE, async || envoy.exited()).await;
+        assert!(envoy.log().contains(fault), "{members}: {}", envoy.log());
+    };
+    let rule = "rules: [{ path: \"/*\", allow: public }]";
+    let both = format!("{named}\n                          content: {{ {rule} }}");
+    refused(&both, "both say which rules").await;
+    refused("rules_file: /nowhere/rules.toml", "/nowhere/rules.toml: ").await;
+    fs::write(&file, "[[route]]\npath = \"/a\"\nallow = \"everybody\"\n").unwrap();
+    refused(&named, "rules.toml:3: route[0].allow: ").await;
+    fs::write(&file, "").unwrap();
+    refused(&named, "has no [[route]]").await;
 }

@@ -126,6 +126,11 @@ impl Vouched<'_> {
 }
 
 impl Issuer {
+    /// How many of its tokens are in memory.
+    pub(super) fn remembered(&self) -> usize {
+        self.known.load().verified.len()
+    }
+
     /// The length limit of a JWK Set, in bytes.
     pub const LONGEST: usize = 256 * 1024;
     /// The most keys of a JWK Set.

@@ -137,6 +137,13 @@ impl Verifier {
         }
     }
 
+    /// How many verified tokens are in memory, expired ones included.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        let foreign = self.issuers.iter().map(Issuer::remembered);
+        self.verified.len() + foreign.sum::<usize>()
+    }
+
     /// Records the age of Doorward's own tokens when they are first presented here.
     #[must_use]
     pub fn counting(self, ages: Arc<Histogram>) -> Self {

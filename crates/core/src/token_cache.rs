@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -114,6 +114,8 @@ thread_local! {
 #[derive(Clone)]
 pub(super) struct TokenCache {
     sets: Arc<[Set]>,
+    /// How many tokens there are.
+    count: Arc<AtomicUsize>,
 }
 
 /// The slots of one hash bucket. Comparing tags avoids loading the entries of other tokens.
@@ -130,6 +132,7 @@ impl TokenCache {
     pub(super) fn new() -> Self {
         Self {
             sets: (0..SETS).map(|_| Set::default()).collect(),
+            count: Arc::default(),
         }
     }
 
@@ -158,7 +161,9 @@ impl TokenCache {
         // Picks the slot by bits of the hash that did not pick the bucket.
         let place = free.unwrap_or((of.tag() >> 32) as usize % WAYS);
         if let (Some(tag), Some(entry)) = (set.tags.get(place), set.entries.get(place)) {
-            entry.store(Some(Arc::new((of, good))));
+            if entry.swap(Some(Arc::new((of, good)))).is_none() {
+                self.count.fetch_add(1, Ordering::Relaxed);
+            }
             tag.store(of.tag(), Ordering::Relaxed);
         }
     }
@@ -167,10 +172,9 @@ impl TokenCache {
         self.sets.get((of.0 >> 64) as usize % SETS)
     }
 
-    #[cfg(test)]
+    /// How many tokens are cached, expired ones included.
     pub(super) fn len(&self) -> usize {
-        let entries = self.sets.iter().flat_map(|set| &set.entries);
-        entries.filter(|entry| entry.load().is_some()).count()
+        self.count.load(Ordering::Relaxed)
     }
 }
 

@@ -1,6 +1,6 @@
 //! One filter configuration, and the phases of its requests.
 
-use std::{cell::RefCell, mem, sync::Arc};
+use std::{cell::RefCell, mem, sync::Arc, time::Instant};
 
 use doorward_core::{
     decision::{Answer, Decision, Denial, Realm, Unavailable},
@@ -40,8 +40,8 @@ enum Phase {
     Idle,
     /// A request for Doorward whose body is incomplete.
     Collects(Box<PendingAction>),
-    /// A request that was sent to Doorward.
-    Waits(Revokes),
+    /// A request that was sent to Doorward, and when.
+    Waits(Revokes, Instant),
     /// A request that Doorward lets pass, with headers for the response.
     Responds(Vec<(String, Vec<u8>)>),
 }
@@ -83,8 +83,14 @@ impl Filter {
     ) -> Flow {
         self.panic_in("request_headers");
         let names_rule = self.settings.metadata.is_some();
-        let Judgement { next, rule } = self.state.with(|in_force| {
-            stream.with_headers(|headers| reading::judge(in_force, headers, names_rule))
+        let Judgement { next, rule, .. } = self.state.with(|known| {
+            let in_force = known.map(|known| &*known.in_force);
+            let judgement =
+                stream.with_headers(|headers| reading::judge(in_force, headers, names_rule));
+            if let Some(known) = known {
+                known.count(judgement.number, judgement.next.outcome());
+            }
+            judgement
         });
         match next {
             Next::Pass {
@@ -132,7 +138,7 @@ impl Filter {
         self.panic_in("request_body");
         let mut pending = match exchange.take() {
             Phase::Collects(pending) => pending,
-            waits @ Phase::Waits(_) => {
+            waits @ Phase::Waits(..) => {
                 exchange.put(waits);
                 return Flow::Pause;
             }
@@ -167,7 +173,7 @@ impl Filter {
                 self.ask(exchange, stream, *pending);
                 Flow::Stop
             }
-            waits @ Phase::Waits(_) => {
+            waits @ Phase::Waits(..) => {
                 exchange.put(waits);
                 Flow::Stop
             }
@@ -191,7 +197,7 @@ impl Filter {
         };
         question.source = stream.source();
         // Envoy may answer before the call returns.
-        exchange.put(Phase::Waits(revokes));
+        exchange.put(Phase::Waits(revokes, Instant::now()));
         if let Err(fault) = action::send(&mut stream, actions, &question, body) {
             exchange.take();
             self.unanswered(stream, &fault);
@@ -212,9 +218,10 @@ impl Filter {
     /// Applies Doorward's answer.
     pub(crate) fn called(&self, exchange: &Exchange, mut stream: Stream<'_>, reply: Option<Reply>) {
         self.panic_in("callout_done");
-        let Phase::Waits(revokes) = exchange.take() else {
+        let Phase::Waits(revokes, since) = exchange.take() else {
             return;
         };
+        self.stats.record_asked(&stream, since.elapsed());
         let answer = match action::answered(reply) {
             Ok(answer) => answer,
             Err(fault) => return self.unanswered(stream, &fault),

@@ -15,8 +15,11 @@ mod check;
 mod clock;
 mod filter;
 mod follower;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod log;
 mod reading;
+mod rule_counts;
 mod settings;
 mod state;
 mod stats;

@@ -19,6 +19,7 @@ use crate::{
     action::{PendingAction, Revokes},
     check::Question,
     clock::now,
+    rule_counts::Outcome,
 };
 
 /// What follows from a request's headers. Borrows nothing from Envoy, whose memory moves when a header is set.
@@ -26,6 +27,8 @@ pub(crate) struct Judgement {
     pub(crate) next: Next,
     /// The rule that decided, for the dynamic metadata.
     pub(crate) rule: Option<Arc<str>>,
+    /// Its number.
+    pub(crate) number: Option<usize>,
 }
 
 /// What happens next.
@@ -40,6 +43,17 @@ pub(crate) enum Next {
     Refuse(Decision, Answer),
     /// Doorward answers.
     Ask(Box<PendingAction>),
+}
+
+impl Next {
+    /// How it is counted.
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Pass { .. } => Outcome::Allowed,
+            Self::Refuse(..) => Outcome::Denied,
+            Self::Ask(_) => Outcome::Asked,
+        }
+    }
 }
 
 /// Judges a request by its headers.
@@ -115,7 +129,11 @@ pub(crate) fn judge(
             in_force,
         ),
     };
-    Judgement { next, rule: name }
+    Judgement {
+        next,
+        rule: name,
+        number: rule.and_then(|rule| in_force.judge.policy.number_of(rule)),
+    }
 }
 
 /// The answer before the first feed.
@@ -125,6 +143,7 @@ fn unknown() -> Judgement {
     Judgement {
         next: Next::Refuse(Decision::Deny(denial), answer),
         rule: None,
+        number: None,
     }
 }
 

@@ -5,10 +5,15 @@ use std::{fs, io, path::PathBuf, time::Duration};
 
 use doorward_core::{
     key::Key,
+    path::Tolerance,
+    policy::Endpoint,
     secret::{Secret, SecretFault},
     time::UnixTime,
 };
-use doorward_rules::feed::{Content, ContentFault, Instead};
+use doorward_rules::{
+    feed::{Content, ContentFault, Instead, RuleEntry},
+    routes::{self, RouteOptions},
+};
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, json};
 
@@ -21,6 +26,8 @@ pub(crate) struct Settings {
     /// What is in force without a feed, or instead of whole sections of the feed.
     #[serde(default)]
     content: Value,
+    /// A file of `[[route]]` with the rules in force, instead of those of the feed.
+    rules_file: Option<PathBuf>,
     /// Files with HS256 secrets, which the feed never contains.
     #[serde(default)]
     secret_files: Vec<PathBuf>,
@@ -129,6 +136,12 @@ pub(crate) enum SettingsFault {
     Nothing,
     #[error("{0}: {1}")]
     File(String, #[source] io::Error),
+    #[error("{0}")]
+    Rules(String),
+    #[error(
+        "\"rules_file\" and \"content.rules\" both say which rules are in force; remove one of them"
+    )]
+    TwoRules,
     #[error("{0}: {1}")]
     Secret(String, #[source] SecretFault),
     #[error("Envoy refused to define the metric {0}")]
@@ -157,28 +170,62 @@ impl Settings {
             .collect()
     }
 
-    /// The sections of the content that replace those of the feed.
-    pub(crate) fn instead(&self) -> Result<Instead, SettingsFault> {
-        if self.content.is_null() {
-            return Ok(Instead::default());
+    /// The rules of the file, if the configuration names one.
+    pub(crate) fn rules(&self) -> Result<Option<Vec<RuleEntry>>, SettingsFault> {
+        let Some(path) = &self.rules_file else {
+            return Ok(None);
+        };
+        if self.content.get("rules").is_some() {
+            return Err(SettingsFault::TwoRules);
         }
-        serde_json::from_value(self.content.clone()).map_err(SettingsFault::ContentSyntax)
+        let name = path.display().to_string();
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|fault| SettingsFault::File(name.clone(), fault))?;
+        // Which endpoints are on, Doorward knows, which answers their requests.
+        let options = RouteOptions {
+            endpoints: &Endpoint::ALL,
+            tolerance: Tolerance::default(),
+            keys: true,
+        };
+        let policy = routes::of_file(&name, &text, options).map_err(|faults| {
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            SettingsFault::Rules(faults.join("; "))
+        })?;
+        Ok(Some(policy.rules().iter().map(RuleEntry::of).collect()))
     }
 
-    /// The content where there is no feed. Missing members have Doorward's default values.
-    pub(crate) fn content(&self) -> Result<Content, SettingsFault> {
+    /// The sections of the content that replace those of the feed; `rules` are those of the file.
+    pub(crate) fn instead(&self, rules: Option<Vec<RuleEntry>>) -> Result<Instead, SettingsFault> {
+        let instead = match self.content.is_null() {
+            true => Instead::default(),
+            false => serde_json::from_value(self.content.clone())
+                .map_err(SettingsFault::ContentSyntax)?,
+        };
+        Ok(Instead {
+            rules: rules.or(instead.rules),
+            ..instead
+        })
+    }
+
+    /// The content where there is no feed; `rules` are those of the file. Missing members have Doorward's default values.
+    pub(crate) fn content(&self, rules: Option<Vec<RuleEntry>>) -> Result<Content, SettingsFault> {
         if self.content.is_null() {
             return Err(SettingsFault::Nothing);
         }
         let mut whole = defaults();
         overlay(&mut whole, &self.content);
-        serde_json::from_value(whole).map_err(SettingsFault::ContentSyntax)
+        let mut content: Content =
+            serde_json::from_value(whole).map_err(SettingsFault::ContentSyntax)?;
+        if let Some(rules) = rules {
+            content.rules = rules;
+        }
+        Ok(content)
     }
 
     /// Equal for configurations that share what they know.
-    pub(crate) fn identity(&self, secrets: &[Key]) -> String {
+    pub(crate) fn identity(&self, secrets: &[Key], rules: Option<&[RuleEntry]>) -> String {
         let names: Vec<_> = secrets.iter().map(|key| key.id().as_str()).collect();
-        format!("{:?} {} {names:?}", self.feed, self.content)
+        format!("{:?} {} {rules:?} {names:?}", self.feed, self.content)
     }
 }
 

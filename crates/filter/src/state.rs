@@ -15,6 +15,7 @@ use doorward_rules::{
 use crate::{
     abi::{Config, ConfigId, Reply},
     follower::{Follower, locked},
+    rule_counts::{Counted, RuleCounts},
     settings::{Settings, SettingsFault},
 };
 
@@ -23,7 +24,8 @@ use crate::{
 pub(crate) struct State {
     /// Equal for configurations that share this state.
     identity: String,
-    in_force: Current<Option<Arc<InForce>>>,
+    in_force: Current<Option<Counted>>,
+    counts: RuleCounts,
     /// Follows the feed, if the configuration names one.
     follower: Option<Follower>,
 }
@@ -38,7 +40,8 @@ impl State {
     /// A fault of the configuration, or of a file that it names.
     pub(crate) fn of(settings: &Settings) -> Result<Arc<Self>, SettingsFault> {
         let secrets = settings.secrets()?;
-        let identity = settings.identity(&secrets);
+        let rules = settings.rules()?;
+        let identity = settings.identity(&secrets, rules.as_deref());
         let mut states = locked(&STATES);
         states.retain(|state| state.strong_count() > 0);
         let mut all = states.iter().filter_map(Weak::upgrade);
@@ -50,7 +53,7 @@ impl State {
                 let options = Options {
                     stale_after: feed.stale_after,
                     secrets,
-                    instead: settings.instead()?,
+                    instead: settings.instead(rules)?,
                 };
                 let mut before = states.iter().filter_map(Weak::upgrade);
                 let before = before.find_map(|state| {
@@ -58,10 +61,12 @@ impl State {
                     let is_of_the_same = follower.feed.cluster == feed.cluster;
                     is_of_the_same.then(|| state.keep()).flatten()
                 });
+                let counts = RuleCounts::new();
                 Self {
                     identity,
                     // Until its own feed is complete, it decides by what another state knows from the same Doorward.
-                    in_force: Current::new(before.clone()),
+                    in_force: Current::new(before.clone().map(|known| counts.of(known))),
+                    counts,
                     follower: Some(Follower::new(
                         feed.clone(),
                         Known::new(options),
@@ -70,11 +75,13 @@ impl State {
                 }
             }
             None => {
-                let content = settings.content()?;
+                let content = settings.content(rules)?;
                 let in_force = Known::without_feed(content, secrets)?;
+                let counts = RuleCounts::new();
                 Self {
                     identity,
-                    in_force: Current::new(Some(Arc::new(in_force))),
+                    in_force: Current::new(Some(counts.of(Arc::new(in_force)))),
+                    counts,
                     follower: None,
                 }
             }
@@ -91,13 +98,22 @@ impl State {
     }
 
     /// Passes what decides requests now; `None` before the first answer of the feed.
-    pub(crate) fn with<T>(&self, decide: impl FnOnce(Option<&InForce>) -> T) -> T {
-        decide(self.in_force.now().as_deref())
+    pub(crate) fn with<T>(&self, decide: impl FnOnce(Option<&Counted>) -> T) -> T {
+        decide(self.in_force.now().as_ref().as_ref())
     }
 
     /// The same, for longer than one hook.
     pub(crate) fn keep(&self) -> Option<Arc<InForce>> {
-        self.in_force.now().as_ref().clone()
+        let in_force = self.in_force.now();
+        in_force
+            .as_ref()
+            .as_ref()
+            .map(|known| Arc::clone(&known.in_force))
+    }
+
+    /// The decisions by rule that Envoy's counters do not have yet.
+    pub(crate) fn counts(&self) -> &RuleCounts {
+        &self.counts
     }
 
     /// Whether there is a feed to follow.
@@ -142,7 +158,9 @@ impl State {
     /// Takes an answer of the feed.
     pub(crate) fn take(&self, config: &Config<'_>, reply: Option<Reply>) {
         if let Some(follower) = &self.follower {
-            follower.take(config, reply, |next| self.in_force.exchange(Some(next)));
+            follower.take(config, reply, |next| {
+                self.in_force.exchange(Some(self.counts.of(next)));
+            });
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     stream::{Header, milliseconds},
 };
 
-/// A counter or a gauge of a filter configuration.
+/// A counter, a gauge or a histogram of a filter configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Metric(pub(super) usize);
 
@@ -78,6 +78,12 @@ impl Config<'_> {
     /// Defines a gauge; only while a filter configuration is made.
     pub(crate) fn gauge(&self, name: &str) -> Option<Metric> {
         self.define(self.envoy.http_filter_config_define_gauge, name, &[])
+    }
+
+    /// Defines a histogram; only while a filter configuration is made.
+    pub(crate) fn histogram(&self, name: &str) -> Option<Metric> {
+        let function = self.envoy.http_filter_config_define_histogram;
+        self.define(function, name, &[])
     }
 
     fn define(

@@ -184,6 +184,13 @@ callbacks! {
         count: usize,
         value: u64,
     ) -> u32;
+    fn http_filter_record_histogram_value(
+        stream: StreamPointer,
+        id: usize,
+        labels: *const Buffer,
+        count: usize,
+        value: u64,
+    ) -> u32;
 
     fn http_filter_config_define_counter(
         config: ConfigPointer,
@@ -193,6 +200,13 @@ callbacks! {
         id: *mut usize,
     ) -> u32;
     fn http_filter_config_define_gauge(
+        config: ConfigPointer,
+        name: Buffer,
+        labels: *const Buffer,
+        count: usize,
+        id: *mut usize,
+    ) -> u32;
+    fn http_filter_config_define_histogram(
         config: ConfigPointer,
         name: Buffer,
         labels: *const Buffer,

@@ -24,6 +24,13 @@ pub(crate) struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// The headers of a request that is not Envoy's.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of<T>(headers: &[Header<'_>], read: impl FnOnce(&Headers<'_>) -> T) -> T {
+        let pairs: Vec<Pair> = headers.iter().copied().map(Pair::of).collect();
+        read(&Headers { pairs: &pairs })
+    }
+
     /// All headers in their order, including the pseudo-headers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         self.pairs.iter().map(|pair| {
@@ -284,6 +291,20 @@ impl<'hook> Stream<'hook> {
                 labels.as_ptr(),
                 labels.len(),
                 by,
+            );
+        }
+    }
+
+    /// Records a value in a histogram without labels.
+    pub(crate) fn record(&self, histogram: super::Metric, value: u64) {
+        // SAFETY: the stream lives while its hook runs.
+        unsafe {
+            (self.envoy.http_filter_record_histogram_value)(
+                self.pointer,
+                histogram.0,
+                std::ptr::null(),
+                0,
+                value,
             );
         }
     }

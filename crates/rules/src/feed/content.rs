@@ -215,7 +215,7 @@ impl Content {
                 leeway: terms.leeway.as_secs(),
             },
             issuers: judge.verifier.issuers().iter().map(issuer).collect(),
-            rules: judge.policy.rules().iter().map(rule).collect(),
+            rules: judge.policy.rules().iter().map(RuleEntry::of).collect(),
             settings: Settings {
                 endpoints: endpoints.iter().map(|own| own.name().into()).collect(),
                 realm: realm.as_str().into(),
@@ -310,20 +310,25 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn rule(rule: &Rule) -> RuleEntry {
-    RuleEntry {
-        path: rule.path(),
-        methods: rule.methods().to_vec(),
-        hosts: rule.hosts().collect(),
-        basic_keys: rule.takes_basic_keys(),
-        allow: match rule.demand() {
-            Demand::Role(roles) => {
-                Allow::Roles(roles.iter().map(|role| role.as_str().into()).collect())
-            }
-            demand @ (Demand::Public | Demand::Endpoint(_) | Demand::SignedIn | Demand::Nobody) => {
-                Allow::Word(demand.to_string())
-            }
-        },
+impl RuleEntry {
+    /// The entry of a rule.
+    #[must_use]
+    pub fn of(rule: &Rule) -> Self {
+        Self {
+            path: rule.path(),
+            methods: rule.methods().to_vec(),
+            hosts: rule.hosts().collect(),
+            basic_keys: rule.takes_basic_keys(),
+            allow: match rule.demand() {
+                Demand::Role(roles) => {
+                    Allow::Roles(roles.iter().map(|role| role.as_str().into()).collect())
+                }
+                demand @ (Demand::Public
+                | Demand::Endpoint(_)
+                | Demand::SignedIn
+                | Demand::Nobody) => Allow::Word(demand.to_string()),
+            },
+        }
     }
 }
 

@@ -1,0 +1,260 @@
+//! What reads untrusted input, for the fuzz target: the headers of a request, Doorward's answer to a call, and a
+//! configuration. Each function panics if what must hold for every input does not.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a fuzz target panics; no release has this module"
+)]
+
+use std::sync::OnceLock;
+
+use doorward_core::{
+    decision::Decision,
+    header_edits::{Gateway, HeaderEdits},
+    headers::READ,
+    key::{Algorithm, Key, KeyId},
+    time::UnixTime,
+};
+use doorward_rules::feed::{InForce, Known};
+use serde_json::json;
+
+use crate::{
+    abi::{Header, Headers},
+    check::{self, Verdict},
+    reading::{self, Next},
+    settings::Settings,
+};
+
+/// `/public/*` is public, `/files/*` is for signed-in users, and there are two endpoints. Nobody has the key, so no token
+/// is valid.
+fn in_force() -> &'static InForce {
+    static IN_FORCE: OnceLock<InForce> = OnceLock::new();
+    IN_FORCE.get_or_init(|| {
+        let id = KeyId::parse("fuzz").unwrap();
+        let text = Key::generate(&id, Algorithm::Es256, UnixTime(0)).unwrap();
+        let key = Key::read("fuzz.jwk", text.as_bytes()).unwrap();
+        let configuration = json!({ "content": {
+            "keys": [{
+                "kid": "fuzz",
+                "alg": "ES256",
+                "not_before": 0,
+                "signs": true,
+                "public": serde_json::to_value(key.public().unwrap()).unwrap(),
+            }],
+            "rules": [
+                { "path": "/public/*", "allow": "public" },
+                { "path": "/login", "allow": "login" },
+                { "path": "/logout", "allow": "logout" },
+                { "path": "/files/*", "allow": "signed-in" },
+            ],
+        } });
+        let settings = Settings::read(configuration.to_string().as_bytes()).unwrap();
+        Known::without_feed(settings.content(None).unwrap(), Vec::new()).unwrap()
+    })
+}
+
+/// Takes an input of the fuzz target: a kind in the first line, and what is read after it. The headers of a request have a
+/// line each: a name in lower case, as Envoy has them, a blank, and a value.
+///
+/// # Panics
+///
+/// As the function of its kind.
+pub fn take(input: &[u8]) {
+    if let Some(body) = input.strip_prefix(b"answer\n") {
+        answer(body);
+    } else if let Some(text) = input.strip_prefix(b"configuration\n") {
+        configuration(text);
+    } else if let Some(text) = input.strip_prefix(b"request\n") {
+        let headers: Vec<_> = text
+            .split(|byte| *byte == b'\n')
+            .filter_map(header)
+            .collect();
+        request(&headers);
+    }
+}
+
+fn header(line: &[u8]) -> Option<Header<'_>> {
+    let at = line.iter().position(|byte| *byte == b' ')?;
+    let (name, value) = (line.get(..at)?, line.get(at + 1..)?);
+    (!name.iter().any(u8::is_ascii_uppercase)).then_some((name, value))
+}
+
+/// Judges a request by its headers, as Envoy passes them: names in lower case, pseudo-headers among them.
+///
+/// # Panics
+///
+/// If it passes without a public rule, if an identity header of the client reaches the service, or if Doorward is asked with
+/// a header that it does not read.
+pub fn request(headers: &[Header<'_>]) {
+    let in_force = in_force();
+    Headers::of(headers, |shown| {
+        let judgement = reading::judge(Some(in_force), shown, true);
+        match judgement.next {
+            Next::Pass {
+                decision,
+                identity,
+                remove,
+            } => {
+                assert_eq!(judgement.rule.as_deref(), Some("/public/*"));
+                assert!(decision.identity().is_none(), "nobody has a token");
+                let Decision::Allow(admission) = &decision else {
+                    panic!("a request passes without being allowed");
+                };
+                let edits = HeaderEdits::of(admission, identity, Gateway::ShowsAll);
+                let set: Vec<_> = edits.set().map(|(name, _)| name.as_bytes()).collect();
+                for (name, _) in headers {
+                    if edits.remove().any(|own| own.as_bytes() == *name) {
+                        assert!(remove.iter().any(|own| own.as_bytes() == *name));
+                    }
+                    let is_identity = name.starts_with(b"x-auth-");
+                    let is_replaced =
+                        set.contains(name) || remove.iter().any(|own| own.as_bytes() == *name);
+                    let is_ours =
+                        [&b"x-auth-user"[..], b"x-auth-roles", b"x-auth-admin"].contains(name);
+                    assert!(!(is_identity && is_ours) || is_replaced);
+                }
+            }
+            Next::Refuse(decision, answer) => {
+                assert!(matches!(decision, Decision::Deny(_)));
+                assert!((300..600).contains(&answer.status), "{}", answer.status);
+            }
+            Next::Ask(pending) => {
+                let names = pending.question.headers.iter().map(|(name, _)| &**name);
+                assert!(names.clone().all(|name| READ.contains(&name)));
+            }
+        }
+    });
+}
+
+/// Reads Doorward's answer to a call.
+///
+/// # Panics
+///
+/// If the answer has a status that Envoy cannot send, or names that are not in lower case.
+pub fn answer(body: &[u8]) {
+    let Ok(answer) = check::read(body) else {
+        return;
+    };
+    let headers = match answer.verdict {
+        Verdict::Pass { set, respond, .. } => [set, respond].concat(),
+        Verdict::Answer {
+            status, headers, ..
+        } => {
+            assert!((200..600).contains(&status));
+            headers
+        }
+    };
+    for (name, _) in headers {
+        assert_eq!(name, name.to_ascii_lowercase());
+    }
+}
+
+/// Reads a configuration.
+///
+/// # Panics
+///
+/// If a fault has more than one line, or quotes too much.
+pub fn configuration(text: &[u8]) {
+    let read = Settings::read(text).and_then(|settings| {
+        settings.instead(None)?;
+        let content = settings.content(None)?;
+        Ok(Known::without_feed(content, Vec::new())?)
+    });
+    if let Err(fault) = read {
+        let fault = fault.to_string();
+        assert!(fault.len() < 4000 && !fault.contains('\n'), "{fault}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use proptest::{collection, prelude::*, sample::select};
+
+    use super::*;
+
+    #[test]
+    fn every_seed_is_taken() {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/filter");
+        let seeds: Vec<_> = fs::read_dir(seeds).unwrap().collect();
+        assert!(seeds.len() >= 6);
+        for seed in seeds {
+            take(&fs::read(seed.unwrap().path()).unwrap());
+        }
+    }
+
+    /// Names and values that mean something to the judge.
+    fn known() -> impl Strategy<Value = (String, String)> {
+        const NAMES: &[&str] = &[
+            ":method",
+            ":authority",
+            ":path",
+            "host",
+            "authorization",
+            "cookie",
+            "x-auth-user",
+            "x_auth_roles",
+            "x.auth.admin",
+            "x-forwarded-for",
+            "x-original-url",
+            "origin",
+            "access-control-request-method",
+            "sec-fetch-mode",
+            "upgrade",
+            "content-type",
+        ];
+        const VALUES: &[&str] = &[
+            "GET",
+            "get",
+            "OPTIONS",
+            "POST",
+            "shop.example",
+            "/public/a",
+            "/public/../files/a",
+            "/public%2f..%2ffiles",
+            "/login",
+            "/files/a;b",
+            "*",
+            "",
+            "Bearer e30.e30.AA",
+            "Basic YTpi",
+            "dwk_0123456789abcdef_",
+            "__Host-doorward=x; a=b",
+            "websocket",
+            "application/grpc",
+        ];
+        (
+            select(NAMES),
+            prop_oneof![select(VALUES).prop_map(str::to_owned), ".{0,30}"],
+        )
+            .prop_map(|(name, value)| (name.to_owned(), value))
+    }
+
+    proptest! {
+        #[test]
+        fn any_headers_are_judged(
+            (method, path) in (select(&["GET", "POST", "OPTIONS", "x"][..]), "/(public|files|login|logout)?[/.%;a-z0-9]{0,12}"),
+            more in collection::vec(known(), 0..12),
+        ) {
+            let line = [(":method", method), (":path", &path), (":authority", "shop.example")];
+            let line = line.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let more = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let headers: Vec<_> = line.into_iter().chain(more).collect();
+            request(&headers);
+        }
+
+        #[test]
+        fn any_answer_is_read(body in collection::vec(any::<u8>(), 0..200), flag in 0_u8..3) {
+            let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+            answer(&[&[flag][..], &length, &body].concat());
+            answer(&body);
+        }
+
+        #[test]
+        fn any_configuration_is_read(text in "[{}\\[\\]\"a-z_:,0-9 ]{0,80}") {
+            configuration(text.as_bytes());
+        }
+    }
+}
