@@ -470,6 +470,10 @@ async fn forged_forwarding_headers_change_no_decision(gateway: Gateway) {
     }
     for forged in &forgeries {
         for (path, headers, expected) in questions {
+            // Its location block cannot remove the header of another gateway, which Doorward refuses.
+            let is_refused = gateway == Gateway::IngressNginx
+                && forged.iter().any(|(name, _)| *name == "x-forwarded-method");
+            let expected = if is_refused { 403 } else { expected };
             let headers: Vec<_> = forged.iter().chain(headers).copied().collect();
             let reply = setup.send("GET", path, &headers).await;
             assert_eq!(

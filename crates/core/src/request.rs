@@ -111,8 +111,10 @@ pub enum RequestFault {
     /// A header that the gateway must send is missing or duplicated.
     #[error("the gateway must send {0} exactly once")]
     Dialect(&'static str),
-    /// The gateway named two different requests.
-    #[error("x-original-url and x-original-uri name different requests")]
+    /// The request is described twice, and one description may be the client's.
+    #[error(
+        "the request is described twice: x-original-url and x-original-uri differ, or x-forwarded-method arrives"
+    )]
     TwoOriginals,
 }
 

@@ -206,6 +206,10 @@ fn joined(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Cut, not parsed: a URL library reads `http:///admin` and `http://a?b=/admin` differently than nginx does. A host has no
 /// slash, so the path begins at the first one.
 fn nginx(headers: &HeaderMap) -> Result<RequestLine<'_>, RequestFault> {
+    // Traefik asks here for an Ingress that was written for ingress-nginx. It forwards X-Original-* of the client.
+    if headers.contains_key("x-forwarded-method") {
+        return Err(RequestFault::TwoOriginals);
+    }
     let method = once(headers, "x-original-method")?;
     let uri = at_most_once(headers, "x-original-uri")?;
     let Some(url) = at_most_once(headers, "x-original-url")? else {

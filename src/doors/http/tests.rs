@@ -10,7 +10,10 @@ use self::{
     question::{Question, Told, any_question, ask, told},
 };
 use super::*;
-use crate::{domain::request::Host, doors::wire::envoy::service::auth::v3::CheckResponse};
+use crate::{
+    domain::request::{Host, RequestFault},
+    doors::wire::envoy::service::auth::v3::CheckResponse,
+};
 
 /// A body that panics when it is read.
 struct Panics;
@@ -225,6 +228,29 @@ fn an_original_url_is_cut_and_not_parsed() {
     ] {
         assert_eq!(read(url), None, "{url}");
     }
+}
+
+/// Traefik forwards `X-Original-*` of the client, so that the client would describe its own request.
+#[test]
+fn traefik_is_refused_at_the_path_of_nginx() {
+    let nginx = [
+        ("authorization", &*DOORS.plain),
+        ("x-original-method", "GET"),
+        ("x-original-uri", "/x"),
+        ("host", "a.example"),
+    ];
+    let forward = [
+        ("x-forwarded-method", "GET"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "a.example"),
+        ("x-forwarded-uri", "/x"),
+    ];
+    assert_eq!(status("/auth/nginx", &nginx), 200);
+    let both = [&nginx[..], &forward].concat();
+    assert_eq!(status("/auth/nginx", &both), 403);
+    let refused = with_headers(&both);
+    let line = Dialect::Nginx.line(&refused);
+    assert!(matches!(line, Err(RequestFault::TwoOriginals)));
 }
 
 /// ingress-nginx sends `X-Original-URL` with every sub-request; a client that adds it gains nothing.
