@@ -1,8 +1,9 @@
-//! The judge inside Envoy against what else can stand there: nothing, Envoy's own `jwt_authn` without and with its cache,
-//! ext_authz to Doorward over TCP and over a Unix socket, and to a null authorizer. Every side is an Envoy with one worker
-//! that answers by itself; all of them answer the same load in short rounds by turns.
+//! The judge inside Envoy, also with many rules and many revocations, against what else can stand there: nothing, Envoy's
+//! own `jwt_authn` without and with its cache, ext_authz to Doorward over TCP and over a Unix socket, and to a null
+//! authorizer. Every side is an Envoy with one worker that answers by itself; all of them answer the same load in short
+//! rounds by turns.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets::NOTHING};
@@ -20,7 +21,7 @@ use tokio::time::sleep;
 
 use super::{
     Arguments, Ratio, Round, binary,
-    harness::{Doorward, Envoy, EnvoyConfig},
+    harness::{Database, Doorward, Envoy, EnvoyConfig, PATIENCE, Sqlite, until},
     load::{Browsers, Load as _, PATH, question_with},
     median,
     null::Null,
@@ -30,6 +31,12 @@ use super::{
 /// Tokens that are shown again and again where there are many.
 const MANY: usize = 10_000;
 
+/// Rules where there are many.
+const RULES: usize = 10_000;
+
+/// Revoked tokens where there are many.
+const REVOKED: usize = 100_000;
+
 /// What stands in the chain of one Envoy.
 struct Side {
     key: &'static str,
@@ -37,6 +44,8 @@ struct Side {
     envoy: Envoy,
     server: (u32, Browsers),
     rounds: Vec<Round>,
+    /// The 99th percentile of each round, in milliseconds.
+    p99: Vec<f64>,
 }
 
 /// Keys of one algorithm, and tokens.
@@ -63,48 +72,69 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     keep(&keys_dir.join("bench.jwk"), &text)?;
     let es = Tokens::of(Key::read("bench.jwk", text.as_bytes())?)?;
 
-    let doorward = |listen: &str| {
+    let database = Database::<Sqlite>::start().await;
+    let doorward = |listen: &str, database: Option<&Database<Sqlite>>| {
         let (listen, keys_dir) = (listen.to_owned(), keys_dir.display().to_string());
+        let database = database.map(Database::env).unwrap_or_default();
         Doorward::start(move |settings| {
             settings
+                .envs(database)
                 .binary(binary(arguments))
                 .env("DOORWARD_LISTEN__GRPC", listen)
-                .env("DOORWARD_JWT__KEYS_DIR", keys_dir);
+                .env("DOORWARD_JWT__KEYS_DIR", keys_dir)
+                .env("DOORWARD_FEED__ENABLED", "true")
+                .toml("[[route]]\npath = \"/*\"\nallow = \"signed-in\"\n");
         })
     };
     let socket = dir.path().join("doorward.sock");
-    let tcp = doorward("127.0.0.1:0").await;
-    let unix = doorward(&format!("unix:{}", socket.display())).await;
+    let tcp = doorward("127.0.0.1:0", None).await;
+    let unix = doorward(&format!("unix:{}", socket.display()), None).await;
+    let with_revoked = doorward("127.0.0.1:0", Some(&database)).await;
+    revoke(&database)?;
     let null = Null::start().await?;
 
     eprintln!("filter: tokens are made");
     let one = es.make(1)?;
     let (many, many_hs) = (es.make(MANY)?, hs.make(MANY)?);
-    let module = |tokens: &Tokens, more: &str| with_module(tokens, &secret_file, more);
+    let module =
+        |tokens: &Tokens, rules, more: &str| with_module(tokens, rules, &secret_file, more);
     let sides = [
         ("bare", "nothing", bare(), &many),
         (
             "module_one",
             "module, ES256, 1 token",
-            module(&es, ""),
+            module(&es, 1, ""),
             &one,
         ),
         (
             "module",
             "module, ES256, 10,000 tokens",
-            module(&es, ""),
+            module(&es, 1, ""),
             &many,
         ),
         (
             "module_hs256",
             "module, HS256, 10,000 tokens",
-            module(&hs, ""),
+            module(&hs, 1, ""),
             &many_hs,
         ),
         (
             "module_metadata",
             "module with metadata",
-            module(&es, "metadata: doorward,"),
+            module(&es, 1, "metadata: doorward,"),
+            &many,
+        ),
+        (
+            "module_rules",
+            "module, 10,000 rules",
+            module(&es, RULES, ""),
+            &many,
+        ),
+        ("module_feed", "module with a feed", following(&tcp), &many),
+        (
+            "module_revoked",
+            "module with a feed, 100,000 revocations",
+            following(&with_revoked),
             &many,
         ),
         ("jwt_authn", "jwt_authn", with_jwt_authn(&es, 0), &many),
@@ -147,19 +177,34 @@ pub async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
             server: (envoy.pid(), browsers.await?),
             envoy,
             rounds: Vec::new(),
+            p99: Vec::new(),
         });
     }
-    let _running = (tcp, unix, null);
+    let _running = (tcp, unix, with_revoked, null);
     sleep(Duration::from_secs(1)).await;
     for side in &mut running {
         side.server.1.run(WARM_UP).await.context(side.name)?;
+        if side.key == "module_revoked" {
+            until("all revocations are in memory", PATIENCE, async || {
+                // Only requests set the gauge.
+                side.server.1.run(WARM_UP).await.ok()?;
+                let stats = side.envoy.ask("/stats?filter=doorward_revocations").await;
+                let all = format!("doorward_revocations: {REVOKED}");
+                stats.text().contains(&all).then_some(())
+            })
+            .await;
+        }
     }
     let length = Duration::from_secs(arguments.seconds);
     for number in 1..=arguments.rounds {
         eprintln!("filter: round {number} of {}", arguments.rounds);
         for side in &mut running {
+            side.server.1.took.clear();
             let done = round(&mut side.server, length).await.context(side.name)?;
             side.rounds.push(done);
+            let took = sorted(side.server.1.took.iter().map(Duration::as_secs_f64));
+            let p99 = took.get(took.len() * 99 / 100).context("no answers")?;
+            side.p99.push(1e3 * p99);
         }
     }
     Ok(Report { sides: running })
@@ -226,10 +271,9 @@ fn answering(config: EnvoyConfig) -> EnvoyConfig {
             |text| match text.split_once("                # One line per request") {
                 None => text,
                 Some((before, rest)) => {
-                    let (_, after) = rest
-                        .split_once("                # Headers must arrive soon.")
-                        .unwrap_or(("", ""));
-                    format!("{before}{after}")
+                    let next = "                # Headers must arrive soon.";
+                    let (_, after) = rest.split_once(next).unwrap_or(("", ""));
+                    format!("{before}{next}{after}")
                 }
             },
         )
@@ -277,11 +321,12 @@ fn bare() -> EnvoyConfig {
     instead("")
 }
 
-fn with_module(tokens: &Tokens, secret: &Path, more: &str) -> EnvoyConfig {
-    let content = json!({
-        "keys": tokens.keys,
-        "rules": [{ "path": "/*", "allow": "signed-in" }],
-    });
+fn with_module(tokens: &Tokens, rules: usize, secret: &Path, more: &str) -> EnvoyConfig {
+    let mut list = vec![json!({ "path": "/*", "allow": "signed-in" })];
+    list.extend((1..rules).map(
+        |number| json!({ "path": format!("/shop/service{number}/*"), "allow": "role:reader" }),
+    ));
+    let content = json!({ "keys": tokens.keys, "rules": list });
     instead(&format!(
         "                  - name: doorward
                     typed_config:
@@ -294,6 +339,28 @@ fn with_module(tokens: &Tokens, secret: &Path, more: &str) -> EnvoyConfig {
 ",
         secret.display()
     ))
+}
+
+/// The committed configuration of the module, which follows the feed of this Doorward; like the others, without metadata.
+fn following(doorward: &Doorward) -> EnvoyConfig {
+    answering(EnvoyConfig::module())
+        .doorward(doorward.grpc)
+        .doorward_http(doorward.http)
+        .replace("                          metadata: doorward\n", "")
+}
+
+/// Revokes tokens that nobody shows.
+fn revoke(database: &Database<Sqlite>) -> anyhow::Result<()> {
+    let now = now()?.0;
+    let mut rows = String::new();
+    for number in 0..REVOKED {
+        let comma = if number == 0 { "" } else { "," };
+        write!(rows, "{comma}('{number:032x}', {}, {now})", now + 86_400)?;
+    }
+    database.sql(&format!(
+        "INSERT INTO doorward_endings (ended_id, expires_at, changed_at) VALUES {rows}"
+    ));
+    Ok(())
 }
 
 fn with_jwt_authn(tokens: &Tokens, cache: usize) -> EnvoyConfig {
@@ -318,7 +385,8 @@ pub struct Report {
 }
 
 impl Report {
-    fn rows(&self) -> Vec<(&Side, f64, f64, Ratio)> {
+    /// Each side with its answers per second, CPU, ratio to the first and p99.
+    fn rows(&self) -> Vec<(&Side, f64, f64, Ratio, f64)> {
         let Some(base) = self.sides.first() else {
             return Vec::new();
         };
@@ -330,7 +398,14 @@ impl Report {
                 let ratio =
                     Ratio::of(pairs.map(|(own, base)| base.cpu_per_request / own.cpu_per_request));
                 let rate = of(side, |round| round.per_second);
-                (side, rate, of(side, |round| round.cpu_per_request), ratio)
+                let cpu = of(side, |round| round.cpu_per_request);
+                (
+                    side,
+                    rate,
+                    cpu,
+                    ratio,
+                    median(&sorted(side.p99.iter().copied())),
+                )
             })
             .collect()
     }
@@ -345,8 +420,9 @@ impl Report {
             "Envoy's CPU µs of a request",
             "bare / this",
             "rounds",
+            "p99 ms",
         ]);
-        for (side, rate, cpu, ratio) in self.rows() {
+        for (side, rate, cpu, ratio, p99) in self.rows() {
             let [ratio, rounds] = ratio.cells();
             table.add_row([
                 side.name.to_owned(),
@@ -355,6 +431,7 @@ impl Report {
                 number(cpu),
                 ratio,
                 rounds,
+                format!("{p99:.2}"),
             ]);
         }
         right(&mut table);
@@ -362,17 +439,21 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let rows = self.rows().into_iter().map(|(side, rate, cpu, ratio)| {
-            let value = json!({
-                "per_second": rate,
-                "cpu_micros": cpu,
-                "of_bare": ratio.median,
-                "of_bare_least": ratio.least,
-                "of_bare_most": ratio.most,
-                "envoy_resident_bytes": super::cost::resident(side.envoy.pid()).ok(),
+        let rows = self
+            .rows()
+            .into_iter()
+            .map(|(side, rate, cpu, ratio, p99)| {
+                let value = json!({
+                    "per_second": rate,
+                    "cpu_micros": cpu,
+                    "of_bare": ratio.median,
+                    "of_bare_least": ratio.least,
+                    "of_bare_most": ratio.most,
+                    "p99_millis": p99,
+                    "envoy_resident_bytes": super::cost::resident(side.envoy.pid()).ok(),
+                });
+                (side.key.to_owned(), value)
             });
-            (side.key.to_owned(), value)
-        });
         Value::Object(rows.collect::<Map<_, _>>())
     }
 }

@@ -1,4 +1,4 @@
-//! A judge in this process, a token that it accepts, and the time of its decisions.
+//! A judge in this process, a token that it accepts, and the time of its decisions, alone and beside the next rules.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -91,6 +91,21 @@ pub fn seconds(judge: &Judge, requests: &[Request<'_>]) -> anyhow::Result<f64> {
             "{:?} does not pass",
             request.path
         );
+    }
+    Ok(start.elapsed().as_secs_f64() / requests.len() as f64)
+}
+
+/// The same, and compares each decision with that of the next rules, which must be the same.
+pub fn seconds_beside(
+    judge: &Judge,
+    next: &Policy,
+    requests: &[Request<'_>],
+) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    for request in requests {
+        let judged = black_box(judge.judge(request, NOW));
+        let difference = black_box(judge.difference(next, &judged, request, NOW));
+        ensure!(difference.is_none(), "{:?} differs", request.path);
     }
     Ok(start.elapsed().as_secs_f64() / requests.len() as f64)
 }

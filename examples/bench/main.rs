@@ -38,12 +38,17 @@ use std::{fmt::Display, panic, path::PathBuf, slice};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
+use tikv_jemallocator::Jemalloc;
 use tokio::runtime::Runtime;
 
 use checks::gateway;
 use figures::{Ratio, mebibytes, median, number, right, sorted};
 use harness::doorward_binary;
 use rounds::{CPU, Measure, RATE, REST, Round, WARM_UP, round};
+
+/// As in Doorward, so that what is measured in this process costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Compare Doorward's costs with a lower bound, such as those of a server that always answers OK.
 ///

@@ -1,4 +1,5 @@
-//! The cost of a decision and of reading the settings, by the number of rules; measured in this process.
+//! The cost of a decision, alone and with the next rules beside it, and of reading the settings, by the number of
+//! rules; measured in this process.
 
 use std::{collections::BTreeMap, hint::black_box, io, time::Instant};
 
@@ -6,13 +7,13 @@ use anyhow::{anyhow, ensure};
 use comfy_table::{Table, presets::NOTHING};
 use doorward::{
     config::{Settings, Sources},
-    domain::{judge::Judge, machine_keys::KeySource},
+    domain::{judge::Judge, machine_keys::KeySource, policy::Policy, request::Request},
 };
 use serde_json::{Value, json};
 
 use super::{
     Arguments, Ratio,
-    judging::{judge, request, seconds},
+    judging::{judge, request, seconds, seconds_beside},
     median, number, right, sorted,
 };
 
@@ -68,14 +69,17 @@ pub fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     }
     for number in 1..=arguments.rounds {
         eprintln!("rules: round {number} of {}", arguments.rounds);
-        let mut times = vec![Vec::new(); sides.len()];
+        let mut times = vec![(Vec::new(), Vec::new()); sides.len()];
         for _ in 0..AGAIN {
-            for (side, times) in sides.iter().zip(&mut times) {
-                times.push(side.judge()?);
+            for (side, (alone, beside)) in sides.iter().zip(&mut times) {
+                let requests = side.requests()?;
+                alone.push(seconds(&side.judge, &requests)?);
+                beside.push(seconds_beside(&side.judge, &side.next, &requests)?);
             }
         }
-        for (side, times) in sides.iter_mut().zip(times) {
-            side.judged.push(median(&sorted(times.into_iter())));
+        for (side, (alone, beside)) in sides.iter_mut().zip(times) {
+            side.judged.push(median(&sorted(alone.into_iter())));
+            side.beside.push(median(&sorted(beside.into_iter())));
             side.loaded.push(side.load()?);
         }
     }
@@ -87,10 +91,14 @@ struct Side {
     size: usize,
     file: String,
     judge: Judge,
+    /// The same rules again, as the next ones.
+    next: Policy,
     token: String,
     /// Method, host and path.
     requests: Vec<(&'static str, String, String)>,
     judged: Vec<f64>,
+    /// With `rules.next`.
+    beside: Vec<f64>,
     loaded: Vec<f64>,
 }
 
@@ -110,23 +118,23 @@ impl Side {
         });
         Ok(Self {
             size,
-            file,
             judge,
+            next: settings(&file)?.policy,
+            file,
             token,
             requests: requests.collect(),
             judged: Vec::new(),
+            beside: Vec::new(),
             loaded: Vec::new(),
         })
     }
 
-    /// Seconds per decision; the token has been verified before.
-    fn judge(&self) -> anyhow::Result<f64> {
-        let requests: Result<Vec<_>, _> = self
-            .requests
-            .iter()
+    /// The requests, with a token that has been verified before.
+    fn requests(&self) -> anyhow::Result<Vec<Request<'_>>> {
+        let requests = self.requests.iter();
+        requests
             .map(|(method, host, path)| request(method, host, path, &self.token))
-            .collect();
-        seconds(&self.judge, &requests?)
+            .collect()
     }
 
     /// Seconds to read the settings, and to find rules that tie.
@@ -179,10 +187,12 @@ impl Report {
             "ns of a decision",
             &to,
             "rounds",
+            "ns with next rules",
+            "ratio to without",
             "ms to load",
             &to,
         ]);
-        for (side, judged, loaded) in self.ratios() {
+        for (side, judged, beside, loaded) in self.ratios() {
             let [ratio, rounds] = judged.cells();
             table.add_row([
                 side.size.to_string(),
@@ -190,6 +200,8 @@ impl Report {
                 number(1e9 * median(&sorted(side.judged.iter().copied()))),
                 ratio,
                 rounds,
+                number(1e9 * median(&sorted(side.beside.iter().copied()))),
+                format!("{:.3}", beside.median),
                 number(1e3 * median(&sorted(side.loaded.iter().copied()))),
                 format!("{:.3}", loaded.median),
             ]);
@@ -201,13 +213,15 @@ impl Report {
     }
 
     pub fn json(&self) -> Value {
-        let lines = self.ratios().map(|(side, judged, loaded)| {
+        let lines = self.ratios().map(|(side, judged, beside, loaded)| {
             json!({
                 "rules": side.size,
                 "judgement_seconds": median(&sorted(side.judged.iter().copied())),
                 "judgement_ratio": judged.median,
                 "judgement_ratio_least": judged.least,
                 "judgement_ratio_most": judged.most,
+                "with_next_seconds": median(&sorted(side.beside.iter().copied())),
+                "with_next_ratio": beside.median,
                 "load_seconds": median(&sorted(side.loaded.iter().copied())),
                 "load_ratio": loaded.median,
             })
@@ -215,8 +229,9 @@ impl Report {
         lines.collect()
     }
 
-    /// Each side, with the cost of a decision and of loading as ratios to the first side.
-    fn ratios(&self) -> impl Iterator<Item = (&Side, Ratio, Ratio)> {
+    /// Each side, with the cost of a decision and of loading as ratios to the first side, and between them the cost of a
+    /// decision beside the next rules as a ratio to the decision alone.
+    fn ratios(&self) -> impl Iterator<Item = (&Side, Ratio, Ratio, Ratio)> {
         let first = self.sides.first();
         self.sides.iter().filter_map(move |side| {
             let ratio = |of: fn(&Side) -> &[f64]| {
@@ -226,6 +241,12 @@ impl Report {
             Some((
                 side,
                 ratio(|side| &side.judged)?,
+                Ratio::of(
+                    side.beside
+                        .iter()
+                        .zip(&side.judged)
+                        .map(|(with, alone)| with / alone),
+                ),
                 ratio(|side| &side.loaded)?,
             ))
         })

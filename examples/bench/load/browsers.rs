@@ -17,6 +17,8 @@ pub struct Browsers {
     address: SocketAddr,
     connections: Vec<Connection>,
     requests: Arc<[Question]>,
+    /// How long each answer took; whoever reads it empties it.
+    pub took: Vec<Duration>,
 }
 
 pub type Connection = http1::SendRequest<Empty<Bytes>>;
@@ -47,6 +49,7 @@ impl Browsers {
             address,
             connections,
             requests,
+            took: Vec::new(),
         })
     }
 }
@@ -89,15 +92,16 @@ impl Load for Browsers {
         for (first, mut connection) in self.connections.drain(..).enumerate() {
             let (address, requests) = (self.address, Arc::clone(&self.requests));
             browsers.spawn(async move {
-                let mut answers = 0;
+                let mut took = Vec::new();
                 for request in requests.iter().cycle().skip(first % requests.len()) {
-                    if Instant::now() >= end || answers >= MOST {
+                    if Instant::now() >= end || took.len() as u64 >= MOST {
                         break;
                     }
                     // gunicorn closes the connection after every answer.
                     if connection.ready().await.is_err() {
                         connection = connect(address).await?;
                     }
+                    let asked = Instant::now();
                     let answer = match connection.try_send_request(request.clone()).await {
                         Ok(answer) => answer,
                         Err(unsent) if unsent.message().is_some() => continue,
@@ -106,15 +110,16 @@ impl Load for Browsers {
                     let status = answer.status();
                     answer.into_body().collect().await?;
                     ensure!(status == StatusCode::OK, "a request was refused: {status}");
-                    answers += 1;
+                    took.push(asked.elapsed());
                 }
-                anyhow::Ok((answers, connection))
+                anyhow::Ok((took, connection))
             });
         }
         let mut answers = 0;
-        for (count, connection) in all(browsers, length).await? {
+        for (took, connection) in all(browsers, length).await? {
             self.connections.push(connection);
-            answers += count;
+            answers += took.len() as u64;
+            self.took.extend(took);
         }
         Ok(answers)
     }
