@@ -1,13 +1,16 @@
-//! What a browser sees: the pages of signing in and out, made from templates that the program contains and a team may
-//! replace.
+//! What a browser sees: the pages of signing in and out and of a person's keys, made from templates that the program
+//! contains and a team may replace.
 //!
 //! Must not know: who may do what, tables, wire formats.
+
+mod own_keys;
 
 use std::{fmt, io, path::Path, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use minijinja::{Environment, UndefinedBehavior, context};
 
+pub(crate) use self::own_keys::{KeyShown, KeysShown};
 use crate::domain::{
     cookie::{CookieName, Transport},
     decision::{Answer, Denial, Realm},
@@ -22,7 +25,7 @@ pub(crate) struct Pages {
 }
 
 /// The templates, by the names of the files that replace them.
-const TEMPLATES: [(&str, &str); 5] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("base.html", include_str!("pages/templates/base.html")),
     ("sign-in.html", include_str!("pages/templates/sign-in.html")),
     (
@@ -34,6 +37,8 @@ const TEMPLATES: [(&str, &str); 5] = [
         include_str!("pages/templates/signed-out.html"),
     ),
     ("loop.html", include_str!("pages/templates/loop.html")),
+    ("keys.html", include_str!("pages/templates/keys.html")),
+    ("new-key.html", include_str!("pages/templates/new-key.html")),
 ];
 
 /// How long a form may stay open.
@@ -56,7 +61,7 @@ pub(crate) enum PagesFault {
     NoRandomness,
     /// The directory has no template.
     #[error(
-        "the directory has none of: base.html, sign-in.html, signed-in.html, signed-out.html, loop.html"
+        "the directory has none of: base.html, sign-in.html, signed-in.html, signed-out.html, loop.html, keys.html, new-key.html"
     )]
     NoTemplate,
 }
@@ -76,6 +81,7 @@ impl Pages {
     ) -> Result<Self, PagesFault> {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
+        templates.add_filter("time", own_keys::time);
         let mut replaced = 0;
         for (file, own) in TEMPLATES {
             let text = match dir.map(|dir| dir.join(file)) {
@@ -108,6 +114,7 @@ impl Pages {
         let paths = Paths {
             sign_in: "/sign-in",
             sign_out: "/sign-out",
+            keys: Some("/my-keys"),
             action: "/sign-in?return=/",
             target: "/",
         };
@@ -121,7 +128,7 @@ impl Pages {
         ] {
             self.render(template, &paths, who, Some("Why"), "")?;
         }
-        Ok(())
+        self.try_keys()
     }
 
     /// The form, with its cookie.
@@ -149,9 +156,7 @@ impl Pages {
         answer.headers.push(("set-cookie", cookie.into()));
         if let Some(denial) = error {
             let plain = denial.answer(&Realm::default());
-            // A 401 would need a challenge, and the browser would ask in a dialog.
-            let is_wrong = matches!(denial, Denial::InvalidCredentials(_));
-            answer.status = if is_wrong { 422 } else { plain.status };
+            answer.status = status(denial, &plain);
             let retry = plain
                 .headers
                 .into_iter()
@@ -210,6 +215,7 @@ impl Pages {
                 logo => &self.logo,
                 sign_in => paths.sign_in,
                 sign_out => paths.sign_out,
+                my_keys => paths.keys,
                 action => paths.action,
                 target => paths.target,
                 who => who,
@@ -251,6 +257,7 @@ impl fmt::Debug for Pages {
 struct Paths<'a> {
     sign_in: &'a str,
     sign_out: &'a str,
+    keys: Option<&'a str>,
     action: &'a str,
     target: &'a str,
 }
@@ -260,6 +267,7 @@ impl<'a> Paths<'a> {
         Self {
             sign_in: &page.places.sign_in,
             sign_out: &page.places.sign_out,
+            keys: page.places.keys.as_deref(),
             action,
             target: page.target.as_str(),
         }
@@ -269,6 +277,15 @@ impl<'a> Paths<'a> {
 /// The cookie by which a renewal that failed is not tried again at once.
 pub(crate) fn later(transport: Transport) -> String {
     CookieName::Later(transport).set("1", LATER.as_secs())
+}
+
+/// The status of a page that says why something was refused.
+fn status(denial: &Denial, plain: &Answer) -> u16 {
+    // A 401 would need a challenge, and the browser would ask in a dialog.
+    match matches!(denial, Denial::InvalidCredentials(_)) {
+        true => 422,
+        false => plain.status,
+    }
 }
 
 /// The hashes of the `style` elements: no other style counts.

@@ -29,6 +29,7 @@ pub(super) fn endpoints(
             Endpoint::Password => self_service.password,
             Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn => sign_in.is_some(),
             Endpoint::Keys => keys,
+            Endpoint::KeysPage => keys && sign_in.is_some(),
         })
         .collect()
 }

@@ -74,7 +74,7 @@ static TEMPLATES: Optional<PathBuf> = Key::new(
     "sign_in.templates",
     "none",
     directory,
-    "Directory with templates that replace the built-in ones of the pages: `base.html`, `sign-in.html`, `signed-in.html`, `signed-out.html`, `loop.html`.",
+    "Directory with templates that replace the built-in ones of the pages: `base.html`, `sign-in.html`, `signed-in.html`, `signed-out.html`, `loop.html`, `keys.html`, `new-key.html`.",
 )
 .reloads()
 .optional();

@@ -200,7 +200,7 @@ impl Door {
                 // Credentials in the header need no body.
                 Endpoint::Login => !shows_credential,
                 Endpoint::Logout | Endpoint::SignOut | Endpoint::SignedIn => false,
-                Endpoint::SignIn => parts.method == Method::POST,
+                Endpoint::SignIn | Endpoint::KeysPage => parts.method == Method::POST,
                 Endpoint::Refresh | Endpoint::Register | Endpoint::Password => true,
                 Endpoint::Keys => parts.method == Method::POST,
             };

@@ -37,11 +37,13 @@ pub(crate) enum Door {
     SignedIn,
     /// `/keys`.
     Keys,
+    /// `/my-keys`.
+    KeysPage,
 }
 
 impl Door {
     /// All doors.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Grpc,
         Self::EnvoyHttp,
         Self::Forward,
@@ -56,6 +58,7 @@ impl Door {
         Self::SignOut,
         Self::SignedIn,
         Self::Keys,
+        Self::KeysPage,
     ];
 
     /// The word that log, metrics, spans and audit trail show.
@@ -76,6 +79,7 @@ impl Door {
             Self::SignOut => Endpoint::SignOut.name(),
             Self::SignedIn => Endpoint::SignedIn.name(),
             Self::Keys => Endpoint::Keys.name(),
+            Self::KeysPage => Endpoint::KeysPage.name(),
         }
     }
 }
@@ -92,6 +96,7 @@ impl From<Endpoint> for Door {
             Endpoint::SignOut => Self::SignOut,
             Endpoint::SignedIn => Self::SignedIn,
             Endpoint::Keys => Self::Keys,
+            Endpoint::KeysPage => Self::KeysPage,
         }
     }
 }

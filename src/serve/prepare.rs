@@ -89,7 +89,8 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
             | Endpoint::SignIn
             | Endpoint::SignOut
             | Endpoint::SignedIn
-            | Endpoint::Keys => continue,
+            | Endpoint::Keys
+            | Endpoint::KeysPage => continue,
         };
         bail!(
             "/{} is switched on, but {missing} does not say how to change the table",

@@ -96,6 +96,7 @@ mod issuers;
 mod jwt_authn;
 mod jwt_rules;
 mod keys;
+mod keys_page;
 mod kubernetes;
 mod login;
 mod machine_keys;

@@ -9,6 +9,7 @@ use crate::{
         Clock, Doorward, Envoy, EnvoyConfig, Gateway, Home, Proxy, Reply, Service, Settings,
         repository, send,
     },
+    keys_page,
 };
 
 pub const RULES: &str = r#"
@@ -60,7 +61,7 @@ const NAVIGATES: [(&str, &str); 3] = [
 ];
 
 /// A form of a page of the same host.
-const POSTS: [(&str, &str); 3] = [
+pub const POSTS: [(&str, &str); 3] = [
     ("sec-fetch-mode", "navigate"),
     ("sec-fetch-site", "same-origin"),
     ("content-type", "application/x-www-form-urlencoded"),
@@ -75,7 +76,7 @@ impl Browser {
         }
     }
 
-    async fn send(
+    pub async fn send(
         &mut self,
         method: &str,
         path: &str,
@@ -122,14 +123,14 @@ impl Browser {
     }
 }
 
-fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
+pub fn between<'t>(text: &'t str, before: &str, after: &str) -> &'t str {
     let (_, rest) = text
         .split_once(before)
         .unwrap_or_else(|| panic!("{before} in {text}"));
     rest.split_once(after).unwrap().0
 }
 
-fn location(reply: &Reply) -> &str {
+pub fn location(reply: &Reply) -> &str {
     assert_eq!(reply.status, 303, "{reply:?}");
     let location = reply.header("location").unwrap();
     // nginx may make it absolute, with its own host.
@@ -323,7 +324,7 @@ const KINDS: [Kind; 8] = [
 ];
 
 async fn a_deep_link_leads_to_the_form_and_back(kind: Kind) {
-    let setup = Setup::open(kind, |_| {}).await;
+    let setup = Setup::open(kind, keys_page::with_keys).await;
     let mut browser = setup.browser();
     let refused = browser.open("/deep/link?a=b&c=%20d").await;
     let page = location(&refused).to_owned();
@@ -386,6 +387,8 @@ async fn a_deep_link_leads_to_the_form_and_back(kind: Kind) {
     // Whoever has signed in goes on.
     let again = browser.open("/sign-in?return=/deep").await;
     assert_eq!(location(&again), "/deep");
+
+    keys_page::a_user_makes_uses_and_ends_a_key(&setup, &mut browser, kind).await;
 
     // A copy of the cookie ends with the session.
     let mut copy = browser.clone();
@@ -678,7 +681,7 @@ async fn without_the_setting_there_are_no_pages_and_a_cookie_is_nothing() {
         reply.header("www-authenticate"),
         Some("Bearer realm=\"doorward\"")
     );
-    for path in ["/sign-in", "/sign-out", "/signed-in"] {
+    for path in ["/sign-in", "/sign-out", "/signed-in", "/my-keys"] {
         let reply = send(doorward.http, "GET", path, &[], "").await;
         assert_eq!(reply.status, 404, "{path}");
     }

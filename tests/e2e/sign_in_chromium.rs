@@ -19,8 +19,10 @@ use crate::{
     direct::{bearer, post},
     front::BOB,
     harness::{
-        Chromium, Database, Doorward, Envoy, EnvoyConfig, Settings, Sqlite, repository, tool, until,
+        Chromium, Database, Doorward, Envoy, EnvoyConfig, PATIENCE, Settings, Sqlite, repository,
+        send, tool, until,
     },
+    keys_page,
     sign_in::{RULES, Setup, edge, newest_envoy},
 };
 
@@ -314,11 +316,89 @@ async fn another_host_of_the_domain_cannot_toss_a_cookie() {
     browser.close().await;
 }
 
+/// With the keyboard and the mouse, on the page for keys; `check` looks at each page.
+async fn a_user_makes_and_ends_a_key(
+    setup: &Setup,
+    browser: &Chromium,
+    check: &impl AsyncFn(&str),
+) {
+    let make = "form:last-of-type button:not(.small)";
+    browser.type_into("#name", "nightly backup").await;
+    browser.press(make).await;
+    until("the refusal", PATIENCE, async || {
+        let active = "return document.activeElement.id + document.title";
+        let active = browser.run(active, &json!([])).await;
+        (active == "nameError: Keys for machines - Example & Co").then_some(())
+    })
+    .await;
+    check("keys-refused").await;
+    browser
+        .run("document.getElementById('name').value = ''", &json!([]))
+        .await;
+    browser.type_into("#name", "backup").await;
+    browser.type_into("#paths", "/deep/*").await;
+    browser.type_into("#days", "30").await;
+    browser.press(make).await;
+    let shown = async || {
+        let key = "return document.querySelector('#key')?.value ?? ''";
+        let key = browser.run(key, &json!([])).await;
+        Some(key.as_str()?.to_owned()).filter(|key| key.starts_with("dwk_"))
+    };
+    let key = until("the key", PATIENCE, shown).await;
+    let status = async || {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", &*bearer)];
+        let edge = setup.edge.address();
+        send(edge, "GET", "/deep/x", &headers, "").await.status
+    };
+    assert_eq!(status().await, 200);
+    if writes() {
+        // The pictures show no real key.
+        let fake =
+            "document.querySelector('#key').value = 'dwk_' + '0'.repeat(16) + '_' + '0'.repeat(72)";
+        browser.run(fake, &json!([])).await;
+    }
+    check("new-key").await;
+    // The browser sends the form again.
+    browser.command("Page.reload", &json!({})).await;
+    until("the answer to the second form", PATIENCE, async || {
+        let text = browser.text().await;
+        text.contains("has made its key already").then_some(())
+    })
+    .await;
+    let count = "return document.querySelectorAll('li').length";
+    assert_eq!(browser.run(count, &json!([])).await, 1);
+    assert!(shown().await.is_none());
+    browser.open(&browser.url().await).await;
+    check("keys").await;
+
+    browser.press("button.small").await;
+    // Within two seconds on a machine that is not busy.
+    until("the end of the key", PATIENCE, async || {
+        (status().await == 401).then_some(())
+    })
+    .await;
+    until("the page without the key", PATIENCE, async || {
+        let text = browser.text().await;
+        text.contains("You have no key that can be used")
+            .then_some(())
+    })
+    .await;
+    // A reload after the redirect asks for the page alone.
+    browser.command("Page.reload", &json!({})).await;
+    assert_eq!(status().await, 401);
+}
+
+/// Whether this run makes the pictures again.
+fn writes() -> bool {
+    std::env::var("DOORWARD_GOLDEN").is_ok_and(|mode| mode == "write")
+}
+
 /// axe-core finds nothing, in both colours and on a phone. With `DOORWARD_GOLDEN=write`, the pictures of the documents are
 /// made again.
 #[tokio::test(flavor = "multi_thread")]
 async fn everybody_can_use_the_pages() {
-    let (setup, browser, host) = open().await;
+    let (setup, browser, host) = open_with(keys_page::with_keys).await;
     let axe = fs::read_to_string(tool("axe-core-4.14.1").join("axe.min.js")).unwrap();
     let check = async |name: &str| {
         for (form, width, colours) in [
@@ -331,10 +411,16 @@ async fn everybody_can_use_the_pages() {
             browser
                 .command("Emulation.setEmulatedMedia", &features)
                 .await;
-            let size = json!({"width": width, "height": 640, "deviceScaleFactor": 1, "mobile": width < 500});
-            browser
-                .command("Emulation.setDeviceMetricsOverride", &size)
-                .await;
+            let resize = async |height: u64| {
+                let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500});
+                browser
+                    .command("Emulation.setDeviceMetricsOverride", &size)
+                    .await;
+            };
+            resize(640).await;
+            let height = "return document.documentElement.scrollHeight";
+            let height = browser.run(height, &json!([])).await.as_u64().unwrap();
+            resize(height).await;
             let script = format!(
                 "{axe}; return axe.run().then(found => found.violations.map(one => one.id + ': ' + one.nodes.map(node => node.html).join(' ')))"
             );
@@ -346,7 +432,7 @@ async fn everybody_can_use_the_pages() {
                 false,
                 "{name} {form}"
             );
-            if std::env::var("DOORWARD_GOLDEN").is_ok_and(|mode| mode == "write") {
+            if writes() {
                 let dir = repository().join("docs/sign-in");
                 fs::create_dir_all(&dir).unwrap();
                 fs::write(
@@ -368,6 +454,10 @@ async fn everybody_can_use_the_pages() {
     browser.reaches("/reports/2026").await;
     browser.open(&format!("{host}/signed-in")).await;
     check("signed-in").await;
+    browser.press("a[href='/my-keys']").await;
+    browser.reaches("/my-keys").await;
+    a_user_makes_and_ends_a_key(&setup, &browser, &check).await;
+    browser.open(&format!("{host}/signed-in")).await;
     browser.press("button").await;
     browser.reaches("/sign-out").await;
     check("signed-out").await;

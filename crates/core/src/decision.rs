@@ -97,6 +97,7 @@ impl Decision {
     pub fn key(&self) -> Option<MachineKeyId> {
         match self {
             Self::Deny(Denial::InvalidKey(invalid)) => invalid.id,
+            Self::Deny(denial) if let Denial::KeyRepeated(id) = denial.plain() => Some(*id),
             Self::Done(Done::Keys(keys)) => match keys.what {
                 KeysChange::Added(id) | KeysChange::Ended(id) => Some(id),
                 KeysChange::Listed => None,
@@ -190,8 +191,17 @@ pub struct KeysDone {
     pub subject: String,
     /// What was done.
     pub what: KeysChange,
-    /// The answer as JSON, which has the key itself if one was made.
-    pub body: SecretText,
+    /// The answer as JSON or as a page, which has the key itself if one was made.
+    pub answer: KeysAnswer,
+}
+
+/// The answer to a request for keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeysAnswer {
+    /// For programs.
+    Json(SecretText),
+    /// For browsers.
+    Page(Box<Answer>),
 }
 
 /// What was done with keys.
@@ -255,16 +265,19 @@ impl Done {
             Self::LoggedOut { .. } => (200, "Logged out"),
             Self::Registered { .. } => (201, "Registered"),
             Self::Page(page) | Self::SignedOut { page, .. } => return (**page).clone(),
-            Self::Keys(keys) => {
-                return Answer {
-                    status: match keys.what {
-                        KeysChange::Added(_) => 201,
-                        KeysChange::Listed | KeysChange::Ended(_) => 200,
-                    },
-                    headers: vec![JSON, NO_STORE],
-                    body: keys.body.0.to_string().into(),
-                };
-            }
+            Self::Keys(keys) => match &keys.answer {
+                KeysAnswer::Page(page) => return (**page).clone(),
+                KeysAnswer::Json(body) => {
+                    return Answer {
+                        status: match keys.what {
+                            KeysChange::Added(_) => 201,
+                            KeysChange::Listed | KeysChange::Ended(_) => 200,
+                        },
+                        headers: vec![JSON, NO_STORE],
+                        body: body.0.to_string().into(),
+                    };
+                }
+            },
         };
         refuse(status, body, [])
     }

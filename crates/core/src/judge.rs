@@ -7,10 +7,8 @@ mod pages;
 
 use std::sync::Arc;
 
-pub use self::action::{
-    Action, Attempt, KeyRequest, KeyWish, Logout, PasswordChange, Registration,
-};
-use self::action::{login, new_key, refresh, register};
+pub use self::action::{Action, Attempt, KeyRequest, Logout, PasswordChange, Registration};
+use self::action::{login, refresh, register};
 use super::{
     account::{Identity, Roles},
     body::BodyFault,
@@ -19,6 +17,7 @@ use super::{
     decision::{Admission, Caller, Decision, Denial, Forwarding, InvalidKey, Unavailable},
     machine_key::MachineKeyId,
     machine_keys::{KeyRefusal, KeySource, ShownKey},
+    own_keys::{KeyWish, new_key},
     password::Password,
     policy::{Access, Demand, Endpoint, Policy, Rule},
     principal::Principal,
@@ -340,9 +339,10 @@ impl Judge {
     #[must_use]
     pub fn endpoint(&self, endpoint: Endpoint, request: &Request<'_>, now: UnixTime) -> Step {
         let action = match (request.answerable, endpoint) {
-            (Answerable::Anything, Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn) => {
-                self.visit(endpoint, request, now)
-            }
+            (
+                Answerable::Anything,
+                Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn | Endpoint::KeysPage,
+            ) => self.visit(endpoint, request, now),
             (Answerable::Verdict, _) => Err(Denial::EndpointInSubRequest),
             (Answerable::Anything, Endpoint::Login) => login(request),
             (Answerable::Anything, Endpoint::Logout) => self.logout(request, now),

@@ -99,12 +99,22 @@ impl MachineKey {
     ///
     /// [`NoRandomness`].
     pub fn generate() -> Result<Self, NoRandomness> {
-        let mut bytes = Zeroizing::new([0; ID + SECRET]);
-        rand::fill(&mut *bytes).map_err(|_| NoRandomness)?;
-        let (id, secret) = bytes.split_at(ID);
-        let secret = Zeroizing::new(hex::encode(secret));
+        let mut id = [0; ID];
+        rand::fill(&mut id).map_err(|_| NoRandomness)?;
+        Self::with_id(MachineKeyId(u64::from_be_bytes(id)))
+    }
+
+    /// Draws the secret of a key with this id.
+    ///
+    /// # Errors
+    ///
+    /// [`NoRandomness`].
+    pub fn with_id(id: MachineKeyId) -> Result<Self, NoRandomness> {
+        let mut secret = Zeroizing::new([0; SECRET]);
+        rand::fill(&mut *secret).map_err(|_| NoRandomness)?;
+        let secret = Zeroizing::new(hex::encode(&*secret));
         let mut key = Zeroizing::new(String::with_capacity(LENGTH));
-        for part in [PREFIX, &hex::encode(id), "_", &secret] {
+        for part in [PREFIX, &id.to_string(), "_", &secret] {
             key.push_str(part);
         }
         let checksum = checksum(&key);

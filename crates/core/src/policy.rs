@@ -72,11 +72,13 @@ pub enum Endpoint {
     SignedIn,
     /// A token, to list, make or end keys for machines.
     Keys,
+    /// The page where people do that with a cookie.
+    KeysPage,
 }
 
 impl Endpoint {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Login,
         Self::Logout,
         Self::Refresh,
@@ -86,6 +88,7 @@ impl Endpoint {
         Self::SignOut,
         Self::SignedIn,
         Self::Keys,
+        Self::KeysPage,
     ];
 
     /// The word in rules.
@@ -102,6 +105,7 @@ impl Endpoint {
             // `signed-in` is a demand.
             Self::SignedIn => "signed-in-page",
             Self::Keys => "keys",
+            Self::KeysPage => "keys-page",
         }
     }
 
@@ -118,6 +122,7 @@ impl Endpoint {
             Self::SignOut => "/sign-out",
             Self::SignedIn => "/signed-in",
             Self::Keys => "/keys",
+            Self::KeysPage => "/my-keys",
         }
     }
 
@@ -143,7 +148,7 @@ impl Endpoint {
             | Self::Register
             | Self::Password
             | Self::SignOut => &["POST"],
-            Self::SignIn => &["GET", "POST"],
+            Self::SignIn | Self::KeysPage => &["GET", "POST"],
             Self::SignedIn => &["GET"],
             Self::Keys => &["GET", "POST", "DELETE"],
         }
@@ -159,7 +164,7 @@ impl Endpoint {
             | Self::Register
             | Self::Password
             | Self::Keys => false,
-            Self::SignIn | Self::SignOut | Self::SignedIn => true,
+            Self::SignIn | Self::SignOut | Self::SignedIn | Self::KeysPage => true,
         }
     }
 

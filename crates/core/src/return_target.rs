@@ -85,6 +85,12 @@ impl ReturnTarget {
         self.0.split('?').next().unwrap_or_default()
     }
 
+    /// The same path without a query.
+    #[must_use]
+    pub fn without_query(&self) -> Self {
+        Self(self.path().to_owned())
+    }
+
     /// The target of a page that returns here.
     #[must_use]
     pub fn behind(&self, page: &str) -> String {

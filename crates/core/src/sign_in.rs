@@ -3,21 +3,20 @@
 //!
 //! Must not know: what a page looks like, passwords.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-
-pub use super::browser_session::{BrowserSession, Renewal};
+pub use super::{
+    browser_session::{BrowserSession, Renewal},
+    form_key::FormKey,
+};
 use super::{
-    browser_session::{RANDOM, random},
-    cookie::{CookieFault, CookieName, Transport},
+    cookie::{CookieFault, Transport},
     decision::{Answer, Denial},
-    policy::{Endpoint, Policy},
+    own_keys::KeysVisit,
+    policy::{Demand, Endpoint, Policy},
     principal::Principal,
     request::{Host, browser::Browser},
     return_target::ReturnTarget,
-    session::NoRandomness,
     token::Presented,
     token_fault::TokenFault,
 };
@@ -42,6 +41,8 @@ pub struct Places {
     pub sign_out: String,
     /// The page that says who has signed in.
     pub signed_in: String,
+    /// The page with the keys of a user, if a rule names it.
+    pub keys: Option<String>,
 }
 
 impl Places {
@@ -52,6 +53,9 @@ impl Places {
             sign_in: policy.place_of(Endpoint::SignIn),
             sign_out: policy.place_of(Endpoint::SignOut),
             signed_in: policy.place_of(Endpoint::SignedIn),
+            keys: (policy.rules().iter())
+                .any(|rule| *rule.demand() == Demand::Endpoint(Endpoint::KeysPage))
+                .then(|| policy.place_of(Endpoint::KeysPage)),
         }
     }
 }
@@ -82,6 +86,7 @@ impl SignIn {
             sign_in,
             sign_out,
             signed_in: _,
+            keys: _,
         } = &self.places;
         match target.path() == sign_in || target.path() == sign_out {
             true => ReturnTarget::root(),
@@ -139,6 +144,8 @@ pub enum Visit {
     SignedIn(Arc<Principal>),
     /// The token of the cookie is to end, if it is valid.
     SignOut(Option<Box<Presented>>),
+    /// The keys of a user, and what is to be done with them.
+    Keys(Arc<Principal>, Box<KeysVisit>),
 }
 
 /// Why a browser that has signed in is not signed in.
@@ -154,54 +161,6 @@ pub enum LoopCause {
     Refused(TokenFault),
 }
 
-/// A random value that a form and a cookie have in common. A foreign site can neither read nor set the cookie.
-#[derive(Clone)]
-pub struct FormKey(String);
-
-impl FormKey {
-    /// Draws one.
-    ///
-    /// # Errors
-    ///
-    /// [`NoRandomness`].
-    pub fn draw() -> Result<Self, NoRandomness> {
-        random().map(Self)
-    }
-
-    /// Reads the value of a cookie.
-    #[must_use]
-    pub fn parse(value: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(value).ok()?;
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
-        (bytes.len() == RANDOM).then(|| Self(text.to_owned()))
-    }
-
-    /// The key in the cookies of a browser.
-    #[must_use]
-    pub(crate) fn of(browser: &Browser<'_>, transport: Transport) -> Option<Self> {
-        let value = browser.cookies.find(CookieName::Form(transport)).ok()??;
-        Self::parse(value)
-    }
-
-    /// Whether a form has this key.
-    #[must_use]
-    pub fn is(&self, field: &str) -> bool {
-        verify_slices_are_equal(self.0.as_bytes(), field.as_bytes()).is_ok()
-    }
-
-    /// The value.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for FormKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("FormKey(..)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,6 +173,7 @@ mod tests {
                 sign_in: "/sign-in".into(),
                 sign_out: "/sign-out".into(),
                 signed_in: "/signed-in".into(),
+                keys: None,
             },
         }
     }
@@ -269,24 +229,6 @@ mod tests {
                 expected,
                 "{referer:?}"
             );
-        }
-    }
-
-    #[test]
-    fn a_form_has_the_key_of_its_cookie() {
-        let key = FormKey::draw().unwrap();
-        assert!(key.is(key.expose()));
-        assert!(!key.is(FormKey::draw().unwrap().expose()));
-        assert!(!key.is(""));
-        assert!(FormKey::parse(key.expose().as_bytes()).is_some());
-        for bad in [
-            "",
-            "a",
-            "AAAA",
-            "<script>",
-            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-        ] {
-            assert!(FormKey::parse(bad.as_bytes()).is_none(), "{bad}");
         }
     }
 }

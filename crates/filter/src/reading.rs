@@ -214,7 +214,8 @@ fn ask(
                 | Endpoint::SignIn
                 | Endpoint::SignOut
                 | Endpoint::SignedIn
-                | Endpoint::Keys,
+                | Endpoint::Keys
+                | Endpoint::KeysPage,
             ),
             _,
         ) => Revokes::Nothing,
@@ -228,7 +229,8 @@ fn ask(
             | Endpoint::Register
             | Endpoint::Password
             | Endpoint::SignIn
-            | Endpoint::Keys,
+            | Endpoint::Keys
+            | Endpoint::KeysPage,
         ) => reads_body && !is_upgrade,
     };
     PendingAction {

@@ -77,6 +77,7 @@ fn switch(endpoint: Endpoint) -> &'static str {
         Endpoint::Password => "self_service.password = true",
         Endpoint::SignIn | Endpoint::SignOut | Endpoint::SignedIn => "sign_in.enabled = true",
         Endpoint::Keys => "keys.enabled = true",
+        Endpoint::KeysPage => "keys.enabled = true and sign_in.enabled = true",
     }
 }
 

@@ -81,6 +81,11 @@ impl Run {
                     Decision::Done(Done::Page(answer))
                 }
             },
+            Visit::Keys(principal, visit) => {
+                return self
+                    .keys_page(principal.identity(), *visit, page, &pages)
+                    .await;
+            }
             Visit::SignOut(presented) => {
                 let subject = match presented {
                     None => None,
@@ -178,7 +183,7 @@ fn shown(pages: &Pages, page: &Page, denial: Denial) -> Denial {
     }
 }
 
-fn broken(fault: &PagesFault) -> Denial {
+pub(super) fn broken(fault: &PagesFault) -> Denial {
     tracing::error!(cause = %fault, "a page cannot be rendered");
     INTERNAL
 }

@@ -189,8 +189,10 @@ pub(super) fn by_key(rule: &Rule) -> impl Iterator<Item = Expected> + use<> {
             added
         }
         Demand::Endpoint(endpoint) => match endpoint {
-            Endpoint::Logout | Endpoint::Password | Endpoint::Keys => deny(&[KeyNotAccepted]),
-            // The pages ignore keys.
+            Endpoint::Logout | Endpoint::Password | Endpoint::Keys | Endpoint::KeysPage => {
+                deny(&[KeyNotAccepted])
+            }
+            // The other pages ignore keys.
             Endpoint::Login
             | Endpoint::Refresh
             | Endpoint::Register
@@ -318,6 +320,18 @@ fn of_endpoint(endpoint: Endpoint) -> Vec<(Verdict, Reason)> {
             ],
             &[
                 &[MalformedBody, KeyNotFound, TooManyKeys, Disabled],
+                &OF_TOKENS,
+            ],
+        ),
+        Endpoint::KeysPage => (
+            &[
+                (Verdict::Done, KeyList),
+                (Verdict::Done, KeyAdd),
+                (Verdict::Done, KeyEnd),
+            ],
+            &[
+                &[CrossSite, ForeignForm, MalformedBody, MalformedCookie],
+                &[KeyNotFound, KeyRepeated, TooManyKeys, Disabled],
                 &OF_TOKENS,
             ],
         ),

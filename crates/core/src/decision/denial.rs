@@ -82,6 +82,8 @@ pub enum Denial {
     KeyNotFound,
     /// The user has as many keys as `keys.most` allows.
     TooManyKeys(String),
+    /// The form for a new key was sent again, and has made this key before.
+    KeyRepeated(MachineKeyId),
     /// The token is valid, but its user does not have the role.
     MissingRole(Arc<Principal>),
     /// The cookie of a browser, with a request that another site may have caused.
@@ -240,6 +242,7 @@ impl Denial {
             Self::KeyNotAccepted => Reason::KeyNotAccepted,
             Self::KeyNotFound => Reason::KeyNotFound,
             Self::TooManyKeys(_) => Reason::TooManyKeys,
+            Self::KeyRepeated(_) => Reason::KeyRepeated,
             Self::MissingRole(_) => Reason::MissingRole,
             Self::CrossSite => Reason::CrossSite,
             Self::RenewalDue => Reason::RenewalDue,
@@ -303,6 +306,7 @@ impl Denial {
             | Self::RenewalDue
             | Self::ForeignForm
             | Self::KeyNotFound
+            | Self::KeyRepeated(_)
             | Self::Unavailable(_) => None,
         }
     }
@@ -401,6 +405,7 @@ impl Denial {
             Self::KeyNotAccepted => refuse(403, "Not authorized", []),
             Self::KeyNotFound => refuse(404, "No such key", []),
             Self::TooManyKeys(_) => refuse(409, "Too many keys", []),
+            Self::KeyRepeated(_) => refuse(409, "This key exists already", []),
             Self::MissingRole(_) | Self::KeyPath(_) => {
                 refuse(403, "Not authorized", [bearer(Some("insufficient_scope"))])
             }

@@ -181,6 +181,8 @@ reasons! {
     KeyNotFound => "key-not-found",
     /// The user has too many keys.
     TooManyKeys => "too-many-keys",
+    /// A form for a new key was sent again.
+    KeyRepeated => "key-repeated",
     /// The peer is not a trusted gateway.
     UntrustedPeer => "untrusted-peer",
     /// A token is required and missing.

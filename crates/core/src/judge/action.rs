@@ -2,15 +2,12 @@
 //!
 //! Must not know: who may use an endpoint.
 
-use std::time::Duration;
-
 use crate::{
-    account::{Identity, Roles, Username, canonical_name},
+    account::{Identity, Username, canonical_name},
     body::{Body, BodyFault},
     credential::{Credential, Login},
     decision::{Denial, Refusal},
-    machine_key::{KeyName, MachineKeyId},
-    machine_keys::KeyLimits,
+    own_keys::KeyWish,
     password::Password,
     policy::Endpoint,
     request::{Request, TokenForm},
@@ -56,6 +53,7 @@ impl Action {
             }
             Self::Visit(Visit::SignedIn(_), _) => Endpoint::SignedIn,
             Self::Visit(Visit::SignOut(_), _) => Endpoint::SignOut,
+            Self::Visit(Visit::Keys(..), _) => Endpoint::KeysPage,
             Self::Keys(_) => Endpoint::Keys,
         }
     }
@@ -110,24 +108,6 @@ pub struct KeyRequest {
     pub wish: KeyWish,
 }
 
-/// What is to be done with keys.
-#[derive(Debug)]
-pub enum KeyWish {
-    /// List them.
-    List,
-    /// Make one.
-    Add {
-        /// Its name.
-        name: KeyName,
-        /// Its limits.
-        limits: KeyLimits,
-        /// Its lifetime; `None` for the usual one.
-        lifetime: Option<Duration>,
-    },
-    /// End one.
-    End(MachineKeyId),
-}
-
 pub(super) fn login(request: &Request<'_>) -> Result<Action, Denial> {
     let login = match (request.credential, request.body) {
         (Credential::Basic(basic), _) => Login::from_basic(basic)
@@ -166,29 +146,4 @@ pub(super) fn register(request: &Request<'_>) -> Result<Action, Denial> {
         username,
         password: password.ok_or(Denial::Body(BodyFault::Impossible("password")))?,
     })))
-}
-
-pub(super) fn new_key(body: Body<'_>) -> Result<KeyWish, Denial> {
-    let impossible = |name| Denial::Body(BodyFault::Impossible(name));
-    let [name, roles, paths, lifetime] = body
-        .find(["name", "roles", "paths", "expires_in"])
-        .map_err(Denial::Body)?;
-    let name = name.ok_or(Denial::Body(BodyFault::Missing("name")))?;
-    let roles = roles
-        .map(|roles| Roles::parse_list(&roles).map_err(|_| impossible("roles")))
-        .transpose()?;
-    let paths = paths.unwrap_or_default();
-    let limits =
-        KeyLimits::new(roles, paths.split_whitespace()).map_err(|_| impossible("paths"))?;
-    let lifetime = lifetime
-        .map(|seconds| match seconds.parse() {
-            Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
-            Ok(0) | Err(_) => Err(impossible("expires_in")),
-        })
-        .transpose()?;
-    Ok(KeyWish::Add {
-        name: KeyName::parse(&name).ok_or_else(|| impossible("name"))?,
-        limits,
-        lifetime,
-    })
 }

@@ -8,6 +8,7 @@ use crate::{
     cookie::{CookieEdit, CookieName},
     credential::{Compact, Credential, CredentialFault, Login},
     decision::{Denial, Unavailable},
+    own_keys::KeysVisit,
     policy::Endpoint,
     principal::Principal,
     request::{Request, TokenForm},
@@ -134,6 +135,9 @@ impl Judge {
             transport,
             places: sign_in.places.clone(),
         };
+        if endpoint == Endpoint::KeysPage {
+            return self.keys_page(sign_in, page, request, now);
+        }
         let posts = request.method.as_str() == "POST";
         if let Credential::Malformed(fault) = request.credential {
             let denial = Denial::MalformedCredentials(fault);
@@ -185,8 +189,63 @@ impl Judge {
             | Endpoint::Refresh
             | Endpoint::Register
             | Endpoint::Password
-            | Endpoint::Keys => return Err(Denial::Nobody),
+            | Endpoint::Keys
+            | Endpoint::KeysPage => return Err(Denial::Nobody),
         };
+        Ok(Action::Visit(visit, Box::new(page)))
+    }
+
+    /// A person's own keys: only for a cookie that counts, so never for a key.
+    fn keys_page(
+        &self,
+        sign_in: &SignIn,
+        page: Page,
+        request: &Request<'_>,
+        now: UnixTime,
+    ) -> Result<Action, Denial> {
+        if !self.keys.is_on() {
+            return Err(Denial::Nobody);
+        }
+        let own = ReturnTarget::of_request(request.browser.target);
+        let page = Page {
+            target: own.without_query(),
+            ..page
+        };
+        let credential = self.shown(request);
+        let verified = match credential {
+            Credential::Cookie(compact) => self.verify_cookie(sign_in, compact, request, now),
+            Credential::Absent => Err(Denial::MissingToken),
+            Credential::Malformed(fault @ CredentialFault::Cookie(_)) => {
+                Err(Denial::MalformedToken(fault))
+            }
+            // Without a redirect: the browser would be sent back at once, because its cookie is good.
+            Credential::Basic(_)
+            | Credential::Bearer(_)
+            | Credential::Key(_)
+            | Credential::Foreign
+            | Credential::Malformed(_) => {
+                self.bearer(credential, now)?;
+                return Err(Denial::MissingToken);
+            }
+        };
+        let principal = match verified {
+            Ok((principal, _)) => principal,
+            Err(denial @ Denial::Unavailable(_)) => {
+                return Ok(Action::Visit(Visit::Refused(denial), Box::new(page)));
+            }
+            Err(denial) => {
+                let answer = sign_in.redirect(&page.target);
+                return Err(Denial::Shown(Box::new(denial), Box::new(answer)));
+            }
+        };
+        let visit = if request.method.as_str() != "POST" {
+            KeysVisit::list()
+        } else if !request.browser.is_same_origin(scheme(page.transport)) {
+            KeysVisit::refused(Denial::CrossSite)
+        } else {
+            KeysVisit::of_form(request.body, page.form.as_ref(), principal.identity())
+        };
+        let visit = Visit::Keys(principal, Box::new(visit));
         Ok(Action::Visit(visit, Box::new(page)))
     }
 

@@ -1,4 +1,5 @@
 mod keys;
+mod keys_page;
 
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ pub enum RuleFault {
     Host(String),
     /// An unknown word.
     #[error(
-        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\", \"keys\", \"sign-in\", \"sign-out\", \"signed-in-page\""
+        "{0:?} is not a demand; write \"public\", \"signed-in\", \"nobody\", \"role:NAME\", a list of roles, or an endpoint: \"login\", \"logout\", \"refresh\", \"register\", \"password\", \"keys\", \"sign-in\", \"sign-out\", \"signed-in-page\", \"keys-page\""
     )]
     Allow(String),
     /// Invalid roles.

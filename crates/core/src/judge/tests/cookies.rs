@@ -6,6 +6,7 @@ use crate::{
     header_edits::{Gateway, HeaderEdits},
     headers::Headers,
     identity_headers::{IdentityHeaders, KeyHeader},
+    own_keys::KeyWish,
     request::RequestLine,
     sign_in::{BrowserSession, FormKey, LoopCause, Places, SignIn, Visit},
 };
@@ -51,7 +52,13 @@ pub(super) fn cookie(roles: &str) -> String {
 }
 
 /// The next step for a request to `app.example`.
-fn step(rules: &Judge, method: &str, target: &str, shown: &[(&str, &str)], body: &str) -> Step {
+pub(super) fn step(
+    rules: &Judge,
+    method: &str,
+    target: &str,
+    shown: &[(&str, &str)],
+    body: &str,
+) -> Step {
     step_at(rules, method, target, shown, body, NOW)
 }
 
@@ -88,7 +95,7 @@ fn step_at(
     rules.judge(&request, now).step
 }
 
-fn word(step: Step) -> String {
+pub(super) fn word(step: Step) -> String {
     match step {
         Step::Done(Decision::Deny(Denial::Shown(denial, answer))) => {
             let location = answer.headers.iter().find(|(name, _)| *name == "location");
@@ -124,6 +131,12 @@ fn word(step: Step) -> String {
                 Visit::Enter(..) => "enter".into(),
                 Visit::SignedIn(_) => "signed in".into(),
                 Visit::SignOut(presented) => format!("sign out {}", presented.is_some()),
+                Visit::Keys(_, visit) => match visit.wish {
+                    Ok(KeyWish::List) => "list keys".into(),
+                    Ok(KeyWish::Add(new)) => format!("make key {}", new.name.as_str()),
+                    Ok(KeyWish::End(id)) => format!("end key {id}"),
+                    Err(denial) => format!("keys refused {}", denial.reason()),
+                },
             };
             format!("{visit} to {:?}", page.target)
         }
