@@ -1,8 +1,9 @@
 //! The core table of the design: every row through every Envoy, with headers in either field of the check.
 
 use crate::{
+    direct::cookie,
     front::{ADA, BOB, Front, basic, tampered},
-    harness::{Envoy, EnvoyConfig, Reply},
+    harness::{Envoy, EnvoyConfig, PATIENCE, Reply, Settings, until},
 };
 
 const NONE: &str = "";
@@ -20,8 +21,122 @@ async fn ask(front: &Front, method: &str, path: &str, shown: Shown<'_>) -> Reply
     }
 }
 
+/// With cookies and keys switched on, the rows for tokens are the same.
 async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
-    let front = Front::open(version, |_| {}, config).await;
+    let on = |settings: &mut Settings| {
+        settings
+            .env("DOORWARD_SIGN_IN__ENABLED", "true")
+            .env("DOORWARD_KEYS__ENABLED", "true")
+            .env("DOORWARD_KEYS__HEADER", "x-api-key");
+    };
+    let front = Front::open(version, on, config).await;
+    rows_of_tokens(version, &front).await;
+    rows_of_cookies_and_keys(version, &front).await;
+}
+
+/// The table again: by a cookie, by a key as Bearer, and by a key in its own header.
+async fn rows_of_cookies_and_keys(version: &str, front: &Front) {
+    let [ada, bob] = [ADA, BOB].map(|who| cookie(&front.doorward, who));
+    let (ada, bob) = (ada.await, bob.await);
+    let key = async |owner: &str| {
+        let arguments = ["key", "add", "ci", "--owner", owner];
+        let ran = front.doorward.run(&arguments, "").await;
+        ran.ok().stdout.trim().to_owned()
+    };
+    let (ada_key, bob_key) = (key("ada").await, key("bob").await);
+    let bearer = |key: &str| ("authorization", format!("Bearer {key}"));
+    let header = |key: &str| ("x-api-key", key.to_owned());
+    let cut = |key: &str| key[..92].to_owned();
+    let credentials = [
+        (
+            "cookie",
+            [
+                ("cookie", ada),
+                ("cookie", bob.clone()),
+                ("cookie", format!("{bob}x")),
+            ],
+        ),
+        (
+            "key",
+            [bearer(&ada_key), bearer(&bob_key), bearer(&cut(&bob_key))],
+        ),
+        (
+            "key",
+            [header(&ada_key), header(&bob_key), header(&cut(&bob_key))],
+        ),
+    ];
+    // A new key is known to the service behind the judge within two seconds.
+    until("the key", PATIENCE, async || {
+        let (name, value) = &credentials[2].1[1];
+        let reply = front.send("GET", "/profile", &[(name, value)]).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+    let invalid = "Bearer realm=\"doorward\", error=\"invalid_token\"";
+    let scope = "Bearer realm=\"doorward\", error=\"insufficient_scope\"";
+    let please_log_in = "Basic realm=\"doorward\", charset=\"UTF-8\"";
+    for (kind, [admin, plain, bad]) in &credentials {
+        let refused = format!(
+            "Invalid {}",
+            if *kind == "cookie" { "token" } else { "key" }
+        );
+        for (method, path, shown, status, authenticate, body) in [
+            (
+                "GET",
+                "/healthz",
+                plain,
+                200,
+                NONE,
+                "\"x-auth-user\",\"bob\"",
+            ),
+            ("GET", "/healthz", bad, 200, NONE, "\"path\":\"/healthz\""),
+            (
+                "POST",
+                "/login",
+                plain,
+                401,
+                please_log_in,
+                "Missing credentials",
+            ),
+            (
+                "POST",
+                "/login",
+                bad,
+                401,
+                please_log_in,
+                "Missing credentials",
+            ),
+            ("GET", "/profile", plain, 200, NONE, "\"user\":\"bob\""),
+            ("GET", "/profile", bad, 401, invalid, &refused),
+            ("GET", "/admin/users", plain, 403, scope, "Not authorized"),
+            ("GET", "/admin/users", admin, 200, NONE, "\"users\""),
+            ("GET", "/admin/users", bad, 401, invalid, &refused),
+        ] {
+            let (name, value) = shown;
+            let reply = front.send(method, path, &[(name, value)]).await;
+            let row = format!("{version} {method} {path} with {name}: {value}: {reply:?}");
+            assert_eq!(reply.status, status, "{row}");
+            let challenge = reply.header("www-authenticate").unwrap_or(NONE);
+            assert_eq!(challenge, authenticate, "{row}");
+            assert!(reply.text().contains(body), "{row}");
+            assert!(!reply.text().contains(&**value), "{row}");
+            if status != 200 {
+                assert_eq!(reply.header("cache-control"), Some("no-store"), "{row}");
+            }
+        }
+        // A refused one arrives nowhere, and gives no identity.
+        let (name, value) = bad;
+        let arrived = front.arrived("/healthz", &[(name, value)]).await;
+        let names: Vec<_> = arrived.iter().map(|(name, _)| &**name).collect();
+        assert!(!names.contains(name), "{arrived:?}");
+        assert!(
+            !names.iter().any(|name| name.starts_with("x-auth-")),
+            "{arrived:?}"
+        );
+    }
+}
+
+async fn rows_of_tokens(version: &str, front: &Front) {
     let (admin, plain) = (front.bearer(ADA).await, front.bearer(BOB).await);
     let bad = tampered(&plain);
     let (good_basic, wrong_basic) = (basic(BOB.0, BOB.1), basic(BOB.0, "wrong"));
@@ -156,7 +271,7 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
             "Invalid token",
         ),
     ] {
-        let reply = ask(&front, method, path, shown).await;
+        let reply = ask(front, method, path, shown).await;
         let shown = match shown {
             Shown::Nothing => "nothing",
             Shown::Value(value) => value,
@@ -186,6 +301,31 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
             "{arrived:?}"
         );
         assert!(!names.contains(&"authorization"), "{arrived:?}");
+    }
+}
+
+/// As it is without settings: neither a cookie nor a key is a credential.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_without_cookies_and_keys() {
+    let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
+    rows_of_tokens(Envoy::NEWEST, &front).await;
+    let token = front
+        .bearer(BOB)
+        .await
+        .replace("Bearer ", "__Host-doorward=");
+    let key = format!("dwk_{}_{}", "0".repeat(16), "0".repeat(72));
+    let as_bearer = format!("Bearer {key}");
+    for (shown, body) in [
+        (("cookie", &*token), "Missing token"),
+        (("x-api-key", &key), "Missing token"),
+        (("authorization", &as_bearer), "Invalid token"),
+    ] {
+        let reply = front.send("GET", "/profile", &[shown]).await;
+        assert_eq!((reply.status, reply.text()), (401, body), "{shown:?}");
+        // They are the service's own.
+        let reply = front.send("GET", "/healthz", &[shown]).await;
+        let arrives = shown.0 == "authorization" || reply.text().contains(shown.1);
+        assert!(reply.status == 200 && arrives, "{reply:?}");
     }
 }
 
@@ -222,16 +362,30 @@ async fn requests_without_a_rule_are_denied_for_everybody() {
     let front = Front::open(
         Envoy::NEWEST,
         |settings| {
-            settings.toml(rules);
+            settings
+                .toml(rules)
+                .env("DOORWARD_SIGN_IN__ENABLED", "true")
+                .env("DOORWARD_KEYS__ENABLED", "true");
         },
         |config| config,
     )
     .await;
     let admin = front.bearer(ADA).await;
+    let own = cookie(&front.doorward, ADA).await;
+    let ran = front
+        .doorward
+        .run(&["key", "add", "ci", "--owner", "ada"], "");
+    let key = format!("Bearer {}", ran.await.ok().stdout.trim());
     assert_eq!(front.send("GET", "/open", &[]).await.status, 200);
     for path in ["/", "/opened", "/open/x", "/profile", "/login/x"] {
-        let reply = front.send("GET", path, &[("authorization", &admin)]).await;
-        assert_eq!((reply.status, reply.text()), (403, "Forbidden"), "{path}");
+        for shown in [
+            ("authorization", &*admin),
+            ("authorization", &key),
+            ("cookie", &own),
+        ] {
+            let reply = front.send("GET", path, &[shown]).await;
+            assert_eq!((reply.status, reply.text()), (403, "Forbidden"), "{path}");
+        }
     }
     assert_eq!(front.service.requests(), 1);
 }

@@ -48,6 +48,24 @@ pub async fn bearer(doorward: &Doorward, who: (&str, &str)) -> String {
     reply.header("authorization").unwrap().to_owned()
 }
 
+/// Signs in with a browser's form and gives the cookie.
+pub async fn cookie(doorward: &Doorward, who: (&str, &str)) -> String {
+    let page = send(doorward.http, "GET", "/sign-in", &[], "").await;
+    let form = page.header("set-cookie").unwrap().split(';').next();
+    let form = form.unwrap().to_owned();
+    let (_, key) = form.split_once('=').unwrap();
+    let headers = [
+        ("cookie", &*form),
+        ("sec-fetch-site", "same-origin"),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let body = format!("username={}&password={}&form={key}", who.0, who.1);
+    let reply = send(doorward.http, "POST", "/sign-in", &headers, body).await;
+    assert_eq!(reply.status, 303, "{who:?}: {reply:?}");
+    let cookie = reply.header("set-cookie").unwrap().split(';').next();
+    cookie.unwrap().to_owned()
+}
+
 /// The decision on a request with this `Authorization` value.
 pub async fn judged(doorward: &Doorward, bearer: &str) -> Reply {
     let headers = [

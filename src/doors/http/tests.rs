@@ -57,6 +57,8 @@ proptest! {
                 status: 401,
                 challenge: Some("Basic realm=\"doorward\", charset=\"UTF-8\"".into()),
                 identity: None,
+                redirect: None,
+                cookies: None,
             };
         }
         for (door, headers) in [
@@ -69,7 +71,7 @@ proptest! {
                     prop_assert!(matches!(response.status().as_u16(), 200 | 401 | 403));
                     prop_assert!(response.status() != 401 || response.headers().contains_key("x-auth-sign-in"));
                 }
-                prop_assert_eq!(&told(&response), &expected, "{} {:?}", door, headers);
+                prop_assert_eq!(&told(&question, &response), &expected, "{} {:?}", door, headers);
             }
         }
         // The URL leads to the same decision, except for the host.
@@ -85,7 +87,7 @@ proptest! {
         }
         let target = format!("/auth/envoy{}", question.target);
         let response = ask(&target, &question.method, &question.with(&[("host", &question.host)]));
-        prop_assert_eq!(&told(&response), &expected, "{}", target);
+        prop_assert_eq!(&told(&question, &response), &expected, "{}", target);
         let removes = response.headers().get("x-envoy-auth-headers-to-remove");
         prop_assert_eq!(response.status() == 200, removes.is_some());
     }
@@ -105,6 +107,34 @@ proptest! {
         let anonymous = response.headers().get("x-auth-user").is_none_or(|user| user == "-");
         prop_assert!(anonymous);
     }
+}
+
+/// What the questions with cookies are about: otherwise the doors could agree on nothing.
+#[test]
+fn a_cookie_lets_a_browser_in_and_without_one_it_is_sent_to_the_form() {
+    let ask = |headers: &[(&str, &str)]| {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let question = Question {
+            method: "GET".into(),
+            host: "a.example".into(),
+            target: "/x?y".into(),
+            headers: headers.iter().map(own).collect(),
+        };
+        question.grpc()
+    };
+    let navigates = ("sec-fetch-mode", "navigate");
+    let sent = ask(&[navigates]);
+    let form = "/sign-in?return=/x%3Fy";
+    assert_eq!((sent.status, sent.redirect.as_deref()), (303, Some(form)));
+    let cookies = format!("a=1; {}", DOORS.plain_cookie);
+    let passed = ask(&[navigates, ("cookie", &cookies)]);
+    assert_eq!(
+        (passed.status, passed.cookies.as_deref()),
+        (200, Some("a=1"))
+    );
+    assert!(passed.identity.is_some());
+    let alone = ask(&[("cookie", &DOORS.plain_cookie)]);
+    assert_eq!((alone.status, alone.cookies), (200, None));
 }
 
 fn status(path: &str, headers: &[(&str, &str)]) -> u16 {

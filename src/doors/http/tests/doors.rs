@@ -17,6 +17,7 @@ use crate::{
         hashing::{HashPriority, Hashing, Line},
         run::{Actions, Learning, OwnKeys},
     },
+    clock::unix_time,
     domain::{
         account::{Identity, Roles, Username},
         decision::{LoginReply, Realm},
@@ -28,7 +29,8 @@ use crate::{
         path::Tolerance,
         policy::{Demand, Endpoint, Policy, Rule},
         revocation::Generation,
-        token::{Secret, Signer, TokenTerms, UnixTime, Verifier},
+        sign_in::{BrowserSession, Places, SignIn},
+        token::{Secret, Signer, TokenTerms, Verifier},
         trust::{ClientAddress, Peer, TrustedProxies, Warned},
     },
     doors::grpc,
@@ -55,6 +57,9 @@ use crate::{
 
 pub(super) const PROXY: Peer = Peer::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
 
+/// How long browsers stay signed in.
+const SESSION: Duration = Duration::from_secs(12 * 3600);
+
 /// All doors with one authorizer.
 pub(super) struct Doors {
     pub(super) runtime: Runtime,
@@ -65,6 +70,9 @@ pub(super) struct Doors {
     /// Keys for machines of the same users.
     pub(super) plain_key: String,
     pub(super) admin_key: String,
+    /// Cookies of the same users.
+    pub(super) plain_cookie: String,
+    pub(super) admin_cookie: String,
 }
 
 pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
@@ -93,26 +101,23 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     let keys = Keyring::of_secret(&secret, terms.lasts());
     let verifier = Verifier::of(&keys, terms.clone());
     let signer = Signer::new(Arc::new(keys), terms);
+    let identity = |roles: &str| Identity {
+        subject: "7".into(),
+        username: Username::parse("ada").unwrap(),
+        roles: Roles::parse_list(roles).unwrap(),
+    };
+    let now = unix_time();
     let token = |roles: &str| {
-        let identity = Identity {
-            subject: "7".into(),
-            username: Username::parse("ada").unwrap(),
-            roles: Roles::parse_list(roles).unwrap(),
-        };
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap();
-        let token = signer
-            .issue(
-                &identity,
-                Generation::default(),
-                None,
-                UnixTime(now.as_secs()),
-            )
-            .unwrap();
-        format!("Bearer {}", token.expose())
+        let token = signer.issue(&identity(roles), Generation::default(), None, now);
+        format!("Bearer {}", token.unwrap().expose())
     };
     let (plain, admin) = (token("editor"), token("admin"));
+    let cookie = |roles: &str| {
+        let session = BrowserSession::start(now, SESSION).unwrap();
+        let token = signer.issue_cookie(&identity(roles), Generation::default(), &session, now);
+        format!("__Host-doorward={}", token.unwrap().expose())
+    };
+    let (plain_cookie, admin_cookie) = (cookie("editor"), cookie("admin"));
     let machine_keys = Arc::new(MachineKeys::default());
     let key = |roles: &str| {
         let key = MachineKey::generate().unwrap();
@@ -133,24 +138,29 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
     };
     let (plain_key, admin_key) = (key("editor"), key("admin"));
     machine_keys.have_been_read();
+    let policy = Policy::new(vec![
+        rule("/*", &[], &[], "signed-in"),
+        rule("/login", &[], &[], "login"),
+        rule("/open/*", &[], &[], "public"),
+        rule("/open/write/*", &["POST", "DELETE"], &[], "role:editor"),
+        rule("/admin/*", &[], &[], "role:admin"),
+        rule("/*", &[], &["internal.example"], "role:admin"),
+        rule("/closed", &[], &[], "nobody"),
+        (rule("/repo/*", &[], &[], "role:editor").taking_basic_keys()).unwrap(),
+    ])
+    .unwrap();
     let judge = Judge {
-        policy: Policy::new(vec![
-            rule("/*", &[], &[], "signed-in"),
-            rule("/login", &[], &[], "login"),
-            rule("/open/*", &[], &[], "public"),
-            rule("/open/write/*", &["POST", "DELETE"], &[], "role:editor"),
-            rule("/admin/*", &[], &[], "role:admin"),
-            rule("/*", &[], &["internal.example"], "role:admin"),
-            rule("/closed", &[], &[], "nobody"),
-            (rule("/repo/*", &[], &[], "role:editor").taking_basic_keys()).unwrap(),
-        ])
-        .unwrap(),
+        sign_in: Some(SignIn {
+            session: SESSION,
+            localhost: false,
+            places: Places::of(&policy),
+        }),
+        policy,
         verifier,
         revoked: Arc::default(),
         forwards_bearer: true,
         allows_preflight: true,
         keys: KeySource::Here(machine_keys),
-        sign_in: None,
     };
     let desk = Desk {
         hasher: Arc::new(Hasher::new().unwrap()),
@@ -239,5 +249,7 @@ pub(super) static DOORS: LazyLock<Doors> = LazyLock::new(|| {
         admin,
         plain_key,
         admin_key,
+        plain_cookie,
+        admin_cookie,
     }
 });

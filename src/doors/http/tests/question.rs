@@ -9,10 +9,13 @@ use prost::Message as _;
 
 use super::doors::{DOORS, PROXY};
 use crate::{
-    doors::wire::envoy::service::auth::v3::{
-        AttributeContext, CheckRequest, CheckResponse,
-        attribute_context::{self, HttpRequest, http_request::HeadersEntry},
-        check_response::HttpResponse,
+    doors::wire::envoy::{
+        config::core::v3::HeaderValueOption,
+        service::auth::v3::{
+            AttributeContext, CheckRequest, CheckResponse,
+            attribute_context::{self, HttpRequest, http_request::HeadersEntry},
+            check_response::HttpResponse,
+        },
     },
     observe::request_log::Parent,
 };
@@ -31,6 +34,10 @@ pub(super) struct Told {
     pub(super) status: u16,
     pub(super) challenge: Option<String>,
     pub(super) identity: Option<Vec<String>>,
+    /// Where a browser is sent.
+    pub(super) redirect: Option<String>,
+    /// What the service gets of `Cookie`, if the request passes.
+    pub(super) cookies: Option<String>,
 }
 
 pub(super) fn ask(
@@ -46,7 +53,7 @@ pub(super) fn ask(
     DOORS.runtime.block_on(DOORS.http.answer(request, PROXY))
 }
 
-pub(super) fn told(response: &Response<Full<Bytes>>) -> Told {
+pub(super) fn told(question: &Question, response: &Response<Full<Bytes>>) -> Told {
     let header = |name: &str| {
         let mut values = response.headers().get_all(name).iter();
         let value = values
@@ -81,10 +88,23 @@ pub(super) fn told(response: &Response<Full<Bytes>>) -> Told {
         assert!(identity.iter().flatten().next().is_none());
     }
     let known = identity[0].as_deref().is_some_and(|user| user != "-");
+    let own_status = header("x-auth-status").map_or(status, |status| status.parse().unwrap());
+    // Envoy says which headers go, and forwards the others. The other gateways forward what the answer has.
+    let cookies = match (status, header("x-envoy-auth-headers-to-remove")) {
+        (200, Some(removed)) if removed.split(", ").all(|name| name != "cookie") => {
+            header("cookie").or_else(|| question.cookies())
+        }
+        (200, _) => header("cookie"),
+        _ => None,
+    };
     Told {
-        status: header("x-auth-status").map_or(status, |status| status.parse().unwrap()),
+        status: own_status,
         challenge: header("www-authenticate"),
         identity: known.then(|| identity.into_iter().flatten().collect()),
+        redirect: (own_status == 303)
+            .then(|| header("location").or_else(|| header("x-auth-sign-in")))
+            .flatten(),
+        cookies,
     }
 }
 
@@ -94,6 +114,13 @@ impl Question {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         own.chain(self.headers.iter().cloned()).collect()
+    }
+
+    /// All cookies that the client sent.
+    fn cookies(&self) -> Option<String> {
+        let all = self.headers.iter().filter(|(name, _)| name == "cookie");
+        let values: Vec<_> = all.map(|(_, value)| &**value).collect();
+        (!values.is_empty()).then(|| values.join("; "))
     }
 
     pub(super) fn nginx_by_uri(&self) -> Vec<(String, String)> {
@@ -150,27 +177,40 @@ impl Question {
             Parent::default(),
         ));
         let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+        let header = |all: &[HeaderValueOption], name: &str| {
+            let mut all = all.iter().filter_map(|option| option.header.as_ref());
+            let found = all.find(|header| header.key == name);
+            found.map(|header| text(&header.value))
+        };
         let response = CheckResponse::decode(response.message()).unwrap();
         match response.http_response.unwrap() {
             HttpResponse::OkResponse(ok) => Told {
                 status: 200,
                 challenge: None,
-                identity: (!ok.headers.is_empty()).then(|| {
+                identity: {
                     let set = ok.headers.iter().map(|own| own.header.as_ref().unwrap());
-                    // The name of a key comes after them.
-                    let identity = set.filter(|header| header.key != "x-auth-key");
-                    identity.map(|header| text(&header.value)).collect()
-                }),
+                    // The name of a key and the cookies come after them.
+                    let others = ["x-auth-key", "cookie"];
+                    let identity = set.filter(|header| others.iter().all(|own| header.key != *own));
+                    let values: Vec<_> = identity.map(|header| text(&header.value)).collect();
+                    (!values.is_empty()).then_some(values)
+                },
+                redirect: None,
+                cookies: {
+                    let mut set = ok.headers.iter().filter_map(|own| own.header.as_ref());
+                    match set.find(|header| header.key == "cookie") {
+                        Some(header) => Some(text(&header.value)),
+                        None if ok.headers_to_remove.iter().any(|name| *name == "cookie") => None,
+                        None => self.cookies(),
+                    }
+                },
             },
             HttpResponse::DeniedResponse(denied) => Told {
                 status: denied.status.unwrap().code.try_into().unwrap(),
-                challenge: denied
-                    .headers
-                    .iter()
-                    .filter_map(|option| option.header.as_ref())
-                    .find(|header| header.key == "www-authenticate")
-                    .map(|header| text(&header.value)),
+                challenge: header(&denied.headers, "www-authenticate"),
                 identity: None,
+                redirect: header(&denied.headers, "location"),
+                cookies: None,
             },
         }
     }
@@ -193,6 +233,31 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
         "key-as-password",
         "password",
         "token-and-key",
+        "cookie",
+        "admin-cookie",
+        "bad-cookie",
+        "token-in-cookie",
+        "two-cookies",
+        "two-cookie-headers",
+        "foreign-cookies",
+        "token-and-cookie",
+        "key-and-cookie",
+        "basic-and-cookie",
+    ]);
+    let browser = prop::sample::select(vec![
+        &[][..],
+        &[("sec-fetch-mode", "navigate"), ("sec-fetch-site", "none")],
+        &[
+            ("sec-fetch-mode", "cors"),
+            ("sec-fetch-site", "same-origin"),
+        ],
+        &[
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-site", "cross-site"),
+        ],
+        &[("accept", "text/html"), ("origin", "https://a.example")],
+        &[("origin", "https://evil.example")],
+        &[("upgrade", "websocket"), ("sec-websocket-version", "13")],
     ]);
     let target = prop_oneof![
         prop::sample::select(vec![
@@ -230,8 +295,9 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
         ]),
         target,
         headers,
+        browser,
     )
-        .prop_map(|(method, host, target, shown)| {
+        .prop_map(|(method, host, target, shown, browser)| {
             let one = |value: &str| vec![("authorization".to_owned(), value.to_owned())];
             let (plain, admin) = (&*DOORS.plain, &*DOORS.admin);
             let (key, admin_key) = (&DOORS.plain_key, &DOORS.admin_key);
@@ -239,7 +305,19 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
                 let pair = BASE64_STANDARD.encode(format!("git:{password}"));
                 one(&format!("Basic {pair}"))
             };
-            let headers = match shown {
+            let cookie = |value: &str| vec![("cookie".to_owned(), value.to_owned())];
+            let (own, admin_own) = (&*DOORS.plain_cookie, &*DOORS.admin_cookie);
+            let mut headers = match shown {
+                "cookie" => cookie(own),
+                "admin-cookie" => cookie(&format!("a=1; {admin_own}; b=2")),
+                "bad-cookie" => cookie(&format!("a=1; {own}x")),
+                "token-in-cookie" => cookie(&plain.replace("Bearer ", "__Host-doorward=")),
+                "two-cookies" => cookie(&format!("{own}; {admin_own}; a=1")),
+                "two-cookie-headers" => [cookie(own), cookie("a=1")].concat(),
+                "foreign-cookies" => [cookie("a=1; b=2"), cookie("c=3")].concat(),
+                "token-and-cookie" => [one(plain), cookie(admin_own)].concat(),
+                "key-and-cookie" => [one(&format!("Bearer {key}")), cookie(admin_own)].concat(),
+                "basic-and-cookie" => [basic("builder-of-things"), cookie(admin_own)].concat(),
                 "none" => Vec::new(),
                 "plain" => one(plain),
                 "admin" => one(admin),
@@ -262,6 +340,10 @@ pub(super) fn any_question() -> impl Strategy<Value = Question> {
                     ),
                 ],
             };
+            let browser = browser
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()));
+            headers.extend(browser);
             Question {
                 method: method.into(),
                 host: host.into(),
