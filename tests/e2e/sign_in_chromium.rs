@@ -1,4 +1,4 @@
-//! Signing in with Debian's Chromium, through a real Envoy: what browsers do with the cookie, and what people see.
+//! Signing in with Debian's Chromium, through real gateways: what browsers do with the cookie, and what people see.
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -23,7 +23,7 @@ use crate::{
         send, tool, until,
     },
     keys_page,
-    sign_in::{RULES, Setup, edge, newest_envoy},
+    sign_in::{Kind, RULES, Setup, edge, newest_envoy},
 };
 
 async fn open() -> (Setup, Chromium, String) {
@@ -31,7 +31,11 @@ async fn open() -> (Setup, Chromium, String) {
 }
 
 async fn open_with(choose: impl FnOnce(&mut Settings)) -> (Setup, Chromium, String) {
-    let setup = Setup::open(newest_envoy(), |settings| {
+    open_through(newest_envoy(), choose).await
+}
+
+async fn open_through(kind: Kind, choose: impl FnOnce(&mut Settings)) -> (Setup, Chromium, String) {
+    let setup = Setup::open(kind, |settings| {
         settings.env("DOORWARD_SIGN_IN__INSECURE_COOKIE_FOR_LOCALHOST", "true");
         choose(settings);
     })
@@ -54,9 +58,32 @@ async fn fetched(browser: &Chromium, method: &str) -> (u64, bool) {
     (found[0].as_u64().unwrap(), found[1] == "opaqueredirect")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_browser_comes_to_the_form_and_back() {
-    let (setup, browser, host) = open().await;
+mod a_browser_comes_to_the_form_and_back {
+    use super::{Kind, through};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn envoy() {
+        through(super::newest_envoy()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nginx() {
+        through(Kind::Nginx).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn caddy() {
+        through(Kind::Caddy).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn traefik() {
+        through(Kind::Traefik).await;
+    }
+}
+
+async fn through(kind: Kind) {
+    let (setup, browser, host) = open_through(kind, |_| {}).await;
     browser.open(&format!("{host}/deep/link?a=b&c=%20d")).await;
     browser.reaches("/sign-in?return=").await;
     assert!(
@@ -88,6 +115,14 @@ async fn a_browser_comes_to_the_form_and_back() {
     assert_eq!(fetched(&browser, "GET").await, (200, false));
     assert_eq!(fetched(&browser, "POST").await, (200, false));
 
+    // At another site, the browser keeps the cookie for itself.
+    let own = browser.url().await;
+    let elsewhere = own.replace("//localhost:", "//other.example:");
+    browser.open(&elsewhere).await;
+    browser.reaches("/sign-in?return=").await;
+    browser.open(&own).await;
+    browser.reaches("/deep/link?a=b&c=%20d").await;
+
     // Signed out in one tab, the other one is, too.
     let first = browser.another_tab().await;
     browser.open(&format!("{host}/signed-in")).await;
@@ -96,7 +131,10 @@ async fn a_browser_comes_to_the_form_and_back() {
     browser.reaches("/sign-out").await;
     assert!(browser.text().await.contains("You are signed out"));
     browser.tab(&first).await;
-    assert_eq!(fetched(&browser, "GET").await, (401, false));
+    // A script gets no redirect, which it could not follow to a form.
+    for method in ["GET", "POST"] {
+        assert_eq!(fetched(&browser, method).await, (401, false), "{kind:?}");
+    }
     drop(setup);
     browser.close().await;
 }
