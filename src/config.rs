@@ -278,10 +278,12 @@ impl Settings {
         let identity = IdentitySettings::read(reader, feed, &jwt.terms.audience);
         let keys = KeysSettings::read(reader, &identity);
         let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref(), keys.enabled);
+        let audience_of_tokens = jwt.terms.audience.clone();
         let options = RouteOptions {
             endpoints: &endpoints,
             tolerance: paths,
             keys: keys.enabled,
+            assertions: identity.assertion.as_ref().map(|_| &*audience_of_tokens),
         };
         Self {
             shutdown: ShutdownSettings::read(reader),

@@ -122,7 +122,7 @@ impl Authorizer {
             shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
         let Judged { rule, step } = judged;
         let step = self.renewed(rules, request, step, trace.door).await;
-        let step = asserted(rules, step, now);
+        let step = asserted(rules, rule, step, now);
         let decision = self.take(rules, step, rule, trace, begun).await;
         if let Some(otherwise) = &otherwise {
             otherwise.log(&decision, rule.map(|rule| &**rule.name()), &trace);
@@ -384,7 +384,7 @@ impl Authorizer {
 }
 
 /// Adds the signed assertion about a known caller, if services get one. Without it, the request must not pass.
-fn asserted(rules: &Rules, step: Step, now: UnixTime) -> Step {
+fn asserted(rules: &Rules, rule: Option<&Rule>, step: Step, now: UnixTime) -> Step {
     let (Some(assertions), Step::Done(Decision::Allow(admission))) = (&rules.assertions, &step)
     else {
         return step;
@@ -392,7 +392,8 @@ fn asserted(rules: &Rules, step: Step, now: UnixTime) -> Step {
     let decision::Caller::Known(principal) = &admission.caller else {
         return step;
     };
-    Step::Done(match assertions.about(principal, now) {
+    let audience = rule.and_then(Rule::audience);
+    Step::Done(match assertions.about(principal, audience, now) {
         Ok(text) => Decision::Allow(Admission {
             assertion: Some(Assertion(text)),
             ..admission.clone()

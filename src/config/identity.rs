@@ -63,7 +63,7 @@ static ASSERTION_AUDIENCE: Key<String> = Key::new(
     "identity.assertion_audience",
     "services",
     name,
-    "Claim `aud` of the signed assertion. It must differ from `jwt.audience`.",
+    "Claim `aud` of the signed assertion, where the rule has no `audience`. It must differ from `jwt.audience`.",
 );
 
 /// Why the keys cannot sign assertions.

@@ -124,6 +124,10 @@ fn list(members: &[&str], required: &[&str]) -> Value {
                 ],
                 "description": "Who passes: public, signed-in, nobody, role:NAME, or a list of roles; or the endpoint of Doorward that answers, such as login.",
             }),
+            "audience" => json!({
+                "type": "string", "minLength": 1,
+                "description": "Claim `aud` of the signed assertion for the service behind the rule. Without it, identity.assertion_audience.",
+            }),
             _ => json!({"type": ["string", "array", "boolean", "integer"], "items": {"type": "string"}}),
         };
         ((*member).to_owned(), property)

@@ -8,7 +8,7 @@ use crate::{
     direct::bearer,
     front::BOB,
     harness::{Doorward, Gateway, Settings, repository, send, tool, until},
-    sign_in::{Setup, newest_envoy},
+    sign_in::{RULES, Setup, newest_envoy},
 };
 
 const NAME: &str = "x-auth-assertion";
@@ -53,10 +53,17 @@ fn alike(line: &str) -> String {
 
 /// What the code in docs/assertion.md says about an assertion.
 fn verified(doorward: &Doorward, assertion: &str) -> Value {
+    verified_as("services", doorward, assertion).unwrap()
+}
+
+/// The same as a service with another audience.
+fn verified_as(audience: &str, doorward: &Doorward, assertion: &str) -> Result<Value, String> {
     let page = fs::read_to_string(repository().join("docs/assertion.md")).unwrap();
     let (_, code) = page.split_once("```python\n").unwrap();
     let (code, _) = code.split_once("```").unwrap();
     let code = code.replace("127.0.0.1:9002", &doorward.http.to_string());
+    assert!(code.contains("audience=\"services\""));
+    let code = code.replace("audience=\"services\"", &format!("audience=\"{audience}\""));
     let code = format!("{code}\nimport json, sys\nprint(json.dumps(caller(sys.argv[1])))\n");
     let ran = Command::new("python3")
         .args(["-c", &code, assertion])
@@ -64,9 +71,10 @@ fn verified(doorward: &Doorward, assertion: &str) -> Value {
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{said}");
-    serde_json::from_slice(&ran.stdout).unwrap()
+    match ran.status.success() {
+        true => Ok(serde_json::from_slice(&ran.stdout).unwrap()),
+        false => Err(String::from_utf8_lossy(&ran.stderr).into_owned()),
+    }
 }
 
 /// The assertion that the service got.
@@ -110,8 +118,10 @@ async fn arrives(setup: &Setup, edge: SocketAddr, credentials: &[String]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn services_behind_every_gateway_verify_who_is_asking() {
+    let bills = "\n[[route]]\npath = \"/bills/*\"\nallow = \"signed-in\"\naudience = \"billing\"\n";
     let setup = Setup::open(newest_envoy(), |settings| {
         settings
+            .toml(format!("{RULES}{bills}"))
             .env("DOORWARD_IDENTITY__ASSERTION", NAME)
             .env("DOORWARD_KEYS__ENABLED", "true");
     })
@@ -135,6 +145,17 @@ async fn services_behind_every_gateway_verify_who_is_asking() {
     let reply = browser.open("/data").await;
     let assertion = got(&reply.json()).expect("an assertion");
     is_bobs(&verified(doorward, &assertion));
+
+    // Each service gets one of its own.
+    let billed = browser.open("/bills/7").await;
+    let billed = got(&billed.json()).expect("an assertion");
+    is_bobs(&verified_as("billing", doorward, &billed).unwrap());
+    for (audience, assertion) in [("services", &billed), ("billing", &assertion)] {
+        let refused = verified_as(audience, doorward, assertion).unwrap_err();
+        assert!(refused.contains("InvalidAudienceError"), "{refused}");
+    }
+    let ambiguous = browser.open("/BILLS/7").await;
+    assert_eq!(ambiguous.status, 400, "{ambiguous:?}");
 
     for gateway in Gateway::ALL {
         let service = setup.service.address;

@@ -30,7 +30,7 @@ const TYPE: &str = "assertion+jwt";
 pub struct Assertions {
     keys: Arc<Keyring>,
     issuer: Box<str>,
-    audience: Box<str>,
+    audience: Arc<str>,
 }
 
 /// The claims.
@@ -47,7 +47,7 @@ struct Claims<'a> {
 }
 
 impl Assertions {
-    /// Makes assertions with these keys.
+    /// Makes assertions with these keys, for this audience where a rule names none.
     #[must_use]
     pub fn new(keys: Arc<Keyring>, issuer: &str, audience: &str) -> Self {
         Self {
@@ -57,29 +57,45 @@ impl Assertions {
         }
     }
 
-    /// The assertion about a caller at `now`: the one that was made a moment ago, or a new one.
+    /// The assertion about a caller at `now`, for the audience of a rule: the one that was made a moment ago, or a new one.
     ///
     /// # Errors
     ///
     /// The key that signs is a secret, or signing fails.
-    pub fn about(&self, principal: &Principal, now: UnixTime) -> Result<Arc<str>, IssueFault> {
+    pub fn about(
+        &self,
+        principal: &Principal,
+        audience: Option<&Arc<str>>,
+        now: UnixTime,
+    ) -> Result<Arc<str>, IssueFault> {
         let key = self.keys.signer(now).ok_or(IssueFault)?;
-        if let Some(made) = principal.assertion()
-            && made.key == *key.id()
-            && (now.0.checked_sub(made.at.0)).is_some_and(|age| age < REUSED)
+        let audience = audience.unwrap_or(&self.audience);
+        let is_used = |made: &Asserted| {
+            made.key == *key.id() && (now.0.checked_sub(made.at.0)).is_some_and(|age| age < REUSED)
+        };
+        if let Some(made) = principal.assertion(audience)
+            && is_used(&made)
         {
             return Ok(Arc::clone(&made.text));
         }
-        let text: Arc<str> = self.sign(principal, key, now)?.into();
-        principal.keep_assertion(Asserted {
+        let text: Arc<str> = self.sign(principal, audience, key, now)?.into();
+        let made = Asserted {
+            audience: Arc::clone(audience),
             key: key.id().clone(),
             at: now,
             text: Arc::clone(&text),
-        });
+        };
+        principal.keep_assertion(made, is_used);
         Ok(text)
     }
 
-    fn sign(&self, principal: &Principal, key: &Key, now: UnixTime) -> Result<String, IssueFault> {
+    fn sign(
+        &self,
+        principal: &Principal,
+        audience: &str,
+        key: &Key,
+        now: UnixTime,
+    ) -> Result<String, IssueFault> {
         // No service may have what verifies: it could sign, too.
         if key.algorithm() == Algorithm::Hs256 {
             return Err(IssueFault);
@@ -87,7 +103,7 @@ impl Assertions {
         let identity = principal.identity();
         let claims = Claims {
             iss: &self.issuer,
-            aud: &self.audience,
+            aud: audience,
             sub: &identity.subject,
             username: identity.username.as_str(),
             roles: identity.roles.iter().map(|role| role.as_str()).collect(),
@@ -154,7 +170,7 @@ mod tests {
         ]);
         let all = Assertions::new(Arc::new(keys), "doorward", "services");
         let ada = ada();
-        let about = |now| all.about(&ada, now).unwrap();
+        let about = |now| all.about(&ada, None, now).unwrap();
         let first = about(NOW);
         assert!(Arc::ptr_eq(&first, &about(later(REUSED - 1))));
         let second = about(later(REUSED));
@@ -168,12 +184,36 @@ mod tests {
     }
 
     #[test]
+    fn one_is_made_for_each_audience() {
+        let keys = Arc::new(ring(vec![key("a", 0, Algorithm::Es256)]));
+        let all = Assertions::new(Arc::clone(&keys), "doorward", "services");
+        let ada = ada();
+        let (billing, wiki): (Arc<str>, Arc<str>) = ("billing".into(), "wiki".into());
+        let about = |audience, now| all.about(&ada, audience, now).unwrap();
+        let audiences = [None, Some(&billing), Some(&wiki)];
+        let first = audiences.map(|audience| about(audience, NOW));
+        for (text, expected) in first.iter().zip(["services", "billing", "wiki"]) {
+            let claims = jws::verify(text, keys.signer(NOW).unwrap()).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            assert_eq!(claims["aud"], expected);
+        }
+        // In turn, each is used again. One that is not used any more is not kept.
+        for (audience, first) in audiences.into_iter().zip(&first) {
+            assert!(Arc::ptr_eq(first, &about(audience, later(REUSED - 1))));
+        }
+        let next = about(None, later(REUSED));
+        assert!(!Arc::ptr_eq(&first[0], &next));
+        assert!(ada.assertion("billing").is_none());
+        assert!(Arc::ptr_eq(&next, &about(None, later(REUSED))));
+    }
+
+    #[test]
     fn it_says_who_is_asking_and_is_no_access_token() {
         let key = key("a", 0, Algorithm::Es256);
         let keys = Arc::new(ring(vec![key]));
         // Even with the audience of access tokens, which the settings refuse.
         let all = Assertions::new(Arc::clone(&keys), "doorward", "doorward");
-        let text = all.about(&ada(), NOW).unwrap();
+        let text = all.about(&ada(), None, NOW).unwrap();
         let signer = keys.signer(NOW).unwrap();
         let claims = jws::verify(&text, signer).unwrap();
         let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
@@ -205,7 +245,7 @@ mod tests {
         let only = Keyring::new(vec![secret()], Duration::from_secs(3600)).unwrap();
         assert!(!can_be_verified(&only, NOW));
         let all = Assertions::new(Arc::new(only), "doorward", "services");
-        assert!(all.about(&ada(), NOW).is_err());
+        assert!(all.about(&ada(), None, NOW).is_err());
         // Replaced by another key, now and later.
         let replaced = |at| ring(vec![secret(), key("a", at, Algorithm::Es256)]);
         assert!(can_be_verified(&replaced(NOW.0), NOW));

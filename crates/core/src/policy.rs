@@ -460,7 +460,9 @@ fn named(
 
 fn same_demand(left: Access<'_>, right: Access<'_>) -> bool {
     match (left, right) {
-        (Access::Rule(left), Access::Rule(right)) => left.demands_as(right),
+        (Access::Rule(left), Access::Rule(right)) => {
+            left.demands_as(right) && left.audience() == right.audience()
+        }
         (Access::EndpointMethod(_), Access::EndpointMethod(_))
         | (Access::NoRule, Access::NoRule) => true,
         (

@@ -23,12 +23,14 @@ pub struct Principal {
     key: Option<(MachineKeyId, Box<str>)>,
     /// The identity in the wire format of a door.
     encoded: OnceLock<Box<[u8]>>,
-    /// The last assertion about the user.
-    assertion: ArcSwapOption<Asserted>,
+    /// The last assertions about the user, one for each audience.
+    assertions: ArcSwapOption<Vec<Arc<Asserted>>>,
 }
 
 /// A signed assertion about a user. `Debug` does not show it.
 pub(crate) struct Asserted {
+    /// Whom it is for.
+    pub(crate) audience: Arc<str>,
     /// The key that signed it.
     pub(crate) key: KeyId,
     /// When it was made.
@@ -60,7 +62,7 @@ impl Principal {
             identity,
             key: None,
             encoded: OnceLock::new(),
-            assertion: ArcSwapOption::empty(),
+            assertions: ArcSwapOption::empty(),
         }
     }
 
@@ -104,14 +106,22 @@ impl Principal {
         self.encoded.get_or_init(encoded)
     }
 
-    /// The last assertion about the user, if there is one.
-    pub(crate) fn assertion(&self) -> Option<Arc<Asserted>> {
-        self.assertion.load_full()
+    /// The last assertion about the user for an audience, if there is one.
+    pub(crate) fn assertion(&self, audience: &str) -> Option<Arc<Asserted>> {
+        let all = self.assertions.load();
+        let mut all = all.iter().flat_map(|all| all.iter());
+        all.find(|own| *own.audience == *audience).cloned()
     }
 
-    /// Keeps an assertion in place of the last one.
-    pub(crate) fn keep_assertion(&self, made: Asserted) {
-        self.assertion.store(Some(Arc::new(made)));
+    /// Keeps an assertion in place of the last one for its audience, and those for others that are still used.
+    pub(crate) fn keep_assertion(&self, made: Asserted, is_used: impl Fn(&Asserted) -> bool) {
+        let made = Arc::new(made);
+        self.assertions.rcu(|all| {
+            let all = all.iter().flat_map(|all| all.iter());
+            let others = all.filter(|own| own.audience != made.audience && is_used(own));
+            let all: Vec<_> = others.chain([&made]).cloned().collect();
+            Some(Arc::new(all))
+        });
     }
 }
 

@@ -10,7 +10,14 @@ use crate::tables::{Document, List, NotToml, Placed, Raw, Table, TableFault};
 /// The tables of rules.
 pub static ROUTE: List = List {
     name: "route",
-    members: &["path", "methods", "hosts", "allow", "basic-keys"],
+    members: &[
+        "path",
+        "methods",
+        "hosts",
+        "allow",
+        "basic-keys",
+        "audience",
+    ],
 };
 
 /// What rules depend on, besides their tables.
@@ -22,6 +29,8 @@ pub struct RouteOptions<'a> {
     pub tolerance: Tolerance,
     /// Whether keys for machines are on.
     pub keys: bool,
+    /// The audience of access tokens, which no assertion may have; `None` if services get no assertion.
+    pub assertions: Option<&'a str>,
 }
 
 /// Why rules are refused.
@@ -59,6 +68,12 @@ pub enum RouteFault {
     NotBoolean(String),
     #[error("accepts keys for machines, which are switched off; set keys.enabled = true")]
     KeysOff,
+    #[error("names an audience of the signed assertion, which is off; set identity.assertion")]
+    NoAssertion,
+    #[error("must be a text of 1 to 255 characters")]
+    NotAudience,
+    #[error("is jwt.audience: a service could use an assertion as an access token; write another")]
+    AudienceOfTokens,
     #[error(transparent)]
     Rule(#[from] RuleFault),
     #[error(transparent)]
@@ -217,15 +232,20 @@ fn rule(faults: &mut Faults, table: &Table, options: RouteOptions<'_>) -> Option
     let known = demand.is_some();
     let demand = demand.unwrap_or(Demand::Nobody);
     let basic_keys = basic_keys(faults, table, options.keys);
+    let audience = audience(faults, table, options.assertions);
     match Rule::new(&path, &list("methods"), &list("hosts"), demand) {
-        Ok(rule) if known && basic_keys => match rule.taking_basic_keys() {
-            Ok(rule) => Some(rule),
-            Err(fault) => {
-                faults.push(&table.place, fault);
-                None
-            }
-        },
-        Ok(rule) => known.then_some(rule),
+        Ok(rule) if known => {
+            let rule = match basic_keys {
+                true => rule.taking_basic_keys(),
+                false => Ok(rule),
+            };
+            let rule = rule.and_then(|rule| match audience {
+                Some(audience) => rule.asserting_to(audience),
+                None => Ok(rule),
+            });
+            rule.map_err(|fault| faults.push(&table.place, fault)).ok()
+        }
+        Ok(_) => None,
         Err(own) => {
             for fault in own {
                 faults.push(&table.place, fault);
@@ -233,6 +253,23 @@ fn rule(faults: &mut Faults, table: &Table, options: RouteOptions<'_>) -> Option
             None
         }
     }
+}
+
+/// The audience of the assertions for the service of a rule.
+fn audience<'t>(faults: &mut Faults, table: &'t Table, of_tokens: Option<&str>) -> Option<&'t str> {
+    let value = table.members.get("audience")?;
+    let fault = match (&value.raw, of_tokens) {
+        (_, None) => RouteFault::NoAssertion,
+        (Raw::Text(text), Some(other)) if text.as_str() == other => RouteFault::AudienceOfTokens,
+        (Raw::Text(text), Some(_))
+            if (1..=255).contains(&text.len()) && !text.contains(char::is_control) =>
+        {
+            return Some(text);
+        }
+        (Raw::Text(_) | Raw::List(_), Some(_)) => RouteFault::NotAudience,
+    };
+    faults.push(&value.place, fault);
+    None
 }
 
 /// Whether a rule accepts keys as the password of Basic.

@@ -65,6 +65,7 @@ fn rules(settings: &Settings, file: &Path) -> anyhow::Result<Policy> {
         endpoints: &settings.endpoints,
         tolerance: settings.paths,
         keys: settings.keys.enabled,
+        assertions: (settings.identity.assertion.as_ref()).map(|_| &*settings.jwt.terms.audience),
     };
     routes::of_file(&name, &text, options).map_err(|faults| {
         let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();

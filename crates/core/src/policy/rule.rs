@@ -17,6 +17,8 @@ pub struct Rule {
     pub(super) demand: Demand,
     /// Whether a key may be shown as the password of Basic.
     pub(super) basic_keys: bool,
+    /// Whom the signed assertion is for, if not for the service of the settings.
+    audience: Option<Arc<str>>,
     name: Arc<str>,
 }
 
@@ -52,6 +54,11 @@ pub enum RuleFault {
         "basic-keys: keys are accepted only where allow is \"public\", \"signed-in\" or a role"
     )]
     BasicKeys,
+    /// An audience where no request passes to a service.
+    #[error(
+        "audience: services get an assertion only where allow is \"public\", \"signed-in\" or a role"
+    )]
+    Audience,
 }
 
 impl Rule {
@@ -99,6 +106,7 @@ impl Rule {
                 hosts: patterns,
                 demand,
                 basic_keys: false,
+                audience: None,
             }),
             Ok(_) | Err(()) => Err(faults),
         }
@@ -123,6 +131,27 @@ impl Rule {
     #[must_use]
     pub fn takes_basic_keys(&self) -> bool {
         self.basic_keys
+    }
+
+    /// The same rule, whose service gets assertions for this audience.
+    ///
+    /// # Errors
+    ///
+    /// The rule is one of an endpoint, or lets nobody pass.
+    pub fn asserting_to(self, audience: &str) -> Result<Self, RuleFault> {
+        match self.demand {
+            Demand::Public | Demand::SignedIn | Demand::Role(_) => Ok(Self {
+                audience: Some(audience.into()),
+                ..self
+            }),
+            Demand::Endpoint(_) | Demand::Nobody => Err(RuleFault::Audience),
+        }
+    }
+
+    /// Whom the signed assertion is for, if the rule says so.
+    #[must_use]
+    pub fn audience(&self) -> Option<&Arc<str>> {
+        self.audience.as_ref()
     }
 
     /// Whether both rules give the same credential the same verdict.
@@ -209,9 +238,12 @@ impl fmt::Display for Rule {
             write!(f, ", hosts = {hosts:?}")?;
         }
         write!(f, ", allow = \"{}\"", self.demand)?;
-        match self.basic_keys {
-            true => f.write_str(", basic-keys = true"),
-            false => Ok(()),
+        if self.basic_keys {
+            f.write_str(", basic-keys = true")?;
+        }
+        match &self.audience {
+            Some(audience) => write!(f, ", audience = {audience:?}"),
+            None => Ok(()),
         }
     }
 }

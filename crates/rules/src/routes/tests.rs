@@ -18,6 +18,7 @@ const ALL: RouteOptions<'_> = RouteOptions {
         },
     },
     keys: true,
+    assertions: Some("doorward"),
 };
 
 /// Reads rules as the settings do.
@@ -187,6 +188,43 @@ fn a_file_of_rules_has_routes_and_no_other_settings() {
         let all: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert!(faults[0].place.starts_with(place), "{text}: {all:?}");
         assert!(all[0].contains(what), "{text}: {all:?}");
+    }
+}
+
+#[test]
+fn an_audience_is_one_of_assertions_that_services_get() {
+    let rule = |allow: &str, audience: &str| {
+        format!("[[route]]\npath = \"/bills/*\"\nallow = \"{allow}\"\naudience = {audience}\n")
+    };
+    let good = toml(&rule("public", "\"billing\"")).unwrap();
+    assert_eq!(
+        good,
+        [r#"path = "/bills/*", allow = "public", audience = "billing""#]
+    );
+    let off = RouteOptions {
+        assertions: None,
+        ..ALL
+    };
+    for (text, options, expected) in [
+        (rule("public", "\"billing\""), off, "set identity.assertion"),
+        (rule("public", "\"doorward\""), ALL, "is jwt.audience"),
+        (rule("public", "\"\""), ALL, "1 to 255 characters"),
+        (rule("public", "\"a\\nb\""), ALL, "1 to 255 characters"),
+        (rule("public", "[\"a\"]"), ALL, "1 to 255 characters"),
+        (
+            rule("login", "\"billing\""),
+            ALL,
+            "services get an assertion only where",
+        ),
+        (
+            rule("nobody", "\"billing\""),
+            ALL,
+            "services get an assertion only where",
+        ),
+    ] {
+        let faults = read(&text, options).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains(expected), "{faults:?}");
     }
 }
 
