@@ -114,6 +114,10 @@ image: compiler # The program of the image, built with the commands of the Docke
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL) --bin doorward
 
+test-image: image ## Build the image around this program with buildah, push it to a registry on loopback, pull it and run it (as root)
+	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux
+	@python3 tests/containers/image.py $(IMAGE) .
+
 # Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist
 DIST_PREFIXES := $(abspath .)=/src $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo $(abspath $(TARGET))=/target
@@ -274,4 +278,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-ingress soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-ingress test-image soak lint deny bench matrix image peers tools root compiler needs
