@@ -27,7 +27,7 @@ ENVOY_GATEWAY := $(TOOLS)/envoy-gateway/envoy-gateway
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
-TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime chromium=chromium chromedriver=chromium-driver
+TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 pg_ctlcluster=postgresql pgbouncer=pgbouncer curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime chromium=chromium chromedriver=chromium-driver
 MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Where `make bench` finds the programs of examples/bench/peers, and the program of the image.

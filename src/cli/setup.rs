@@ -81,6 +81,8 @@ pub(crate) enum UserDatabase {
     Sqlite,
     /// A MySQL or MariaDB server.
     Mysql,
+    /// A PostgreSQL server.
+    Postgres,
 }
 
 /// Arguments of `doorward man`.

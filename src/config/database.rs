@@ -11,7 +11,7 @@ use super::{
     reader::Reader,
     value::{duration, file, name, number, one_of},
 };
-use crate::tables::database::{Database, MySql, Tls};
+use crate::tables::database::{Database, Server, Tls};
 
 /// Settings of the database of the users.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ static URL: Optional<Database> = Key::new(
     "database.url",
     "SQLite in data_dir",
     |text| Ok(Database::from_url(text)?),
-    "`mysql://USER:PASSWORD@HOST:PORT/NAME` or `sqlite:PATH`; use it instead of host, port, user, password and name.",
+    "`mysql://USER:PASSWORD@HOST:PORT/NAME`, `postgres://USER:PASSWORD@HOST:PORT/NAME` or `sqlite:PATH`; use it instead of host, port, user and name. The password may be in `database.password` instead.",
 )
 .also(&["DATABASE_URL"])
 .optional();
@@ -131,11 +131,12 @@ impl DatabaseSettings {
 
 fn place(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
     let url = reader.find(&URL);
-    let server = MySql {
+    let password = reader.find(&PASSWORD);
+    let server = Server {
         host: reader.find(&HOST).unwrap_or_default(),
         port: reader.get(&PORT),
         user: reader.find(&USER).unwrap_or_default(),
-        password: reader.find(&PASSWORD).unwrap_or_default().into(),
+        password: password.clone().unwrap_or_default().into(),
         name: reader.find(&NAME).unwrap_or_default(),
         tls: Tls::Preferred,
         tls_ca: None,
@@ -145,14 +146,23 @@ fn place(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
         .into_iter()
         .filter_map(|part| reader.place(part))
         .collect();
+    let embedded = || Database::Sqlite(data_dir.join("doorward.db"));
     if reader.is_set(&URL) {
+        // The password may stand apart, so that everybody may read the URL.
+        let whole = url.as_ref().zip(password);
+        let whole = whole.and_then(|(url, password)| url.with_password(password));
+        let apart = reader.place(&PASSWORD).filter(|_| whole.is_some());
         for place in given {
-            reader.fault(
-                place,
-                "database.url (DATABASE_URL) is set too; keep one of them",
-            );
+            if Some(&place) != apart.as_ref() {
+                reader.fault(
+                    place,
+                    "database.url (DATABASE_URL) is set too; keep one of them",
+                );
+            }
         }
-    } else if !given.is_empty() {
+        return whole.or(url).unwrap_or_else(embedded);
+    }
+    if !given.is_empty() {
         let needed: [&dyn AnyKey; 3] = [&HOST, &USER, &NAME];
         for part in needed {
             if !reader.is_set(part) {
@@ -165,7 +175,7 @@ fn place(reader: &mut Reader<'_>, data_dir: &Path) -> Database {
         }
         return Database::MySql(server);
     }
-    url.unwrap_or_else(|| Database::Sqlite(data_dir.join("doorward.db")))
+    embedded()
 }
 
 /// Kubernetes sets `MYSQL_PORT=tcp://10.0.0.1:3306` if a service is called `mysql`.

@@ -42,7 +42,7 @@ static SECRET: Optional<Secret> = Key::new(
     "jwt.secret",
     "generated in data_dir",
     |text| Secret::parse(text.as_bytes()).map_err(ValueFault::Secret),
-    "Secret of HS256, at least 32 bytes. Required if the user table is in MySQL or MariaDB and there is no other key.",
+    "Secret of HS256, at least 32 bytes. Required if the user table is in MySQL, MariaDB or PostgreSQL and there is no other key.",
 )
 .also(&["JWT_SECRET"])
 .reloads()
@@ -101,7 +101,7 @@ impl JwtSettings {
         let secret = match (reader.find(&SECRET), users) {
             (Some(secret), _) => SecretSource::Given(secret),
             (None, Database::Sqlite(_)) => SecretSource::File(data_dir.join("jwt.secret")),
-            (None, Database::MySql(_)) => SecretSource::Missing,
+            (None, Database::MySql(_) | Database::Postgres(_)) => SecretSource::Missing,
         };
         let previous_secret = reader.find(&PREVIOUS_SECRET);
         let key = reader.find(&KEY);

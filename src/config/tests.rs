@@ -228,6 +228,21 @@ fn incomplete_or_conflicting_database_settings_are_faults() {
     )
     .unwrap_err();
     assert_eq!(faults.len(), 3, "{faults:?}");
+    let with_password = |url| {
+        let password = ("DOORWARD_DATABASE__PASSWORD", "Auth123");
+        load("", &[("DATABASE_URL", url), password])
+    };
+    for url in ["postgres://u@h/d", "mysql://u@h/d"] {
+        let settings = with_password(url).unwrap();
+        let (Database::Postgres(server) | Database::MySql(server)) = settings.database.place else {
+            panic!("{url}");
+        };
+        assert!(server.has_password("Auth123"), "{url}");
+    }
+    for url in ["postgres://u:p@h/d", "sqlite:x"] {
+        let faults = with_password(url).unwrap_err();
+        assert_eq!(faults.len(), 1, "{url}: {faults:?}");
+    }
     let faults = load("", &[("DATABASE_URL", "mysql://u:Auth123@h:x/d")]).unwrap_err();
     assert!(!faults[0].contains("Auth123"), "{faults:?}");
 }

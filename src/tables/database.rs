@@ -1,24 +1,24 @@
 //! A database: its address, its connections, and statements with a timeout. Knows no table.
 
 mod fault;
+mod migrations;
 mod place;
+mod pools;
+mod statement;
 mod statements;
 mod write;
 
-use std::{borrow::Cow, path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use sqlx::{
-    MySqlPool, Row as _, SqlitePool,
-    migrate::{Migration, MigrationType, Migrator},
-    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
+use sqlx::{MySqlPool, PgPool, Row as _, SqlitePool};
 
-pub use self::place::{Database, MySql, Tls};
+pub use self::place::{Database, Server, Tls};
 use self::{fault::FaultKind, statements::StatementStats};
 pub(crate) use self::{
     fault::{Fault, OfDatabase},
+    migrations::Table,
     place::UrlFault,
+    statement::{Inferred, StoredText, is_clean, numbered, query, question_marks},
     write::Write,
 };
 use doorward_rules::private::create_file;
@@ -49,6 +49,7 @@ pub(crate) struct Open {
 #[derive(Clone, Debug)]
 pub(crate) enum Pool {
     MySql(MySqlPool),
+    Postgres(PgPool),
     Sqlite(SqlitePool),
 }
 
@@ -56,37 +57,81 @@ pub(crate) enum Pool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
     MySql,
+    Postgres,
     Sqlite,
 }
 
+/// How a transaction of PostgreSQL begins, whatever the default of the database is.
+pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// Runs `$body` on one connection and awaits it, within the timeout counted from here. sqlx picks the engine by the
-/// type of the connection, so the same code is compiled for both engines. The body returns a `Result` whose error can
+/// type of the connection, so the same code is compiled for all engines. The body returns a `Result` whose error can
 /// be made from [`Fault`].
+///
+/// With PostgreSQL, the body runs in a transaction, and no prepared statement outlives it: PgBouncer gives each transaction any
+/// session, where the name of a statement may mean another client's. With `bare`, the body itself begins the transaction.
 macro_rules! ask {
-    ($connections:expr, $connection:ident => $body:expr) => {{
+    ($connections:expr, $connection:ident => $body:expr) => {
+        crate::tables::database::ask!(@ask $connections, @transaction, $connection => $body)
+    };
+    (bare $connections:expr, $connection:ident => $body:expr) => {
+        crate::tables::database::ask!(@ask $connections, @bare, $connection => $body)
+    };
+    (@ask $connections:expr, @$postgres:ident, $connection:ident => $body:expr) => {{
         let connections: &crate::tables::database::Connections = $connections;
         let deadline = ::tokio::time::Instant::now() + connections.timeout;
         let statements = &connections.statements;
         let answer = match &connections.pool {
-            crate::tables::database::Pool::MySql(pool) => crate::tables::database::ask!(@on pool, statements, deadline, $connection => $body),
-            crate::tables::database::Pool::Sqlite(pool) => crate::tables::database::ask!(@on pool, statements, deadline, $connection => $body),
+            crate::tables::database::Pool::MySql(pool) => crate::tables::database::ask!(@on pool, statements, deadline, @bare, $connection => $body),
+            crate::tables::database::Pool::Postgres(pool) => crate::tables::database::ask!(@on pool, statements, deadline, @$postgres, $connection => $body),
+            crate::tables::database::Pool::Sqlite(pool) => crate::tables::database::ask!(@on pool, statements, deadline, @bare, $connection => $body),
         };
         statements.note(&answer);
         answer
     }};
-    (@on $pool:expr, $statements:expr, $deadline:expr, $connection:ident => $body:expr) => {{
+    (@bare $held:ident, $connection:ident => $body:expr) => {{
+        let $connection = &mut *$held;
+        async { $body }.await
+    }};
+    (@transaction $held:ident, $connection:ident => $body:expr) => {{
+        match ::sqlx::Connection::begin_with(&mut *$held, crate::tables::database::BEGIN).await {
+            Err(error) => Err(crate::tables::database::Fault::from(error).into()),
+            Ok(mut transaction) => {
+                let answer = {
+                    let $connection = &mut *transaction;
+                    async { $body }.await
+                };
+                let cleared = ::sqlx::Connection::clear_cached_statements(&mut *transaction).await;
+                let ended = match &answer {
+                    Ok(_) => transaction.commit().await,
+                    Err(_) => transaction.rollback().await,
+                };
+                match (answer, cleared.and(ended)) {
+                    (Ok(_), Err(error)) => Err(crate::tables::database::Fault::from(error).into()),
+                    (answer, _) => answer,
+                }
+            }
+        }
+    }};
+    (@on $pool:expr, $statements:expr, $deadline:expr, @$mode:ident, $connection:ident => $body:expr) => {{
         match ::tokio::time::timeout_at($deadline, $pool.acquire()).await {
             Err(_) => Err(crate::tables::database::Fault::NoConnection.into()),
             Ok(Err(error)) => Err(crate::tables::database::Fault::from(error).into()),
             Ok(Ok(mut held)) => {
                 let begun = ::tokio::time::Instant::now();
-                let answer = {
-                    let $connection = &mut *held;
-                    ::tokio::time::timeout_at($deadline, async { $body }).await
-                };
+                let answer = ::tokio::time::timeout_at(
+                    $deadline,
+                    async { crate::tables::database::ask!(@$mode held, $connection => $body) },
+                )
+                .await;
                 $statements.took(begun.elapsed());
                 match answer {
-                    Ok(answer) => answer,
+                    Ok(answer) => {
+                        if crate::tables::database::is_stale(&answer) || !crate::tables::database::is_clean(&held) {
+                            held.close_on_drop();
+                        }
+                        answer
+                    }
                     Err(_) => {
                         // The pool would ping a returned connection first, and a dead peer does not answer.
                         held.close_on_drop();
@@ -99,9 +144,10 @@ macro_rules! ask {
 }
 pub(crate) use ask;
 
-/// Question marks for a list of this many values.
-pub(crate) fn question_marks(values: usize) -> String {
-    vec!["?"; values].join(", ")
+/// Whether the connection leads to a server that another one has replaced. A new connection may reach the right one.
+pub(crate) fn is_stale<T, E: OfDatabase>(answer: &Result<T, E>) -> bool {
+    let fault = answer.as_ref().err().and_then(OfDatabase::fault);
+    fault.is_some_and(Fault::is_read_only)
 }
 
 impl Connections {
@@ -112,11 +158,12 @@ impl Connections {
     /// The embedded database file cannot be created.
     pub fn open(database: &Database, most: u32, timeout: Duration) -> Result<Self, Fault> {
         let pool = match database {
-            Database::MySql(mysql) => Pool::MySql(mysql_pool(mysql, most, timeout)),
+            Database::MySql(server) => Pool::MySql(pools::mysql(server, most, timeout)),
+            Database::Postgres(server) => Pool::Postgres(pools::postgres(server, most, timeout)),
             Database::Sqlite(path) => {
                 // SQLite gives the files next to it the same mode.
                 create_file(path).map_err(Fault::File)?;
-                Pool::Sqlite(sqlite_pool(path, most, timeout))
+                Pool::Sqlite(pools::sqlite(path, most, timeout))
             }
         };
         Ok(Self {
@@ -130,6 +177,11 @@ impl Connections {
     pub(crate) fn open_now(&self) -> Open {
         let (all, idle, most) = match &self.pool {
             Pool::MySql(pool) => (
+                pool.size(),
+                pool.num_idle(),
+                pool.options().get_max_connections(),
+            ),
+            Pool::Postgres(pool) => (
                 pool.size(),
                 pool.num_idle(),
                 pool.options().get_max_connections(),
@@ -149,17 +201,18 @@ impl Connections {
     pub(crate) fn engine(&self) -> Engine {
         match &self.pool {
             Pool::MySql(_) => Engine::MySql,
+            Pool::Postgres(_) => Engine::Postgres,
             Pool::Sqlite(_) => Engine::Sqlite,
         }
     }
 
     /// Whether this is a node of a Galera cluster that may answer before it has applied the writes of other nodes.
     pub(crate) async fn answers_early(&self) -> Result<bool, Fault> {
-        if self.engine() == Engine::Sqlite {
+        if self.engine() != Engine::MySql {
             return Ok(false);
         }
         ask!(self, connection => {
-            let rows = sqlx::query("SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'wsrep_sync_wait')")
+            let rows = query("SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'wsrep_sync_wait')")
                 .fetch_all(connection)
                 .await?;
             let (mut is_node, mut waits) = (false, 0_u8);
@@ -173,78 +226,4 @@ impl Connections {
             Ok(is_node && waits & READS_AND_CHANGES != READS_AND_CHANGES)
         })
     }
-
-    /// Creates the tables that do not exist yet, one statement each, and records their numbers.
-    pub(crate) async fn migrate(
-        &self,
-        tables: &[(i64, &'static str, [&'static str; 2])],
-    ) -> Result<(), Fault> {
-        let migrations = tables.iter().map(|(number, name, [mysql, sqlite])| {
-            let sql = match self.engine() {
-                Engine::MySql => mysql,
-                Engine::Sqlite => sqlite,
-            };
-            let sql = sqlx::SqlSafeStr::into_sql_str(*sql);
-            Migration::new(
-                *number,
-                Cow::Borrowed(*name),
-                MigrationType::Simple,
-                sql,
-                false,
-            )
-        });
-        let mut migrator = Migrator::with_migrations(migrations.collect());
-        migrator.dangerous_set_table_name("doorward_migrations");
-        // The user table and Doorward's own tables may be in one database or in two.
-        migrator.set_ignore_missing(true);
-        // Locks belong to sessions, and proxies in front of a database do not support them.
-        migrator.set_locking(false);
-        match &self.pool {
-            Pool::MySql(pool) => migrator.run(pool).await,
-            Pool::Sqlite(pool) => migrator.run(pool).await,
-        }
-        .map_err(Fault::Migrate)
-    }
-}
-
-/// Sends no statement when a connection opens: proxies in front of a database pin or refuse sessions that use `SET`.
-fn mysql_pool(mysql: &MySql, connections: u32, timeout: Duration) -> MySqlPool {
-    let options = MySqlConnectOptions::new()
-        .host(&mysql.host)
-        .port(mysql.port)
-        .username(&mysql.user)
-        .password(&mysql.password.0)
-        .database(&mysql.name)
-        .pipes_as_concat(false)
-        .no_engine_substitution(false)
-        .timezone(None)
-        .set_names(false)
-        .ssl_mode(match mysql.tls {
-            Tls::Disabled => MySqlSslMode::Disabled,
-            Tls::Preferred => MySqlSslMode::Preferred,
-            Tls::Required => MySqlSslMode::Required,
-            Tls::VerifyCa => MySqlSslMode::VerifyCa,
-            Tls::VerifyIdentity => MySqlSslMode::VerifyIdentity,
-        });
-    let options = match &mysql.tls_ca {
-        Some(ca) => options.ssl_ca(ca),
-        None => options,
-    };
-    MySqlPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(timeout)
-        .connect_lazy_with(options)
-}
-
-fn sqlite_pool(path: &Path, connections: u32, timeout: Duration) -> SqlitePool {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(timeout);
-    SqlitePoolOptions::new()
-        // Every SQLite connection needs a thread and a page cache.
-        .max_connections(connections.min(4))
-        .acquire_timeout(timeout)
-        .connect_lazy_with(options)
 }

@@ -16,7 +16,7 @@ pub(crate) use self::{
     machine_keys::{KeyRow, KeysOf},
     sessions::Rotation,
 };
-use crate::tables::database::{Connections, Engine, Fault};
+use crate::tables::database::{Connections, Engine, Fault, StoredText, Table};
 
 /// Connections to Doorward's own tables.
 #[derive(Clone, Debug)]
@@ -24,61 +24,65 @@ pub struct State {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [(i64, &str, [&str; 2]); 9] = [
-    (
-        2,
-        "endings",
-        [
-            include_str!("state/endings.mysql.sql"),
-            include_str!("state/endings.sqlite.sql"),
-        ],
-    ),
-    (
-        3,
-        "generations",
-        [
-            include_str!("state/generations.mysql.sql"),
-            include_str!("state/generations.sqlite.sql"),
-        ],
-    ),
-    (
-        4,
-        "tallies",
-        [
-            include_str!("state/tallies.mysql.sql"),
-            include_str!("state/tallies.sqlite.sql"),
-        ],
-    ),
-    (
-        5,
-        "sessions",
-        [
-            include_str!("state/sessions.mysql.sql"),
-            include_str!("state/sessions.sqlite.sql"),
-        ],
-    ),
+const TABLES: [Table; 9] = [
+    Table {
+        number: 2,
+        name: "endings",
+        mysql: include_str!("state/endings.mysql.sql"),
+        postgres: include_str!("state/endings.postgres.sql"),
+        sqlite: include_str!("state/endings.sqlite.sql"),
+    },
+    Table {
+        number: 3,
+        name: "generations",
+        mysql: include_str!("state/generations.mysql.sql"),
+        postgres: include_str!("state/generations.postgres.sql"),
+        sqlite: include_str!("state/generations.sqlite.sql"),
+    },
+    Table {
+        number: 4,
+        name: "tallies",
+        mysql: include_str!("state/tallies.mysql.sql"),
+        postgres: include_str!("state/tallies.postgres.sql"),
+        sqlite: include_str!("state/tallies.sqlite.sql"),
+    },
+    Table {
+        number: 5,
+        name: "sessions",
+        mysql: include_str!("state/sessions.mysql.sql"),
+        postgres: include_str!("state/sessions.postgres.sql"),
+        sqlite: include_str!("state/sessions.sqlite.sql"),
+    },
     // Finds expired rows without reading the whole table, which would block writers.
-    (6, "endings by expiry", [ENDINGS_BY_EXPIRY; 2]),
-    (7, "generations by expiry", [GENERATIONS_BY_EXPIRY; 2]),
-    (
-        8,
-        "clocks",
-        [
-            include_str!("state/clocks.mysql.sql"),
-            include_str!("state/clocks.sqlite.sql"),
-        ],
-    ),
+    same_for_all(6, "endings by expiry", ENDINGS_BY_EXPIRY),
+    same_for_all(7, "generations by expiry", GENERATIONS_BY_EXPIRY),
+    Table {
+        number: 8,
+        name: "clocks",
+        mysql: include_str!("state/clocks.mysql.sql"),
+        postgres: include_str!("state/clocks.postgres.sql"),
+        sqlite: include_str!("state/clocks.sqlite.sql"),
+    },
     // Finds the most failures among millions of single ones.
-    (9, "tallies by failures", [TALLIES_BY_FAILURES; 2]),
-    (
-        10,
-        "machine keys",
-        [
-            include_str!("state/machine_keys.mysql.sql"),
-            include_str!("state/machine_keys.sqlite.sql"),
-        ],
-    ),
+    same_for_all(9, "tallies by failures", TALLIES_BY_FAILURES),
+    Table {
+        number: 10,
+        name: "machine keys",
+        mysql: include_str!("state/machine_keys.mysql.sql"),
+        postgres: include_str!("state/machine_keys.postgres.sql"),
+        sqlite: include_str!("state/machine_keys.sqlite.sql"),
+    },
 ];
+
+const fn same_for_all(number: i64, name: &'static str, sql: &'static str) -> Table {
+    Table {
+        number,
+        name,
+        mysql: sql,
+        postgres: sql,
+        sqlite: sql,
+    }
+}
 
 const ENDINGS_BY_EXPIRY: &str =
     "CREATE INDEX doorward_endings_expires_at ON doorward_endings (expires_at)";
@@ -107,14 +111,14 @@ impl State {
     /// The function that gives the greatest of several values in one row.
     fn greatest(&self) -> &'static str {
         match self.connections.engine() {
-            Engine::MySql => "GREATEST",
+            Engine::MySql | Engine::Postgres => "GREATEST",
             Engine::Sqlite => "MAX",
         }
     }
 
     fn least(&self) -> &'static str {
         match self.connections.engine() {
-            Engine::MySql => "LEAST",
+            Engine::MySql | Engine::Postgres => "LEAST",
             Engine::Sqlite => "MIN",
         }
     }
@@ -125,11 +129,12 @@ impl State {
         format!("changed_at > {}(?, {} - ?)", self.least(), self.clock())
     }
 
-    /// Inserts a row, or changes the row that has its key.
+    /// Inserts a row, or changes the row that has its key. In the change, the name of the table stands before the columns of
+    /// that row: to PostgreSQL, a column alone could also be the one of the new row.
     fn upsert(&self, table: &str, columns: &str, values: &str, key: &str, change: &str) -> String {
         let on = match self.connections.engine() {
             Engine::MySql => "ON DUPLICATE KEY UPDATE".to_owned(),
-            Engine::Sqlite => format!("ON CONFLICT ({key}) DO UPDATE SET"),
+            Engine::Postgres | Engine::Sqlite => format!("ON CONFLICT ({key}) DO UPDATE SET"),
         };
         let stamp = self.stamp();
         format!(
@@ -138,9 +143,8 @@ impl State {
     }
 }
 
-/// MySQL's VARBINARY compares byte for byte; sqlx reads it as bytes.
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
+fn text(StoredText(text): StoredText) -> String {
+    text
 }
 
 fn unsigned(number: i64) -> u64 {

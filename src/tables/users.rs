@@ -2,16 +2,21 @@
 
 mod cell;
 mod fault;
+mod fit;
 mod many;
 mod mapping;
+mod postgres;
 mod writes;
 
+use std::sync::{Arc, Mutex};
+
 use futures_util::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, Column as _, Executor as _, Row as _, Statement as _};
+use sqlx::{AssertSqlSafe, Row as _};
 
 use self::{
     cell::{Cell, Cells as _},
-    mapping::{Statements, Update},
+    mapping::Statements,
+    postgres::IdType,
 };
 pub(crate) use self::{
     fault::UsersFault,
@@ -20,7 +25,7 @@ pub(crate) use self::{
 use crate::{
     domain::account::{ADMIN, Role, Roles, Username},
     login::{account::Account, password::PasswordHash},
-    tables::database::{Connections, Fault, ask},
+    tables::database::{Connections, Engine, Fault, Inferred, Table, ask, query},
 };
 
 /// The user table of one database.
@@ -30,6 +35,8 @@ pub struct Users {
     statements: Statements,
     grant: Roles,
     is_own: bool,
+    /// The type of the id in `users.roles_query`, once PostgreSQL has said it.
+    id_type: Arc<Mutex<Option<IdType>>>,
 }
 
 /// A row of the table, as commands show it.
@@ -48,14 +55,13 @@ pub(crate) struct Listed {
 }
 
 /// Doorward's own table, with one statement per engine.
-const OWN_TABLE: (i64, &str, [&str; 2]) = (
-    1,
-    "users",
-    [
-        include_str!("users/mysql.sql"),
-        include_str!("users/sqlite.sql"),
-    ],
-);
+const OWN_TABLE: Table = Table {
+    number: 1,
+    name: "users",
+    mysql: include_str!("users/mysql.sql"),
+    postgres: include_str!("users/postgres.sql"),
+    sqlite: include_str!("users/sqlite.sql"),
+};
 
 /// The most rows whose names compare equal under the column's collation.
 const MOST_ALIKE: usize = 16;
@@ -78,6 +84,7 @@ impl Users {
                 .map(|mapping| mapping.grant.clone())
                 .unwrap_or_default(),
             is_own: mapping.is_none(),
+            id_type: Arc::default(),
         }
     }
 
@@ -98,7 +105,7 @@ impl Users {
 
     async fn has_row(&self, sql: &'static str) -> Result<bool, UsersFault> {
         let row: Result<bool, Fault> = ask!(&self.connections, connection => {
-            Ok(sqlx::query(sql).fetch_optional(connection).await?.is_some())
+            Ok(query(sql).fetch_optional(connection).await?.is_some())
         });
         match row {
             Err(Fault::NoTable(_)) => Ok(false),
@@ -108,7 +115,7 @@ impl Users {
 
     async fn is_there(&self, sql: &'static str) -> Result<bool, UsersFault> {
         let row: Result<(), Fault> = ask!(&self.connections, connection => {
-            sqlx::query(sql).fetch_optional(connection).await?;
+            query(sql).fetch_optional(connection).await?;
             Ok(())
         });
         match row {
@@ -117,76 +124,36 @@ impl Users {
         }
     }
 
-    /// Checks the settings against the table: looks up a user who does not exist, and has the database prepare every
-    /// other statement.
-    ///
-    /// # Errors
-    ///
-    /// [`UsersFault::Mapping`] with the missing column, or the fault of the database.
-    pub(crate) async fn probe(&self) -> Result<(), UsersFault> {
-        let nobody = uuid::Uuid::new_v4().to_string();
-        let columns = self.columns(&self.statements.find).await?;
-        for needed in ["username", "password"] {
-            if !columns.iter().any(|column| column == needed) {
-                return Err(UsersFault::Mapping(format!(
-                    "the result has no column {needed:?}; it has {columns:?}; name columns with AS: id, username, password, roles, admin, active"
-                )));
-            }
-        }
-        if let Some(nobody) = Username::parse(&nobody) {
-            self.find(&nobody).await?;
-        }
-        let Statements {
-            roles,
-            inactive,
-            update_password,
-            insert,
-            ..
-        } = &self.statements;
-        let update = update_password.as_ref().map(Update::sql);
-        let others = [
-            roles.as_ref(),
-            inactive.as_ref(),
-            // A replica may only be able to read Doorward's own table.
-            update.filter(|_| !self.is_own),
-            insert.as_ref(),
-        ];
-        for sql in others.into_iter().flatten() {
-            self.columns(sql).await?;
-        }
-        Ok(())
-    }
-
-    /// The column names of a statement's result; sqlx knows them without running the statement.
-    async fn columns(&self, sql: &str) -> Result<Vec<String>, UsersFault> {
-        let columns: Result<Vec<String>, Fault> = ask!(&self.connections, connection => {
-            let sql = sqlx::SqlSafeStr::into_sql_str(AssertSqlSafe(sql.to_owned()));
-            let statement = connection.prepare(sql).await?;
-            Ok(statement.columns().iter().map(|column| column.name().to_ascii_lowercase()).collect())
-        });
-        columns.map_err(|fault| {
-            if let Fault::Refused(sqlx::Error::Database(said)) = &fault {
-                return UsersFault::Mapping(said.message().to_owned());
-            }
-            fault.into()
-        })
-    }
-
     /// Fetches the account with exactly this name, byte for byte.
     ///
     /// # Errors
     ///
     /// The fault of the database, such as no answer within the timeout, or a row that is not a valid account.
     pub async fn find(&self, username: &Username) -> Result<Option<Account>, UsersFault> {
+        let id_type = self.id_type().await?;
+        let found = self.find_with(username, id_type).await;
+        match &found {
+            Err(UsersFault::Database(fault)) if fault.is_about_a_type() => self.forget_id_type(),
+            Err(UsersFault::Unknown) => return Ok(None),
+            Ok(_) | Err(_) => {}
+        }
+        found
+    }
+
+    async fn find_with(
+        &self,
+        username: &Username,
+        id_type: IdType,
+    ) -> Result<Option<Account>, UsersFault> {
         let statements = &self.statements;
         ask!(&self.connections, connection => {
             let mut accounts = Vec::new();
             {
-                let mut rows = sqlx::query(AssertSqlSafe(statements.find.clone()))
-                    .bind(username.as_str())
+                let mut rows = query(AssertSqlSafe(statements.find.clone()))
+                    .bind(Inferred::text(username.as_str()))
                     .fetch(&mut *connection);
                 let mut seen = 0;
-                while let Some(row) = rows.try_next().await? {
+                while let Some(row) = rows.try_next().await.map_err(unless_no_name)? {
                     seen += 1;
                     if seen > MOST_ALIKE {
                         return Err(UsersFault::Row("name: very many users share it"));
@@ -205,10 +172,11 @@ impl Users {
                     // Run the query for an unknown user too, so that the time does not reveal that the user is
                     // unknown.
                     if let Some(sql) = &statements.roles {
-                        sqlx::query(AssertSqlSafe(sql.clone()))
-                            .bind(username.as_str())
+                        query(AssertSqlSafe(sql.clone()))
+                            .bind(id_type.of_nobody(username))
                             .fetch_all(connection)
-                            .await?;
+                            .await
+                            .map_err(unless_no_id)?;
                     }
                     return Ok(None);
                 }
@@ -217,8 +185,8 @@ impl Users {
             };
             let mut account = self.account(row)?;
             if let Some(sql) = &statements.roles {
-                let rows = sqlx::query(AssertSqlSafe(sql.clone()))
-                    .bind(account.id.clone())
+                let rows = query(AssertSqlSafe(sql.clone()))
+                    .bind(id_type.of(&account.id)?)
                     .fetch_all(connection)
                     .await?;
                 let mut roles: Vec<_> = account.roles.iter().cloned().collect();
@@ -248,7 +216,7 @@ impl Users {
             None => username.as_str().to_owned(),
             Some(id) => id
                 .id()
-                .filter(|id| (1..=255).contains(&id.len()))
+                .filter(|id| (1..=255).contains(&id.len()) && !id.contains('\0'))
                 .ok_or(UsersFault::Row("id"))?,
         };
         let mut roles: Vec<Role> = self.grant.iter().cloned().collect();
@@ -283,9 +251,10 @@ impl Users {
         let Some(sql) = &self.statements.inactive else {
             return Ok(None);
         };
+        let sql = self.limited(sql, most);
         ask!(&self.connections, connection => {
             let mut ids = Vec::new();
-            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            let mut rows = query(AssertSqlSafe(sql.clone())).fetch(connection);
             while ids.len() < most && let Some(row) = rows.try_next().await? {
                 let cells = row.cells()?;
                 if let Some(id) = cells.first().and_then(|(_, cell)| cell.id()) {
@@ -294,6 +263,15 @@ impl Users {
             }
             Ok(Some(ids))
         })
+    }
+
+    /// A query of which only the first rows are read. PostgreSQL sends all rows that it finds, and the transaction ends only
+    /// when the last one has arrived.
+    fn limited(&self, sql: &str, most: usize) -> String {
+        match self.connections.engine() {
+            Engine::Postgres => format!("SELECT * FROM (\n{sql}\n) AS found LIMIT {most}"),
+            Engine::MySql | Engine::Sqlite => sql.to_owned(),
+        }
     }
 
     /// Calls `see` with every stored hash.
@@ -308,7 +286,7 @@ impl Users {
             ));
         };
         ask!(&self.connections, connection => {
-            let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+            let mut rows = query(AssertSqlSafe(sql.clone())).fetch(connection);
             while let Some(row) = rows.try_next().await? {
                 let cells = row.cells()?;
                 let hash = cells.first().and_then(|(_, cell)| cell.text());
@@ -330,7 +308,7 @@ impl Users {
             ));
         };
         ask!(&self.connections, connection => {
-            let rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch_all(connection).await?;
+            let rows = query(AssertSqlSafe(sql.clone())).fetch_all(connection).await?;
             let mut listed = Vec::with_capacity(rows.len());
             for row in &rows {
                 let cells = row.cells()?;
@@ -363,8 +341,9 @@ impl Users {
         };
         // The newest rows first: later imports are at that end.
         for sql in self.statements.newest_hashes.iter().chain([hashes]) {
+            let sql = self.limited(sql, most);
             let answer: Result<usize, UsersFault> = ask!(&self.connections, connection => {
-                let mut rows = sqlx::query(AssertSqlSafe(sql.clone())).fetch(connection);
+                let mut rows = query(AssertSqlSafe(sql.clone())).fetch(connection);
                 let mut seen = 0;
                 while seen < most && let Some(row) = rows.try_next().await? {
                     let cells = row.cells()?;
@@ -380,6 +359,24 @@ impl Users {
             }
         }
         Ok(())
+    }
+}
+
+/// The fault of looking for a name. PostgreSQL refuses a name that none of its users can have.
+fn unless_no_name(error: sqlx::Error) -> UsersFault {
+    let fault = Fault::from(error);
+    match fault.is_about_a_value() {
+        true => UsersFault::Unknown,
+        false => fault.into(),
+    }
+}
+
+/// The fault of `users.roles_query` for nobody. Where MySQL finds no rows, PostgreSQL may refuse the id.
+fn unless_no_id(error: sqlx::Error) -> UsersFault {
+    let fault = Fault::from(error);
+    match fault.is_about_any_value() {
+        true => UsersFault::Unknown,
+        false => fault.into(),
     }
 }
 

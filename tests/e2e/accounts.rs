@@ -1,14 +1,17 @@
 //! Existing user tables, and people who manage their own accounts, on every database, over the HTTP port.
 
+mod dialect;
+
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::dialect::{Dialect, Rights};
 use crate::{
     front::{ADA, BOB, basic},
-    harness::{Database, Doorward, Engine, Home, PATIENCE, Reply, Server, Sqlite, send, until},
+    harness::{Database, Doorward, Engine, Home, PATIENCE, Reply, send, until},
 };
 
 const SECRET: &str = "9f2c0d1e4b7a68530c9d8e7f6a5b4c3d";
@@ -37,52 +40,6 @@ on_each_server!(
     read_access_suffices_and_doorward_keeps_its_state_elsewhere,
     a_column_that_is_too_short_for_a_hash_locks_nobody_out,
 );
-
-/// How each database spells the column types of user tables.
-trait Dialect: Engine {
-    const AUTO: &str;
-    const UNSIGNED: &str;
-    const LARGEST: &str;
-    const BINARY: &str;
-    const JSON: &str;
-    const BIT: &str;
-    const SET: &str;
-    const UNSET: &str;
-    /// The column type that compares names by their bytes.
-    const EXACT: &str;
-    /// The column type that also finds other spellings of a name.
-    const FOLDED: &str;
-    /// The spellings that find `bob` there.
-    const ALIKE: &[&str];
-}
-
-impl<S: Server> Dialect for S {
-    const AUTO: &str = "INT AUTO_INCREMENT PRIMARY KEY";
-    const UNSIGNED: &str = "BIGINT UNSIGNED PRIMARY KEY";
-    const LARGEST: &str = "18446744073709551615";
-    const BINARY: &str = "BINARY(16) PRIMARY KEY";
-    const JSON: &str = "JSON";
-    const BIT: &str = "BIT(1)";
-    const SET: &str = "b'1'";
-    const UNSET: &str = "b'0'";
-    const EXACT: &str = "VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
-    const FOLDED: &str = "VARCHAR(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci";
-    const ALIKE: &[&str] = &["Bob", "BOB", "b\u{f3}b", "bob ", "bo\u{200b}b"];
-}
-
-impl Dialect for Sqlite {
-    const AUTO: &str = "INTEGER PRIMARY KEY AUTOINCREMENT";
-    const UNSIGNED: &str = "BIGINT PRIMARY KEY";
-    const LARGEST: &str = "9223372036854775807";
-    const BINARY: &str = "BLOB PRIMARY KEY";
-    const JSON: &str = "JSON";
-    const BIT: &str = "INTEGER";
-    const SET: &str = "1";
-    const UNSET: &str = "0";
-    const EXACT: &str = "TEXT";
-    const FOLDED: &str = "TEXT COLLATE NOCASE";
-    const ALIKE: &[&str] = &["Bob", "BOB"];
-}
 
 /// A home on this database with these settings, each under its key.
 fn home<E: Engine>(database: &Database<E>, settings: &[(&str, &str)]) -> Home {
@@ -212,6 +169,8 @@ const COLUMNS: &[(&str, &str)] = &[
 async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
     let database = Database::<E>::start().await;
     let flags = |kind: &str| format!("is_admin {kind}, is_active {kind}");
+    let ada = E::bytes("0190B8A62D8C7C558D6F3C1F5A1B2CFF");
+    let bob = E::bytes("6162636465666768696A6B6C6D6E6F70");
     // Each table has an administrator and another user, with the ids that tokens must contain.
     let shapes = [
         (
@@ -219,8 +178,8 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
             "VARCHAR(255)".to_owned(),
             flags("BOOLEAN"),
             [
-                ("NULL", "' editor, billing'", "TRUE", "TRUE"),
-                ("NULL", "''", "FALSE", "TRUE"),
+                (E::NEXT, "' editor, billing'", "TRUE", "TRUE"),
+                (E::NEXT, "''", "FALSE", "TRUE"),
             ],
             [
                 json!(["1", "ada", true, ["admin", "billing", "editor"]]),
@@ -230,7 +189,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         (
             E::UNSIGNED,
             E::JSON.to_owned(),
-            flags("TINYINT(1)"),
+            flags(E::TINY),
             [
                 (E::LARGEST, "'[\"editor\", \"a:b\"]'", "1", "1"),
                 ("7", "NULL", "NULL", "1"),
@@ -268,14 +227,9 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
             format!("{} NOT NULL", E::EXACT),
             flags("CHAR(1)"),
             [
-                (
-                    "X'0190B8A62D8C7C558D6F3C1F5A1B2CFF'",
-                    "'admin'",
-                    "'N'",
-                    "'Y'",
-                ),
+                (&*ada, "'admin'", "'N'", "'Y'"),
                 // These bytes would be valid text, but the columns are binary.
-                ("X'6162636465666768696A6B6C6D6E6F70'", "','", "'n'", "'y'"),
+                (&*bob, "','", "'n'", "'y'"),
             ],
             [
                 json!(["0190b8a62d8c7c558d6f3c1f5a1b2cff", "ada", true, ["admin"]]),
@@ -286,13 +240,14 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
     for (number, (id, roles, flags, rows, expected)) in shapes.into_iter().enumerate() {
         // The name is an SQL keyword with a space.
         let table = format!("order {number}");
+        let [quoted, key, password] = [&*table, "key", "pass word"].map(E::name);
         let mut sql = format!(
-            "CREATE TABLE `{table}` (`key` {id}, name {}, `pass word` VARCHAR(255), roles {roles}, {flags});",
+            "CREATE TABLE {quoted} ({key} {id}, name {}, {password} VARCHAR(255), roles {roles}, {flags});",
             E::EXACT
         );
         for (name, (id, roles, admin, active)) in ["ada", "bob"].iter().zip(rows) {
             sql += &format!(
-                "INSERT INTO `{table}` VALUES ({id}, '{name}', '{HASH}', {roles}, {admin}, {active});"
+                "INSERT INTO {quoted} VALUES ({id}, '{name}', '{HASH}', {roles}, {admin}, {active});"
             );
         }
         database.sql(&sql);
@@ -308,15 +263,15 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
         assert_eq!(listed.as_array().unwrap().len(), 2);
     }
     // A query for roles receives the id in the form that tokens contain.
-    database.sql("CREATE TABLE memberships (`key` VARBINARY(16), role VARCHAR(9)); INSERT INTO memberships SELECT `key`, 'found' FROM `order 3`");
+    let (key, last) = (E::name("key"), E::name("order 3"));
+    let (bytes, unhex) = (E::BYTES, E::UNHEX);
+    database.sql(&format!("CREATE TABLE memberships ({key} {bytes}, role VARCHAR(9)); INSERT INTO memberships SELECT {key}, 'found' FROM {last}"));
+    let roles_query = format!("SELECT role FROM memberships WHERE {key} = {unhex}");
     let settings = [
         COLUMNS,
         &[
             ("users.table", "order 3"),
-            (
-                "users.roles_query",
-                "SELECT role FROM memberships WHERE `key` = UNHEX(?)",
-            ),
+            ("users.roles_query", &roles_query),
         ],
     ]
     .concat();
@@ -327,16 +282,15 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
     ] {
         assert_eq!(who(&doorward, name, HORSE).await[3], roles);
     }
+    // A name that is no hexadecimal digits.
+    assert_eq!(login(&doorward, "nobody", HORSE).await.status, 401);
     // Without an id column, the name is the id. Here, the database exists before its table.
     database.sql(&format!(
-        "CREATE TABLE plain (email VARBINARY(190), password VARBINARY(255)); INSERT INTO plain VALUES ('eve@example.com', '{HASH}')"
+        "CREATE TABLE plain (email {bytes}, password {bytes}); INSERT INTO plain VALUES ('eve@example.com', '{HASH}')"
     ));
-    let table = match E::IS_FILE {
-        true => "main.plain",
-        false => "auth.plain",
-    };
+    let table = format!("{}.plain", E::HOME);
     let settings = [
-        ("users.table", table),
+        ("users.table", &*table),
         ("users.username", "email"),
         ("users.password", "password"),
         ("users.grant", "member, b"),
@@ -791,7 +745,12 @@ async fn hashes_of_every_scheme_are_accepted_and_replaced_if_configured<E: Diale
             login(&doorward, "user0", &vector.password).await
         });
         for reply in join_all(logins).await {
-            assert_eq!(reply.status, 200, "{scheme}: {reply:?}");
+            assert_eq!(
+                reply.status,
+                200,
+                "{scheme}: {reply:?}\n{}",
+                doorward.output()
+            );
         }
         until("the hash is replaced", PATIENCE, async || {
             (upgrades(&doorward) > before + number).then_some(())
@@ -960,20 +919,18 @@ async fn new_users_and_passwords_are_written_to_an_existing_table_if_configured<
     }
 }
 
-async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>() {
+async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Rights>() {
     let database = Database::<S>::start().await;
     database.sql(&format!(
         "CREATE TABLE members (id INT PRIMARY KEY, name VARCHAR(64), hash VARCHAR(255), note TEXT);
-        INSERT INTO members VALUES (1, 'ada', '{HASH}', 'not for Doorward');
-        CREATE DATABASE state;
-        CREATE USER reader@'127.0.0.1' IDENTIFIED BY 'r'; GRANT SELECT (id, name, hash) ON auth.members TO reader@'127.0.0.1';
-        CREATE USER keeper@'127.0.0.1' IDENTIFIED BY 'k'; GRANT ALL ON state.* TO keeper@'127.0.0.1';"
+        INSERT INTO members VALUES (1, 'ada', '{HASH}', 'not for Doorward');"
     ));
-    let url = format!("mysql://reader:r@{}/auth", database.address());
-    let server = format!("mysql://keeper:k@{}/state", database.address());
+    database.sql(S::USERS);
+    let url = database.url("reader", "r", "auth");
+    let server = database.url("keeper", "k", "state");
     let dir = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}", dir.path().join("state.db").display());
-    let grant = "GRANT UPDATE (hash) ON auth.members TO reader@'127.0.0.1'";
+    let grant = S::UPDATE;
     for (state, tables) in [(&server, true), (&file, false)] {
         let home = Doorward::prepare(|settings| {
             settings
@@ -992,7 +949,7 @@ async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>(
         // logins.
         let ran = home.run(&["serve"], "").await;
         assert_eq!(ran.status.code(), Some(2), "{ran:?}");
-        assert!(ran.stderr.contains("UPDATE command denied"), "{ran:?}");
+        assert!(ran.stderr.contains(S::DENIED), "{ran:?}");
         database.sql(grant);
         let doorward = home.serve().await;
         database.sql(&grant.replace("GRANT", "REVOKE").replace(" TO ", " FROM "));
@@ -1029,9 +986,12 @@ async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>(
             assert_eq!(ran.status.code(), Some(2), "{ran:?}");
             assert!(ran.stderr.contains("the user table is yours"), "{ran:?}");
         }
-        let kept = database.sql("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'state' AND table_name LIKE 'doorward%'");
+        let kept = S::in_state(
+            &database,
+            "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema IN ('state', 'public') AND table_name LIKE 'doorward%'",
+        );
         assert!(!tables || kept == "7\n", "{kept}");
-        let generations = database.sql("SELECT COUNT(*) FROM state.doorward_generations");
+        let generations = S::in_state(&database, "SELECT COUNT(*) FROM doorward_generations");
         assert_eq!(
             generations, "1\n",
             "the second Doorward keeps generations in its own database"
@@ -1045,7 +1005,7 @@ async fn read_access_suffices_and_doorward_keeps_its_state_elsewhere<S: Server>(
     );
 }
 
-async fn a_column_that_is_too_short_for_a_hash_locks_nobody_out<S: Server>() {
+async fn a_column_that_is_too_short_for_a_hash_locks_nobody_out<S: Rights>() {
     let database = Database::<S>::start().await;
     let old = vectors();
     let old = old.iter().find(|vector| vector.scheme == "phpass").unwrap();
@@ -1060,9 +1020,8 @@ async fn a_column_that_is_too_short_for_a_hash_locks_nobody_out<S: Server>() {
         ("users.update_password", "auto"),
         ("self_service.password", "true"),
     ];
-    // Strict mode, which is the default, and the lax mode of old installations.
-    for mode in ["STRICT_ALL_TABLES", ""] {
-        database.sql(&format!("SET GLOBAL sql_mode = '{mode}'"));
+    for mode in S::MODES {
+        database.sql(mode);
         let doorward = setup(&database, &settings).await;
         for number in 1..3 {
             let ada = bearer(&doorward, "ada", &old.password).await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use crate::{
     front::{ADA, BOB, Front, basic},
     harness::{
-        Database, Doorward, Engine, Envoy, Home, MariaDb, MySql, PATIENCE, Reply, Server, Settings,
-        free_address, until,
+        Database, Doorward, Engine, Envoy, Home, MariaDb, MySql, MySqlLike, PATIENCE, Postgres,
+        Reply, Server, Settings, free_address, until,
     },
 };
 
@@ -118,6 +118,13 @@ async fn users_are_stored_and_log_in<E: Engine>() {
 /// Collations that treat other names as equal to that of [`BOB`], each with examples.
 trait Folds {
     const COLLATIONS: &[(&str, &[&str])];
+
+    /// The statement that gives a collation to the names.
+    fn alter(collation: &str) -> String {
+        format!(
+            "ALTER TABLE users MODIFY username VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL"
+        )
+    }
 }
 
 const GENERAL: (&str, &[&str]) = ("utf8mb4_general_ci", &["Bob", "BOB", "b\u{f3}b", "bob "]);
@@ -137,6 +144,24 @@ impl Folds for MySql {
     ];
 }
 
+impl Folds for Postgres {
+    const COLLATIONS: &[(&str, &[&str])] = &[
+        (
+            "VARCHAR(255) COLLATE folding",
+            &["Bob", "BOB", "b\u{f3}b", "bo\u{200b}b"],
+        ),
+        ("CITEXT", &["Bob", "BOB"]),
+        ("CHAR(100)", &["bob "]),
+    ];
+
+    fn alter(kind: &str) -> String {
+        format!(
+            "CREATE COLLATION IF NOT EXISTS folding (provider = icu, locale = 'und-u-ks-level1', deterministic = false);
+            ALTER TABLE users ALTER COLUMN username TYPE {kind}"
+        )
+    }
+}
+
 /// An operator changed the collation of the table, or the server has another default.
 async fn a_collation_that_treats_names_as_equal_lets_nobody_log_in_as_another<E: Server + Folds>() {
     let database = Database::<E>::start().await;
@@ -145,13 +170,14 @@ async fn a_collation_that_treats_names_as_equal_lets_nobody_log_in_as_another<E:
     home.add_user(BOB.0, BOB.1, &[]).await;
     let front = Front::before(Envoy::NEWEST, home.serve().await, |config| config).await;
     for (collation, names) in E::COLLATIONS {
-        database.sql(&format!("ALTER TABLE users MODIFY username VARCHAR(255) CHARACTER SET utf8mb4 COLLATE {collation} NOT NULL"));
+        database.sql(&E::alter(collation));
         assert_eq!(front.login(BOB).await.status, 200, "{collation}");
         for name in *names {
             let fetched = database.sql(&format!(
                 "SELECT username FROM users WHERE username = '{name}'"
             ));
-            assert_eq!(fetched, "bob\n", "{collation} folds {name:?}");
+            let fetched = fetched.trim_end_matches([' ', '\n']);
+            assert_eq!(fetched, "bob", "{collation} folds {name:?}");
             let reply = front.login((name, BOB.1)).await;
             assert_eq!(reply.status, 401, "{collation}: {name:?}");
         }
@@ -274,26 +300,56 @@ async fn a_table_of_another_program_is_not_changed<E: Engine>() {
     assert_eq!(database.sql(E::TABLES), "users\n");
 }
 
-async fn a_login_needs_only_read_access_and_sets_no_session_variables<E: Server>() {
+/// A database user who may only read the user table, and the log of its statements.
+trait Reads: Server {
+    fn create_reader(database: &Database<Self>)
+    where
+        Self: Sized;
+
+    fn statements_of_reader(database: &Database<Self>) -> String
+    where
+        Self: Sized;
+}
+
+impl<M: MySqlLike> Reads for M {
+    fn create_reader(database: &Database<Self>) {
+        database.sql("CREATE USER reader@'127.0.0.1' IDENTIFIED BY 'r'; GRANT SELECT (id, username, password_hash, roles, disabled) ON auth.users TO reader@'127.0.0.1'; SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = ON");
+    }
+
+    fn statements_of_reader(database: &Database<Self>) -> String {
+        database.sql(
+            "SET GLOBAL general_log = OFF; SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE user_host LIKE '%reader%'",
+        )
+    }
+}
+
+impl Reads for Postgres {
+    fn create_reader(database: &Database<Self>) {
+        database.sql("CREATE ROLE reader LOGIN PASSWORD 'r'; GRANT SELECT (id, username, password_hash, roles, disabled) ON users TO reader; ALTER SYSTEM SET log_line_prefix = '%u: '; ALTER SYSTEM SET log_statement = 'all'; SELECT pg_reload_conf()");
+    }
+
+    fn statements_of_reader(database: &Database<Self>) -> String {
+        let log = database.log();
+        let of_reader = log.lines().filter(|line| line.starts_with("reader: "));
+        of_reader.collect::<Vec<_>>().join("\n")
+    }
+}
+
+async fn a_login_needs_only_read_access_and_sets_no_session_variables<E: Reads>() {
     let database = Database::<E>::start().await;
     let home = home(&database);
     home.run(&["migrate"], "").await.ok();
     home.add_user(ADA.0, ADA.1, &["--admin"]).await;
-    database.sql("CREATE USER reader@'127.0.0.1' IDENTIFIED BY 'r'; GRANT SELECT (id, username, password_hash, roles, disabled) ON auth.users TO reader@'127.0.0.1'; SET GLOBAL log_output = 'TABLE'; SET GLOBAL general_log = ON");
+    E::create_reader(&database);
     let doorward = Doorward::start(|settings| {
         settings
-            .env(
-                "DATABASE_URL",
-                format!("mysql://reader:r@{}/auth", database.address()),
-            )
+            .env("DATABASE_URL", database.url("reader", "r", "auth"))
             .env("JWT_SECRET", SECRET);
     })
     .await;
     let front = Front::before(Envoy::NEWEST, doorward, |config| config).await;
     assert_eq!(front.login(ADA).await.status, 200);
-    let queries = database.sql(
-        "SET GLOBAL general_log = OFF; SELECT CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE user_host LIKE '%reader%'",
-    );
+    let queries = E::statements_of_reader(&database);
     assert!(
         queries.contains("FROM users WHERE username = "),
         "{queries}"

@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-on_each_server!(
+on_each_mysql_like!(
     every_step_of_the_guide_works,
     plain_passwords_are_accepted_only_if_configured,
     with_read_access_only_the_table_is_not_changed,

@@ -214,7 +214,7 @@ async fn owners_decide_what_their_keys_may_do<E: Engine>() {
     one.run(&["user", "enable", "robot"], "").await.ok();
     soon(&both, "/x", &whole, 200).await;
     // As another program would do it, without telling Doorward.
-    database.sql("UPDATE users SET disabled = 1 WHERE username = 'robot'");
+    database.sql("UPDATE users SET disabled = TRUE WHERE username = 'robot'");
     soon(&both, "/x", &whole, 401).await;
     one.run(&["user", "remove", "bob"], "").await.ok();
     soon(&both, "/x", &plain, 401).await;

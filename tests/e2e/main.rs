@@ -19,6 +19,7 @@ macro_rules! on_each_database {
     ($($name:ident),+ $(,)?) => {
         on_each_database!(sqlite, crate::harness::Sqlite, $(super::$name),+);
         on_each_database!(mariadb, crate::harness::MariaDb, $(super::$name),+);
+        on_each_database!(postgres, crate::harness::Postgres, $(super::$name),+);
         #[cfg(feature = "test-mysql")]
         on_each_database!(mysql, crate::harness::MySql, $(super::$name),+);
     };
@@ -37,6 +38,21 @@ macro_rules! on_each_database {
 /// Defines tests, each an `async fn name<S: Server>()`, for every database server: one that can be killed and frozen,
 /// and that has users and grants.
 macro_rules! on_each_server {
+    ($($name:ident),+ $(,)?) => {
+        mod servers {
+            $(
+                use super::$name;
+            )+
+            on_each_database!(mariadb, crate::harness::MariaDb, $(super::$name),+);
+            on_each_database!(postgres, crate::harness::Postgres, $(super::$name),+);
+            #[cfg(feature = "test-mysql")]
+            on_each_database!(mysql, crate::harness::MySql, $(super::$name),+);
+        }
+    };
+}
+
+/// The same for what is promised about MySQL and MariaDB alone.
+macro_rules! on_each_mysql_like {
     ($($name:ident),+ $(,)?) => {
         mod servers {
             $(
@@ -119,6 +135,7 @@ mod paths;
 mod peers;
 mod policy;
 mod policy_coverage;
+mod postgres;
 mod preflights;
 mod private_files;
 mod probe;

@@ -61,7 +61,7 @@ mod away {
         });
         let ended = others.chain(tokens[..2].iter().map(|token| id(token)));
         let rows: Vec<_> = ended
-            .map(|id| format!("('{id}', {}, UNIX_TIMESTAMP())", now + 3600))
+            .map(|id| format!("('{id}', {}, {})", now + 3600, S::CLOCK))
             .collect();
         for rows in rows.chunks(2_000) {
             database.sql(&format!(

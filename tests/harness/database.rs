@@ -2,24 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::OsString,
-    fs,
+    env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+    time::Instant,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 
-use super::{Process, free_address};
+use super::{PAUSE, Process, START, free_address};
 
-const DATABASE: &str = "auth";
-const USER: &str = "auth_user";
-const PASSWORD: &str = "a password for tests";
+pub(super) const DATABASE: &str = "auth";
+pub(super) const USER: &str = "auth_user";
+pub(super) const PASSWORD: &str = "a password for tests";
 
 /// The kind of a [`Database`].
 pub trait Engine {
@@ -27,6 +25,8 @@ pub trait Engine {
     const IS_FILE: bool;
     /// The statement that lists all tables.
     const TABLES: &'static str;
+    /// An expression for the seconds since 1970.
+    const NOW: &'static str;
     /// The running database; dropping it stops it.
     type Running;
 
@@ -40,26 +40,42 @@ pub trait Engine {
     fn sql(running: &Self::Running, statements: &str) -> String;
 }
 
-/// An [`Engine`] with a server program.
+/// An [`Engine`] with a server program, of which each test has its own.
 pub trait Server {
     /// The server program.
     const SERVER: &'static str;
-    /// The client program that runs statements.
-    const CLIENT: &'static str;
-    /// The program that creates a data directory, with the arguments for a root user without password.
-    const INSTALLER: (&'static str, &'static [&'static str]);
-    /// Options for starting and installing: little memory, and no waiting for the disk. Data survives a crash of the
-    /// process, but not of the machine.
-    const SMALL_AND_FAST: &'static [&'static str];
-
-    /// A command that runs one of its programs.
-    fn command(program: &str) -> Command;
+    /// The statement that lists all tables.
+    const ALL_TABLES: &'static str;
+    /// An expression for the seconds since 1970.
+    const CLOCK: &'static str;
 
     /// Where the directories of servers are created.
-    fn directories() -> PathBuf;
+    fn directories() -> PathBuf {
+        env::temp_dir()
+    }
 
-    /// The path of such a directory as the programs see it.
-    fn seen(dir: &Path) -> PathBuf;
+    /// Creates a data directory with Doorward's database and its user.
+    fn install(dir: &Path);
+
+    /// Starts the server program.
+    fn launch(dir: &Path, address: SocketAddr) -> Process;
+
+    /// `true` once the server answers, `false` if its port was taken.
+    async fn started(process: &Process, address: SocketAddr) -> Option<bool>;
+
+    /// The processes of the server, parents first.
+    fn processes(process: &Process) -> Vec<Pid> {
+        Vec::from_iter(Pid::from_raw(process.pid().cast_signed()))
+    }
+
+    /// The URL of a database.
+    fn url(address: SocketAddr, user: &str, password: &str, database: &str) -> String;
+
+    /// The settings with which Doorward's user reaches Doorward's database.
+    fn settings(address: SocketAddr) -> Vec<(&'static str, String)>;
+
+    /// Runs statements.
+    fn run(running: &Running, statements: &str) -> String;
 }
 
 /// A database for Doorward.
@@ -101,9 +117,19 @@ impl<S: Server> Database<S> {
         self.running.address
     }
 
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.running.process.stderr()
+    }
+
     /// The process id of the server.
     pub fn pid(&self) -> u32 {
         self.running.process.pid()
+    }
+
+    /// The URL of a database on this server.
+    pub fn url(&self, user: &str, password: &str, database: &str) -> String {
+        S::url(self.running.address, user, password, database)
     }
 
     /// The path of a file in its data directory.
@@ -113,17 +139,26 @@ impl<S: Server> Database<S> {
 
     /// Kills the server (SIGKILL): connections break, and new ones are refused.
     pub fn kill(&mut self) {
-        self.running.process.kill();
+        self.running.kill::<S>();
     }
 
     /// Freezes the server (SIGSTOP): connections stay open, and nothing answers.
     pub fn stop(&self) {
+        // First the one that starts others.
         self.running.process.signal(Signal::STOP);
+        self.signal_all(Signal::STOP);
     }
 
     /// Resumes the server (SIGCONT).
     pub fn cont(&self) {
-        self.running.process.signal(Signal::CONT);
+        self.signal_all(Signal::CONT);
+    }
+
+    fn signal_all(&self, signal: Signal) {
+        for process in S::processes(&self.running.process) {
+            // A session may end meanwhile.
+            let _ = kill_process(process, signal);
+        }
     }
 
     /// Restarts the server after [`Database::kill`], with the same port and the same data.
@@ -132,16 +167,16 @@ impl<S: Server> Database<S> {
     ///
     /// If it does not start.
     pub async fn restart(&mut self) {
+        self.running.kill::<S>();
         let Running {
             process,
             dir,
             address,
             ..
         } = &mut self.running;
-        process.kill();
-        *process = launch::<S>(dir.path(), *address);
+        *process = S::launch(dir.path(), *address);
         let started = process
-            .ready(async |process| started(process, *address).await)
+            .ready(async |process| S::started(process, *address).await)
             .await;
         assert!(
             started,
@@ -154,14 +189,45 @@ impl<S: Server> Database<S> {
 /// A server with a database and a user for Doorward.
 pub struct Running {
     process: Process,
-    dir: TempDir,
+    pub(super) dir: TempDir,
     _installed: Arc<TempDir>,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
+    kill: fn(&mut Process),
+}
+
+impl Running {
+    fn kill<S: Server>(&mut self) {
+        kill::<S>(&mut self.process);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        (self.kill)(&mut self.process);
+    }
+}
+
+/// Kills all processes, also those that are frozen, and waits for their end: the next server needs what they hold.
+fn kill<S: Server>(process: &mut Process) {
+    if process.exited().is_some() {
+        return;
+    }
+    let all = S::processes(process);
+    process.kill();
+    for one in &all {
+        // It may already have ended.
+        let _ = kill_process(*one, Signal::KILL);
+    }
+    let start = Instant::now();
+    while start.elapsed() < START && all.iter().any(|one| is_running(*one)) {
+        std::thread::sleep(PAUSE);
+    }
 }
 
 impl<S: Server> Engine for S {
     const IS_FILE: bool = false;
-    const TABLES: &'static str = "SHOW TABLES";
+    const TABLES: &'static str = S::ALL_TABLES;
+    const NOW: &'static str = S::CLOCK;
     type Running = Running;
 
     async fn start() -> Running {
@@ -171,9 +237,9 @@ impl<S: Server> Engine for S {
         // Another program may take the port before the server does.
         for _ in 0..4 {
             let address = free_address();
-            let mut process = launch::<S>(dir.path(), address);
+            let mut process = S::launch(dir.path(), address);
             if process
-                .ready(async |process| started(process, address).await)
+                .ready(async |process| S::started(process, address).await)
                 .await
             {
                 return Running {
@@ -181,6 +247,7 @@ impl<S: Server> Engine for S {
                     dir,
                     _installed: installed,
                     address,
+                    kill: kill::<S>,
                 };
             }
         }
@@ -188,60 +255,20 @@ impl<S: Server> Engine for S {
     }
 
     fn env(running: &Running) -> Vec<(&'static str, String)> {
-        Access::env(running.address)
+        S::settings(running.address)
     }
 
     fn sql(running: &Running, statements: &str) -> String {
-        Access::sql::<S>(&socket::<S>(running.dir.path()), statements)
+        S::run(running, statements)
     }
 }
 
-/// How to reach a server.
-pub(super) struct Access;
-
-impl Access {
-    /// The settings that Doorward needs.
-    pub(super) fn env(address: SocketAddr) -> Vec<(&'static str, String)> {
-        vec![
-            ("MYSQL_HOST", address.ip().to_string()),
-            ("MYSQL_PORT", address.port().to_string()),
-            ("MYSQL_USER", USER.to_owned()),
-            ("MYSQL_PASSWORD", PASSWORD.to_owned()),
-            ("MYSQL_DB", DATABASE.to_owned()),
-        ]
-    }
-
-    /// Runs statements as an administrator, in Doorward's database.
-    pub(super) fn sql<S: Server>(socket: &Path, statements: &str) -> String {
-        client::<S>(socket, &[DATABASE, "--execute", statements])
-    }
-
-    /// Creates Doorward's database and its user.
-    pub(super) fn make<S: Server>(socket: &Path) {
-        client::<S>(socket, &["--execute", &initial()]);
-    }
-}
-
-fn client<S: Server>(socket: &Path, arguments: &[&str]) -> String {
-    let ran = S::command(S::CLIENT)
-        .arg("--no-defaults")
-        .arg(option("socket", socket))
-        .args([
-            "--user=root",
-            "--batch",
-            "--skip-column-names",
-            "--connect-timeout=10",
-            "--default-character-set=utf8mb4",
-        ])
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|fault| panic!("{}: {fault}", S::CLIENT));
-    assert!(
-        ran.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    String::from_utf8(ran.stdout).expect("UTF-8 from the database")
+/// Whether a process runs. One whose parent has ended may stay as a zombie, which holds nothing.
+fn is_running(process: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero()));
+    let stat = stat.unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest);
+    state.is_some_and(|state| !state.starts_with('Z'))
 }
 
 /// A fresh installation that all servers running at the same time are copied from: installing takes longer than
@@ -252,7 +279,7 @@ fn installed<S: Server>() -> Arc<TempDir> {
     let last = all.entry(S::SERVER).or_default();
     last.upgrade().unwrap_or_else(|| {
         let dir = directory::<S>("installed-");
-        install::<S>(dir.path());
+        S::install(dir.path());
         let dir = Arc::new(dir);
         *last = Arc::downgrade(&dir);
         dir
@@ -261,99 +288,17 @@ fn installed<S: Server>() -> Arc<TempDir> {
 
 fn directory<S: Server>(kind: &str) -> TempDir {
     tempfile::Builder::new()
-        .prefix(&format!("{}-{kind}", S::CLIENT))
+        .prefix(&format!("{}-{kind}", S::SERVER))
         .tempdir_in(S::directories())
         .unwrap()
 }
 
 fn copy(from: &Path, to: &Path) {
     let ran = Command::new("cp")
-        .args(["-R", "--"])
-        .args([from.join("data"), from.join("init.sql"), to.to_owned()])
+        // With the owner: PostgreSQL accepts only a directory of its own user.
+        .args(["-a", "--"])
+        .args([from.join("."), to.to_owned()])
         .status()
         .expect("the program cp");
     assert!(ran.success(), "the installation cannot be copied: {ran}");
-}
-
-fn install<S: Server>(dir: &Path) {
-    let (installer, arguments) = S::INSTALLER;
-    let ran = S::command(installer)
-        // A server that starts removes the temporary tables of others from the same directory.
-        .env("TMPDIR", S::seen(dir))
-        .arg("--no-defaults")
-        .arg(option("datadir", &S::seen(dir).join("data")))
-        .args(as_root())
-        .args(arguments)
-        .args(S::SMALL_AND_FAST)
-        .output()
-        .unwrap_or_else(|fault| panic!("{installer}: {fault}"));
-    assert!(
-        ran.status.success(),
-        "{installer}: {}\n{}{}",
-        ran.status,
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    fs::write(dir.join("init.sql"), initial()).unwrap();
-}
-
-fn initial() -> String {
-    format!(
-        "CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n\
-         CREATE USER IF NOT EXISTS {USER}@'127.0.0.1' IDENTIFIED BY '{PASSWORD}';\n\
-         GRANT ALL ON {DATABASE}.* TO {USER}@'127.0.0.1';\n"
-    )
-}
-
-fn launch<S: Server>(dir: &Path, address: SocketAddr) -> Process {
-    let seen = S::seen(dir);
-    let mut command = S::command(S::SERVER);
-    command
-        .env("TMPDIR", &seen)
-        .arg("--no-defaults")
-        .arg(option("datadir", &seen.join("data")))
-        .arg(option("socket", &socket::<S>(dir)))
-        .arg(option("pid-file", &seen.join("pid")))
-        .arg(option("init-file", &seen.join("init.sql")))
-        .arg(format!("--bind-address={}", address.ip()))
-        .arg(format!("--port={}", address.port()))
-        .args(as_root())
-        .args(["--skip-name-resolve", "--character-set-server=utf8mb4"])
-        .args(S::SMALL_AND_FAST)
-        .current_dir(dir);
-    Process::start(S::SERVER, &mut command, dir)
-}
-
-/// `true` once the server sends its greeting, `false` if its port was taken.
-async fn started(process: &Process, address: SocketAddr) -> Option<bool> {
-    let log = process.stderr();
-    if log.contains("Can't start server: Bind on TCP/IP port") {
-        return Some(false);
-    }
-    if !log.contains("ready for connections") {
-        return None;
-    }
-    timeout(Duration::from_secs(1), async {
-        let mut stream = TcpStream::connect(address).await.ok()?;
-        stream.read_u8().await.ok().map(|_| true)
-    })
-    .await
-    .ok()?
-}
-
-/// A server refuses to run as root unless it is told to.
-fn as_root() -> Option<&'static str> {
-    rustix::process::geteuid()
-        .is_root()
-        .then_some("--user=root")
-}
-
-fn socket<S: Server>(dir: &Path) -> PathBuf {
-    S::seen(dir).join("socket")
-}
-
-fn option(name: &str, path: &Path) -> OsString {
-    let mut option = OsString::from(format!("--{name}="));
-    option.push(path);
-    option
 }

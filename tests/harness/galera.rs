@@ -17,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{MariaDb, Process, START, Server, database::Access, free_address, program, until};
+use super::{MariaDb, MySqlLike, Process, START, free_address, mysql_like::Access, program, until};
 
 /// Timeouts for a silent node; the default timeout is more than twice as long.
 const TIMES: &str = "evs.suspect_timeout=PT2S;evs.inactive_timeout=PT4S;evs.keepalive_period=PT0.5S;evs.inactive_check_period=PT0.2S";

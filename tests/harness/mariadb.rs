@@ -6,12 +6,12 @@ use std::{
     process::Command,
 };
 
-use super::{Server, program};
+use super::{MySqlLike, program};
 
 /// The MariaDB server.
 pub struct MariaDb;
 
-impl Server for MariaDb {
+impl MySqlLike for MariaDb {
     const SERVER: &'static str = "mariadbd";
     const CLIENT: &'static str = "mariadb";
     const INSTALLER: (&'static str, &'static [&'static str]) = (

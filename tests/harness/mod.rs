@@ -28,6 +28,8 @@ mod galera;
 mod lighttpd;
 mod mariadb;
 mod mysql;
+mod mysql_like;
+mod postgres;
 mod process;
 mod proxies;
 mod service;
@@ -54,6 +56,8 @@ pub use galera::{Galera, Node};
 pub use lighttpd::Lighttpd;
 pub use mariadb::MariaDb;
 pub use mysql::MySql;
+pub use mysql_like::MySqlLike;
+pub use postgres::{Postgres, postgres_command};
 pub use process::{Process, fed};
 pub use proxies::{Gateway, Proxy};
 pub use service::Service;
@@ -130,6 +134,7 @@ pub fn program(name: &str) -> PathBuf {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from))
+        .chain(postgres::programs())
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
         .unwrap_or_else(|| {

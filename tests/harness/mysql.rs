@@ -5,12 +5,12 @@ use std::{
     process::Command,
 };
 
-use super::{Server, program, tool};
+use super::{MySqlLike, program, tool};
 
 /// The MySQL server. Only root can start it, because its programs run in a chroot.
 pub struct MySql;
 
-impl Server for MySql {
+impl MySqlLike for MySql {
     const SERVER: &'static str = "mysqld";
     const CLIENT: &'static str = "mysql";
     const INSTALLER: (&'static str, &'static [&'static str]) =

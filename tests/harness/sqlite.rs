@@ -28,6 +28,7 @@ impl File {
 impl Engine for Sqlite {
     const IS_FILE: bool = true;
     const TABLES: &'static str = "SELECT name FROM sqlite_master WHERE type = 'table'";
+    const NOW: &'static str = "unixepoch()";
     type Running = File;
 
     async fn start() -> File {

@@ -110,6 +110,7 @@ FORMS = {
         "autoscaling.enabled=false", "podDisruptionBudget.enabled=false", "priorityClass.create=false", "priorityClass.name=", "migrate.enabled=false",
         "networkPolicy.enabled=false", "existingKeysSecret=", "image.pullSecrets[0].name=registry", "podLabels.team=web",
     ),
+    "postgres": sets("database.engine=postgres", "database.host=db.example.com", "database.user=a@b", "networkPolicy.database.port=5432"),
 }
 
 WRONG = [
@@ -120,6 +121,7 @@ WRONG = [
     ("extraRoutes[0].path=/x,extraRoutes[0].allow=publik", "allow"),
     ("existingSecrets=other", "existingSecrets"),
     ("database.password=secret", "password"),
+    ("database.engine=oracle", "engine"),
     ("externalAuth.enabled=true,externalAuth.protocol=TCP", "protocol"),
     ("networkPolicy.database.cidr=mysql", "cidr"),
     ("resources.limits.memory=null", "memory"),
@@ -154,6 +156,14 @@ def main():
     maps = [thing for thing in objects(rendered(*settings)) if thing["kind"] == "ConfigMap"]
     last = tomllib.loads(maps[0]["data"]["doorward.toml"])["route"][-1]
     check(last == {"path": '/x"]\nallow = "public', "hosts": ["a<b"], "allow": ["auditor", "admin"]}, f"route: {last}")
+
+    postgres = [thing for thing in objects(rendered(*FORMS["postgres"])) if thing["kind"] in ("Deployment", "Job")]
+    for thing in postgres:
+        env = {one["name"]: one.get("value") for one in thing["spec"]["template"]["spec"]["containers"][0]["env"]}
+        check(env["DATABASE_URL"] == "postgres://a%40b@db.example.com/auth", f"{thing['kind']}: {env}")
+        check(env["DOORWARD_DATABASE__PASSWORD_FILE"].endswith("/postgres-password"), f"{thing['kind']}: {env}")
+        check(not [name for name in env if name.startswith("MYSQL")], f"{thing['kind']}: {env}")
+    check(len(postgres) == 2, f"with postgres: {len(postgres)} objects with an environment")
 
     for setting, named in WRONG:
         _, said, status = template("--set", setting)

@@ -68,6 +68,12 @@ securityContext:
 {{- define "doorward.env" -}}
 - name: DOORWARD_CONFIG
   value: /etc/doorward/doorward.toml
+{{- if eq .Values.database.engine "postgres" }}
+- name: DATABASE_URL
+  value: {{ printf "postgres://%s@%s/%s" (.Values.database.user | urlquery) .Values.database.host (.Values.database.name | urlquery) | quote }}
+- name: DOORWARD_DATABASE__PASSWORD_FILE
+  value: /run/secrets/doorward/postgres-password
+{{- else }}
 - name: MYSQL_HOST
   value: {{ .Values.database.host | quote }}
 - name: MYSQL_USER
@@ -76,4 +82,5 @@ securityContext:
   value: {{ .Values.database.name | quote }}
 - name: MYSQL_PASSWORD_FILE
   value: /run/secrets/doorward/mysql-password
+{{- end }}
 {{- end -}}

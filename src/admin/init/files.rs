@@ -64,9 +64,11 @@ pub(super) fn settings(answers: &Answers) -> String {
     } = answers;
     let mut text = String::from(HEAD);
     text += &client_address(*gateway);
-    if *database == UserDatabase::Mysql {
-        text += MYSQL;
-    }
+    text += match database {
+        UserDatabase::Sqlite => "",
+        UserDatabase::Mysql => MYSQL,
+        UserDatabase::Postgres => POSTGRES,
+    };
     text += &match table {
         Some(Table {
             name,
@@ -151,6 +153,13 @@ name = \"auth\"
 # tls = \"verify-identity\"    # for a server that is not on this machine
 ";
 
+const POSTGRES: &str = "
+# The password is not here: put it into a file, and its name into DOORWARD_DATABASE__PASSWORD_FILE.
+[database]
+url = \"postgres://doorward@127.0.0.1:5432/auth\"
+# tls = \"verify-identity\"    # for a server that is not on this machine
+";
+
 const ROUTES: &str = r#"
 # A route says what a request needs. The most specific route decides; the order does not matter. If no route matches, the
 # request is refused. Try one with: doorward policy check GET /admin/users
@@ -191,11 +200,15 @@ pub(super) fn next_commands(answers: &Answers, dir: &Path) -> String {
         false => format!("doorward --config {}", file("doorward.toml")),
     };
     let mut commands = vec![];
-    if answers.database == UserDatabase::Mysql {
-        commands.push(
-            "export MYSQL_PASSWORD_FILE=…    # a file with the password of the database user"
-                .to_owned(),
-        );
+    let password = match answers.database {
+        UserDatabase::Sqlite => None,
+        UserDatabase::Mysql => Some("MYSQL_PASSWORD_FILE"),
+        UserDatabase::Postgres => Some("DOORWARD_DATABASE__PASSWORD_FILE"),
+    };
+    if let Some(password) = password {
+        commands.push(format!(
+            "export {password}=…    # a file with the password of the database user"
+        ));
         commands.push(format!("{doorward} keys generate ES256"));
         commands.push(format!("{doorward} migrate"));
     }

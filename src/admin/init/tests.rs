@@ -33,6 +33,8 @@ fn every_combination_of_answers_gives_valid_settings() {
             (UserDatabase::Sqlite, "accounts"),
             (UserDatabase::Mysql, "own"),
             (UserDatabase::Mysql, "shop.accounts"),
+            (UserDatabase::Postgres, "own"),
+            (UserDatabase::Postgres, "shop.accounts"),
         ] {
             let answers = asked(
                 Init {
@@ -56,8 +58,13 @@ fn every_combination_of_answers_gives_valid_settings() {
             let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}\n{text}"));
             assert_eq!(loaded.policy.rules().len(), 5);
             assert_eq!(loaded.users.mapping.is_some(), table != "own", "{text}");
-            let mysql = loaded.database.place.to_string().contains("127.0.0.1");
-            assert_eq!(mysql, database == UserDatabase::Mysql, "{text}");
+            let place = loaded.database.place.to_string();
+            let expected = match database {
+                UserDatabase::Sqlite => "doorward.db",
+                UserDatabase::Mysql => "mysql://doorward@127.0.0.1:3306/auth",
+                UserDatabase::Postgres => "postgres://doorward@127.0.0.1:5432/auth",
+            };
+            assert!(place.ends_with(expected), "{place} {text}");
             assert!(next_commands(&answers, Path::new("x")).contains("x/doorward.toml serve"));
         }
     }

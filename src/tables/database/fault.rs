@@ -1,6 +1,6 @@
 //! Faults of a database.
 
-use std::io;
+use std::{borrow::Cow, io};
 
 use sqlx::{Error, migrate::MigrateError};
 
@@ -46,12 +46,50 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the database rolled back because another transaction was first (SQLSTATE 40001).
+    /// Whether the database rolled back because another transaction was first: SQLSTATE 40001, and 40P01 for a deadlock of
+    /// PostgreSQL.
     pub(super) fn is_undone(&self) -> bool {
-        let Self::Refused(Error::Database(said)) = self else {
-            return false;
-        };
-        said.code().as_deref() == Some("40001")
+        matches!(self.code().as_deref(), Some("40001" | "40P01"))
+    }
+
+    /// Whether this server of PostgreSQL may not write (SQLSTATE 25006), as a standby.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.code().as_deref() == Some("25006")
+    }
+
+    /// Whether PostgreSQL says that a value cannot be one that it stores: text that its character set does not have, or that is
+    /// no number.
+    pub(crate) fn is_about_a_value(&self) -> bool {
+        matches!(
+            self.code().as_deref(),
+            Some("22P05" | "22021" | "22P02" | "22003")
+        )
+    }
+
+    /// Whether PostgreSQL says that a value does not fit what the statement does with it (class 22).
+    pub(crate) fn is_about_any_value(&self) -> bool {
+        self.code().is_some_and(|code| code.starts_with("22"))
+    }
+
+    /// Whether a parameter is not in the binary form of its type: the type of a column has changed.
+    pub(crate) fn is_about_a_type(&self) -> bool {
+        matches!(self.code().as_deref(), Some("22P03" | "08P01" | "42883"))
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Refused(Error::Database(said)) => said.code(),
+            Self::Refused(_)
+            | Self::Timeout
+            | Self::NoConnection
+            | Self::Unprotected
+            | Self::NoTable(_)
+            | Self::Exists
+            | Self::NoRow
+            | Self::Altered
+            | Self::File(_)
+            | Self::Migrate(_) => None,
+        }
     }
 }
 
@@ -68,8 +106,8 @@ impl From<Error> for Fault {
             if said.is_unique_violation() {
                 return Self::Exists;
             }
-            // MySQL's ER_NO_SUCH_TABLE; SQLite has one code for all errors of a statement.
-            if said.code().as_deref() == Some("42S02")
+            // MySQL's ER_NO_SUCH_TABLE, and PostgreSQL's undefined_table; SQLite has one code for all errors of a statement.
+            if matches!(said.code().as_deref(), Some("42S02" | "42P01"))
                 || said.message().starts_with("no such table")
             {
                 return Self::NoTable(error);

@@ -11,13 +11,15 @@ pub enum Database {
     /// An embedded SQLite file.
     Sqlite(PathBuf),
     /// MySQL, MariaDB or a compatible server.
-    MySql(MySql),
+    MySql(Server),
+    /// PostgreSQL or a compatible server.
+    Postgres(Server),
 }
 
-/// Address and login of a MySQL-compatible server.
+/// Address and login of a server.
 #[derive(Clone, Debug)]
-pub struct MySql {
-    /// Host name or address.
+pub struct Server {
+    /// Host name or address; for PostgreSQL also the directory of a Unix socket, which begins with a slash.
     pub(crate) host: String,
     /// TCP port.
     pub(crate) port: u16,
@@ -49,7 +51,7 @@ impl fmt::Debug for DatabasePassword {
     }
 }
 
-/// How a connection is protected; MySQL's own terms.
+/// How a connection is protected, in MySQL's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// No TLS.
@@ -68,21 +70,33 @@ pub enum Tls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlFault {
     /// Not a URL, or a part of it is not UTF-8.
-    #[error("is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH")]
+    #[error(
+        "is not a URL; write mysql://USER:PASSWORD@HOST:PORT/NAME, postgres://USER:PASSWORD@HOST:PORT/NAME or sqlite:PATH"
+    )]
     Syntax,
     /// A database that is not supported.
-    #[error("names a database other than mysql, mariadb and sqlite")]
+    #[error("names a database other than mysql, mariadb, postgres, postgresql and sqlite")]
     Scheme,
     /// A part is missing.
-    #[error("lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME")]
+    #[error(
+        "lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME or postgres://USER:PASSWORD@HOST:PORT/NAME"
+    )]
     Missing(&'static str),
     /// The URL has a query or a fragment.
     #[error("has parameters; write them as database.tls and database.tls_ca instead")]
     Parameters,
 }
 
+#[cfg(test)]
+impl Server {
+    pub(crate) fn has_password(&self, password: &str) -> bool {
+        **self.password.0 == *password
+    }
+}
+
 impl Database {
-    /// Parses `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`) or `sqlite:PATH`. A URL says nothing about TLS.
+    /// Parses `mysql://USER:PASSWORD@HOST:PORT/NAME` (or `mariadb:`), the same with `postgres:` (or `postgresql:`), or
+    /// `sqlite:PATH`. A URL says nothing about TLS.
     ///
     /// # Errors
     ///
@@ -97,9 +111,11 @@ impl Database {
             };
         }
         let url = url::Url::parse(url).map_err(|_| UrlFault::Syntax)?;
-        if !matches!(url.scheme(), "mysql" | "mariadb") {
-            return Err(UrlFault::Scheme);
-        }
+        let (kind, port): (fn(Server) -> Self, _) = match url.scheme() {
+            "mysql" | "mariadb" => (Self::MySql, 3306),
+            "postgres" | "postgresql" => (Self::Postgres, 5432),
+            _ => return Err(UrlFault::Scheme),
+        };
         if url.query().is_some() || url.fragment().is_some() {
             return Err(UrlFault::Parameters);
         }
@@ -109,9 +125,9 @@ impl Database {
             Err(_) => Err(UrlFault::Syntax),
         };
         let password = url.password().unwrap_or_default();
-        Ok(Self::MySql(MySql {
+        Ok(kind(Server {
             host: part(url.host_str().unwrap_or_default(), "host")?,
-            port: url.port().unwrap_or(3306),
+            port: url.port().unwrap_or(port),
             user: part(url.username(), "user")?,
             password: match password {
                 "" => String::new().into(),
@@ -123,16 +139,34 @@ impl Database {
         }))
     }
 
+    /// Adds a password; `None` if there is one already, or none is possible.
+    #[must_use]
+    pub(crate) fn with_password(&self, password: String) -> Option<Self> {
+        let add = |server: &Server| {
+            server.password.0.is_empty().then(|| Server {
+                password: password.into(),
+                ..server.clone()
+            })
+        };
+        match self {
+            Self::Sqlite(_) => None,
+            Self::MySql(server) => add(server).map(Self::MySql),
+            Self::Postgres(server) => add(server).map(Self::Postgres),
+        }
+    }
+
     /// Protects connections to a server; an embedded database has none.
     #[must_use]
     pub fn protected(self, tls: Tls, tls_ca: Option<PathBuf>) -> Self {
+        let protect = |server| Server {
+            tls,
+            tls_ca,
+            ..server
+        };
         match self {
             Self::Sqlite(path) => Self::Sqlite(path),
-            Self::MySql(server) => Self::MySql(MySql {
-                tls,
-                tls_ca,
-                ..server
-            }),
+            Self::MySql(server) => Self::MySql(protect(server)),
+            Self::Postgres(server) => Self::Postgres(protect(server)),
         }
     }
 }
@@ -140,18 +174,19 @@ impl Database {
 /// For people; without the password.
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(f, "{}", path.display()),
-            Self::MySql(MySql {
-                host,
-                port,
-                user,
-                name,
-                ..
-            }) => {
-                write!(f, "mysql://{user}@{host}:{port}/{name}")
-            }
-        }
+        let (scheme, server) = match self {
+            Self::Sqlite(path) => return write!(f, "{}", path.display()),
+            Self::MySql(server) => ("mysql", server),
+            Self::Postgres(server) => ("postgres", server),
+        };
+        let Server {
+            host,
+            port,
+            user,
+            name,
+            ..
+        } = server;
+        write!(f, "{scheme}://{user}@{host}:{port}/{name}")
     }
 }
 
@@ -173,6 +208,15 @@ mod tests {
             read("mariadb://u@db/auth").unwrap(),
             "mysql://u@db:3306/auth"
         );
+        assert_eq!(
+            read("postgresql://u:p@db/auth").unwrap(),
+            "postgres://u@db:5432/auth"
+        );
+        // The directory of a Unix socket.
+        assert_eq!(
+            read("postgres://u@%2Frun%2Fpostgresql/auth").unwrap(),
+            "postgres://u@/run/postgresql:5432/auth"
+        );
         assert_eq!(read("sqlite:./x.db").unwrap(), "./x.db");
         assert_eq!(read("sqlite:///var/x.db").unwrap(), "/var/x.db");
         let database = Database::from_url("mysql://u:p%40zq@db/auth").unwrap();
@@ -185,13 +229,14 @@ mod tests {
 
     #[test]
     fn an_unusable_url_names_its_fault() {
-        assert_eq!(read("postgres://u@h/d"), Err(UrlFault::Scheme));
+        assert_eq!(read("oracle://u@h/d"), Err(UrlFault::Scheme));
         assert_eq!(read("auth"), Err(UrlFault::Syntax));
         assert_eq!(
             read("mysql://u@h"),
             Err(UrlFault::Missing("name of the database"))
         );
         assert_eq!(read("mysql://h/d"), Err(UrlFault::Missing("user")));
+        assert_eq!(read("postgres:///d"), Err(UrlFault::Missing("host")));
         assert_eq!(read("mysql://u@h/d?ssl-mode=x"), Err(UrlFault::Parameters));
         assert_eq!(read("sqlite:"), Err(UrlFault::Missing("path of the file")));
         assert_eq!(

@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::sleep;
 
-use super::{Connections, Engine, Fault, ask};
+use super::{BEGIN, Connections, Engine, Fault, Inferred, ask, query};
 use crate::clock::random_part;
 
 /// The longest pause before a rolled-back write is tried again.
@@ -18,7 +18,8 @@ pub(crate) enum Bound {
     Bytes(Vec<u8>),
     Int(i64),
     Bool(bool),
-    Null,
+    NoText,
+    NoInt,
 }
 
 impl From<&str> for Bound {
@@ -59,13 +60,13 @@ impl From<bool> for Bound {
 
 impl From<Option<u64>> for Bound {
     fn from(number: Option<u64>) -> Self {
-        number.map_or(Self::Null, Self::from)
+        number.map_or(Self::NoInt, Self::from)
     }
 }
 
 impl From<Option<&str>> for Bound {
     fn from(text: Option<&str>) -> Self {
-        text.map_or(Self::Null, Self::from)
+        text.map_or(Self::NoText, Self::from)
     }
 }
 
@@ -124,14 +125,15 @@ impl Write {
 /// Binds values in order; a macro, because sqlx has a query type per engine.
 macro_rules! bind {
     ($sql:expr, $bound:expr) => {{
-        let mut query = sqlx::query(AssertSqlSafe($sql));
+        let mut query = query(AssertSqlSafe($sql));
         for bound in $bound {
             query = match bound {
-                Bound::Text(text) => query.bind(text),
+                Bound::Text(text) => query.bind(Inferred::Text(text.into())),
                 Bound::Bytes(bytes) => query.bind(bytes),
                 Bound::Int(number) => query.bind(number),
                 Bound::Bool(bool) => query.bind(bool),
-                Bound::Null => query.bind(None::<String>),
+                Bound::NoText => query.bind(None::<Inferred<'_>>),
+                Bound::NoInt => query.bind(None::<i64>),
             };
         }
         query
@@ -147,14 +149,18 @@ impl Connections {
 
     async fn write_together(&self, writes: &[Write]) -> Result<(), Fault> {
         // In a deferred transaction SQLite does not wait for another writer: a write after a read fails at once.
-        let begin = match self.engine() {
+        let engine = self.engine();
+        let begin = match engine {
             Engine::MySql => "START TRANSACTION",
+            Engine::Postgres => BEGIN,
             Engine::Sqlite => "BEGIN IMMEDIATE",
         };
-        ask!(self, connection => {
+        ask!(bare self, connection => {
             loop {
                 let written: Result<(), Fault> = async {
-                    if let [write] = writes {
+                    if let [write] = writes
+                        && engine != Engine::Postgres
+                    {
                         let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
                             .execute(&mut *connection)
                             .await?
@@ -162,18 +168,27 @@ impl Connections {
                         return return_if_none(write, rows);
                     }
                     let mut transaction = connection.begin_with(begin).await?;
-                    for write in writes {
-                        let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
-                            .execute(&mut *transaction)
-                            .await?
-                            .rows_affected();
-                        if let Err(fault) = return_if_none(write, rows) {
-                            transaction.rollback().await?;
-                            return Err(fault);
+                    let written: Result<(), Fault> = async {
+                        for write in writes {
+                            let rows = bind!(write.sql.clone().into_owned(), write.bound.clone())
+                                .execute(&mut *transaction)
+                                .await?
+                                .rows_affected();
+                            return_if_none(write, rows)?;
                         }
+                        Ok(())
                     }
-                    transaction.commit().await?;
-                    Ok(())
+                    .await;
+                    // As in `ask!`.
+                    if engine == Engine::Postgres {
+                        transaction.clear_cached_statements().await?;
+                    }
+                    match &written {
+                        Ok(()) => transaction.commit().await?,
+                        // If this fails, the connection is broken, and the pool will notice.
+                        Err(_) => drop(transaction.rollback().await),
+                    }
+                    written
                 }
                 .await;
                 match written {

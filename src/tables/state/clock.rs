@@ -10,7 +10,7 @@ use super::{State, failures::KEPT, unsigned};
 use crate::{
     domain::token::UnixTime,
     login::throttle::UnixMillis,
-    tables::database::{Engine, Fault, Write, ask},
+    tables::database::{Engine, Fault, Write, ask, query},
 };
 
 /// How many seconds longer than needed rows are kept: each node of a cluster has its own clock.
@@ -66,6 +66,8 @@ impl State {
         match self.connections.engine() {
             // An unsigned number cannot become negative in a subtraction.
             Engine::MySql => "CAST(UNIX_TIMESTAMP() AS SIGNED)",
+            // NOW() is the begin of the transaction, and a condition with CLOCK_TIMESTAMP() uses no index.
+            Engine::Postgres => "CAST(FLOOR(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP())) AS BIGINT)",
             Engine::Sqlite => "unixepoch()",
         }
     }
@@ -73,7 +75,7 @@ impl State {
     /// SQL for the time of a write. SQLite's clock may be behind an earlier note.
     pub(super) fn stamp(&self) -> &'static str {
         match self.connections.engine() {
-            Engine::MySql => self.clock(),
+            Engine::MySql | Engine::Postgres => self.clock(),
             Engine::Sqlite => {
                 "MAX(unixepoch(), COALESCE((SELECT seconds FROM doorward_clocks WHERE clock_name = 'swept'), 0))"
             }
@@ -87,6 +89,9 @@ impl State {
             Engine::MySql => {
                 "(CAST(UNIX_TIMESTAMP() AS SIGNED) * 1000 + MICROSECOND(NOW(6)) DIV 1000)"
             }
+            Engine::Postgres => {
+                "CAST(FLOOR(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP()) * 1000) AS BIGINT)"
+            }
             Engine::Sqlite => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         }
     }
@@ -99,7 +104,7 @@ impl State {
     pub(crate) async fn time(&self) -> Result<UnixMillis, Fault> {
         let sql = format!("SELECT {} AS now", self.clock_millis());
         ask!(&self.connections, connection => {
-            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?;
+            let row = query(AssertSqlSafe(sql)).fetch_one(connection).await?;
             Ok(UnixMillis(unsigned(row.try_get("now")?)))
         })
     }
@@ -120,7 +125,7 @@ impl State {
     ///
     /// The fault of the database.
     pub(crate) async fn note_latest_expiry(&self, expiry: UnixTime) -> Result<(), Fault> {
-        let change = format!("seconds = {}(seconds, ?)", self.greatest());
+        let change = format!("seconds = {}(doorward_clocks.seconds, ?)", self.greatest());
         self.note(LATEST_EXPIRY, expiry.signed(), &change).await
     }
 
@@ -137,7 +142,7 @@ impl State {
         let clock = self.clock();
         let sql = format!("SELECT {clock} AS now, MAX(changed_at) AS newest FROM doorward_endings");
         let times: Result<(i64, Option<i64>), Fault> = ask!(&self.connections, connection => {
-            let row = sqlx::query(AssertSqlSafe(sql)).fetch_one(connection).await?;
+            let row = query(AssertSqlSafe(sql)).fetch_one(connection).await?;
             Ok((row.try_get("now")?, row.try_get("newest")?))
         });
         let (now, newest) = times?;
@@ -151,7 +156,7 @@ impl State {
             }
         };
         if noted != Some(until) {
-            let change = format!("seconds = {}(seconds, ?)", self.greatest());
+            let change = format!("seconds = {}(doorward_clocks.seconds, ?)", self.greatest());
             self.note(SWEPT, until, &change).await?;
         }
         Ok(Swept { until, since })
@@ -213,7 +218,7 @@ impl State {
 
     async fn noted(&self, name: &str) -> Result<Option<i64>, Fault> {
         ask!(&self.connections, connection => {
-            let row = sqlx::query("SELECT seconds FROM doorward_clocks WHERE clock_name = ?")
+            let row = query("SELECT seconds FROM doorward_clocks WHERE clock_name = ?")
                 .bind(name)
                 .fetch_optional(connection)
                 .await?;

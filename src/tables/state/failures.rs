@@ -7,7 +7,7 @@ use super::{Mark, State, mark::Since, text, unsigned};
 use crate::{
     clock::unix_millis,
     login::throttle::{Change, FailureCount, SharedFailure, Throttle, UnixMillis},
-    tables::database::{Fault, Write, ask},
+    tables::database::{Fault, StoredText, Write, ask, query},
 };
 
 /// Seconds without a failure after which a count is removed, and seconds after which a familiar address is forgotten.
@@ -31,7 +31,7 @@ pub(crate) struct ListedFailures {
     pub(crate) user_id: Option<String>,
 }
 
-/// A count from a row of either engine. The database says how long ago the last failure was, because its clock may differ.
+/// A count from a row of any engine. The database says how long ago the last failure was, because its clock may differ.
 macro_rules! tally {
     ($row:expr) => {
         FailureCount {
@@ -84,7 +84,7 @@ impl State {
             "SELECT {columns}, changed_at FROM doorward_tallies WHERE {since} ORDER BY changed_at DESC LIMIT ?"
         ));
         let read: Result<(), Fault> = ask!(&self.connections, connection => {
-            let rows = sqlx::query(sql)
+            let rows = query(sql)
                 .bind(after)
                 .bind(overlap)
                 .bind(MOST_TALLIES)
@@ -114,7 +114,7 @@ impl State {
             "SELECT {columns} FROM doorward_tallies WHERE failures >= ? AND {since} AND tally_key > ? AND tally_key < ? ORDER BY failures DESC LIMIT ?"
         ));
         ask!(&self.connections, connection => {
-            let rows = sqlx::query(sql)
+            let rows = query(sql)
                 .bind(SOME_FAILURES)
                 .bind(after)
                 .bind(overlap)
@@ -142,7 +142,7 @@ impl State {
             "SELECT {columns} FROM doorward_tallies WHERE tally_key = ?"
         ));
         ask!(&self.connections, connection => {
-            let row = sqlx::query(sql)
+            let row = query(sql)
                 .bind(key)
                 .fetch_optional(connection)
                 .await?;
@@ -164,7 +164,7 @@ impl State {
             "SELECT {columns}, user_id FROM doorward_tallies WHERE failures > 0 ORDER BY failures DESC, last_failure DESC LIMIT 1000"
         ));
         ask!(&self.connections, connection => {
-            let rows = sqlx::query(sql)
+            let rows = query(sql)
             .fetch_all(connection)
             .await?;
             let mut counted = Vec::with_capacity(rows.len());
@@ -172,7 +172,7 @@ impl State {
                 counted.push(ListedFailures {
                     key: row.try_get("tally_key")?,
                     tally: tally!(row),
-                    user_id: row.try_get::<Option<Vec<u8>>, _>("user_id")?.map(text),
+                    user_id: row.try_get::<Option<StoredText>, _>("user_id")?.map(text),
                 });
             }
             Ok(counted)
@@ -191,12 +191,12 @@ impl State {
             Change::Failed => (
                 format!("?, 0, 1, {clock}, ?"),
                 format!(
-                    "failures = CASE WHEN last_failure < {clock} - {forgotten} THEN 1 ELSE failures + 1 END, last_failure = {clock}, user_id = ?"
+                    "failures = CASE WHEN doorward_tallies.last_failure < {clock} - {forgotten} THEN 1 ELSE doorward_tallies.failures + 1 END, last_failure = {clock}, user_id = ?"
                 ),
             ),
             Change::Cleared => (
                 "?, 1, 0, 0, ?".to_owned(),
-                "epoch = epoch + 1, failures = 0, user_id = ?".to_owned(),
+                "epoch = doorward_tallies.epoch + 1, failures = 0, user_id = ?".to_owned(),
             ),
         };
         let sql = self.upsert(

@@ -11,7 +11,7 @@ use crate::{
         machine_keys::{KeyLimits, Use},
         token::UnixTime,
     },
-    tables::database::{Fault, Write, ask, question_marks},
+    tables::database::{Engine, Fault, StoredText, Write, ask, query, question_marks},
 };
 
 /// Rows per page.
@@ -101,7 +101,7 @@ pub(crate) enum KeysOf<'a> {
 
 macro_rules! stored {
     ($row:expr) => {{
-        let roles: Option<Vec<u8>> = $row.try_get("roles")?;
+        let roles: Option<StoredText> = $row.try_get("roles")?;
         Stored {
             id: $row.try_get("key_id")?,
             user_id: text($row.try_get("user_id")?),
@@ -215,7 +215,7 @@ impl State {
             "SELECT {COLUMNS} FROM doorward_keys WHERE {condition} ORDER BY user_id, created_at, key_id"
         ));
         let stored: Result<Vec<Stored>, Fault> = ask!(&self.connections, connection => {
-            let query = sqlx::query(sql);
+            let query = query(sql);
             let query = match of {
                 KeysOf::Everybody => query,
                 KeysOf::User(user_id) => query.bind(user_id.to_owned()),
@@ -248,7 +248,15 @@ impl State {
         let mut last = None::<(i64, String)>;
         loop {
             let condition = match (&last, since) {
-                (Some(_), _) => "(changed_at > ? OR (changed_at = ? AND key_id > ?))".to_owned(),
+                (Some(_), _) => match self.connections.engine() {
+                    Engine::MySql | Engine::Sqlite => {
+                        "(changed_at > ? OR (changed_at = ? AND key_id > ?))".to_owned()
+                    }
+                    // PostgreSQL would read the index from its beginning.
+                    Engine::Postgres => {
+                        "changed_at >= ? AND (changed_at, key_id) > (?, ?)".to_owned()
+                    }
+                },
                 (None, Since::Always) => "TRUE".to_owned(),
                 (None, Since::Change { .. }) => self.changed_since(),
             };
@@ -256,7 +264,7 @@ impl State {
                 "SELECT {COLUMNS} FROM doorward_keys WHERE {condition} ORDER BY changed_at, key_id LIMIT ?"
             ));
             let page: Result<Vec<Stored>, Fault> = ask!(&self.connections, connection => {
-                let query = sqlx::query(sql);
+                let query = query(sql);
                 let query = match (&last, since) {
                     (Some((changed, id)), _) => query.bind(*changed).bind(*changed).bind(&**id),
                     (None, Since::Always) => query,

@@ -9,7 +9,7 @@ use crate::{
         revocation::{Generation, Revocations},
         token::UnixTime,
     },
-    tables::database::{Engine, Fault, Write, ask},
+    tables::database::{Engine, Fault, Write, ask, query},
 };
 
 /// Rows per page: all revocations of a day may take longer than one timeout.
@@ -43,7 +43,10 @@ impl State {
             "ended_id, expires_at",
             "?, ?",
             "ended_id",
-            &format!("expires_at = {}(expires_at, ?)", self.greatest()),
+            &format!(
+                "expires_at = {}(doorward_endings.expires_at, ?)",
+                self.greatest()
+            ),
         );
         Write::new(sql, [id.into(), expires.0.into(), expires.0.into()])
     }
@@ -52,7 +55,7 @@ impl State {
     pub(crate) fn ending_all(&self, user_id: &str, expires: UnixTime) -> Write {
         let (greatest, clock) = (self.greatest(), self.clock_millis());
         let change = format!(
-            "generation = {greatest}(generation + 1, {clock}), expires_at = {greatest}(expires_at, ?)"
+            "generation = {greatest}(doorward_generations.generation + 1, {clock}), expires_at = {greatest}(doorward_generations.expires_at, ?)"
         );
         let sql = self.upsert(
             "doorward_generations",
@@ -72,7 +75,7 @@ impl State {
     /// The fault of the database.
     pub(crate) async fn generation(&self, user_id: &str) -> Result<Generation, Fault> {
         ask!(&self.connections, connection => {
-            let row = sqlx::query("SELECT generation FROM doorward_generations WHERE user_id = ?")
+            let row = query("SELECT generation FROM doorward_generations WHERE user_id = ?")
                 .bind(user_id)
                 .fetch_optional(connection)
                 .await?;
@@ -110,7 +113,7 @@ impl State {
         kept: &Kept,
         into: &Revocations,
     ) -> Result<Seen, Fault> {
-        let columns = "ended_id AS id, 0 AS generation";
+        let columns = "ended_id AS id, NULL AS generation";
         self.read_changes("doorward_endings", "ended_id", columns, since, |row| {
             let until = kept.until(row.expires, row.changed);
             // An expired row stays in the table for a while.
@@ -147,7 +150,7 @@ impl State {
     ) -> Result<Seen, Fault> {
         // The index of times ends with the primary key. In any other order, each page would read all rows of a burst.
         let (place, shown) = match self.connections.engine() {
-            Engine::MySql => (id, id),
+            Engine::MySql | Engine::Postgres => (id, id),
             Engine::Sqlite => ("rowid", "CAST(rowid AS TEXT)"),
         };
         let mut seen = Seen::default();
@@ -157,6 +160,10 @@ impl State {
                 (Some(_), _) => match self.connections.engine() {
                     Engine::MySql => {
                         format!("(changed_at > ? OR (changed_at = ? AND {place} > ?))")
+                    }
+                    // It would read the index from its beginning.
+                    Engine::Postgres => {
+                        format!("changed_at >= ? AND (changed_at, {place}) > (?, ?)")
                     }
                     Engine::Sqlite => {
                         "changed_at >= ? AND (changed_at, rowid) > (?, CAST(? AS INTEGER))"
@@ -170,7 +177,7 @@ impl State {
                 "SELECT {columns}, expires_at, changed_at, {shown} AS place FROM {table} WHERE {condition} ORDER BY changed_at, {place} LIMIT ?"
             ));
             let page: Result<Vec<Changed>, Fault> = ask!(&self.connections, connection => {
-                let query = sqlx::query(sql);
+                let query = query(sql);
                 let query = match (&last, since) {
                     (Some((changed, place)), _) => query.bind(*changed).bind(*changed).bind(&**place),
                     (None, Since::Always) => query,
@@ -181,7 +188,8 @@ impl State {
                 for row in &rows {
                     page.push(Changed {
                         id: text(row.try_get("id")?),
-                        generation: Generation(unsigned(row.try_get("generation")?)),
+                        generation: (row.try_get::<Option<i64>, _>("generation")?)
+                            .map_or_else(Generation::default, |one| Generation(unsigned(one))),
                         expires: row.try_get("expires_at")?,
                         changed: row.try_get("changed_at")?,
                         place: text(row.try_get("place")?),

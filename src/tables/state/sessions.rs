@@ -12,7 +12,7 @@ use crate::{
         session::RefreshToken,
         token::UnixTime,
     },
-    tables::database::{Fault, Write, ask},
+    tables::database::{Fault, Write, ask, query},
 };
 
 /// A session after its refresh token was exchanged.
@@ -120,7 +120,7 @@ impl State {
             "SELECT user_id, username, generation, current_hash, previous_hash, sealed, {millis} - rotated_at AS age FROM doorward_sessions WHERE session_id = ? AND expires_at > {clock}"
         ));
         let row: Result<Option<Row>, Fault> = ask!(&self.connections, connection => {
-            let row = sqlx::query(sql)
+            let row = query(sql)
             .bind(&session_id)
             .fetch_optional(connection)
             .await?;

@@ -82,7 +82,7 @@ impl Cell {
             .map_err(|_| fault)
     }
 
-    fn of_text(bytes: Vec<u8>) -> Self {
+    pub(super) fn of_text(bytes: Vec<u8>) -> Self {
         String::from_utf8(bytes).map_or_else(|bytes| Self::Bytes(bytes.into_bytes()), Self::Text)
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::account::Username,
     login::account::Account,
-    tables::database::{ask, question_marks},
+    tables::database::{Inferred, ask, query, question_marks},
 };
 
 /// Names per statement.
@@ -46,9 +46,9 @@ impl Users {
         for names in names.chunks(NAMES) {
             let sql = format!("{start} ({})", question_marks(names.len()));
             let rows: Result<Vec<Vec<(String, Cell)>>, UsersFault> = ask!(&self.connections, connection => {
-                let mut query = sqlx::query(AssertSqlSafe(sql));
+                let mut query = query(AssertSqlSafe(sql));
                 for name in names {
-                    query = query.bind(name.as_str().to_owned());
+                    query = query.bind(Inferred::text(name.as_str()));
                 }
                 let rows = query.fetch_all(connection).await?;
                 let mut cells = Vec::with_capacity(rows.len());

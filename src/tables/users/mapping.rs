@@ -40,7 +40,7 @@ impl Default for Source {
 /// A table, and the names of its columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Columns {
-    /// The table, as `TABLE` or `DATABASE.TABLE`.
+    /// The table, as `TABLE` or `DATABASE.TABLE`, for PostgreSQL `SCHEMA.TABLE`.
     pub(crate) table: Name,
     /// The id, which never changes; without it, the user name is the id.
     pub(crate) id: Option<Name>,
@@ -73,21 +73,28 @@ pub(crate) enum Statement {
 pub(crate) struct Name(String);
 
 impl Name {
-    /// Accepts parts of 1 to 64 characters without backticks and control characters; a dot separates database and
-    /// table.
+    /// Accepts parts of 1 to 64 characters without backticks, double quotes and control characters; a dot separates
+    /// database (for PostgreSQL, schema) and table.
     #[must_use]
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let possible = name.split('.').count() <= 2
             && name.split('.').all(|part| {
                 (1..=64).contains(&part.chars().count())
-                    && !part.contains(|c: char| c == '`' || c.is_control())
+                    && !part.contains(|c: char| matches!(c, '`' | '"') || c.is_control())
             });
         possible.then(|| Self(name.into()))
     }
 
-    fn quoted(&self) -> String {
-        let parts: Vec<_> = self.0.split('.').map(|part| format!("`{part}`")).collect();
-        parts.join(".")
+    fn quoted(&self, engine: Engine) -> String {
+        let quote = match engine {
+            Engine::MySql | Engine::Sqlite => '`',
+            Engine::Postgres => '"',
+        };
+        let parts = self
+            .0
+            .split('.')
+            .map(|part| format!("{quote}{part}{quote}"));
+        parts.collect::<Vec<_>>().join(".")
     }
 }
 
@@ -137,6 +144,8 @@ fn exactly(engine: Engine, name: &str) -> String {
         Engine::MySql => format!(
             "CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(CONVERT(? USING utf8mb4) AS BINARY)"
         ),
+        // Text of type `citext` compares without case in every collation.
+        Engine::Postgres => format!("CAST({name} AS TEXT) COLLATE \"C\" = ?"),
         Engine::Sqlite => format!("{name} COLLATE BINARY = ?"),
     }
 }
@@ -174,9 +183,10 @@ impl Statements {
                 None,
             ),
             Source::Table(columns) => {
-                let (table, username) = (columns.table.quoted(), columns.username.quoted());
-                let password = columns.password.quoted();
-                let select = columns.select();
+                let table = columns.table.quoted(engine);
+                let username = columns.username.quoted(engine);
+                let password = columns.password.quoted(engine);
+                let select = columns.select(engine);
                 (
                     format!("{select} WHERE {username} = ? LIMIT 17"),
                     Some(format!("{select} WHERE {username} IN")),
@@ -188,7 +198,9 @@ impl Statements {
                     Some(newest(
                         &table,
                         &password,
-                        &columns.id.as_ref().unwrap_or(&columns.username).quoted(),
+                        &(columns.id.as_ref())
+                            .unwrap_or(&columns.username)
+                            .quoted(engine),
                     )),
                     Some(format!("{select} ORDER BY {username}")),
                 )
@@ -229,7 +241,7 @@ const OWN: &str =
     "SELECT id, username, password_hash AS password, roles, NOT disabled AS active FROM users";
 
 impl Columns {
-    fn select(&self) -> String {
+    fn select(&self, engine: Engine) -> String {
         let columns = [
             (self.id.as_ref(), "id"),
             (Some(&self.username), "username"),
@@ -240,9 +252,13 @@ impl Columns {
         ];
         let columns: Vec<_> = columns
             .iter()
-            .filter_map(|(name, meaning)| Some(format!("{} AS {meaning}", (*name)?.quoted())))
+            .filter_map(|(name, meaning)| Some(format!("{} AS {meaning}", (*name)?.quoted(engine))))
             .collect();
-        format!("SELECT {} FROM {}", columns.join(", "), self.table.quoted())
+        format!(
+            "SELECT {} FROM {}",
+            columns.join(", "),
+            self.table.quoted(engine)
+        )
     }
 }
 
@@ -274,6 +290,11 @@ mod tests {
             statements.update_password.is_none(),
             "passwords are written only if configured"
         );
+        let statements = Statements::of(&mapping, Engine::Postgres);
+        assert_eq!(
+            statements.find,
+            "SELECT \"email\" AS username, \"password\" AS password FROM \"auth\".\"user\" WHERE \"email\" = ? LIMIT 17"
+        );
     }
 
     #[test]
@@ -287,6 +308,7 @@ mod tests {
             "a.",
             "a.b.c",
             "a`b",
+            "a\"b",
             "a\nb",
             "a\0",
             &"a".repeat(65),
