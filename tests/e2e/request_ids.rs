@@ -74,10 +74,16 @@ async fn every_line_of_a_request_has_its_id() {
         }
     };
     let authorization = |value: &str| ("authorization", value.to_owned());
-    let asked = |bearer: &str| {
+    let nginx = |bearer: &str| {
         let pairs = [
             ("x-original-method", "GET"),
             ("x-original-uri", "/profile"),
+            ("authorization", bearer),
+        ];
+        pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
+    };
+    let asked = |bearer: &str| {
+        let pairs = [
             ("x-forwarded-proto", "https"),
             ("x-forwarded-method", "GET"),
             ("x-forwarded-host", "a"),
@@ -87,7 +93,7 @@ async fn every_line_of_a_request_has_its_id() {
         pairs.map(|(name, value)| (name, value.to_owned())).to_vec()
     };
     let statuses = [
-        at("/auth/nginx", "GET", asked(&bob)).await,
+        at("/auth/nginx", "GET", nginx(&bob)).await,
         at("/auth/nginx", "GET", vec![]).await,
         at("/auth/forward", "GET", asked(&bob)).await,
         at("/auth/forward", "GET", asked("Bearer a.b.c")).await,
