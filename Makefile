@@ -116,7 +116,7 @@ image: compiler # The program of the image, built with the commands of the Docke
 
 test-image: image ## Build the image around this program with buildah, push it to a registry on loopback, pull it and run it (as root)
 	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux
-	@python3 tests/containers/image.py $(IMAGE) .
+	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py $(IMAGE) .
 
 # Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist

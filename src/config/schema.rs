@@ -1,6 +1,7 @@
 //! The JSON Schema of `doorward.toml`, made from the entries: what a value looks like is what its parser says about a text
 //! that no value contains.
 
+use doorward_rules::tables::List;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -20,8 +21,8 @@ pub(crate) fn schema() -> Value {
     for key in SECTIONS.iter().copied().flatten() {
         insert(&mut root, key.name(), property(*key));
     }
-    root.insert(ROUTE.name.into(), list(ROUTE.members, &["path", "allow"]));
-    root.insert(ISSUER.name.into(), list(ISSUER.members, &["issuer"]));
+    root.insert(ROUTE.name.into(), list(&ROUTE, &["path", "allow"]));
+    root.insert(ISSUER.name.into(), list(&ISSUER, &["issuer"]));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Settings of Doorward",
@@ -101,9 +102,9 @@ fn default(shape: &Map<String, Value>, text: &str, is_list: bool) -> Value {
 }
 
 /// A list of tables. What is not described here is a string, a list of strings, a number or a truth value.
-fn list(members: &[&str], required: &[&str]) -> Value {
+fn list(list: &List, required: &[&str]) -> Value {
     let strings = json!({"type": "array", "minItems": 1, "items": {"type": "string"}});
-    let properties = members.iter().map(|member| {
+    let properties = list.members.iter().map(|member| {
         let property = match *member {
             "path" => json!({
                 "type": "string", "pattern": "^/",
@@ -124,7 +125,12 @@ fn list(members: &[&str], required: &[&str]) -> Value {
                 ],
                 "description": "Who passes: public, signed-in, nobody, role:NAME, or a list of roles; or the endpoint of Doorward that answers, such as login.",
             }),
-            "audience" => json!({
+            "basic-keys" => json!({
+                "type": "boolean",
+                "description": "Whether a key for machines is accepted as the password of Basic.",
+            }),
+            // An issuer has one, too.
+            "audience" if list.name == ROUTE.name => json!({
                 "type": "string", "minLength": 1,
                 "description": "Claim `aud` of the signed assertion for the service behind the rule. Without it, identity.assertion_audience.",
             }),

@@ -4,11 +4,11 @@ Builds the last stage of the Dockerfile around the static program with buildah, 
 there, and runs it as the image says: without root, with a root file system that it cannot write.
 """
 
-import base64, http.client, json, os, pathlib, shutil, signal, socket, subprocess, sys, tempfile, time
+import json, os, pathlib, shutil, socket, subprocess, sys, tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "kubernetes"))
-
+import spine
 from faults import check, conclude
+from replica import end
 
 PROGRAM, REPOSITORY = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 STAGE = "FROM scratch AS doorward\n"
@@ -23,43 +23,10 @@ def run(*command, **options):
     return ran.stdout
 
 
-def until(holds, what, log):
-    deadline = time.monotonic() + 60
-    while not (found := holds()):
-        if time.monotonic() > deadline:
-            sys.exit(f"{what}: not within a minute\n{log.read_text()}")
-        time.sleep(0.1)
-    return found
-
-
 def free_port():
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
-
-
-def ask(port, method, path, headers=()):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request(method, path, headers=dict(headers))
-    answer = connection.getresponse()
-    answer.read()
-    return answer
-
-
-def status(port, path):
-    try:
-        return ask(port, "GET", path).status
-    except OSError:
-        return None
-
-
-def end(process):
-    process.send_signal(signal.SIGTERM)
-    try:
-        return process.wait(60)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def build(folder, buildah):
@@ -91,7 +58,7 @@ def registry(folder):
     log = folder / "registry.log"
     with open(log, "w") as output:
         process = subprocess.Popen(["docker-registry", "serve", settings], stdout=output, stderr=output)
-    until(lambda: status(port, "/v2/") == 200, "the registry answers", log)
+    spine.until(lambda: spine.status(port, "/v2/") == 200, "the registry answers", log.read_text)
     return process, port
 
 
@@ -145,21 +112,20 @@ def serves(folder, root, own):
     with open(log, "w") as output:
         doorward = started("/usr/local/bin/doorward", *own["Cmd"], stdout=output, stderr=output)
     try:
-        until(lambda: status(ports["OPS"], "/readyz") == 200, "Doorward is ready", log)
+        spine.until(lambda: spine.status(ports["OPS"], "/readyz") == 200, "Doorward is ready", log.read_text)
         held = pathlib.Path(f"/proc/{doorward.pid}/status").read_text()
         ids = {line.split(":")[0]: line.split()[1] for line in held.splitlines() if line.startswith(("Uid", "Gid"))}
         check(ids == {"Uid": user, "Gid": group}, f"Doorward runs as {ids}")
-        basic = base64.b64encode(f"ada:{PASSWORD}".encode()).decode()
-        answer = ask(ports["HTTP"], "POST", "/login", [("authorization", f"Basic {basic}")])
+        answer = spine.ask(ports["HTTP"], "POST", "/login", spine.basic("ada", PASSWORD))
         check(answer.status == 200, f"a login gets {answer.status}")
         bearer = answer.headers.get("authorization", "")
-        answer = ask(ports["HTTP"], "GET", "/validate", [("authorization", bearer)])
+        answer = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", bearer))
         check(answer.status == 200, f"its token gets {answer.status}")
         healthy = started("/usr/local/bin/doorward", "check", "--url", f"http://127.0.0.1:{ports['OPS']}/readyz")
         check(healthy.wait(60) == 0, "the health check fails")
     finally:
-        code = end(doorward)
-    check(code == 0, f"after SIGTERM, Doorward ends with {code}\n{log.read_text()}")
+        end(doorward)
+    check(doorward.returncode == 0, f"after SIGTERM, Doorward ends with {doorward.returncode}\n{log.read_text()}")
 
 
 def main():

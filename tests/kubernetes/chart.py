@@ -6,7 +6,7 @@ tests/kubernetes/chart-differences.txt.
 With DOORWARD_GOLDEN=write in the environment, that file is written again.
 """
 
-import os, pathlib, subprocess, sys, tempfile, tomllib
+import json, os, pathlib, subprocess, sys, tempfile, tomllib
 import yaml
 
 HELM, KUSTOMIZE, HERE = sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3])
@@ -156,6 +156,14 @@ def main():
     maps = [thing for thing in objects(rendered(*settings)) if thing["kind"] == "ConfigMap"]
     last = tomllib.loads(maps[0]["data"]["doorward.toml"])["route"][-1]
     check(last == {"path": '/x"]\nallow = "public', "hosts": ["a<b"], "allow": ["auditor", "admin"]}, f"route: {last}")
+
+    # Every word and every member that a rule can have.
+    words = ("keys", "keys-page", "sign-in", "sign-out", "signed-in-page")
+    routes = [{"path": f"/{word}", "allow": word} for word in words]
+    routes.append({"path": "/repo/*", "allow": "signed-in", "basic-keys": True, "audience": "repo"})
+    maps = [thing for thing in objects(rendered("--set-json", f"extraRoutes={json.dumps(routes)}")) if thing["kind"] == "ConfigMap"]
+    last = tomllib.loads(maps[0]["data"]["doorward.toml"])["route"][-len(routes):]
+    check(last == routes, f"routes: {last}")
 
     postgres = [thing for thing in objects(rendered(*FORMS["postgres"])) if thing["kind"] in ("Deployment", "Job")]
     for thing in postgres:

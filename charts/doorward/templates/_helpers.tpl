@@ -34,6 +34,12 @@ methods = {{ . | mustToRawJson }}
 hosts = {{ . | mustToRawJson }}
 {{- end }}
 allow = {{ .allow | mustToRawJson }}
+{{- if index . "basic-keys" }}
+basic-keys = true
+{{- end }}
+{{- with .audience }}
+audience = {{ . | mustToRawJson }}
+{{- end }}
 {{ end }}
 {{- end -}}
 

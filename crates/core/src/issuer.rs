@@ -126,11 +126,6 @@ impl Vouched<'_> {
 }
 
 impl Issuer {
-    /// How many of its tokens are in memory.
-    pub(super) fn remembered(&self) -> usize {
-        self.known.load().verified.len()
-    }
-
     /// The length limit of a JWK Set, in bytes.
     pub const LONGEST: usize = 256 * 1024;
     /// The most keys of a JWK Set.
@@ -176,6 +171,11 @@ impl Issuer {
     #[must_use]
     pub fn exchanges(&self) -> u64 {
         self.exchanges.load(Ordering::Acquire)
+    }
+
+    /// How many of its tokens are in memory.
+    pub(super) fn remembered(&self) -> usize {
+        self.known.load().verified.len()
     }
 
     /// The public keys that are in force, as a document that [`Issuer::take`] takes; `None` if there are none yet.

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use doorward_core::policy::Policy;
+use doorward_core::{decision::Verdict, policy::Policy};
 use doorward_rules::feed::InForce;
 
 use crate::follower::locked;
@@ -32,12 +32,15 @@ impl Outcome {
     /// The label `verdict`.
     fn name(self) -> &'static str {
         match self {
-            Self::Allowed => "allow",
-            Self::Denied => "deny",
-            Self::Asked => "ask",
+            Self::Allowed => Verdict::Allow.name(),
+            Self::Denied => Verdict::Deny.name(),
+            Self::Asked => ASK,
         }
     }
 }
+
+/// The label `verdict` of requests that Doorward answers.
+pub(crate) const ASK: &str = "ask";
 
 /// The most rules with counters of their own. Reloads that bring ever new rules must not bring ever new counters.
 const MOST_RULES: usize = 1000;

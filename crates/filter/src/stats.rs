@@ -10,6 +10,7 @@ use doorward_core::decision::{Decision, Reason, Verdict};
 use crate::{
     abi::{Config, Metric, Stream},
     clock::now,
+    rule_counts::ASK,
     settings::SettingsFault,
     state::State,
 };
@@ -32,7 +33,7 @@ pub(crate) struct Stats {
 }
 
 /// The labels of a request that Doorward answers.
-const ASKED: [&str; 2] = ["ask", "endpoint"];
+const ASKED: [&str; 2] = [ASK, "endpoint"];
 
 /// Estimates of the memory of what is kept and grows.
 const TOKEN_BYTES: usize = 640;
