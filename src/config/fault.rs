@@ -60,7 +60,7 @@ pub(super) enum ValueFault {
     ClientAddress(String),
     #[error(transparent)]
     Database(#[from] UrlFault),
-    #[error("must be a name of 1 to 64 characters without backticks and double quotes")]
+    #[error("must be a name of 1 to 64 characters without backticks or double quotes")]
     Column,
     #[error("must be one {0} statement")]
     Statement(&'static str),

@@ -6,6 +6,7 @@ mod place;
 mod pools;
 mod statement;
 mod statements;
+mod value;
 mod write;
 
 use std::{sync::Arc, time::Duration};
@@ -16,9 +17,10 @@ pub use self::place::{Database, Server, Tls};
 use self::{fault::FaultKind, statements::StatementStats};
 pub(crate) use self::{
     fault::{Fault, OfDatabase},
-    migrations::Table,
+    migrations::{Migration, migration},
     place::UrlFault,
-    statement::{Inferred, StoredText, is_clean, numbered, query, question_marks},
+    statement::{end_transaction, form_for, is_clean, query, question_marks},
+    value::{Inferred, StoredText},
     write::Write,
 };
 use doorward_rules::private::create_file;
@@ -68,8 +70,8 @@ pub(crate) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 /// type of the connection, so the same code is compiled for all engines. The body returns a `Result` whose error can
 /// be made from [`Fault`].
 ///
-/// With PostgreSQL, the body runs in a transaction, and no prepared statement outlives it: PgBouncer gives each transaction any
-/// session, where the name of a statement may mean another client's. With `bare`, the body itself begins the transaction.
+/// With PostgreSQL, the body runs in a transaction, and no prepared statement outlives it: PgBouncer may run each transaction
+/// in another session, where a statement of the same name may belong to another client. With `bare`, the body itself begins the transaction.
 macro_rules! ask {
     ($connections:expr, $connection:ident => $body:expr) => {
         crate::tables::database::ask!(@ask $connections, @transaction, $connection => $body)
@@ -101,15 +103,7 @@ macro_rules! ask {
                     let $connection = &mut *transaction;
                     async { $body }.await
                 };
-                let cleared = ::sqlx::Connection::clear_cached_statements(&mut *transaction).await;
-                let ended = match &answer {
-                    Ok(_) => transaction.commit().await,
-                    Err(_) => transaction.rollback().await,
-                };
-                match (answer, cleared.and(ended)) {
-                    (Ok(_), Err(error)) => Err(crate::tables::database::Fault::from(error).into()),
-                    (answer, _) => answer,
-                }
+                crate::tables::database::end_transaction(transaction, answer).await
             }
         }
     }};

@@ -16,7 +16,7 @@ pub(crate) use self::{
     machine_keys::{KeyRow, KeysOf},
     sessions::Rotation,
 };
-use crate::tables::database::{Connections, Engine, Fault, StoredText, Table};
+use crate::tables::database::{Connections, Engine, Fault, Migration, StoredText, migration};
 
 /// Connections to Doorward's own tables.
 #[derive(Clone, Debug)]
@@ -24,65 +24,19 @@ pub struct State {
     pub(crate) connections: Connections,
 }
 
-const TABLES: [Table; 9] = [
-    Table {
-        number: 2,
-        name: "endings",
-        mysql: include_str!("state/endings.mysql.sql"),
-        postgres: include_str!("state/endings.postgres.sql"),
-        sqlite: include_str!("state/endings.sqlite.sql"),
-    },
-    Table {
-        number: 3,
-        name: "generations",
-        mysql: include_str!("state/generations.mysql.sql"),
-        postgres: include_str!("state/generations.postgres.sql"),
-        sqlite: include_str!("state/generations.sqlite.sql"),
-    },
-    Table {
-        number: 4,
-        name: "tallies",
-        mysql: include_str!("state/tallies.mysql.sql"),
-        postgres: include_str!("state/tallies.postgres.sql"),
-        sqlite: include_str!("state/tallies.sqlite.sql"),
-    },
-    Table {
-        number: 5,
-        name: "sessions",
-        mysql: include_str!("state/sessions.mysql.sql"),
-        postgres: include_str!("state/sessions.postgres.sql"),
-        sqlite: include_str!("state/sessions.sqlite.sql"),
-    },
+const TABLES: [Migration; 9] = [
+    migration!(2, "endings", "state/endings."),
+    migration!(3, "generations", "state/generations."),
+    migration!(4, "tallies", "state/tallies."),
+    migration!(5, "sessions", "state/sessions."),
     // Finds expired rows without reading the whole table, which would block writers.
-    same_for_all(6, "endings by expiry", ENDINGS_BY_EXPIRY),
-    same_for_all(7, "generations by expiry", GENERATIONS_BY_EXPIRY),
-    Table {
-        number: 8,
-        name: "clocks",
-        mysql: include_str!("state/clocks.mysql.sql"),
-        postgres: include_str!("state/clocks.postgres.sql"),
-        sqlite: include_str!("state/clocks.sqlite.sql"),
-    },
+    Migration::for_all(6, "endings by expiry", ENDINGS_BY_EXPIRY),
+    Migration::for_all(7, "generations by expiry", GENERATIONS_BY_EXPIRY),
+    migration!(8, "clocks", "state/clocks."),
     // Finds the most failures among millions of single ones.
-    same_for_all(9, "tallies by failures", TALLIES_BY_FAILURES),
-    Table {
-        number: 10,
-        name: "machine keys",
-        mysql: include_str!("state/machine_keys.mysql.sql"),
-        postgres: include_str!("state/machine_keys.postgres.sql"),
-        sqlite: include_str!("state/machine_keys.sqlite.sql"),
-    },
+    Migration::for_all(9, "tallies by failures", TALLIES_BY_FAILURES),
+    migration!(10, "machine keys", "state/machine_keys."),
 ];
-
-const fn same_for_all(number: i64, name: &'static str, sql: &'static str) -> Table {
-    Table {
-        number,
-        name,
-        mysql: sql,
-        postgres: sql,
-        sqlite: sql,
-    }
-}
 
 const ENDINGS_BY_EXPIRY: &str =
     "CREATE INDEX doorward_endings_expires_at ON doorward_endings (expires_at)";
@@ -129,8 +83,20 @@ impl State {
         format!("changed_at > {}(?, {} - ?)", self.least(), self.clock())
     }
 
-    /// Inserts a row, or changes the row that has its key. In the change, the name of the table stands before the columns of
-    /// that row: to PostgreSQL, a column alone could also be the one of the new row.
+    /// The condition for the rows after the last one that was read, in the order of `changed_at` and `place`; `last` is the SQL of
+    /// the last place. Bind the last time twice, and then the last place.
+    fn after_last(&self, place: &str, last: &str) -> String {
+        match self.connections.engine() {
+            Engine::MySql => format!("(changed_at > ? OR (changed_at = ? AND {place} > {last}))"),
+            // With OR, these engines would read the index from its beginning.
+            Engine::Postgres | Engine::Sqlite => {
+                format!("changed_at >= ? AND (changed_at, {place}) > (?, {last})")
+            }
+        }
+    }
+
+    /// Inserts a row, or changes the row that has its key. In `change`, write the table before each column that is read:
+    /// otherwise PostgreSQL refuses it as ambiguous, because the new row has it, too.
     fn upsert(&self, table: &str, columns: &str, values: &str, key: &str, change: &str) -> String {
         let on = match self.connections.engine() {
             Engine::MySql => "ON DUPLICATE KEY UPDATE".to_owned(),

@@ -5,6 +5,7 @@ mod fault;
 mod fit;
 mod many;
 mod mapping;
+mod parameter;
 mod postgres;
 mod writes;
 
@@ -16,7 +17,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use self::{
     cell::{Cell, Cells as _},
     mapping::Statements,
-    postgres::IdType,
+    parameter::IdType,
 };
 pub(crate) use self::{
     fault::UsersFault,
@@ -25,7 +26,7 @@ pub(crate) use self::{
 use crate::{
     domain::account::{ADMIN, Role, Roles, Username},
     login::{account::Account, password::PasswordHash},
-    tables::database::{Connections, Engine, Fault, Inferred, Table, ask, query},
+    tables::database::{Connections, Engine, Fault, Inferred, Migration, ask, migration, query},
 };
 
 /// The user table of one database.
@@ -55,13 +56,7 @@ pub(crate) struct Listed {
 }
 
 /// Doorward's own table, with one statement per engine.
-const OWN_TABLE: Table = Table {
-    number: 1,
-    name: "users",
-    mysql: include_str!("users/mysql.sql"),
-    postgres: include_str!("users/postgres.sql"),
-    sqlite: include_str!("users/sqlite.sql"),
-};
+const OWN_TABLE: Migration = migration!(1, "users", "users/");
 
 /// The most rows whose names compare equal under the column's collation.
 const MOST_ALIKE: usize = 16;
@@ -153,7 +148,7 @@ impl Users {
                     .bind(Inferred::text(username.as_str()))
                     .fetch(&mut *connection);
                 let mut seen = 0;
-                while let Some(row) = rows.try_next().await.map_err(unless_no_name)? {
+                while let Some(row) = rows.try_next().await.map_err(|error| lookup_fault(error, Fault::refuses_text))? {
                     seen += 1;
                     if seen > MOST_ALIKE {
                         return Err(UsersFault::Row("name: very many users share it"));
@@ -176,7 +171,7 @@ impl Users {
                             .bind(id_type.of_nobody(username))
                             .fetch_all(connection)
                             .await
-                            .map_err(unless_no_id)?;
+                            .map_err(|error| lookup_fault(error, Fault::is_data_exception))?;
                     }
                     return Ok(None);
                 }
@@ -362,19 +357,10 @@ impl Users {
     }
 }
 
-/// The fault of looking for a name. PostgreSQL refuses a name that none of its users can have.
-fn unless_no_name(error: sqlx::Error) -> UsersFault {
+/// The fault of a lookup. PostgreSQL may refuse a value where MySQL finds no row: then nobody has it.
+fn lookup_fault(error: sqlx::Error, refuses_value: fn(&Fault) -> bool) -> UsersFault {
     let fault = Fault::from(error);
-    match fault.is_about_a_value() {
-        true => UsersFault::Unknown,
-        false => fault.into(),
-    }
-}
-
-/// The fault of `users.roles_query` for nobody. Where MySQL finds no rows, PostgreSQL may refuse the id.
-fn unless_no_id(error: sqlx::Error) -> UsersFault {
-    let fault = Fault::from(error);
-    match fault.is_about_any_value() {
+    match refuses_value(&fault) {
         true => UsersFault::Unknown,
         false => fault.into(),
     }

@@ -282,7 +282,7 @@ async fn a_table_is_read_by_the_names_of_its_columns<E: Dialect>() {
     ] {
         assert_eq!(who(&doorward, name, HORSE).await[3], roles);
     }
-    // A name that is no hexadecimal digits.
+    // A name that does not consist of hexadecimal digits.
     assert_eq!(login(&doorward, "nobody", HORSE).await.status, 401);
     // Without an id column, the name is the id. Here, the database exists before its table.
     database.sql(&format!(

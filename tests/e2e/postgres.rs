@@ -32,9 +32,7 @@ fn prepare(url: &str, choose: impl FnOnce(&mut Settings)) -> Home {
 
 /// The URL of Doorward's own database user.
 fn own_url(database: &Database<Postgres>) -> String {
-    let env = database.env();
-    let url = env.into_iter().find(|(name, _)| *name == "DATABASE_URL");
-    url.unwrap().1
+    database.own_url("auth")
 }
 
 /// A Doorward with its own tables, and a user.
@@ -95,10 +93,9 @@ async fn ids_of_every_type_find_their_roles() {
         ("g", "CITEXT", "Seven", "seven2"),
         ("h", "VARCHAR(9)", "seven", "eight"),
     ] {
-        let id = if kind == "CITEXT" { "CITEXT" } else { kind };
         database.sql(&format!(
-            "CREATE TABLE \"{table}\" (id {id} PRIMARY KEY, \"user\" address, hash CHAR(200), roles TEXT[], state state);
-            CREATE TABLE roles_{table} (id {id}, role CITEXT);
+            "CREATE TABLE \"{table}\" (id {kind} PRIMARY KEY, \"user\" address, hash CHAR(200), roles TEXT[], state state);
+            CREATE TABLE roles_{table} (id {kind}, role CITEXT);
             INSERT INTO \"{table}\" VALUES ('{ada}', 'ada', '{HASH}', '{{editor,\"a:b\"}}', 'active'), ('{bob}', 'Bob', '{HASH}', NULL, 'active'), ('{}', 'eve', '{HASH}', '{{}}', 'inactive');
             INSERT INTO roles_{table} VALUES ('{ada}', 'found'), ('{bob}', 'b')",
             if kind == "UUID" { "00000000-0000-0000-0000-000000000001" } else { "1" }
@@ -189,7 +186,7 @@ async fn a_type_that_does_not_fit_is_reported_at_the_start() {
 async fn a_name_that_the_database_cannot_have_is_an_unknown_user() {
     let database = Database::<Postgres>::start().await;
     database.sql("CREATE DATABASE latin OWNER auth_user ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
-    let latin = format!("{}/latin", own_url(&database).trim_end_matches("/auth"));
+    let latin = database.own_url("latin");
     let home = prepare(&latin, |_| {});
     home.run(&["migrate"], "").await.ok();
     home.add_user("Jos\u{e9}", HORSE, &["--weak"]).await;
@@ -266,8 +263,8 @@ async fn a_transaction_that_is_rolled_back_is_repeated() {
                 IF nextval('tried_{code}') < 3 THEN RAISE EXCEPTION USING ERRCODE = '{code}'; END IF;
                 RETURN NEW;
             END $$;
-            CREATE TRIGGER fail_{code} BEFORE INSERT ON doorward_endings EXECUTE FUNCTION fail_{code}()",
-        ).replace("doorward_endings EXECUTE", "doorward_endings FOR EACH ROW EXECUTE"));
+            CREATE TRIGGER fail_{code} BEFORE INSERT ON doorward_endings FOR EACH ROW EXECUTE FUNCTION fail_{code}()"
+        ));
         let token = bearer(&doorward, BOB).await;
         let out = post(&doorward, "/logout", Some(&token), &json!({})).await;
         assert_eq!(out.status, 200, "{code}: {out:?}");

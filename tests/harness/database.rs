@@ -132,6 +132,11 @@ impl<S: Server> Database<S> {
         S::url(self.running.address, user, password, database)
     }
 
+    /// The URL with which Doorward's own user reaches a database on this server.
+    pub fn own_url(&self, database: &str) -> String {
+        S::url(self.running.address, USER, PASSWORD, database)
+    }
+
     /// The path of a file in its data directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.running.dir.path().join("data").join(name)
@@ -139,7 +144,7 @@ impl<S: Server> Database<S> {
 
     /// Kills the server (SIGKILL): connections break, and new ones are refused.
     pub fn kill(&mut self) {
-        self.running.kill::<S>();
+        self.running.kill();
     }
 
     /// Freezes the server (SIGSTOP): connections stay open, and nothing answers.
@@ -167,7 +172,7 @@ impl<S: Server> Database<S> {
     ///
     /// If it does not start.
     pub async fn restart(&mut self) {
-        self.running.kill::<S>();
+        self.running.kill();
         let Running {
             process,
             dir,
@@ -196,14 +201,14 @@ pub struct Running {
 }
 
 impl Running {
-    fn kill<S: Server>(&mut self) {
-        kill::<S>(&mut self.process);
+    fn kill(&mut self) {
+        (self.kill)(&mut self.process);
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        (self.kill)(&mut self.process);
+        self.kill();
     }
 }
 

@@ -17,7 +17,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{MariaDb, MySqlLike, Process, START, free_address, mysql_like::Access, program, until};
+use super::{
+    MariaDb, MySqlLike, Process, START, free_address, mysql_like::Access, process::succeeded,
+    program, until,
+};
 
 /// Timeouts for a silent node; the default timeout is more than twice as long.
 const TIMES: &str = "evs.suspect_timeout=PT2S;evs.inactive_timeout=PT4S;evs.keepalive_period=PT0.5S;evs.inactive_check_period=PT0.2S";
@@ -343,11 +346,5 @@ fn directory() -> TempDir {
 fn run(command: &mut Command) {
     let ran = command.output();
     let ran = ran.unwrap_or_else(|fault| panic!("{command:?}: {fault}"));
-    assert!(
-        ran.status.success(),
-        "{command:?}: {}\n{}{}",
-        ran.status,
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    succeeded(&format!("{command:?}"), &ran);
 }

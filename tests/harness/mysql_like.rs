@@ -14,6 +14,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use super::{
     Process, Server,
     database::{DATABASE, PASSWORD, Running, USER},
+    process::succeeded,
 };
 
 /// A server that speaks the protocol of MySQL.
@@ -112,11 +113,7 @@ fn client<S: MySqlLike>(socket: &Path, arguments: &[&str]) -> String {
         .args(arguments)
         .output()
         .unwrap_or_else(|fault| panic!("{}: {fault}", S::CLIENT));
-    assert!(
-        ran.status.success(),
-        "{arguments:?}: {}",
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    succeeded(&format!("{arguments:?}"), &ran);
     String::from_utf8(ran.stdout).expect("UTF-8 from the database")
 }
 
@@ -132,13 +129,7 @@ fn install<S: MySqlLike>(dir: &Path) {
         .args(S::SMALL_AND_FAST)
         .output()
         .unwrap_or_else(|fault| panic!("{installer}: {fault}"));
-    assert!(
-        ran.status.success(),
-        "{installer}: {}\n{}{}",
-        ran.status,
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
+    succeeded(installer, &ran);
     fs::write(dir.join("init.sql"), initial()).unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::{fs::chown, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Command,
     time::Duration,
 };
 
@@ -16,7 +16,9 @@ use tokio::{net::TcpStream, time::timeout};
 use super::{
     Process, Server,
     database::{DATABASE, PASSWORD, Running, USER},
-    fed, program,
+    fed,
+    process::succeeded,
+    program,
 };
 
 /// The PostgreSQL server.
@@ -32,10 +34,10 @@ const SMALL_AND_FAST: &[&str] = &[
     "max_connections=100",
 ];
 
-/// Of the usual password, with 16 rounds instead of 4096: a connection of a build without optimisation takes long enough.
+/// The SCRAM verifier of the password, with 16 iterations instead of 4096: without optimisation, each connection would be slow.
 const VERIFIER: &str = "SCRAM-SHA-256$16:c2FsdCBvZiB0aGUgdGVzdA==$L45mfc22yYKbkWcXtfnFy4p68SM9Vus9E6AJTTdcV6U=:wYozAHzP5lHoMZq5s/kdnGQMtCv6ZpiaN0Ft0lsaV/E=";
 
-/// A type that compares without case; and what a superuser creates for the tests is open to Doorward's user.
+/// Adds a type that compares without case, and gives Doorward's user all rights on what a superuser creates in tests.
 const PREPARED: &str = "CREATE EXTENSION citext\n\
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON TABLES TO auth_user\n\
     ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT ALL ON SEQUENCES TO auth_user\n";
@@ -134,7 +136,7 @@ impl Server for Postgres {
     }
 }
 
-/// Where Debian installs programs of PostgreSQL that are not for everybody.
+/// Where Debian installs the programs of the PostgreSQL server.
 pub(super) fn programs() -> Vec<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let mut all: Vec<_> = versions
@@ -145,7 +147,7 @@ pub(super) fn programs() -> Vec<PathBuf> {
     all
 }
 
-/// It refuses to run as root.
+/// The user and group of PostgreSQL, which refuses to run as root; `None` if the tests do not run as root.
 fn user() -> Option<(u32, u32)> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let user = users.lines().find(|line| line.starts_with("postgres:"));
@@ -197,13 +199,4 @@ fn single(dir: &Path, database: &str, statements: &str) {
     succeeded(statements, &ran);
     let said = String::from_utf8_lossy(&ran.stderr);
     assert!(!said.contains("ERROR"), "{statements}: {said}");
-}
-
-fn succeeded(what: &str, ran: &Output) {
-    assert!(
-        ran.status.success(),
-        "{what}: {}{}",
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
 }

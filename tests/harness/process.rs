@@ -188,6 +188,17 @@ pub fn fed(command: &mut Command, input: &[u8]) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Checks that a program has succeeded, and otherwise shows what it wrote.
+pub(super) fn succeeded(what: &str, ran: &Output) {
+    assert!(
+        ran.status.success(),
+        "{what}: {}\n{}{}",
+        ran.status,
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+}
+
 fn text(path: &Path) -> String {
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }

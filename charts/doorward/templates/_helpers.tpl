@@ -76,7 +76,7 @@ securityContext:
   value: /etc/doorward/doorward.toml
 {{- if eq .Values.database.engine "postgres" }}
 - name: DATABASE_URL
-  value: {{ printf "postgres://%s@%s/%s" (.Values.database.user | urlquery) .Values.database.host (.Values.database.name | urlquery) | quote }}
+  value: {{ printf "postgres://%s@%s/%s" (.Values.database.user | urlquery | replace "+" "%20") .Values.database.host (.Values.database.name | urlquery | replace "+" "%20") | quote }}
 - name: DOORWARD_DATABASE__PASSWORD_FILE
   value: /run/secrets/doorward/postgres-password
 {{- else }}

@@ -52,22 +52,21 @@ impl Fault {
         matches!(self.code().as_deref(), Some("40001" | "40P01"))
     }
 
-    /// Whether this server of PostgreSQL may not write (SQLSTATE 25006), as a standby.
+    /// Whether PostgreSQL refuses a write because it is read-only, as a standby is (SQLSTATE 25006).
     pub(super) fn is_read_only(&self) -> bool {
         self.code().as_deref() == Some("25006")
     }
 
-    /// Whether PostgreSQL says that a value cannot be one that it stores: text that its character set does not have, or that is
-    /// no number.
-    pub(crate) fn is_about_a_value(&self) -> bool {
+    /// Whether PostgreSQL refuses the text of a value: its character set lacks a character, or the text is not a number.
+    pub(crate) fn refuses_text(&self) -> bool {
         matches!(
             self.code().as_deref(),
             Some("22P05" | "22021" | "22P02" | "22003")
         )
     }
 
-    /// Whether PostgreSQL says that a value does not fit what the statement does with it (class 22).
-    pub(crate) fn is_about_any_value(&self) -> bool {
+    /// Whether a value does not fit what the statement does with it: a data exception (SQLSTATE class 22).
+    pub(crate) fn is_data_exception(&self) -> bool {
         self.code().is_some_and(|code| code.starts_with("22"))
     }
 
@@ -77,19 +76,10 @@ impl Fault {
     }
 
     fn code(&self) -> Option<Cow<'_, str>> {
-        match self {
-            Self::Refused(Error::Database(said)) => said.code(),
-            Self::Refused(_)
-            | Self::Timeout
-            | Self::NoConnection
-            | Self::Unprotected
-            | Self::NoTable(_)
-            | Self::Exists
-            | Self::NoRow
-            | Self::Altered
-            | Self::File(_)
-            | Self::Migrate(_) => None,
-        }
+        let Self::Refused(Error::Database(said)) = self else {
+            return None;
+        };
+        said.code()
     }
 }
 

@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use sqlx::{
     Connection as _, PgConnection, SqlSafeStr as _,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    migrate::{self, MigrateError, MigrationType, Migrator},
 };
 
 use super::{BEGIN, Connections, Engine, Fault, Pool};
 
-/// The step of a table: its number, its name, and its SQL for each engine.
-pub(crate) struct Table {
+/// Creates a table or an index: its number, its name, and its SQL for each engine.
+pub(crate) struct Migration {
     pub(crate) number: i64,
     pub(crate) name: &'static str,
     pub(crate) mysql: &'static str,
@@ -18,16 +18,43 @@ pub(crate) struct Table {
     pub(crate) sqlite: &'static str,
 }
 
+impl Migration {
+    /// The same statement for every engine.
+    pub(crate) const fn for_all(number: i64, name: &'static str, sql: &'static str) -> Self {
+        Self {
+            number,
+            name,
+            mysql: sql,
+            postgres: sql,
+            sqlite: sql,
+        }
+    }
+}
+
+/// A migration with one file for each engine: `$files` is the beginning of their paths.
+macro_rules! migration {
+    ($number:literal, $name:literal, $files:literal) => {
+        crate::tables::database::Migration {
+            number: $number,
+            name: $name,
+            mysql: include_str!(concat!($files, "mysql.sql")),
+            postgres: include_str!(concat!($files, "postgres.sql")),
+            sqlite: include_str!(concat!($files, "sqlite.sql")),
+        }
+    };
+}
+pub(crate) use migration;
+
 impl Connections {
     /// Creates the tables that do not exist yet, and records their numbers.
-    pub(crate) async fn migrate(&self, tables: &[Table]) -> Result<(), Fault> {
+    pub(crate) async fn migrate(&self, tables: &[Migration]) -> Result<(), Fault> {
         let migrations = tables.iter().map(|table| {
             let sql = match self.engine() {
                 Engine::MySql => table.mysql,
                 Engine::Postgres => table.postgres,
                 Engine::Sqlite => table.sqlite,
             };
-            Migration::new(
+            migrate::Migration::new(
                 table.number,
                 Cow::Borrowed(table.name),
                 MigrationType::Simple,
@@ -53,7 +80,7 @@ impl Connections {
     }
 }
 
-/// All tables or none, and one program after the other: a lock that belongs to the transaction needs no session.
+/// Creates all tables or none. The lock admits one program at a time and ends with the transaction, so it works behind PgBouncer.
 async fn in_one_transaction(
     migrator: &Migrator,
     connection: &mut PgConnection,

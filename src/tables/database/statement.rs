@@ -1,64 +1,75 @@
-//! What differs between engines in how a statement is sent, and how values are bound and read.
-
-use std::borrow::Cow;
+//! What differs between engines in how a statement is sent, and how its transaction ends.
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, Database, Decode, Encode, MySql, Postgres, SqlSafeStr, SqlStr,
-    Sqlite, Type,
-    encode::IsNull,
-    error::BoxDynError,
-    pool::PoolConnection,
-    postgres::{PgArgumentBuffer, PgTypeInfo, types::Oid},
-    query::Query,
+    AssertSqlSafe, Connection, Database, MySql, Postgres, SqlSafeStr, SqlStr, Sqlite, Transaction,
+    database::HasStatementCache, pool::PoolConnection, query::Query,
 };
 
-/// An engine's form of a statement. A statement is written once, with question marks.
-pub(crate) trait Dialect: Database {
-    /// The statement in the form of the engine.
-    fn query<'q>(sql: SqlStr) -> Query<'q, Self, Self::Arguments>
-    where
-        Self: Sized;
+use super::Fault;
 
-    /// Whether other programs may use the session of this connection next.
-    fn is_clean(_: &Self::Connection) -> bool {
-        true
+/// The SQL of an engine.
+pub(crate) trait SqlDialect: Database + HasStatementCache {
+    /// Whether prepared statements may stay in the session after their transaction.
+    const KEEPS_STATEMENTS: bool = true;
+
+    /// The form that the engine takes of a statement with question marks.
+    fn form(sql: SqlStr) -> SqlStr {
+        sql
     }
 }
 
-impl Dialect for MySql {
-    fn query<'q>(sql: SqlStr) -> Query<'q, Self, Self::Arguments> {
-        sqlx::query(sql)
-    }
-}
+impl SqlDialect for MySql {}
 
-impl Dialect for Sqlite {
-    fn query<'q>(sql: SqlStr) -> Query<'q, Self, Self::Arguments> {
-        sqlx::query(sql)
-    }
-}
+impl SqlDialect for Sqlite {}
 
-impl Dialect for Postgres {
-    fn query<'q>(sql: SqlStr) -> Query<'q, Self, Self::Arguments> {
-        sqlx::query(AssertSqlSafe(numbered(sql.as_str())))
-    }
+impl SqlDialect for Postgres {
+    const KEEPS_STATEMENTS: bool = false;
 
-    fn is_clean(connection: &Self::Connection) -> bool {
-        connection.cached_statements_size() == 0
+    fn form(sql: SqlStr) -> SqlStr {
+        AssertSqlSafe(numbered(sql.as_str())).into_sql_str()
     }
 }
 
 /// Whether a connection may go back into the pool.
-pub(crate) fn is_clean<DB: Dialect>(connection: &PoolConnection<DB>) -> bool {
-    DB::is_clean(connection)
+pub(crate) fn is_clean<DB: SqlDialect>(connection: &PoolConnection<DB>) -> bool {
+    DB::KEEPS_STATEMENTS || connection.cached_statements_size() == 0
 }
 
 /// A statement with question marks. Use it for each statement, in place of `sqlx::query`.
-pub(crate) fn query<'q, DB: Dialect>(sql: impl SqlSafeStr) -> Query<'q, DB, DB::Arguments> {
-    DB::query(sql.into_sql_str())
+pub(crate) fn query<'q, DB: SqlDialect>(sql: impl SqlSafeStr) -> Query<'q, DB, DB::Arguments> {
+    sqlx::query(DB::form(sql.into_sql_str()))
+}
+
+/// A statement with question marks, in the form for `prepare` on this connection.
+pub(crate) fn form_for<C>(_: &C, sql: impl SqlSafeStr) -> SqlStr
+where
+    C: Connection,
+    C::Database: SqlDialect,
+{
+    <C::Database as SqlDialect>::form(sql.into_sql_str())
+}
+
+/// Closes the prepared statements that must not stay in the session. Commits if the answer is good, and otherwise rolls back.
+pub(crate) async fn end_transaction<DB: SqlDialect, T, E: From<Fault>>(
+    mut transaction: Transaction<'_, DB>,
+    answer: Result<T, E>,
+) -> Result<T, E> {
+    let cleared = match DB::KEEPS_STATEMENTS {
+        true => Ok(()),
+        false => transaction.clear_cached_statements().await,
+    };
+    let ended = match answer.is_ok() && cleared.is_ok() {
+        true => transaction.commit().await,
+        false => transaction.rollback().await,
+    };
+    match (answer, cleared.and(ended)) {
+        (Ok(_), Err(error)) => Err(Fault::from(error).into()),
+        (answer, _) => answer,
+    }
 }
 
 /// PostgreSQL numbers its parameters: `$1`, `$2`, …
-pub(crate) fn numbered(sql: &str) -> String {
+fn numbered(sql: &str) -> String {
     let mut numbered = String::with_capacity(sql.len() + 8);
     for (number, part) in sql.split('?').enumerate() {
         if number > 0 {
@@ -72,102 +83,6 @@ pub(crate) fn numbered(sql: &str) -> String {
 /// Question marks for a list of this many values.
 pub(crate) fn question_marks(values: usize) -> String {
     vec!["?"; values].join(", ")
-}
-
-/// A value for a column of a type that we do not choose: PostgreSQL takes the type from the statement, as it does with a
-/// literal. A value that is declared as text could not be compared with an integer, and would not use the index of a
-/// `citext` column.
-#[derive(Clone, Debug)]
-pub(crate) enum Inferred<'a> {
-    /// Text; for each engine.
-    Text(Cow<'a, str>),
-    /// For PostgreSQL alone: a value in the binary form of its type.
-    Binary(Vec<u8>),
-}
-
-impl<'a> Inferred<'a> {
-    pub(crate) fn text(text: &'a str) -> Self {
-        Self::Text(text.into())
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Binary(bytes) => bytes,
-        }
-    }
-}
-
-impl Type<Postgres> for Inferred<'_> {
-    fn type_info() -> PgTypeInfo {
-        // No type.
-        PgTypeInfo::with_oid(Oid(0))
-    }
-}
-
-impl<'q> Encode<'q, Postgres> for Inferred<'_> {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        buffer.extend(self.bytes());
-        Ok(IsNull::No)
-    }
-}
-
-/// Text that an engine compares byte for byte: `VARBINARY` in MySQL, which sqlx reads as bytes.
-pub(crate) struct StoredText(pub(crate) String);
-
-macro_rules! as_strings_and_bytes {
-    ($($engine:ty),+) => {$(
-        impl Type<$engine> for Inferred<'_> {
-            fn type_info() -> <$engine as Database>::TypeInfo {
-                <str as Type<$engine>>::type_info()
-            }
-        }
-
-        impl<'q> Encode<'q, $engine> for Inferred<'_> {
-            fn encode_by_ref(
-                &self,
-                buffer: &mut <$engine as Database>::ArgumentBuffer,
-            ) -> Result<IsNull, BoxDynError> {
-                let text = String::from_utf8_lossy(self.bytes()).into_owned();
-                <String as Encode<'q, $engine>>::encode(text, buffer)
-            }
-        }
-
-        impl Type<$engine> for StoredText {
-            fn type_info() -> <$engine as Database>::TypeInfo {
-                <[u8] as Type<$engine>>::type_info()
-            }
-
-            fn compatible(kind: &<$engine as Database>::TypeInfo) -> bool {
-                <[u8] as Type<$engine>>::compatible(kind)
-            }
-        }
-
-        impl<'r> Decode<'r, $engine> for StoredText {
-            fn decode(value: <$engine as Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-                let bytes = <Vec<u8> as Decode<'r, $engine>>::decode(value)?;
-                Ok(Self(String::from_utf8_lossy(&bytes).into_owned()))
-            }
-        }
-    )+};
-}
-
-as_strings_and_bytes!(MySql, Sqlite);
-
-impl Type<Postgres> for StoredText {
-    fn type_info() -> PgTypeInfo {
-        <str as Type<Postgres>>::type_info()
-    }
-
-    fn compatible(kind: &PgTypeInfo) -> bool {
-        <str as Type<Postgres>>::compatible(kind)
-    }
-}
-
-impl<'r> Decode<'r, Postgres> for StoredText {
-    fn decode(value: <Postgres as Database>::ValueRef<'r>) -> Result<Self, BoxDynError> {
-        <String as Decode<'r, Postgres>>::decode(value).map(Self)
-    }
 }
 
 #[cfg(test)]

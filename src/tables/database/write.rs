@@ -5,7 +5,7 @@ use std::{borrow::Cow, time::Duration};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::sleep;
 
-use super::{BEGIN, Connections, Engine, Fault, Inferred, ask, query};
+use super::{BEGIN, Connections, Engine, Fault, Inferred, ask, end_transaction, query};
 use crate::clock::random_part;
 
 /// The longest pause before a rolled-back write is tried again.
@@ -18,6 +18,7 @@ pub(crate) enum Bound {
     Bytes(Vec<u8>),
     Int(i64),
     Bool(bool),
+    /// `NULL`, of which PostgreSQL needs the type.
     NoText,
     NoInt,
 }
@@ -179,16 +180,7 @@ impl Connections {
                         Ok(())
                     }
                     .await;
-                    // As in `ask!`.
-                    if engine == Engine::Postgres {
-                        transaction.clear_cached_statements().await?;
-                    }
-                    match &written {
-                        Ok(()) => transaction.commit().await?,
-                        // If this fails, the connection is broken, and the pool will notice.
-                        Err(_) => drop(transaction.rollback().await),
-                    }
-                    written
+                    end_transaction(transaction, written).await
                 }
                 .await;
                 match written {

@@ -66,7 +66,7 @@ impl State {
         match self.connections.engine() {
             // An unsigned number cannot become negative in a subtraction.
             Engine::MySql => "CAST(UNIX_TIMESTAMP() AS SIGNED)",
-            // NOW() is the begin of the transaction, and a condition with CLOCK_TIMESTAMP() uses no index.
+            // NOW() is the time of BEGIN, and a condition with CLOCK_TIMESTAMP() uses no index.
             Engine::Postgres => "CAST(FLOOR(EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP())) AS BIGINT)",
             Engine::Sqlite => "unixepoch()",
         }

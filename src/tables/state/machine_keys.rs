@@ -11,7 +11,7 @@ use crate::{
         machine_keys::{KeyLimits, Use},
         token::UnixTime,
     },
-    tables::database::{Engine, Fault, StoredText, Write, ask, query, question_marks},
+    tables::database::{Fault, StoredText, Write, ask, query, question_marks},
 };
 
 /// Rows per page.
@@ -248,15 +248,7 @@ impl State {
         let mut last = None::<(i64, String)>;
         loop {
             let condition = match (&last, since) {
-                (Some(_), _) => match self.connections.engine() {
-                    Engine::MySql | Engine::Sqlite => {
-                        "(changed_at > ? OR (changed_at = ? AND key_id > ?))".to_owned()
-                    }
-                    // PostgreSQL would read the index from its beginning.
-                    Engine::Postgres => {
-                        "changed_at >= ? AND (changed_at, key_id) > (?, ?)".to_owned()
-                    }
-                },
+                (Some(_), _) => self.after_last("key_id", "?"),
                 (None, Since::Always) => "TRUE".to_owned(),
                 (None, Since::Change { .. }) => self.changed_since(),
             };

@@ -149,27 +149,15 @@ impl State {
         mut see: impl FnMut(Changed),
     ) -> Result<Seen, Fault> {
         // The index of times ends with the primary key. In any other order, each page would read all rows of a burst.
-        let (place, shown) = match self.connections.engine() {
-            Engine::MySql | Engine::Postgres => (id, id),
-            Engine::Sqlite => ("rowid", "CAST(rowid AS TEXT)"),
+        let (place, shown, last_place) = match self.connections.engine() {
+            Engine::MySql | Engine::Postgres => (id, id, "?"),
+            Engine::Sqlite => ("rowid", "CAST(rowid AS TEXT)", "CAST(? AS INTEGER)"),
         };
         let mut seen = Seen::default();
         let mut last = None::<(i64, String)>;
         loop {
             let condition = match (&last, since) {
-                (Some(_), _) => match self.connections.engine() {
-                    Engine::MySql => {
-                        format!("(changed_at > ? OR (changed_at = ? AND {place} > ?))")
-                    }
-                    // It would read the index from its beginning.
-                    Engine::Postgres => {
-                        format!("changed_at >= ? AND (changed_at, {place}) > (?, ?)")
-                    }
-                    Engine::Sqlite => {
-                        "changed_at >= ? AND (changed_at, rowid) > (?, CAST(? AS INTEGER))"
-                            .to_owned()
-                    }
-                },
+                (Some(_), _) => self.after_last(place, last_place),
                 (None, Since::Always) => "TRUE".to_owned(),
                 (None, Since::Change { .. }) => self.changed_since(),
             };

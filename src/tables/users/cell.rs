@@ -1,8 +1,7 @@
 //! One value of a row in an existing table, whatever its column type.
 
 use sqlx::{
-    Column as _, MySql, Row as _, Type, TypeInfo as _, ValueRef as _, mysql::MySqlRow,
-    sqlite::SqliteRow,
+    Column as _, MySql, Row, Type, TypeInfo as _, ValueRef as _, mysql::MySqlRow, sqlite::SqliteRow,
 };
 
 use super::UsersFault;
@@ -87,70 +86,65 @@ impl Cell {
     }
 }
 
-/// A row as pairs of column name, in lower case, and value.
-pub(super) trait Cells {
-    fn cells(&self) -> Result<Vec<(String, Cell)>, UsersFault>;
-}
+/// A row of values, whatever the engine.
+pub(super) trait Cells: Row {
+    fn cell(&self, index: usize) -> Result<Cell, UsersFault>;
 
-impl Cells for MySqlRow {
+    /// The row as pairs of column name, in lower case, and value.
     fn cells(&self) -> Result<Vec<(String, Cell)>, UsersFault> {
-        let cell = |index: usize| -> Result<Cell, UsersFault> {
-            let raw = self.try_get_raw(index)?;
-            let kind = raw.type_info().name().to_owned();
-            // Decide by the character set: the type name is BINARY for every collation that ends in _bin.
-            let is_text = <str as Type<MySql>>::compatible(&raw.type_info());
-            if raw.is_null() {
-                return Ok(Cell::Null);
-            }
-            Ok(match &*kind {
-                "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
-                    Cell::Number(self.try_get_unchecked::<i64, _>(index)?.into())
-                }
-                "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "MEDIUMINT UNSIGNED"
-                | "INT UNSIGNED" | "BIGINT UNSIGNED" | "YEAR" => {
-                    Cell::Number(self.try_get_unchecked::<u64, _>(index)?.into())
-                }
-                "BIT" => Cell::Number(self.try_get::<u64, _>(index)?.into()),
-                "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "BINARY"
-                | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "ENUM"
-                | "SET" | "JSON" | "DECIMAL" => {
-                    let bytes = self.try_get_unchecked::<Vec<u8>, _>(index)?;
-                    match is_text || matches!(&*kind, "ENUM" | "SET" | "JSON" | "DECIMAL") {
-                        true => Cell::of_text(bytes),
-                        false => Cell::Bytes(bytes),
-                    }
-                }
-                "NULL" => Cell::Null,
-                // A time is never an id, a name or a flag.
-                _ => Cell::Bytes(Vec::new()),
-            })
-        };
         (self.columns().iter().enumerate())
-            .map(|(index, column)| Ok((column.name().to_ascii_lowercase(), cell(index)?)))
+            .map(|(index, column)| Ok((column.name().to_ascii_lowercase(), self.cell(index)?)))
             .collect()
     }
 }
 
-impl Cells for SqliteRow {
-    fn cells(&self) -> Result<Vec<(String, Cell)>, UsersFault> {
-        let cell = |index: usize| -> Result<Cell, UsersFault> {
-            let raw = self.try_get_raw(index)?;
-            if raw.is_null() {
-                return Ok(Cell::Null);
+impl Cells for MySqlRow {
+    fn cell(&self, index: usize) -> Result<Cell, UsersFault> {
+        let raw = self.try_get_raw(index)?;
+        let kind = raw.type_info().name().to_owned();
+        // Decide by the character set: the type name is BINARY for every collation that ends in _bin.
+        let is_text = <str as Type<MySql>>::compatible(&raw.type_info());
+        if raw.is_null() {
+            return Ok(Cell::Null);
+        }
+        Ok(match &*kind {
+            "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
+                Cell::Number(self.try_get_unchecked::<i64, _>(index)?.into())
             }
-            let kind = raw.type_info().name().to_owned();
-            Ok(match &*kind {
-                "INTEGER" | "BOOLEAN" => {
-                    Cell::Number(self.try_get_unchecked::<i64, _>(index)?.into())
+            "TINYINT UNSIGNED" | "SMALLINT UNSIGNED" | "MEDIUMINT UNSIGNED" | "INT UNSIGNED"
+            | "BIGINT UNSIGNED" | "YEAR" => {
+                Cell::Number(self.try_get_unchecked::<u64, _>(index)?.into())
+            }
+            "BIT" => Cell::Number(self.try_get::<u64, _>(index)?.into()),
+            "CHAR" | "VARCHAR" | "TINYTEXT" | "TEXT" | "MEDIUMTEXT" | "LONGTEXT" | "BINARY"
+            | "VARBINARY" | "TINYBLOB" | "BLOB" | "MEDIUMBLOB" | "LONGBLOB" | "ENUM" | "SET"
+            | "JSON" | "DECIMAL" => {
+                let bytes = self.try_get_unchecked::<Vec<u8>, _>(index)?;
+                match is_text || matches!(&*kind, "ENUM" | "SET" | "JSON" | "DECIMAL") {
+                    true => Cell::of_text(bytes),
+                    false => Cell::Bytes(bytes),
                 }
-                "TEXT" => Cell::of_text(self.try_get_unchecked(index)?),
-                "BLOB" => Cell::Bytes(self.try_get_unchecked(index)?),
-                _ => Cell::Bytes(Vec::new()),
-            })
-        };
-        (self.columns().iter().enumerate())
-            .map(|(index, column)| Ok((column.name().to_ascii_lowercase(), cell(index)?)))
-            .collect()
+            }
+            "NULL" => Cell::Null,
+            // A time is never an id, a name or a flag.
+            _ => Cell::Bytes(Vec::new()),
+        })
+    }
+}
+
+impl Cells for SqliteRow {
+    fn cell(&self, index: usize) -> Result<Cell, UsersFault> {
+        let raw = self.try_get_raw(index)?;
+        if raw.is_null() {
+            return Ok(Cell::Null);
+        }
+        let kind = raw.type_info().name().to_owned();
+        Ok(match &*kind {
+            "INTEGER" | "BOOLEAN" => Cell::Number(self.try_get_unchecked::<i64, _>(index)?.into()),
+            "TEXT" => Cell::of_text(self.try_get_unchecked(index)?),
+            "BLOB" => Cell::Bytes(self.try_get_unchecked(index)?),
+            _ => Cell::Bytes(Vec::new()),
+        })
     }
 }
 

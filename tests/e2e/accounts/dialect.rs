@@ -104,11 +104,11 @@ pub trait Rights: Server {
     const UPDATE: &str;
     /// What the server says without that right.
     const DENIED: &str;
-    /// Statements of which each gives the server another way to store a value that is too long.
+    /// Statements, each of which sets another way to treat a value that is too long.
     const MODES: &[&str];
 
     /// Runs a `SELECT` in the database `state`.
-    fn in_state(database: &Database<Self>, condition: &str) -> String
+    fn in_state(database: &Database<Self>, select: &str) -> String
     where
         Self: Sized;
 }

@@ -118,7 +118,7 @@ async fn a_wrong_password_and_a_missing_database_are_named() {
             "password authentication failed",
         ),
         (
-            format!("{}/missing", own_url(&database).trim_end_matches("/auth")),
+            database.own_url("missing"),
             "database \"missing\" does not exist",
         ),
     ] {

@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A PgBouncer with two sessions for everybody.
+/// A PgBouncer with two sessions, which all clients share.
 struct PgBouncer {
     _process: Process,
     _dir: TempDir,
