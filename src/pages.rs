@@ -8,7 +8,7 @@ mod own_keys;
 use std::{fmt, io, path::Path, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{Environment, UndefinedBehavior, Value, context};
 
 pub(crate) use self::own_keys::{KeyShown, KeysShown};
 use crate::domain::{
@@ -114,6 +114,7 @@ impl Pages {
         let paths = Paths {
             sign_in: "/sign-in",
             sign_out: "/sign-out",
+            signed_in: "/signed-in",
             keys: Some("/my-keys"),
             action: "/sign-in?return=/",
             target: "/",
@@ -128,7 +129,7 @@ impl Pages {
         ] {
             self.render(template, &paths, who, Some("Why"), "")?;
         }
-        self.try_keys()
+        self.try_keys(&paths)
     }
 
     /// The form, with its cookie.
@@ -137,10 +138,7 @@ impl Pages {
     ///
     /// [`PagesFault`].
     pub(crate) fn form(&self, page: &Page, error: Option<&Denial>) -> Result<Answer, PagesFault> {
-        let key = match &page.form {
-            Some(key) => key.clone(),
-            None => FormKey::draw().map_err(|_| PagesFault::NoRandomness)?,
-        };
+        let key = kept_or_drawn(page.form.as_ref())?;
         let error_text = error.map(explain);
         let action = page.target.behind(&page.places.sign_in);
         let paths = Paths::of(page, &action);
@@ -151,19 +149,7 @@ impl Pages {
             error_text.as_deref(),
             key.expose(),
         )?;
-        let mut answer = self.answer(200, html);
-        let cookie = CookieName::Form(page.transport).set(key.expose(), FORM_TIME.as_secs());
-        answer.headers.push(("set-cookie", cookie.into()));
-        if let Some(denial) = error {
-            let plain = denial.answer(&Realm::default());
-            answer.status = status(denial, &plain);
-            let retry = plain
-                .headers
-                .into_iter()
-                .find(|(name, _)| *name == "retry-after");
-            answer.headers.extend(retry);
-        }
-        Ok(answer)
+        Ok(self.answer_with_form(page, html, &key, error))
     }
 
     /// Who has signed in, with the button to sign out.
@@ -209,21 +195,53 @@ impl Pages {
         error: Option<&str>,
         key: &str,
     ) -> Result<String, PagesFault> {
-        let rendered = self.templates.get_template(template).and_then(|page| {
-            page.render(context! {
-                name => &self.name,
-                logo => &self.logo,
-                sign_in => paths.sign_in,
-                sign_out => paths.sign_out,
-                my_keys => paths.keys,
-                action => paths.action,
-                target => paths.target,
-                who => who,
-                error => error,
-                form_key => key,
-            })
-        });
+        self.fill(template, self.shared(paths, who, error, key))
+    }
+
+    /// What every template can use, because a team's `base.html` is part of every page.
+    fn shared(&self, paths: &Paths<'_>, who: &str, error: Option<&str>, key: &str) -> Value {
+        context! {
+            name => &self.name,
+            logo => &self.logo,
+            sign_in => paths.sign_in,
+            sign_out => paths.sign_out,
+            signed_in => paths.signed_in,
+            my_keys => paths.keys,
+            action => paths.action,
+            target => paths.target,
+            who => who,
+            error => error,
+            form_key => key,
+        }
+    }
+
+    fn fill(&self, template: &'static str, values: Value) -> Result<String, PagesFault> {
+        let found = self.templates.get_template(template);
+        let rendered = found.and_then(|html| html.render(values));
         rendered.map_err(|fault| PagesFault::Template(template, fault))
+    }
+
+    /// A page with a form, the form's cookie, and the status if the form was refused.
+    fn answer_with_form(
+        &self,
+        page: &Page,
+        html: String,
+        key: &FormKey,
+        refused: Option<&Denial>,
+    ) -> Answer {
+        let mut answer = self.answer(200, html);
+        let cookie = CookieName::Form(page.transport).set(key.expose(), FORM_TIME.as_secs());
+        answer.headers.push(("set-cookie", cookie.into()));
+        if let Some(denial) = refused {
+            let plain = denial.answer(&Realm::default());
+            answer.status = status(denial, &plain);
+            let retry = plain
+                .headers
+                .into_iter()
+                .find(|(name, _)| *name == "retry-after");
+            answer.headers.extend(retry);
+        }
+        answer
     }
 
     /// A page that no script runs in, that nobody frames, and that nothing stores.
@@ -257,6 +275,7 @@ impl fmt::Debug for Pages {
 struct Paths<'a> {
     sign_in: &'a str,
     sign_out: &'a str,
+    signed_in: &'a str,
     keys: Option<&'a str>,
     action: &'a str,
     target: &'a str,
@@ -267,10 +286,19 @@ impl<'a> Paths<'a> {
         Self {
             sign_in: &page.places.sign_in,
             sign_out: &page.places.sign_out,
+            signed_in: &page.places.signed_in,
             keys: page.places.keys.as_deref(),
             action,
             target: page.target.as_str(),
         }
+    }
+}
+
+/// The value of a form: the one that it has already, or a new one.
+fn kept_or_drawn(own: Option<&FormKey>) -> Result<FormKey, PagesFault> {
+    match own {
+        Some(key) => Ok(key.clone()),
+        None => FormKey::draw().map_err(|_| PagesFault::NoRandomness),
     }
 }
 

@@ -1,18 +1,13 @@
 //! Decides requests: asks the judge, runs each action in its own task, and logs each decision once. Contains no rule.
 
+mod denied;
 mod logged;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{panic::resume_unwind, sync::Arc, time::Instant};
 
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::denied::TurnedAway;
 use self::logged::{Counts, Started, logged};
 use crate::{
     actions::run::{Actions, Caller, Renewed, Run},
@@ -26,13 +21,13 @@ use crate::{
         judge::{Action, Judged, Step},
         policy::{Endpoint, Rule},
         probe::Answered,
-        request::{Request, RequestFault},
+        request::Request,
         time::UnixTime,
     },
     live::{Live, Rules},
     observe::{
         audit,
-        metrics::{CountedDecision, Work},
+        metrics::Work,
         request_log::{Door, OwnedTrace, Trace},
         spans,
     },
@@ -55,13 +50,6 @@ pub(crate) struct Decided<'r> {
     pub(crate) rule: Option<&'r Rule>,
     /// What the next rules decide instead.
     pub(crate) otherwise: Option<Otherwise>,
-}
-
-/// Why a request is denied without being judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TurnedAway {
-    Untrusted,
-    Overloaded,
 }
 
 impl Authorizer {
@@ -222,84 +210,6 @@ impl Authorizer {
         let counts = Counts::checked(&rules.counts, None);
         logged(decision.into(), None, trace, begun, counts);
         valid.map(|token| token.claims)
-    }
-
-    /// Denies a request that a door could not read.
-    #[must_use]
-    pub(crate) fn refuse(
-        &self,
-        rules: &Rules,
-        fault: RequestFault,
-        probe: Option<&[u8]>,
-        trace: Trace<'_>,
-    ) -> Decided<'static> {
-        let denial = Denial::Malformed(fault);
-        let answered = || Answered {
-            decision: Verdict::Deny.name().to_owned(),
-            reason: denial.reason().name().to_owned(),
-            rule: None,
-        };
-        let probed = probed(rules, probe, answered);
-        self.deny(probed.unwrap_or(denial), trace)
-    }
-
-    /// Denies a request that a door does not accept.
-    #[must_use]
-    pub(crate) fn deny(&self, denial: Denial, trace: Trace<'_>) -> Decided<'static> {
-        let denied = Decision::Deny(denial).into();
-        let rules = self.live().now();
-        let counts = Counts::checked(&rules.counts, None);
-        Decided {
-            decision: logged(denied, None, trace, self.begin(&trace), counts),
-            rule: None,
-            otherwise: None,
-        }
-    }
-
-    /// Denies a request that is not judged. Every such denial is counted, but each kind is logged at most once a
-    /// second, because there can be any number of them.
-    pub(crate) fn turn_away(&self, kind: TurnedAway, trace: Trace<'_>) -> Decision {
-        static LAST: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
-        let [untrusted, overloaded] = &LAST;
-        let (denial, last) = match kind {
-            TurnedAway::Untrusted => (Denial::UntrustedPeer, untrusted),
-            TurnedAway::Overloaded => (Denial::Unavailable(Unavailable::Overloaded), overloaded),
-        };
-        let now = unix_time().0;
-        if last.swap(now, Ordering::Relaxed) != now {
-            return self.deny(denial, trace).decision;
-        }
-        let decision = Decision::Deny(denial);
-        self.count(&decision, trace.door);
-        decision
-    }
-
-    /// Denies a request whose decision panicked. The log or the audit trail may cause the panic, so the denial does not
-    /// use them.
-    pub(crate) fn deny_after_panic(&self, trace: Trace<'_>) -> Decided<'static> {
-        let denial = Denial::Unavailable(Unavailable::Internal);
-        let logged = AssertUnwindSafe(|| self.deny(denial.clone(), trace));
-        catch_unwind(logged).unwrap_or_else(|_| {
-            let decision = Decision::Deny(denial);
-            self.count(&decision, trace.door);
-            Decided {
-                decision,
-                rule: None,
-                otherwise: None,
-            }
-        })
-    }
-
-    /// Counts a decision that is not logged.
-    fn count(&self, decision: &Decision, door: Door) {
-        self.live().now().counts.count(CountedDecision {
-            door,
-            verdict: decision.verdict(),
-            reason: decision.reason(),
-            rule: None,
-            work: Work::Check,
-            time: Duration::ZERO,
-        });
     }
 
     fn begin(&self, trace: &Trace<'_>) -> Started {

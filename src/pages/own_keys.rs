@@ -4,12 +4,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use minijinja::{Value, context};
 
-use super::{FORM_TIME, Pages, PagesFault, status};
+use super::{Pages, PagesFault, Paths, kept_or_drawn};
 use crate::domain::{
     body::BodyFault,
-    cookie::CookieName,
-    decision::{Answer, Denial, Realm},
-    form_key::FormKey,
+    decision::{Answer, Denial},
     machine_key::MAX_NAME,
     machine_keys::MAX_PATHS,
     own_keys::Typed,
@@ -23,7 +21,7 @@ pub(crate) struct KeyShown {
     pub(crate) name: String,
     /// `None` for all roles of its owner.
     pub(crate) roles: Option<Vec<String>>,
-    /// None for all.
+    /// Empty for all paths.
     pub(crate) paths: Vec<String>,
     pub(crate) state: &'static str,
     pub(crate) created: u64,
@@ -73,22 +71,13 @@ impl Pages {
     ///
     /// [`PagesFault`].
     pub(crate) fn keys(&self, page: &Page, shown: &KeysShown<'_>) -> Result<Answer, PagesFault> {
-        let draw = |own: Option<&FormKey>| match own {
-            Some(key) => Ok(key.clone()),
-            None => FormKey::draw().map_err(|_| PagesFault::NoRandomness),
-        };
-        let key = draw(page.form.as_ref())?;
-        // A form that made a key is done. Any other may have been lost on its way, so that it stays the same form.
+        let key = kept_or_drawn(page.form.as_ref())?;
+        // A form that has made its key gets a new value. Every other form keeps its value: its first answer may have been
+        // lost, and sending it again must not make a second key.
         let is_done = matches!(shown.refused, Some(Denial::KeyRepeated(_)));
-        let once = draw(shown.typed.once.as_ref().filter(|_| !is_done))?;
-        let html = self.render_keys(&Links::of(page), shown, key.expose(), once.expose())?;
-        let mut answer = self.answer(200, html);
-        let cookie = CookieName::Form(page.transport).set(key.expose(), FORM_TIME.as_secs());
-        answer.headers.push(("set-cookie", cookie.into()));
-        if let Some(denial) = shown.refused {
-            answer.status = status(denial, &denial.answer(&Realm::default()));
-        }
-        Ok(answer)
+        let once = kept_or_drawn(shown.typed.once.as_ref().filter(|_| !is_done))?;
+        let html = self.render_keys(&Paths::of(page, ""), shown, key.expose(), once.expose())?;
+        Ok(self.answer_with_form(page, html, &key, shown.refused))
     }
 
     /// A key that was made just now.
@@ -99,26 +88,29 @@ impl Pages {
     pub(crate) fn new_key(
         &self,
         page: &Page,
+        who: &str,
         key: &KeyShown,
         secret: &str,
     ) -> Result<Answer, PagesFault> {
-        let html = self.render_new_key(&Links::of(page), key, secret)?;
+        let html = self.render_new_key(&Paths::of(page, ""), who, key, secret)?;
         Ok(self.answer(200, html))
     }
 
     fn render_new_key(
         &self,
-        links: &Links<'_>,
+        paths: &Paths<'_>,
+        who: &str,
         key: &KeyShown,
         secret: &str,
     ) -> Result<String, PagesFault> {
         let own = context! { key => key.value(), secret => secret };
-        self.render_own("new-key.html", links, own)
+        let shared = self.shared(paths, who, None, "");
+        self.fill("new-key.html", context! { ..own, ..shared })
     }
 
     fn render_keys(
         &self,
-        links: &Links<'_>,
+        paths: &Paths<'_>,
         shown: &KeysShown<'_>,
         key: &str,
         once: &str,
@@ -134,14 +126,11 @@ impl Pages {
         } = shown;
         let (field, error) = refused.map(explain).unzip();
         let own = context! {
-            who => *who,
             own_roles => roles.iter().map(|role| (*role).to_owned()).collect::<Vec<_>>(),
             keys => keys.as_ref().map(|keys| keys.iter().map(KeyShown::value).collect::<Vec<_>>()),
             left_out => *left_out,
             longest_days => longest.as_secs().div_ceil(24 * 3600),
-            error => error,
             field => field.flatten(),
-            form_key => key,
             once => once,
             typed_name => &typed.name,
             typed_roles => &typed.roles,
@@ -149,33 +138,12 @@ impl Pages {
             typed_paths => &typed.paths,
             typed_days => &typed.days,
         };
-        self.render_own("keys.html", links, own)
-    }
-
-    fn render_own(
-        &self,
-        template: &'static str,
-        links: &Links<'_>,
-        own: Value,
-    ) -> Result<String, PagesFault> {
-        let rendered = self.templates.get_template(template).and_then(|html| {
-            html.render(context! {
-                name => &self.name,
-                logo => &self.logo,
-                signed_in => links.signed_in,
-                target => links.own,
-                ..own
-            })
-        });
-        rendered.map_err(|fault| PagesFault::Template(template, fault))
+        let shared = self.shared(paths, who, error.as_deref(), key);
+        self.fill("keys.html", context! { ..own, ..shared })
     }
 
     /// Renders both pages with everything that they may show.
-    pub(super) fn try_keys(&self) -> Result<(), PagesFault> {
-        let links = Links {
-            signed_in: "/signed-in",
-            own: "/my-keys",
-        };
+    pub(super) fn try_keys(&self, paths: &Paths<'_>) -> Result<(), PagesFault> {
         let key = |state| KeyShown {
             id: "0123456789abcdef".into(),
             name: "ci".into(),
@@ -203,25 +171,10 @@ impl Pages {
                 typed: &Typed::default(),
                 refused,
             };
-            self.render_keys(&links, &shown, "key", "once")?;
+            self.render_keys(paths, &shown, "key", "once")?;
         }
-        self.render_new_key(&links, &key("usable"), "dwk_")
+        self.render_new_key(paths, "ada", &key("usable"), "dwk_")
             .map(drop)
-    }
-}
-
-/// The links of these pages.
-struct Links<'a> {
-    signed_in: &'a str,
-    own: &'a str,
-}
-
-impl<'a> Links<'a> {
-    fn of(page: &'a Page) -> Self {
-        Self {
-            signed_in: &page.places.signed_in,
-            own: page.target.as_str(),
-        }
     }
 }
 

@@ -59,7 +59,7 @@ fn no_page_runs_a_script_or_is_kept_or_framed() {
     let (pages, page) = (pages(), page("/a"));
     for answer in [
         pages.keys(&page, &keys(&Typed::default())).unwrap(),
-        pages.new_key(&page, &key("ci", "usable"), "dwk_x").unwrap(),
+        (pages.new_key(&page, "ada", &key("ci", "usable"), "dwk_x")).unwrap(),
         pages.form(&page, None).unwrap(),
         pages.signed_in(&page, "ada").unwrap(),
         pages.signed_out(&page).unwrap(),
@@ -176,7 +176,8 @@ fn a_refused_key_keeps_what_was_typed_and_blames_one_field() {
 
 #[test]
 fn a_new_key_stands_in_its_page_once() {
-    let answer = pages().new_key(&page("/my-keys"), &key("ci", "usable"), "dwk_secret");
+    let shown = key("ci", "usable");
+    let answer = pages().new_key(&page("/my-keys"), "ada", &shown, "dwk_secret");
     let answer = answer.unwrap();
     assert_eq!(answer.body.matches("dwk_secret").count(), 1);
     assert!(!format!("{answer:?}").contains("dwk_secret"));
@@ -257,6 +258,9 @@ fn a_broken_template_is_found_before_a_browser_sees_it() {
         found.map(drop).map_err(|fault| fault.to_string())
     };
     assert!(with("sign-in.html", "<p>{{ name }} {{ form_key }}").is_ok());
+    // A team's base is part of every page.
+    let base = "{{ name }}{{ logo }}{{ sign_in }}{{ sign_out }}{{ signed_in }}{{ my_keys }}{{ action }}{{ target }}{{ who }}{{ error }}{{ form_key }}{% block main %}{% endblock %}";
+    assert_eq!(with("base.html", base), Ok(()));
     for (file, text) in [
         ("sign-in.html", "{{ name"),
         ("sign-in.html", "{{ nmae }}"),

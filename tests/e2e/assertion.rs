@@ -8,6 +8,7 @@ use crate::{
     direct::bearer,
     front::BOB,
     harness::{Doorward, Gateway, Settings, repository, send, tool, until},
+    machine_keys::key,
     sign_in::{RULES, Setup, newest_envoy},
 };
 
@@ -127,9 +128,8 @@ async fn services_behind_every_gateway_verify_who_is_asking() {
     })
     .await;
     let doorward = &setup.doorward;
-    let added = doorward.run(&["key", "add", "deploy", "--owner", BOB.0], "");
-    let key = format!("Bearer {}", added.await.ok().stdout.trim());
-    let credentials = [bearer(doorward, BOB).await, key];
+    let key = key(doorward, &["add", "deploy", "--owner", BOB.0]).await;
+    let credentials = [bearer(doorward, BOB).await, format!("Bearer {key}")];
     // A key that was added by another process counts after the next read.
     until("the key", Duration::from_secs(60), async || {
         let shown = [("authorization", &*credentials[1])];

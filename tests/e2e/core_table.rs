@@ -4,6 +4,7 @@ use crate::{
     direct::cookie,
     front::{ADA, BOB, Front, basic, tampered},
     harness::{Envoy, EnvoyConfig, PATIENCE, Reply, Settings, until},
+    machine_keys::key,
 };
 
 const NONE: &str = "";
@@ -38,12 +39,8 @@ async fn every_row(version: &str, config: fn(EnvoyConfig) -> EnvoyConfig) {
 async fn rows_of_cookies_and_keys(version: &str, front: &Front) {
     let [ada, bob] = [ADA, BOB].map(|who| cookie(&front.doorward, who));
     let (ada, bob) = (ada.await, bob.await);
-    let key = async |owner: &str| {
-        let arguments = ["key", "add", "ci", "--owner", owner];
-        let ran = front.doorward.run(&arguments, "").await;
-        ran.ok().stdout.trim().to_owned()
-    };
-    let (ada_key, bob_key) = (key("ada").await, key("bob").await);
+    let add = async |owner: &str| key(&front.doorward, &["add", "ci", "--owner", owner]).await;
+    let (ada_key, bob_key) = (add("ada").await, add("bob").await);
     let bearer = |key: &str| ("authorization", format!("Bearer {key}"));
     let header = |key: &str| ("x-api-key", key.to_owned());
     let cut = |key: &str| key[..92].to_owned();
@@ -65,7 +62,7 @@ async fn rows_of_cookies_and_keys(version: &str, front: &Front) {
             [header(&ada_key), header(&bob_key), header(&cut(&bob_key))],
         ),
     ];
-    // A new key is known to the service behind the judge within two seconds.
+    // Doorward accepts a key that a command added within two seconds.
     until("the key", PATIENCE, async || {
         let (name, value) = &credentials[2].1[1];
         let reply = front.send("GET", "/profile", &[(name, value)]).await;
@@ -124,7 +121,7 @@ async fn rows_of_cookies_and_keys(version: &str, front: &Front) {
                 assert_eq!(reply.header("cache-control"), Some("no-store"), "{row}");
             }
         }
-        // A refused one arrives nowhere, and gives no identity.
+        // On a public route, a refused credential is removed and gives no identity.
         let (name, value) = bad;
         let arrived = front.arrived("/healthz", &[(name, value)]).await;
         let names: Vec<_> = arrived.iter().map(|(name, _)| &**name).collect();
@@ -304,7 +301,7 @@ async fn rows_of_tokens(version: &str, front: &Front) {
     }
 }
 
-/// As it is without settings: neither a cookie nor a key is a credential.
+/// By default, neither a cookie nor a key is a credential.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_without_cookies_and_keys() {
     let front = Front::open(Envoy::NEWEST, |_| {}, |config| config).await;
@@ -322,7 +319,7 @@ async fn every_row_without_cookies_and_keys() {
     ] {
         let reply = front.send("GET", "/profile", &[shown]).await;
         assert_eq!((reply.status, reply.text()), (401, body), "{shown:?}");
-        // They are the service's own.
+        // A cookie or a header of this name belongs to the service.
         let reply = front.send("GET", "/healthz", &[shown]).await;
         let arrives = shown.0 == "authorization" || reply.text().contains(shown.1);
         assert!(reply.status == 200 && arrives, "{reply:?}");
@@ -372,10 +369,8 @@ async fn requests_without_a_rule_are_denied_for_everybody() {
     .await;
     let admin = front.bearer(ADA).await;
     let own = cookie(&front.doorward, ADA).await;
-    let ran = front
-        .doorward
-        .run(&["key", "add", "ci", "--owner", "ada"], "");
-    let key = format!("Bearer {}", ran.await.ok().stdout.trim());
+    let key = key(&front.doorward, &["add", "ci", "--owner", "ada"]).await;
+    let key = format!("Bearer {key}");
     assert_eq!(front.send("GET", "/open", &[]).await.status, 200);
     for path in ["/", "/opened", "/open/x", "/profile", "/login/x"] {
         for shown in [

@@ -107,7 +107,7 @@ pub async fn a_user_makes_uses_and_ends_a_key(setup: &Setup, browser: &mut Brows
     assert_eq!(ask("GET", "/deep/x").await.status, 401, "{kind:?}");
     let page = browser.open("/my-keys").await;
     assert!(page.text().contains("Keys that have ended or expired"));
-    // The form of an ended key makes no other.
+    // The form makes no second key after its key has ended.
     assert_eq!(post(browser, &wish).await.status, 409, "{kind:?}");
 
     let logs = setup.doorward.output();

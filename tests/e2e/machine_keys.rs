@@ -73,7 +73,7 @@ async fn replica<E: Engine>(database: &Database<E>) -> Doorward {
 }
 
 /// Runs a command that prints a key, and returns the key.
-async fn key(doorward: &Doorward, arguments: &[&str]) -> String {
+pub async fn key(doorward: &Doorward, arguments: &[&str]) -> String {
     let arguments = [&["key"], arguments].concat();
     let ran = doorward.run(&arguments, "").await.ok();
     let key = ran.stdout.strip_suffix('\n').expect("one line");

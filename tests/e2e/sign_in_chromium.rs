@@ -115,7 +115,7 @@ async fn through(kind: Kind) {
     assert_eq!(fetched(&browser, "GET").await, (200, false));
     assert_eq!(fetched(&browser, "POST").await, (200, false));
 
-    // At another site, the browser keeps the cookie for itself.
+    // The browser does not send the cookie to another host.
     let own = browser.url().await;
     let elsewhere = own.replace("//localhost:", "//other.example:");
     browser.open(&elsewhere).await;
@@ -131,7 +131,7 @@ async fn through(kind: Kind) {
     browser.reaches("/sign-out").await;
     assert!(browser.text().await.contains("You are signed out"));
     browser.tab(&first).await;
-    // A script gets no redirect, which it could not follow to a form.
+    // A script gets 401 and no redirect, because it cannot show the form.
     for method in ["GET", "POST"] {
         assert_eq!(fetched(&browser, method).await, (401, false), "{kind:?}");
     }
@@ -354,7 +354,7 @@ async fn another_host_of_the_domain_cannot_toss_a_cookie() {
     browser.close().await;
 }
 
-/// With the keyboard and the mouse, on the page for keys; `check` looks at each page.
+/// Uses the page for keys with the keyboard and the mouse; `check` runs axe-core on each page.
 async fn a_user_makes_and_ends_a_key(
     setup: &Setup,
     browser: &Chromium,

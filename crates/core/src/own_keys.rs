@@ -1,4 +1,4 @@
-//! What people want with their own keys for machines: over HTTP, and on the page for them.
+//! Requests of people for their own keys for machines: from programs over HTTP, and from the forms of the page.
 //!
 //! Must not know: what the page looks like, which keys exist.
 
@@ -29,7 +29,7 @@ pub enum KeyWish {
 /// A key that is not made yet.
 #[derive(Debug)]
 pub struct NewKey {
-    /// Its id, if only one key may have it; otherwise a random one.
+    /// The id that follows from a form; `None` for a random one.
     pub id: Option<MachineKeyId>,
     /// Its name.
     pub name: KeyName,
@@ -44,7 +44,7 @@ pub struct NewKey {
 pub struct KeysVisit {
     /// What is to be done, or why the form is refused.
     pub wish: Result<KeyWish, Denial>,
-    /// The fields of the form for a new key, so that a refused form is not empty.
+    /// The form for a new key as it was typed; a refused form is shown with it.
     pub typed: Typed,
 }
 
@@ -122,7 +122,7 @@ impl Typed {
             (false, "") => None,
             (false, roles) => Some(Roles::parse_list(roles).map_err(|_| impossible("roles"))?),
         };
-        // At use, a role that the owner does not have counts for nothing; here it is a mistake.
+        // When a key is used, a role that its owner does not have is ignored; in the form, it is a mistake.
         let is_missing = |role| !user.roles.contains(role);
         if roles.iter().flat_map(Roles::iter).any(is_missing) {
             return Err(impossible("roles"));
@@ -171,7 +171,7 @@ pub(crate) fn new_key(body: Body<'_>) -> Result<KeyWish, Denial> {
     }))
 }
 
-/// In seconds.
+/// A day in seconds.
 const DAY: u64 = 24 * 3600;
 
 impl FormKey {
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(one.key_id("7"), one.key_id("7"));
         assert_ne!(one.key_id("7"), one.key_id("8"));
         assert_ne!(one.key_id("7"), other.key_id("7"));
-        // Without the value, any number.
+        // Without the value, a form could make any number of keys, so it is refused.
         let wish = read(&one, "name=ci").wish;
         let expected = Denial::Body(BodyFault::Impossible("once"));
         assert_eq!(wish.unwrap_err(), expected);

@@ -72,7 +72,7 @@ pub enum Endpoint {
     SignedIn,
     /// A token, to list, make or end keys for machines.
     Keys,
-    /// The page where people do that with a cookie.
+    /// The cookie of a browser, to do the same on a page.
     KeysPage,
 }
 
@@ -151,20 +151,6 @@ impl Endpoint {
             Self::SignIn | Self::KeysPage => &["GET", "POST"],
             Self::SignedIn => &["GET"],
             Self::Keys => &["GET", "POST", "DELETE"],
-        }
-    }
-
-    /// Whether only browsers use it.
-    #[must_use]
-    pub fn is_page(self) -> bool {
-        match self {
-            Self::Login
-            | Self::Logout
-            | Self::Refresh
-            | Self::Register
-            | Self::Password
-            | Self::Keys => false,
-            Self::SignIn | Self::SignOut | Self::SignedIn | Self::KeysPage => true,
         }
     }
 

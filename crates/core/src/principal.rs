@@ -29,7 +29,7 @@ pub struct Principal {
 
 /// A signed assertion about a user. `Debug` does not show it.
 pub(crate) struct Asserted {
-    /// Whom it is for.
+    /// `aud`.
     pub(crate) audience: Arc<str>,
     /// The key that signed it.
     pub(crate) key: KeyId,

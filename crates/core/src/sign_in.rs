@@ -73,9 +73,14 @@ impl SignIn {
         }
     }
 
+    /// A denial that a browser sees as the redirect to the page, and back to `target`.
+    pub(crate) fn redirected(&self, denial: Denial, target: &ReturnTarget) -> Denial {
+        Denial::Shown(Box::new(denial), Box::new(self.redirect(target)))
+    }
+
     /// The redirect of a browser to the page, and back to `target`.
     #[must_use]
-    pub fn redirect(&self, target: &ReturnTarget) -> Answer {
+    fn redirect(&self, target: &ReturnTarget) -> Answer {
         Answer::see_other(&self.back(target).behind(&self.places.sign_in))
     }
 

@@ -1,6 +1,7 @@
 //! Tokens: issued after a login, verified on every other request (RFC 7519, with the practices of RFC 8725).
 
 mod claims;
+mod cookie;
 mod named;
 mod signer;
 mod statement;
@@ -9,12 +10,12 @@ use std::{sync::Arc, time::Duration};
 
 use self::claims::Claims;
 pub use self::{
+    cookie::CookieToken,
     signer::{IssueFault, Signer, Token},
     statement::Statement,
 };
 use super::{
     account::{ADMIN, Identity, Roles, Username},
-    browser_session::BrowserSession,
     credential::Compact,
     histogram::{Histogram, Resolution, Scale},
     issuer::{self, Issuer, Issuers, Vouched},
@@ -93,15 +94,6 @@ pub struct ValidToken {
     pub claims: Vec<u8>,
 }
 
-/// The valid token of a cookie.
-#[derive(Clone, Debug)]
-pub struct CookieToken {
-    /// The user of the token.
-    pub principal: Arc<Principal>,
-    /// The session to renew it for, if half of its life is over.
-    pub renewal: Option<(BrowserSession, Generation)>,
-}
-
 /// A valid token, in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presented {
@@ -140,8 +132,8 @@ impl Verifier {
     /// How many verified tokens are in memory, expired ones included.
     #[must_use]
     pub fn remembered(&self) -> usize {
-        let foreign = self.issuers.iter().map(Issuer::remembered);
-        self.verified.len() + foreign.sum::<usize>()
+        let of_issuers = self.issuers.iter().map(Issuer::remembered);
+        self.verified.len() + of_issuers.sum::<usize>()
     }
 
     /// Records the age of Doorward's own tokens when they are first presented here.
@@ -200,56 +192,6 @@ impl Verifier {
         let principal = Arc::clone(&good.principal);
         self.verified.remember(hashed.fingerprint, good, now.0);
         Ok(principal)
-    }
-
-    /// Verifies the token of a cookie at `now`: one that was issued for a browser, and whose session of at most `lasts`
-    /// has not ended.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Verifier::verify`].
-    pub fn verify_cookie(
-        &self,
-        compact: Compact<'_>,
-        now: UnixTime,
-        ended: &Revocations,
-        lasts: Duration,
-    ) -> Result<CookieToken, TokenFault> {
-        let hashed = Hashed::of(compact.expose());
-        if let Some(known) = self.recall(hashed, now, ended) {
-            return self.cookie_token(&known?.1, now, lasts);
-        }
-        let claims = self.genuine(compact, now)?;
-        let good = self.good(&claims, now, ended)?;
-        let token = self.cookie_token(&good, now, lasts)?;
-        self.verified.remember(hashed.fingerprint, good, now.0);
-        Ok(token)
-    }
-
-    fn cookie_token(
-        &self,
-        good: &Good,
-        now: UnixTime,
-        lasts: Duration,
-    ) -> Result<CookieToken, TokenFault> {
-        let (Some(since), Some(session)) = (good.since, &good.session) else {
-            return Err(TokenFault::NotForCookie);
-        };
-        let session = |lasts| BrowserSession {
-            id: session.to_string(),
-            since: UnixTime(since),
-            lasts,
-        };
-        // The setting may have been shortened since.
-        let end = since.saturating_add(lasts.as_secs());
-        self.check_expiry(end, now)?;
-        let half = good.expires.saturating_sub(good.issued) / 2;
-        let renewed = end.min(now.0.saturating_add(self.terms.lifetime.as_secs()));
-        let is_due = now.0 >= good.issued.saturating_add(half) && renewed > good.expires;
-        Ok(CookieToken {
-            principal: Arc::clone(&good.principal),
-            renewal: is_due.then(|| (session(lasts), good.generation)),
-        })
     }
 
     /// A cached token, if it is cached and still valid.

@@ -70,7 +70,7 @@ pub enum RouteFault {
     KeysOff,
     #[error("names an audience of the signed assertion, which is off; set identity.assertion")]
     NoAssertion,
-    #[error("must be a text of 1 to 255 characters")]
+    #[error("must be a string of 1 to 255 bytes without control characters")]
     NotAudience,
     #[error("is jwt.audience: a service could use an assertion as an access token; write another")]
     AudienceOfTokens,

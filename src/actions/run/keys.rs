@@ -38,7 +38,7 @@ pub(crate) struct OwnKeys {
     pub(crate) most: usize,
 }
 
-/// What became of a wish.
+/// The result of a request for keys.
 enum Fulfilled {
     Listed(Vec<KeyRow>),
     Added(Box<KeyRow>, MachineKey),
@@ -46,7 +46,7 @@ enum Fulfilled {
 }
 
 impl Run {
-    /// For programs.
+    /// Answers a program, in JSON.
     pub(super) async fn keys(&self, request: KeyRequest) -> Result<Concluded, Refused> {
         let KeyRequest { identity, wish } = request;
         let now = unix_time();
@@ -68,7 +68,7 @@ impl Run {
         Ok(done(&identity, what, KeysAnswer::Json(body)))
     }
 
-    /// For browsers.
+    /// Answers a browser, with a page or a redirect.
     pub(super) async fn keys_page(
         &self,
         identity: &Identity,
@@ -88,7 +88,8 @@ impl Run {
             }
             Ok(Fulfilled::Added(row, key)) => {
                 let shown = on_page(&row, row.created);
-                let answer = pages.new_key(page, &shown, key.expose());
+                let who = identity.username.as_str();
+                let answer = pages.new_key(page, who, &shown, key.expose());
                 (KeysChange::Added(row.id), answer)
             }
             Ok(Fulfilled::Ended(id)) => {
@@ -121,15 +122,12 @@ impl Run {
         refused: Option<&'a Denial>,
     ) -> KeysShown<'a> {
         let now = unix_time();
-        let (mut old, mut left_out) = (0, 0);
+        let mut left_out = 0;
         let keys = keys.map(|keys| {
             let newest_first = keys.iter().rev();
-            let shown = newest_first.filter(|key| {
-                old += usize::from(!key.is_usable(now));
-                let is_shown = key.is_usable(now) || old <= MOST_OLD;
-                left_out += usize::from(!is_shown);
-                is_shown
-            });
+            let (usable, old): (Vec<_>, Vec<_>) = newest_first.partition(|key| key.is_usable(now));
+            left_out = old.len().saturating_sub(MOST_OLD);
+            let shown = usable.into_iter().chain(old.into_iter().take(MOST_OLD));
             shown.map(|key| on_page(key, now)).collect()
         });
         KeysShown {

@@ -109,7 +109,7 @@ proptest! {
     }
 }
 
-/// What the questions with cookies are about: otherwise the doors could agree on nothing.
+/// Cookies change the answers that the property above compares. It would also hold if every door ignored cookies.
 #[test]
 fn a_cookie_lets_a_browser_in_and_without_one_it_is_sent_to_the_form() {
     let ask = |headers: &[(&str, &str)]| {

@@ -103,7 +103,7 @@ impl Judge {
         match is_browser && helps && request.browser.navigates(request.method) {
             true => {
                 let target = ReturnTarget::of_request(request.browser.target);
-                Denial::Shown(Box::new(denial), Box::new(sign_in.redirect(&target)))
+                sign_in.redirected(denial, &target)
             }
             false => denial,
         }
@@ -115,8 +115,7 @@ impl Judge {
         let sign_in = self.sign_in.as_ref()?;
         request.browser.navigates(request.method).then(|| {
             let target = ReturnTarget::of_request(request.browser.target);
-            let answer = sign_in.redirect(&target);
-            Denial::Shown(Box::new(Denial::RenewalDue), Box::new(answer))
+            sign_in.redirected(Denial::RenewalDue, &target)
         })
     }
 
@@ -166,8 +165,7 @@ impl Judge {
                 Err(denial @ Denial::Unavailable(_)) => Visit::Refused(denial),
                 Err(denial) => {
                     let target = ReturnTarget::of_request(request.browser.target);
-                    let answer = sign_in.redirect(&target);
-                    return Err(Denial::Shown(Box::new(denial), Box::new(answer)));
+                    return Err(sign_in.redirected(denial, &target));
                 }
             },
             Endpoint::SignOut => {
@@ -233,10 +231,7 @@ impl Judge {
             Err(denial @ Denial::Unavailable(_)) => {
                 return Ok(Action::Visit(Visit::Refused(denial), Box::new(page)));
             }
-            Err(denial) => {
-                let answer = sign_in.redirect(&page.target);
-                return Err(Denial::Shown(Box::new(denial), Box::new(answer)));
-            }
+            Err(denial) => return Err(sign_in.redirected(denial, &page.target)),
         };
         let visit = if request.method.as_str() != "POST" {
             KeysVisit::list()

@@ -17,7 +17,7 @@ pub struct Rule {
     pub(super) demand: Demand,
     /// Whether a key may be shown as the password of Basic.
     pub(super) basic_keys: bool,
-    /// Whom the signed assertion is for, if not for the service of the settings.
+    /// The audience of the signed assertion; `None` for the one of the settings.
     audience: Option<Arc<str>>,
     name: Arc<str>,
 }
@@ -137,7 +137,7 @@ impl Rule {
     ///
     /// # Errors
     ///
-    /// The rule is one of an endpoint, or lets nobody pass.
+    /// The rule is for an endpoint, or allows nobody.
     pub fn asserting_to(self, audience: &str) -> Result<Self, RuleFault> {
         match self.demand {
             Demand::Public | Demand::SignedIn | Demand::Role(_) => Ok(Self {
@@ -148,7 +148,7 @@ impl Rule {
         }
     }
 
-    /// Whom the signed assertion is for, if the rule says so.
+    /// The audience of the signed assertion, if the rule names one.
     #[must_use]
     pub fn audience(&self) -> Option<&Arc<str>> {
         self.audience.as_ref()

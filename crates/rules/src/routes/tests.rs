@@ -208,9 +208,9 @@ fn an_audience_is_one_of_assertions_that_services_get() {
     for (text, options, expected) in [
         (rule("public", "\"billing\""), off, "set identity.assertion"),
         (rule("public", "\"doorward\""), ALL, "is jwt.audience"),
-        (rule("public", "\"\""), ALL, "1 to 255 characters"),
-        (rule("public", "\"a\\nb\""), ALL, "1 to 255 characters"),
-        (rule("public", "[\"a\"]"), ALL, "1 to 255 characters"),
+        (rule("public", "\"\""), ALL, "1 to 255 bytes"),
+        (rule("public", "\"a\\nb\""), ALL, "1 to 255 bytes"),
+        (rule("public", "[\"a\"]"), ALL, "1 to 255 bytes"),
         (
             rule("login", "\"billing\""),
             ALL,

@@ -37,7 +37,7 @@ fn only_a_cookie_opens_the_page() {
         (&[], redirected("missing-token")),
         (&[("cookie", &*bad)], redirected("token-signature")),
         (&[("cookie", &*twice)], redirected("malformed-cookie")),
-        // Whatever counts instead of the cookie is no reason to sign in again.
+        // If another credential counts instead of the cookie, there is no redirect to the sign-in page.
         (
             &[own, ("authorization", &by_key)],
             "key-not-accepted".into(),

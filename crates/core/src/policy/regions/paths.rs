@@ -97,7 +97,7 @@ impl Paths {
                 let is_same = self.set != PathSet::Extension
                     && other.set == PathSet::Subtree
                     && self.loose == other.loose;
-                // What is sent below another path may be read beside it, behind an escaped `?`.
+                // Only the loose reading counts: there, an escaped `?` may put a path beside one that it is sent below.
                 is_same || below(&self.loose, &other.loose)
             }
         }

@@ -104,7 +104,7 @@ fn other_hosts_are_found_beside_a_whole_domain() {
 }
 
 #[test]
-fn a_path_is_shown_beside_what_is_read_as_the_same_behind_an_escaped_question_mark() {
+fn a_path_with_an_escaped_question_mark_does_not_hide_another_path() {
     let old = policy(&[
         ("/a%3f", "", "", "public"),
         ("/a%3f/a", "GET", "", "public"),
@@ -297,7 +297,7 @@ fn decided_by(side: Side<'_>, access: Access<'_>) -> DecidedBy {
 }
 
 proptest! {
-    // The same pairs in each run: a new finding is for whoever changes the regions, and not for whoever builds them.
+    // The same pairs in each run, so that a failure follows from a change of this code and not from chance.
     #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(7), ..ProptestConfig::with_cases(1000) })]
 
     /// A sampled request is in exactly the change that says what becomes of it, or in none if nothing changes; and what is
