@@ -275,7 +275,7 @@ impl Settings {
         let sign_in = SignInSettings::read(reader);
         let paths = paths::read(reader);
         let feed = FeedSettings::read(reader);
-        let identity = IdentitySettings::read(reader, feed, &jwt.terms.audience);
+        let identity = IdentitySettings::read(reader, &jwt.terms.audience);
         let keys = KeysSettings::read(reader, &identity);
         let endpoints = rules::endpoints(&refresh, &self_service, sign_in.as_ref(), keys.enabled);
         let audience_of_tokens = jwt.terms.audience.clone();

@@ -10,7 +10,9 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use doorward_core::{policy::Endpoint, revocation::Revocations, trust::Peer};
+use doorward_core::{
+    assertion::Assertions, policy::Endpoint, revocation::Revocations, trust::Peer,
+};
 use doorward_rules::feed::{Beside, Content, Kind, Query, QueryFault, Rendered, Server};
 
 use crate::{
@@ -152,6 +154,7 @@ impl Feed {
                 endpoints: &self.endpoints,
                 realm: &rules.realm,
                 identity: rules.identity,
+                assertion_audience: rules.assertions.as_ref().map(Assertions::audience),
                 tolerance: rules.tolerance,
                 trusted: &rules.trusted,
                 client_address: rules.client_address,

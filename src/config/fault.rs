@@ -89,10 +89,6 @@ pub(super) enum ValueFault {
     #[error("a service could read it as the header of identity.assertion")]
     HeaderOfAssertion,
     #[error(
-        "cannot be used together with feed.enabled: the module in Envoy has no private key, and would let requests pass without an assertion"
-    )]
-    AssertionInFeed,
-    #[error(
         "is also jwt.audience; choose another one, so that nothing takes an assertion for a token"
     )]
     AudienceOfTokens,

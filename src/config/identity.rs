@@ -2,7 +2,6 @@
 
 use super::{
     fault::ValueFault,
-    feed::FeedSettings,
     key::{Key, Optional, Section},
     reader::Reader,
     value::{boolean, name},
@@ -74,16 +73,13 @@ static ASSERTION_AUDIENCE: Key<String> = Key::new(
 pub(crate) struct SecretSigns;
 
 impl IdentitySettings {
-    pub(super) fn read(reader: &mut Reader<'_>, feed: FeedSettings, audience: &str) -> Self {
+    pub(super) fn read(reader: &mut Reader<'_>, audience: &str) -> Self {
         let headers: IdentityNames = reader.get(&HEADERS);
         let own_audience = reader.get(&ASSERTION_AUDIENCE);
         let assertion = reader.find(&ASSERTION);
         if let Some(header) = &assertion {
             if let Some(name) = headers.like(header.as_str()) {
                 reader.fault_of(&ASSERTION, ValueFault::HeaderTaken(name.to_owned()));
-            }
-            if feed.enabled {
-                reader.fault_of(&ASSERTION, ValueFault::AssertionInFeed);
             }
             if own_audience == audience {
                 reader.fault_of(&ASSERTION_AUDIENCE, ValueFault::AudienceOfTokens);

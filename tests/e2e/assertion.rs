@@ -9,13 +9,20 @@ use crate::{
     front::BOB,
     harness::{Doorward, Gateway, Settings, repository, send, tool, until},
     machine_keys::key,
-    sign_in::{RULES, Setup, newest_envoy},
+    sign_in::{Kind, RULES, Setup, newest_envoy},
 };
 
 const NAME: &str = "x-auth-assertion";
 
-/// A configuration of a gateway with the assertion in the same places as the other identity headers.
+/// A configuration of a gateway with the assertion and the name of a key in the same places as the other identity headers,
+/// as docs/assertion.md and docs/machine-keys.md say.
 fn named(text: String) -> String {
+    also(&also(&text, "assertion"), "key")
+}
+
+fn also(text: &str, own: &str) -> String {
+    let name = format!("x-auth-{own}");
+    let alike = |line: &str| alike(line, own);
     let line = |line: &str| {
         let (lower, admin) = (line.to_ascii_lowercase(), "x-auth-admin");
         let Some(at) = lower.find(admin) else {
@@ -34,19 +41,22 @@ fn named(text: String) -> String {
         let (before, rest) = (&line[..at], &line[after..]);
         let quote = if rest.starts_with('"') { "\"" } else { "" };
         let comma = if line.contains(',') { "," } else { "" };
-        format!("{before}{own}{quote}{comma} {quote}{NAME}{rest}")
+        format!("{before}{own}{quote}{comma} {quote}{name}{rest}")
     };
     let lines: Vec<_> = text.split('\n').map(line).collect();
     lines.join("\n")
 }
 
-fn alike(line: &str) -> String {
+fn alike(line: &str, own: &str) -> String {
+    let (first, rest) = own.split_at(1);
+    let title = format!("X-Auth-{}{rest}", first.to_uppercase());
+    let variable = format!("${own}");
     [
-        ("x_auth_admin", "x_auth_assertion"),
-        ("x-auth-admin", NAME),
-        ("X-Auth-Admin", "X-Auth-Assertion"),
-        ("$admin", "$assertion"),
-        ("$authHeader2", "$assertion"),
+        ("x_auth_admin", &*format!("x_auth_{own}")),
+        ("x-auth-admin", &format!("x-auth-{own}")),
+        ("X-Auth-Admin", &title),
+        ("$admin", &variable),
+        ("$authHeader2", &variable),
     ]
     .iter()
     .fold(line.to_owned(), |line, (from, to)| line.replace(from, to))
@@ -80,8 +90,13 @@ fn verified_as(audience: &str, doorward: &Doorward, assertion: &str) -> Result<V
 
 /// The assertion that the service got.
 fn got(seen: &Value) -> Option<String> {
+    header(seen, NAME)
+}
+
+/// The header of this name that the service got, unless it says that there is none.
+fn header(seen: &Value, name: &str) -> Option<String> {
     let headers = seen["headers"].as_array().unwrap();
-    let mut found = headers.iter().filter(|pair| pair[0] == NAME);
+    let mut found = headers.iter().filter(|pair| pair[0] == name);
     let value = found
         .next()
         .map(|pair| pair[1].as_str().unwrap().to_owned());
@@ -106,6 +121,9 @@ async fn arrives(setup: &Setup, edge: SocketAddr, credentials: &[String]) {
         assert_eq!(reply.status, 200, "{reply:?}");
         let assertion = got(&reply.json()).expect("an assertion");
         is_bobs(&verified(&setup.doorward, &assertion));
+        let key = header(&reply.json(), "x-auth-key");
+        let shown = credential.contains("dwk_").then_some("deploy");
+        assert_eq!(key.as_deref(), shown, "{reply:?}");
         // It speaks to services, and is no access token.
         let shown = format!("Bearer {assertion}");
         let reply = send(edge, "GET", "/data", &[("authorization", &shown)], "").await;
@@ -115,18 +133,31 @@ async fn arrives(setup: &Setup, edge: SocketAddr, credentials: &[String]) {
     let reply = send(edge, "GET", "/healthz", &[forged], "").await;
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_eq!(got(&reply.json()), None, "{reply:?}");
+    let forged = [
+        ("authorization", &*credentials[0]),
+        ("x-auth-key", "forged"),
+    ];
+    let reply = send(edge, "GET", "/data", &forged, "").await;
+    let is_refused = matches!(reply.status, 400 | 403 | 302);
+    assert!(
+        is_refused || header(&reply.json(), "x-auth-key").is_none(),
+        "{reply:?}"
+    );
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn services_behind_every_gateway_verify_who_is_asking() {
+async fn open(kind: Kind) -> Setup {
     let bills = "\n[[route]]\npath = \"/bills/*\"\nallow = \"signed-in\"\naudience = \"billing\"\n";
-    let setup = Setup::open(newest_envoy(), |settings| {
+    Setup::open(kind, |settings| {
         settings
             .toml(format!("{RULES}{bills}"))
             .env("DOORWARD_IDENTITY__ASSERTION", NAME)
             .env("DOORWARD_KEYS__ENABLED", "true");
     })
-    .await;
+    .await
+}
+
+/// Bearer tokens, keys and cookies through an Envoy; the result is a token and a key.
+async fn arrive(setup: &Setup) -> [String; 2] {
     let doorward = &setup.doorward;
     let key = key(doorward, &["add", "deploy", "--owner", BOB.0]).await;
     let credentials = [bearer(doorward, BOB).await, format!("Bearer {key}")];
@@ -137,7 +168,7 @@ async fn services_behind_every_gateway_verify_who_is_asking() {
         (reply.status == 200).then_some(())
     })
     .await;
-    arrives(&setup, setup.edge.address(), &credentials).await;
+    arrives(setup, setup.edge.address(), &credentials).await;
 
     // A browser has no token to pass on.
     let mut browser = setup.browser();
@@ -156,14 +187,58 @@ async fn services_behind_every_gateway_verify_who_is_asking() {
     }
     let ambiguous = browser.open("/BILLS/7").await;
     assert_eq!(ambiguous.status, 400, "{ambiguous:?}");
-
-    for gateway in Gateway::ALL {
-        let service = setup.service.address;
-        let proxy = gateway.start(doorward.http, service, named).await;
-        arrives(&setup, proxy.edge, &credentials).await;
-    }
     let logs = doorward.output();
     assert!(!logs.contains(&*assertion), "{logs}");
+    credentials
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_behind_every_gateway_verify_who_is_asking() {
+    let setup = open(newest_envoy()).await;
+    let credentials = arrive(&setup).await;
+    for gateway in Gateway::ALL {
+        let service = setup.service.address;
+        let proxy = gateway.start(setup.doorward.http, service, named).await;
+        arrives(&setup, proxy.edge, &credentials).await;
+    }
+}
+
+/// The module has no private key. It asks Doorward for the first request of a token, and sends the assertion again.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_module_in_envoy_passes_on_what_doorward_has_signed() {
+    let setup = open(Kind::Module).await;
+    arrive(&setup).await;
+    let unused = bearer(&setup.doorward, BOB).await;
+    let edge = setup.edge.address();
+    let ask = async |path, credential: &str| {
+        let headers = [("authorization", credential), (NAME, "a.b.c")];
+        send(edge, "GET", path, &headers, "").await
+    };
+    // A new one, so that it lasts for the rest of the test.
+    let last = bearer(&setup.doorward, BOB).await;
+    let first = got(&ask("/data", &last).await.json()).expect("an assertion");
+    let claims = verified(&setup.doorward, &first);
+    let Setup {
+        doorward,
+        service,
+        edge: envoy,
+    } = setup;
+    let _home = doorward.kill();
+    let again = ask("/data", &last).await;
+    assert_eq!(again.status, 200, "{again:?}");
+    assert_eq!(got(&again.json()), Some(first), "{claims}");
+    let before = service.requests();
+    for (what, path, credential) in [
+        ("no assertion yet", "/data", &unused),
+        ("none for this audience", "/bills/7", &last),
+    ] {
+        let refused = ask(path, credential).await;
+        assert_eq!(refused.status, 503, "{what}: {refused:?}");
+    }
+    assert_eq!(service.requests(), before);
+    let public = send(edge, "GET", "/healthz", &[(NAME, "a.b.c")], "").await;
+    assert_eq!(got(&public.json()), None, "{public:?}");
+    drop(envoy);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,13 +273,6 @@ async fn an_assertion_needs_a_key_that_services_can_verify_with() {
             },
             false,
             "doorward keys generate ES256",
-        ),
-        (
-            |settings| {
-                settings.env("DOORWARD_FEED__ENABLED", "true");
-            },
-            true,
-            "feed.enabled",
         ),
         (
             |settings| {

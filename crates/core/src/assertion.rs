@@ -5,15 +5,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     jws,
-    key::{Algorithm, Key},
+    key::{Algorithm, Key, KeyId},
     keyring::{KeyState, Keyring},
     principal::{Asserted, Principal},
     time::UnixTime,
-    token::IssueFault,
+    token::{IssueFault, Verifier},
 };
 
 /// How long an assertion lasts.
@@ -57,6 +57,12 @@ impl Assertions {
         }
     }
 
+    /// The audience where a rule names none.
+    #[must_use]
+    pub fn audience(&self) -> &str {
+        &self.audience
+    }
+
     /// The assertion about a caller at `now`, for the audience of a rule: the one that was made a moment ago, or a new one.
     ///
     /// # Errors
@@ -70,9 +76,7 @@ impl Assertions {
     ) -> Result<Arc<str>, IssueFault> {
         let key = self.keys.signer(now).ok_or(IssueFault)?;
         let audience = audience.unwrap_or(&self.audience);
-        let is_used = |made: &Asserted| {
-            made.key == *key.id() && (now.0.checked_sub(made.at.0)).is_some_and(|age| age < REUSED)
-        };
+        let is_used = |made: &Asserted| made.key == *key.id() && is_new(made, now);
         if let Some(made) = principal.assertion(audience)
             && is_used(&made)
         {
@@ -114,6 +118,95 @@ impl Assertions {
         let payload = serde_json::to_vec(&claims).map_err(|_| IssueFault)?;
         jws::sign_as(TYPE, &payload, key).ok_or(IssueFault)
     }
+}
+
+/// The assertions of a judge without a private key, which gets them from Doorward, such as the module in Envoy.
+#[derive(Clone, Debug)]
+pub struct Received {
+    audience: Arc<str>,
+}
+
+/// The claims that say whom an assertion is about, and for whom it is.
+#[derive(Deserialize)]
+struct ReceivedClaims {
+    iss: String,
+    aud: String,
+    sub: String,
+    username: String,
+    iat: u64,
+}
+
+impl Received {
+    /// Keeps assertions for this audience where a rule names none.
+    #[must_use]
+    pub fn new(audience: &str) -> Self {
+        Self {
+            audience: audience.into(),
+        }
+    }
+
+    /// The assertion about a caller that Doorward sent a moment ago, for the audience of a rule; `None` if a new one is due.
+    #[must_use]
+    pub fn about(
+        &self,
+        principal: &Principal,
+        audience: Option<&Arc<str>>,
+        now: UnixTime,
+    ) -> Option<Arc<str>> {
+        let kept = principal.assertion(audience.unwrap_or(&self.audience))?;
+        is_new(&kept, now).then(|| Arc::clone(&kept.text))
+    }
+
+    /// Keeps an assertion that Doorward has sent about a caller, and says whether it did: only a genuine one about this
+    /// caller and for this audience is sent again.
+    pub fn keep(
+        &self,
+        verifier: &Verifier,
+        principal: &Principal,
+        audience: Option<&Arc<str>>,
+        text: &str,
+        now: UnixTime,
+    ) -> bool {
+        let audience = audience.unwrap_or(&self.audience);
+        let Some((key, claims)) = genuine(verifier.keys(), text, now) else {
+            return false;
+        };
+        let identity = principal.identity();
+        let fits = claims.iss == verifier.terms().issuer
+            && claims.aud == **audience
+            && claims.sub == identity.subject
+            && claims.username == identity.username.as_str();
+        if !fits {
+            return false;
+        }
+        let made = Asserted {
+            audience: Arc::clone(audience),
+            key,
+            // Doorward's clock may be ahead.
+            at: UnixTime(claims.iat.min(now.0)),
+            text: text.into(),
+        };
+        principal.keep_assertion(made, |made| is_new(made, now));
+        true
+    }
+}
+
+/// The claims of an assertion that one of the keys has signed, and the key.
+fn genuine(keys: &Keyring, text: &str, now: UnixTime) -> Option<(KeyId, ReceivedClaims)> {
+    let parts = jws::Parts::split(text).ok()?;
+    let bytes = parts.header().ok()?;
+    let header = jws::Header::parse(&bytes).ok()?;
+    if header.typ.as_deref() != Some(TYPE) || header.alg == Algorithm::Hs256.name() {
+        return None;
+    }
+    let key = KeyId::parse(header.kid.as_deref()?)?;
+    let payload = parts.genuine(keys, now, |_| Ok(())).ok()?;
+    Some((key, jws::object(&payload)?))
+}
+
+/// Whether an assertion lasts long enough to be sent again.
+fn is_new(made: &Asserted, now: UnixTime) -> bool {
+    (now.0.checked_sub(made.at.0)).is_some_and(|age| age < REUSED)
 }
 
 /// Whether every key that signs, now or later, has a public half that services can verify with.
@@ -236,6 +329,65 @@ mod tests {
             &Revocations::new(None),
         );
         assert_eq!(verified.unwrap_err(), TokenFault::Type);
+    }
+
+    #[test]
+    fn a_received_one_is_kept_if_it_is_genuine_and_fits() {
+        let terms = || TokenTerms {
+            issuer: "doorward".into(),
+            audience: "doorward".into(),
+            lifetime: Duration::from_secs(3600),
+            leeway: Duration::ZERO,
+        };
+        let keys = || ring(vec![key("a", 0, Algorithm::Es256)]);
+        let own = Arc::new(keys());
+        let verifier = Verifier::of(&own.public_halves(), terms());
+        let signed = |keys: &Arc<Keyring>, issuer, audience, now| {
+            Assertions::new(Arc::clone(keys), issuer, audience)
+                .about(&ada(), None, now)
+                .unwrap()
+        };
+        let received = Received::new("services");
+        let ada = ada();
+        let text = signed(&own, "doorward", "services", NOW);
+        let flipped = format!("{}A{}", &text[..text.len() - 9], &text[text.len() - 8..]);
+        let access = jws::sign(b"{}", own.signer(NOW).unwrap()).unwrap();
+        for (what, text) in [
+            ("signature", &*flipped),
+            (
+                "other keys",
+                &*signed(&Arc::new(keys()), "doorward", "services", NOW),
+            ),
+            ("issuer", &*signed(&own, "other", "services", NOW)),
+            ("audience", &*signed(&own, "doorward", "billing", NOW)),
+            ("type", &*access),
+            ("no token", "a.b.c"),
+        ] {
+            assert!(!received.keep(&verifier, &ada, None, text, NOW), "{what}");
+            assert!(received.about(&ada, None, NOW).is_none(), "{what}");
+        }
+        let bob = Principal::new(Identity {
+            subject: "8".into(),
+            ..ada.identity().clone()
+        });
+        assert!(!received.keep(&verifier, &bob, None, &text, NOW));
+
+        assert!(received.keep(&verifier, &ada, None, &text, NOW));
+        let last = later(REUSED - 1);
+        assert_eq!(received.about(&ada, None, last).as_ref(), Some(&text));
+        assert!(received.about(&ada, None, later(REUSED)).is_none());
+        let billing: Arc<str> = "billing".into();
+        assert!(received.about(&ada, Some(&billing), NOW).is_none());
+        let billed = signed(&own, "doorward", "billing", NOW);
+        assert!(received.keep(&verifier, &ada, Some(&billing), &billed, NOW));
+        assert_eq!(received.about(&ada, Some(&billing), NOW), Some(billed));
+        assert_eq!(received.about(&ada, None, NOW), Some(text));
+
+        // Doorward's clock is ahead: it is used for as long, and not longer.
+        let ahead = signed(&own, "doorward", "services", later(600));
+        assert!(received.keep(&verifier, &ada, None, &ahead, NOW));
+        assert_eq!(received.about(&ada, None, last), Some(ahead));
+        assert!(received.about(&ada, None, later(REUSED)).is_none());
     }
 
     #[test]

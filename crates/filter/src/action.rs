@@ -1,10 +1,11 @@
-//! Requests that Doorward answers, which are actions and requests with a key: a call of its gRPC port through Envoy, and
-//! what a good answer revokes at once.
+//! Requests that Doorward answers, which are actions, requests with a key, and those whose assertion is due: a call of its
+//! gRPC port through Envoy, and what a good answer changes here at once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use doorward_core::{
-    credential::Credential, judge::Logout, revocation::Generation, token::Presented,
+    credential::Credential, judge::Logout, principal::Principal, revocation::Generation,
+    token::Presented,
 };
 use doorward_rules::feed::InForce;
 
@@ -22,16 +23,18 @@ pub(crate) struct PendingAction {
     pub(crate) wants_body: bool,
     /// The received part of the body.
     pub(crate) body: Vec<u8>,
-    pub(crate) revokes: Revokes,
+    pub(crate) effect: Effect,
 }
 
-/// Which tokens a good answer revokes.
-pub(crate) enum Revokes {
+/// What a good answer changes here.
+pub(crate) enum Effect {
     Nothing,
-    /// The token of the request, or all tokens of its user.
+    /// The token of the request, or all tokens of its user, are revoked.
     Logout(Box<Logout>),
-    /// All tokens of the user except the one in the answer.
+    /// All tokens of the user except the one in the answer are revoked.
     Password,
+    /// The assertion about the user for the audience of the rule is sent again.
+    Assertion(Arc<Principal>, Option<Arc<str>>),
 }
 
 /// Why Doorward did not answer.
@@ -47,6 +50,8 @@ pub(crate) enum Unanswered {
     Status(u16),
     #[error("the answer cannot be used: {0}")]
     Answer(#[from] AnswerFault),
+    #[error("the answer has no signed assertion: is identity.assertion the same at all replicas?")]
+    NoAssertion,
 }
 
 /// Sends an action to Doorward.
@@ -86,8 +91,34 @@ pub(crate) fn answered(reply: Option<Reply>) -> Result<Answer, Unanswered> {
     Ok(check::read(&reply.body)?)
 }
 
+/// Keeps the assertion that an answer lets pass, for the next requests.
+///
+/// # Errors
+///
+/// [`Unanswered::NoAssertion`]: the service would get a request without the assertion that it expects.
+pub(crate) fn keep(
+    in_force: &InForce,
+    effect: &Effect,
+    verdict: &Verdict,
+) -> Result<(), Unanswered> {
+    let (Effect::Assertion(principal, audience), Verdict::Pass { set, .. }) = (effect, verdict)
+    else {
+        return Ok(());
+    };
+    let (Some(name), Some(assertions)) = (in_force.identity.assertion(), &in_force.assertions)
+    else {
+        return Ok(());
+    };
+    let found = set.iter().find(|(own, _)| own == name);
+    let text = found.and_then(|(_, value)| str::from_utf8(value).ok());
+    let text = text.ok_or(Unanswered::NoAssertion)?;
+    let verifier = &in_force.judge.verifier;
+    assertions.keep(verifier, principal, audience.as_ref(), text, now());
+    Ok(())
+}
+
 /// Revokes here, at once, the tokens that a good answer revokes. The feed would do it later.
-pub(crate) fn revoke(in_force: &InForce, revokes: &Revokes, verdict: &Verdict) {
+pub(crate) fn revoke(in_force: &InForce, effect: &Effect, verdict: &Verdict) {
     let Verdict::Answer {
         status: 200,
         headers,
@@ -97,9 +128,9 @@ pub(crate) fn revoke(in_force: &InForce, revokes: &Revokes, verdict: &Verdict) {
         return;
     };
     let judge = &in_force.judge;
-    match revokes {
-        Revokes::Nothing => {}
-        Revokes::Logout(logout) => {
+    match effect {
+        Effect::Nothing | Effect::Assertion(..) => {}
+        Effect::Logout(logout) => {
             let Presented {
                 identity,
                 token,
@@ -120,7 +151,7 @@ pub(crate) fn revoke(in_force: &InForce, revokes: &Revokes, verdict: &Verdict) {
                 }
             }
         }
-        Revokes::Password => {
+        Effect::Password => {
             let token = headers.iter().find(|(name, _)| name == "authorization");
             let credential = token.map(|(_, value)| Credential::parse([&**value]));
             let Some(Credential::Bearer(compact)) = credential else {

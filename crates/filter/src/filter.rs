@@ -10,10 +10,10 @@ use doorward_core::{
 
 use crate::{
     abi::{Config, ConfigId, Flow, Header, Level, Of, Reply, Stream},
-    action::{self, PendingAction, Revokes, Unanswered},
+    action::{self, Effect, PendingAction, Unanswered},
     check::{MetadataValue, Verdict},
     log::Kind,
-    reading::{self, Judgement, Next},
+    reading::{self, Judgement, Next, Wants},
     settings::{Settings, SettingsFault},
     state::State,
     stats::Stats,
@@ -41,7 +41,7 @@ enum Phase {
     /// A request for Doorward whose body is incomplete.
     Collects(Box<PendingAction>),
     /// A request that was sent to Doorward, and when.
-    Waits(Revokes, Instant),
+    Waits(Effect, Instant),
     /// A request that Doorward lets pass, with headers for the response.
     Responds(Vec<(String, Vec<u8>)>),
 }
@@ -82,11 +82,13 @@ impl Filter {
         is_last: bool,
     ) -> Flow {
         self.panic_in("request_headers");
-        let names_rule = self.settings.metadata.is_some();
+        let wants = Wants {
+            rule: self.settings.metadata.is_some(),
+            assertion: !self.settings.shadow,
+        };
         let Judgement { next, rule, .. } = self.state.with(|known| {
             let in_force = known.map(|known| &*known.in_force);
-            let judgement =
-                stream.with_headers(|headers| reading::judge(in_force, headers, names_rule));
+            let judgement = stream.with_headers(|headers| reading::judge(in_force, headers, wants));
             if let Some(known) = known {
                 known.count(judgement.number, judgement.next.outcome());
             }
@@ -189,7 +191,7 @@ impl Filter {
             mut question,
             wants_body: _,
             body,
-            revokes,
+            effect,
         } = pending;
         let Some(actions) = &self.settings.actions else {
             self.unanswered(stream, &Unanswered::NoCluster);
@@ -197,7 +199,7 @@ impl Filter {
         };
         question.source = stream.source();
         // Envoy may answer before the call returns.
-        exchange.put(Phase::Waits(revokes, Instant::now()));
+        exchange.put(Phase::Waits(effect, Instant::now()));
         if let Err(fault) = action::send(&mut stream, actions, &question, body) {
             exchange.take();
             self.unanswered(stream, &fault);
@@ -218,7 +220,7 @@ impl Filter {
     /// Applies Doorward's answer.
     pub(crate) fn called(&self, exchange: &Exchange, mut stream: Stream<'_>, reply: Option<Reply>) {
         self.panic_in("callout_done");
-        let Phase::Waits(revokes, since) = exchange.take() else {
+        let Phase::Waits(effect, since) = exchange.take() else {
             return;
         };
         self.stats.record_asked(&stream, since.elapsed());
@@ -226,9 +228,14 @@ impl Filter {
             Ok(answer) => answer,
             Err(fault) => return self.unanswered(stream, &fault),
         };
-        if let Some(in_force) = self.state.keep() {
-            action::revoke(&in_force, &revokes, &answer.verdict);
+        let in_force = self.state.keep();
+        if let Some(in_force) = &in_force {
+            action::revoke(in_force, &effect, &answer.verdict);
+            if let Err(fault) = action::keep(in_force, &effect, &answer.verdict) {
+                return self.unanswered(stream, &fault);
+            }
         }
+        let assertion = in_force.and_then(|in_force| in_force.identity.assertion());
         if let Some(namespace) = &self.settings.metadata {
             for (key, value) in &answer.metadata {
                 match value {
@@ -249,6 +256,11 @@ impl Filter {
             } => {
                 for (name, value) in &set {
                     stream.set(Of::Request, name, value);
+                }
+                // A replica without this setting does not know that the client may not send it.
+                if let Some(name) = assertion.filter(|own| set.iter().all(|(name, _)| name != own))
+                {
+                    stream.remove(Of::Request, name.as_bytes());
                 }
                 for name in &remove {
                     stream.remove(Of::Request, name.as_bytes());

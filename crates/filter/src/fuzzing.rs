@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::{
     abi::{Header, Headers},
     check::{self, Verdict},
-    reading::{self, Next},
+    reading::{self, Next, Wants},
     settings::Settings,
 };
 
@@ -92,7 +92,11 @@ const IDENTITY: [&[u8]; 3] = [b"x-auth-user", b"x-auth-roles", b"x-auth-admin"];
 pub fn request(headers: &[Header<'_>]) {
     let in_force = in_force();
     Headers::of(headers, |shown| {
-        let judgement = reading::judge(Some(in_force), shown, true);
+        let wants = Wants {
+            rule: true,
+            assertion: true,
+        };
+        let judgement = reading::judge(Some(in_force), shown, wants);
         match judgement.next {
             Next::Pass {
                 decision,

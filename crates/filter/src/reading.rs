@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use doorward_core::{
-    decision::{Answer, Decision, Denial, Realm, Unavailable},
+    decision::{Admission, Answer, Assertion, Caller, Decision, Denial, Realm, Unavailable},
     header_edits::{Gateway, HeaderEdits},
     headers::{self, READ},
     identity_headers::IdentityHeaders,
     judge::{Action, Judged, Logout, Step},
-    policy::{Demand, Endpoint},
+    policy::{Demand, Endpoint, Rule},
     request::{Answerable, RequestLine},
     sign_in::Visit,
 };
@@ -16,7 +16,7 @@ use doorward_rules::feed::InForce;
 
 use crate::{
     abi::{Header, Headers},
-    action::{PendingAction, Revokes},
+    action::{Effect, PendingAction},
     check::Question,
     clock::now,
     rule_counts::Outcome,
@@ -56,12 +56,17 @@ impl Next {
     }
 }
 
+/// What is needed beside the verdict.
+#[derive(Clone, Copy)]
+pub(crate) struct Wants {
+    /// The name of the rule, for the dynamic metadata.
+    pub(crate) rule: bool,
+    /// The signed assertion, where services get one.
+    pub(crate) assertion: bool,
+}
+
 /// Judges a request by its headers.
-pub(crate) fn judge(
-    in_force: Option<&InForce>,
-    headers: &Headers<'_>,
-    names_rule: bool,
-) -> Judgement {
+pub(crate) fn judge(in_force: Option<&InForce>, headers: &Headers<'_>, wants: Wants) -> Judgement {
     let Some(in_force) = in_force else {
         return unknown();
     };
@@ -94,14 +99,28 @@ pub(crate) fn judge(
         }
         (step, _) => step,
     };
+    let (step, effect) = match step {
+        Step::Done(Decision::Allow(admission)) if wants.assertion => {
+            let (admission, effect) = asserted(in_force, rule, admission);
+            (Step::Done(Decision::Allow(admission)), effect)
+        }
+        step @ (Step::Done(_) | Step::Act(_) | Step::Defer) => (step, Effect::Nothing),
+    };
     let name = rule
-        .filter(|_| names_rule)
+        .filter(|_| wants.rule)
         .map(|rule| Arc::clone(rule.name()));
     let endpoint = rule.and_then(|rule| match rule.demand() {
         Demand::Endpoint(endpoint) => Some(*endpoint),
         Demand::Public | Demand::SignedIn | Demand::Role(_) | Demand::Nobody => None,
     });
+    let key = in_force.identity.key_header();
     let next = match (step, endpoint) {
+        (step, endpoint) if matches!(effect, Effect::Assertion(..)) => {
+            Next::Ask(Box::new(PendingAction {
+                effect,
+                ..ask(endpoint, &step, line, headers, key, false)
+            }))
+        }
         // A preflight, and a method that the endpoint does not have, need no answer of Doorward.
         (
             Step::Done(decision @ (Decision::Allow(_) | Decision::Deny(Denial::EndpointMethod(_)))),
@@ -111,7 +130,6 @@ pub(crate) fn judge(
         // Doorward answers everything else at an endpoint: only it reads the body and counts attempts.
         (step, Some(endpoint)) => {
             let reads_body = seen.reads_body();
-            let key = in_force.identity.key_header();
             let endpoint = Some(endpoint);
             Next::Ask(Box::new(ask(
                 endpoint, &step, line, headers, key, reads_body,
@@ -119,7 +137,6 @@ pub(crate) fn judge(
         }
         // Only Doorward has the keys of machines.
         (Step::Defer, None) => {
-            let key = in_force.identity.key_header();
             let deferred = &Step::Defer;
             Next::Ask(Box::new(ask(None, deferred, line, headers, key, false)))
         }
@@ -133,6 +150,30 @@ pub(crate) fn judge(
         next,
         rule: name,
         number: rule.and_then(|rule| in_force.judge.policy.number_of(rule)),
+    }
+}
+
+/// Adds the signed assertion about a known caller, if services get one. Only Doorward can sign one: where its last one
+/// cannot be sent again, the effect says that it must be asked.
+fn asserted(in_force: &InForce, rule: Option<&Rule>, admission: Admission) -> (Admission, Effect) {
+    let (Some(assertions), Caller::Known(principal)) = (&in_force.assertions, &admission.caller)
+    else {
+        return (admission, Effect::Nothing);
+    };
+    let audience = rule.and_then(Rule::audience);
+    match assertions.about(principal, audience, now()) {
+        Some(text) => {
+            let assertion = Some(Assertion(text));
+            let admission = Admission {
+                assertion,
+                ..admission
+            };
+            (admission, Effect::Nothing)
+        }
+        None => {
+            let effect = Effect::Assertion(Arc::clone(principal), audience.cloned());
+            (admission, effect)
+        }
     }
 }
 
@@ -193,17 +234,17 @@ fn ask(
             .collect(),
         source: None,
     };
-    let revokes = match (endpoint, step) {
+    let effect = match (endpoint, step) {
         (Some(Endpoint::Logout), Step::Act(Action::Logout(logout))) => {
-            Revokes::Logout(logout.clone())
+            Effect::Logout(logout.clone())
         }
         (Some(Endpoint::SignOut), Step::Act(Action::Visit(Visit::SignOut(Some(presented)), _))) => {
-            Revokes::Logout(Box::new(Logout {
+            Effect::Logout(Box::new(Logout {
                 presented: (**presented).clone(),
                 everywhere: false,
             }))
         }
-        (Some(Endpoint::Password), _) => Revokes::Password,
+        (Some(Endpoint::Password), _) => Effect::Password,
         (
             None
             | Some(
@@ -218,7 +259,7 @@ fn ask(
                 | Endpoint::KeysPage,
             ),
             _,
-        ) => Revokes::Nothing,
+        ) => Effect::Nothing,
     };
     let wants_body = match endpoint {
         Some(Endpoint::Logout | Endpoint::SignOut | Endpoint::SignedIn) => false,
@@ -237,7 +278,7 @@ fn ask(
         question,
         wants_body,
         body: Vec::new(),
-        revokes,
+        effect,
     }
 }
 

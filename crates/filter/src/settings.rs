@@ -186,7 +186,7 @@ impl Settings {
             endpoints: &Endpoint::ALL,
             tolerance: Tolerance::default(),
             keys: true,
-            // The module signs nothing, so that a rule with an audience would promise too much.
+            // Doorward signs the assertion, for the audience of its own rule.
             assertions: None,
         };
         let policy = routes::of_file(&name, &text, options).map_err(|faults| {

@@ -105,6 +105,9 @@ pub struct RuleEntry {
     /// Whether keys are accepted as the password of Basic.
     #[serde(default, rename = "basic-keys", skip_serializing_if = "is_false")]
     pub basic_keys: bool,
+    /// The audience of the signed assertion, if the rule names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
 }
 
 /// The `allow` of a `[[route]]`.
@@ -149,6 +152,9 @@ pub struct Settings {
     /// `[sign_in]`, if it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sign_in: Option<SignInEntry>,
+    /// The signed assertion, if services get one. A follower that does not know it refuses the content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assertion: Option<AssertionEntry>,
 }
 
 /// How keys for machines are shown. The keys themselves stay with Doorward, which decides requests with a key.
@@ -158,6 +164,16 @@ pub struct MachineKeysEntry {
     /// `keys.header`.
     #[serde(deserialize_with = "required")]
     pub header: Option<String>,
+}
+
+/// The signed assertion. The private keys stay with Doorward, which signs it when a follower asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssertionEntry {
+    /// `identity.assertion`.
+    pub header: String,
+    /// `identity.assertion_audience`.
+    pub audience: String,
 }
 
 /// Signing in with a browser.
@@ -177,8 +193,10 @@ pub struct Beside<'a> {
     pub endpoints: &'a [Endpoint],
     /// `login.realm`.
     pub realm: &'a Realm,
-    /// `identity.headers`.
+    /// `identity.headers` and `identity.assertion`.
     pub identity: IdentityHeaders,
+    /// `identity.assertion_audience`, if services get an assertion.
+    pub assertion_audience: Option<&'a str>,
     /// `paths.tolerate` and `paths.also`.
     pub tolerance: Tolerance,
     /// `trusted_proxies`.
@@ -200,6 +218,7 @@ impl Content {
             endpoints,
             realm,
             identity,
+            assertion_audience,
             tolerance,
             trusted,
             client_address,
@@ -238,6 +257,12 @@ impl Content {
                     session: own.session.as_secs(),
                     localhost: own.localhost,
                 }),
+                assertion: identity.assertion().zip(assertion_audience).map(
+                    |(header, audience)| AssertionEntry {
+                        header: header.into(),
+                        audience: audience.into(),
+                    },
+                ),
             },
         }
     }
@@ -319,6 +344,7 @@ impl RuleEntry {
             methods: rule.methods().to_vec(),
             hosts: rule.hosts().collect(),
             basic_keys: rule.takes_basic_keys(),
+            audience: rule.audience().map(|audience| (**audience).into()),
             allow: match rule.demand() {
                 Demand::Role(roles) => {
                     Allow::Roles(roles.iter().map(|role| role.as_str().into()).collect())

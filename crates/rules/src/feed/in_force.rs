@@ -4,8 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use doorward_core::{
     account::{Roles, Username},
+    assertion::Received,
     decision::{LoginReply, Realm},
-    identity_headers::{IdentityHeaders, IdentityNames, KeyHeader},
+    identity_headers::{AssertionHeader, IdentityHeaders, IdentityNames, KeyHeader},
     issuer::{Issuer, IssuerTerms, Issuers},
     judge::Judge,
     key::{Algorithm, Key, KeyFault, KeyId},
@@ -23,8 +24,8 @@ use serde_json::{Map, Value};
 
 use super::{
     content::{
-        Allow, Content, DIRECT, IssuerEntry, KeyEntry, MachineKeysEntry, RuleEntry, THROUGH,
-        TokenEntry,
+        Allow, AssertionEntry, Content, DIRECT, IssuerEntry, KeyEntry, RuleEntry, Settings,
+        THROUGH, TokenEntry,
     },
     fault::{ContentFault, short},
 };
@@ -40,6 +41,8 @@ pub struct InForce {
     pub tolerance: Tolerance,
     /// The headers that identify the user to services.
     pub identity: IdentityHeaders,
+    /// The signed assertions that Doorward has sent, if services get them.
+    pub assertions: Option<Received>,
     /// Networks of gateways.
     pub trusted: TrustedProxies,
     /// Where the client address is read from.
@@ -69,8 +72,16 @@ pub(super) struct Local {
 #[derive(Debug, Default)]
 pub(super) struct Names(Vec<(Named, IdentityHeaders)>);
 
-/// `identity.headers`, and keys for machines if they are on.
-type Named = (Vec<String>, Option<MachineKeysEntry>);
+/// The settings that name headers for services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named {
+    /// `identity.headers`.
+    identity: Vec<String>,
+    /// `keys.header`, if keys for machines are on.
+    keys: Option<Option<String>>,
+    /// `identity.assertion`.
+    assertion: Option<String>,
+}
 
 const MOST_KEYS: usize = 64;
 const MOST_ISSUERS: usize = 16;
@@ -129,7 +140,10 @@ impl InForce {
             },
             realm: Realm::parse(&settings.realm).ok_or_else(|| value("realm", &settings.realm))?,
             tolerance: tolerance(&settings.tolerate, &settings.also)?,
-            identity: (local.names).keep(&settings.identity_headers, &settings.machine_keys)?,
+            identity: local.names.keep(settings)?,
+            assertions: (settings.assertion.as_ref())
+                .map(|own| received(own, &content.token.audience))
+                .transpose()?,
             trusted: TrustedProxies::parse(settings.trusted_proxies.iter().map(String::as_str))?,
             client_address: ClientAddress::parse(&settings.client_address)
                 .ok_or_else(|| value("client_address", &settings.client_address))?,
@@ -151,6 +165,15 @@ fn value(name: &'static str, text: &str) -> ContentFault {
     ContentFault::Value(name, short(text))
 }
 
+/// The assertions for an audience, which must not be that of access tokens.
+fn received(entry: &AssertionEntry, of_tokens: &str) -> Result<Received, ContentFault> {
+    let audience = &entry.audience;
+    match (1..=256).contains(&audience.len()) && audience != of_tokens {
+        true => Ok(Received::new(audience)),
+        false => Err(value("assertion audience", audience)),
+    }
+}
+
 fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), ContentFault> {
     match count <= most {
         true => Ok(()),
@@ -159,29 +182,34 @@ fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), ContentF
 }
 
 impl Names {
-    fn keep(
-        &mut self,
-        names: &[String],
-        keys: &Option<MachineKeysEntry>,
-    ) -> Result<IdentityHeaders, ContentFault> {
-        let known = self
-            .0
-            .iter()
-            .find(|((own, own_keys), _)| own == names && own_keys == keys);
-        if let Some((_, kept)) = known {
+    fn keep(&mut self, settings: &Settings) -> Result<IdentityHeaders, ContentFault> {
+        let named = Named {
+            identity: settings.identity_headers.clone(),
+            keys: (settings.machine_keys.as_ref()).map(|keys| keys.header.clone()),
+            assertion: (settings.assertion.as_ref()).map(|own| own.header.clone()),
+        };
+        if let Some((_, kept)) = self.0.iter().find(|(own, _)| *own == named) {
             return Ok(*kept);
         }
-        let parsed = IdentityNames::parse(names)?;
+        let identity = IdentityNames::parse(&named.identity)?;
+        let assertion = named.assertion.as_deref().map(AssertionHeader::parse);
+        let assertion = assertion.transpose()?;
+        if let Some(header) = &assertion
+            && identity.like(header.as_str()).is_some()
+        {
+            return Err(value("assertion header", header.as_str()));
+        }
         if self.0.len() >= MOST_NAMES {
             return Err(ContentFault::NamesChange);
         }
-        let header = keys.as_ref().and_then(|keys| keys.header.as_deref());
-        let header = header.map(KeyHeader::parse).transpose()?;
-        let kept = match keys {
-            None => IdentityHeaders::keep(parsed),
-            Some(_) => IdentityHeaders::keep(parsed).with_keys(header),
-        };
-        self.0.push(((names.to_vec(), keys.clone()), kept));
+        let mut kept = IdentityHeaders::keep(identity);
+        if let Some(header) = &named.keys {
+            kept = kept.with_keys(header.as_deref().map(KeyHeader::parse).transpose()?);
+        }
+        if let Some(header) = &assertion {
+            kept = kept.with_assertion(header);
+        }
+        self.0.push((named, kept));
         Ok(kept)
     }
 }
@@ -206,6 +234,7 @@ fn rule(entry: &RuleEntry) -> Result<Rule, String> {
         hosts,
         allow,
         basic_keys,
+        audience,
     } = entry;
     let demand = match allow {
         Allow::Word(word) => Demand::parse(word),
@@ -216,11 +245,14 @@ fn rule(entry: &RuleEntry) -> Result<Rule, String> {
         let first = faults.first().map(ToString::to_string);
         short(&first.unwrap_or_default())
     })?;
-    match basic_keys {
-        true => rule
-            .taking_basic_keys()
-            .map_err(|fault| short(&fault.to_string())),
+    let rule = match basic_keys {
+        true => rule.taking_basic_keys(),
         false => Ok(rule),
+    };
+    let rule = rule.map_err(|fault| short(&fault.to_string()))?;
+    match audience {
+        Some(audience) => (rule.asserting_to(audience)).map_err(|fault| short(&fault.to_string())),
+        None => Ok(rule),
     }
 }
 

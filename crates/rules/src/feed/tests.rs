@@ -110,6 +110,7 @@ impl Replica {
                 endpoints: &[Endpoint::Login, Endpoint::Logout],
                 realm: &realm,
                 identity: IdentityHeaders::default(),
+                assertion_audience: None,
                 tolerance: Tolerance::default(),
                 trusted: &trusted,
                 client_address: ClientAddress::Peer,

@@ -188,6 +188,31 @@ fn an_answer_with_an_invalid_content_is_refused_completely() {
         ),
         (|c| c["settings"]["cookies"] = json!(true), "unknown field"),
         (
+            |c| {
+                c["settings"]["assertion"] =
+                    json!({"header": "x-auth-assertion", "audience": "doorward"})
+            },
+            "assertion audience",
+        ),
+        (
+            |c| {
+                c["settings"]["assertion"] =
+                    json!({"header": "X_Auth_User", "audience": "services"})
+            },
+            "assertion header",
+        ),
+        (
+            |c| c["settings"]["assertion"] = json!({"header": "host", "audience": "services"}),
+            "identity_headers",
+        ),
+        (
+            |c| {
+                c["rules"][0]["allow"] = json!("nobody");
+                c["rules"][0]["audience"] = json!("x");
+            },
+            "rule 1",
+        ),
+        (
             |c| c["issuers"] = json!([issuer("doorward", json!(null))]),
             "taken",
         ),
