@@ -75,11 +75,11 @@ test-cluster: compiler $(CLUSTER) $(CRDS) $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## A
 		python3 tests/kubernetes/cluster.py $(TOOLS)/cluster $(TOOLS)/crds $(HELM) $(KUSTOMIZE) .
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/controllers.py $(TOOLS)/cluster $(HELM) $(KUSTOMIZE) .
 
-test-envoy-gateway: compiler $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the overlays of Envoy Gateway with Envoy Gateway itself (builds it once, in four minutes)
+test-envoy-gateway: compiler filter $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the overlays of Envoy Gateway with Envoy Gateway itself (builds it once, in four minutes)
 	@tests/tools/need unshare=util-linux ip=iproute2
 	cargo build --bin doorward
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
-		$(TARGET)/debug/doorward $(KUSTOMIZE) .
+		$(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
 
 test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in seven minutes)
 	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2

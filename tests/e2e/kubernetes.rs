@@ -17,13 +17,15 @@ use crate::{
     },
 };
 
+mod filter;
 mod probe;
 
 /// The Kubernetes version whose schemas the manifests must fit.
 const KUBERNETES: &str = "1.37";
 
-const OVERLAYS: [&str; 7] = [
+const OVERLAYS: [&str; 8] = [
     "envoy-gateway",
+    "envoy-gateway-filter",
     "envoy-gateway-http",
     "gateway-api",
     "ingress-nginx",
@@ -31,6 +33,9 @@ const OVERLAYS: [&str; 7] = [
     "minikube",
     "production",
 ];
+
+/// Their Doorward signs with the keys of the Secret `doorward-keys`.
+const WITH_KEYS: [&str; 2] = ["envoy-gateway-filter", "production"];
 
 /// The manifests that `kubectl apply -k` would send for an overlay.
 fn rendered(overlay: &str) -> String {
@@ -218,6 +223,18 @@ fn manifests_that_do_not_fit_the_schemas_are_refused() {
             "Regex",
         ),
         ("envoy-gateway-http", "http:", "grpcs:", "grpcs"),
+        (
+            "envoy-gateway-filter",
+            "path: /doorward/",
+            "path: doorward/",
+            "path",
+        ),
+        (
+            "envoy-gateway-filter",
+            "filterName: doorward",
+            "filter: doorward",
+            "filter",
+        ),
         ("istio", "action: CUSTOM", "action: ASK", "ASK"),
         (
             "istio",
@@ -380,6 +397,7 @@ fn gateways_fail_closed_without_an_answer() {
 fn every_gateway_overlay_sets_the_client_address() {
     for (overlay, expected) in [
         ("envoy-gateway", "x-envoy-external-address"),
+        ("envoy-gateway-filter", "x-envoy-external-address"),
         ("envoy-gateway-http", "x-envoy-external-address"),
         ("gateway-api", "x-forwarded-for:1"),
         ("ingress-nginx", "x-forwarded-for:1"),
@@ -457,7 +475,7 @@ async fn the_settings_of_every_overlay_hold_together() {
                 chosen.env("DOORWARD_DATABASE__TLS_CA", secret.to_str().unwrap());
             }
         });
-        if overlay == "production" {
+        if WITH_KEYS.contains(&overlay) {
             home.run(&["keys", "generate", "ES256"], "").await.ok();
         }
         let said = home.run(&["config", "check"], "").await.ok().stdout;

@@ -26,6 +26,8 @@ BROKEN = [
     ("envoy-gateway", "    grpc:\n", "    http: {backendRefs: [{name: doorward}]}\n    grpc:\n", "only one of grpc or http"),
     ("envoy-gateway", "escapedSlashesAction: RejectRequest", "escapedSlashesAction: Reject", "escapedSlashesAction"),
     ("envoy-gateway-http", "type: RegularExpression", "type: Regex", "type"),
+    ("envoy-gateway-filter", "type: Local", "type: Remote", "remote field needs to be set"),
+    ("envoy-gateway-filter", "type: Merge", "type: Add", "type"),
     ("gateway-api", "protocol: GRPC", "protocol: TCP", "protocol"),
     ("gateway-api", "grpc: {}", "forwardBody: {maxSize: 1}", "grpc must be specified"),
     ("istio", "action: CUSTOM", "action: ASK", "action"),

@@ -1,24 +1,27 @@
-"""Runs k8s/overlays/envoy-gateway and envoy-gateway-http: envoy_gateway.py ENVOY-GATEWAY ENVOY DOORWARD KUSTOMIZE REPOSITORY.
+"""Runs the overlays of Envoy Gateway: envoy_gateway.py ENVOY-GATEWAY ENVOY MODULE DOORWARD KUSTOMIZE REPOSITORY.
 
 Envoy Gateway translates the overlays in its host mode and starts Envoy; Doorward runs with the settings of the overlay. What host
-mode cannot do is replaced: Backends with addresses stand for Services, and the rows are in SQLite. Envoy Gateway uses fixed ports,
-so everything runs in a network of its own, from which nothing can be fetched.
+mode cannot do is replaced: Backends with addresses stand for Services, a file on this machine for the library in the pod, and the
+rows are in SQLite. Envoy Gateway uses fixed ports, so everything runs in a network of its own, from which nothing can be fetched.
 """
 
-import json, pathlib, shutil, subprocess, sys, tempfile
+import json, pathlib, shutil, subprocess, sys, tempfile, time
 import yaml
 
 import spine
 from faults import check, conclude
-from isolation import isolate
+from isolation import add_names, isolate
 from replica import PASSWORDS, Doorward, end
 
-GATEWAY, ENVOY, DOORWARD, KUSTOMIZE, HERE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
+GATEWAY, ENVOY, MODULE, DOORWARD, KUSTOMIZE, HERE = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 VERSION = ENVOY.parent.name.removeprefix("envoy-")
 # Not 8081, which belongs to Envoy Gateway.
 SERVICE = 8090
 PORTS = {"doorward": {9001: 9001, 9002: 9002}, "service": {8081: SERVICE}}
 API = "gateway.envoyproxy.io/v1alpha1"
+HOST = {"type": "Host", "host": {"envoyVersion": VERSION}}
+# Where the overlay mounts the library.
+LIBRARY = "/doorward/usr/lib/libdoorward.so"
 
 
 def rendered(overlay):
@@ -37,10 +40,22 @@ def backends(thing):
     return {name: backends(value) for name, value in thing.items()}
 
 
+def on_this_machine(proxy):
+    """An EnvoyProxy of the overlay, for host mode."""
+    mount = proxy["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"]["volumeMounts"][0]["mountPath"]
+    check(LIBRARY.startswith(f"{mount}/"), f"the library is not in {mount}")
+    text = json.dumps(proxy)
+    # Envoy Gateway's registration, and the bootstrap extension.
+    check(text.count(LIBRARY) == 2, f"the library: {text}")
+    proxy = json.loads(text.replace(LIBRARY, str(MODULE)))
+    proxy["spec"]["provider"] = HOST
+    return proxy
+
+
 def resources(objects):
     """What Envoy Gateway reads: the objects of the overlay for gateways, and what host mode needs."""
     kept = [thing for thing in objects if thing["apiVersion"].split("/")[0] in ("gateway.networking.k8s.io", "gateway.envoyproxy.io")]
-    check({"Gateway", "HTTPRoute", "SecurityPolicy", "ClientTrafficPolicy"} <= {thing["kind"] for thing in kept}, f"kinds: {kept}")
+    check({"Gateway", "HTTPRoute", "ClientTrafficPolicy"} <= {thing["kind"] for thing in kept}, f"kinds: {kept}")
     yield {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "GatewayClass",
@@ -50,8 +65,7 @@ def resources(objects):
             "parametersRef": {"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "host", "namespace": "default"},
         },
     }
-    host = {"provider": {"type": "Host", "host": {"envoyVersion": VERSION}}}
-    yield {"apiVersion": API, "kind": "EnvoyProxy", "metadata": {"name": "host", "namespace": "default"}, "spec": host}
+    yield {"apiVersion": API, "kind": "EnvoyProxy", "metadata": {"name": "host", "namespace": "default"}, "spec": {"provider": HOST}}
     for service, ports in PORTS.items():
         for port, real in ports.items():
             spec = {"endpoints": [{"ip": {"address": "127.0.0.1", "port": real}}]}
@@ -60,12 +74,13 @@ def resources(objects):
                 spec["appProtocols"] = ["gateway.envoyproxy.io/h2c"]
             yield {"apiVersion": API, "kind": "Backend", "metadata": {"name": f"{service}-{port}", "namespace": "default"}, "spec": spec}
     for thing in kept:
-        yield backends(thing)
+        yield on_this_machine(thing) if thing["kind"] == "EnvoyProxy" else backends(thing)
 
 
 class EnvoyGateway:
-    def __init__(self, folder, objects):
-        self.folder = folder
+    def __init__(self, folder, objects, meanwhile=None):
+        """`meanwhile` runs before Envoy must listen."""
+        self.folder, self.meanwhile = folder, meanwhile
         home = folder / "home"
         (home / "data/envoy-versions" / VERSION / "bin").mkdir(parents=True)
         # Where this is, no other Envoy is fetched.
@@ -97,6 +112,8 @@ class EnvoyGateway:
 
     def __enter__(self):
         try:
+            if self.meanwhile:
+                self.meanwhile(self)
             self.port = spine.until(self.listening, "Envoy listens", lambda: self.log.read_text()[-4000:])
         except BaseException:
             self.__exit__()
@@ -122,31 +139,71 @@ def edited(objects, change):
     return objects
 
 
+def asked(name, folder, service):
+    """An overlay whose Envoy asks Doorward about every request."""
+    own = folder / name
+    own.mkdir()
+    objects = rendered(name)
+    doorward = Doorward(DOORWARD, own, objects)
+    with EnvoyGateway(own, objects) as gateway:
+        spine.guarded(name, gateway.port, service, PASSWORDS, doorward)
+        doorward.stop()
+        spine.refused_without_doorward(name, gateway.port, service, PASSWORDS, doorward)
+    # The test can fail: with failOpen, requests pass while Doorward is down.
+    own = folder / f"{name}-open"
+    own.mkdir()
+    open_ = edited(objects, lambda auth: auth.update(failOpen=True))
+    doorward.stop()
+    with EnvoyGateway(own, open_) as gateway:
+        passed = spine.status(gateway.port, "/profile")
+        check(passed == 200, f"{name}: with failOpen and without Doorward, the answer is {passed}")
+
+
+def held(doorward):
+    """Envoy does not listen before the first feed has come."""
+
+    def meanwhile(gateway):
+        spine.until(lambda: "doorward: an answer of the feed was refused" in gateway.log.read_text(), "the module asks for the feed", gateway.log.read_text)
+        time.sleep(5)
+        check(gateway.listening() is None, "Envoy listens without a feed")
+        doorward.start()
+
+    return meanwhile
+
+
+def inside(name, folder, service):
+    """The overlay with the module in Envoy."""
+    own = folder / name
+    own.mkdir()
+    objects = rendered(name)
+    check(not [thing for thing in objects if thing["kind"] == "SecurityPolicy"], f"{name}: there is a SecurityPolicy")
+    add_names("127.0.0.1", ["doorward.default.svc.cluster.local"], own)
+    doorward = Doorward(DOORWARD, own, objects)
+    doorward.stop()
+    with EnvoyGateway(own, objects, held(doorward)) as gateway:
+        spine.guarded(name, gateway.port, service, PASSWORDS, doorward)
+        spine.logged_out_elsewhere(name, gateway.port, PASSWORDS)
+        spine.judged_without_doorward(name, gateway.port, service, PASSWORDS, doorward)
+    # The test can fail: without the policy, nobody judges.
+    own = folder / f"{name}-open"
+    own.mkdir()
+    with EnvoyGateway(own, [thing for thing in objects if thing["kind"] != "EnvoyExtensionPolicy"]) as gateway:
+        passed = spine.status(gateway.port, "/profile")
+        check(passed == 200, f"{name}: without the policy, the answer is {passed}")
+    doorward.stop()
+
+
 def main():
     isolate()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="doorward-envoy-gateway-"))
     try:
         service = spine.Service(SERVICE)
         for name in ("envoy-gateway", "envoy-gateway-http"):
-            own = folder / name
-            own.mkdir()
-            objects = rendered(name)
-            doorward = Doorward(DOORWARD, own, objects)
-            with EnvoyGateway(own, objects) as gateway:
-                spine.guarded(name, gateway.port, service, PASSWORDS, doorward)
-                doorward.stop()
-                spine.refused_without_doorward(name, gateway.port, service, PASSWORDS, doorward)
-            # The test can fail: with failOpen, requests pass while Doorward is down.
-            own = folder / f"{name}-open"
-            own.mkdir()
-            open_ = edited(objects, lambda auth: auth.update(failOpen=True))
-            doorward.stop()
-            with EnvoyGateway(own, open_) as gateway:
-                passed = spine.status(gateway.port, "/profile")
-                check(passed == 200, f"{name}: with failOpen and without Doorward, the answer is {passed}")
+            asked(name, folder, service)
+        inside("envoy-gateway-filter", folder, service)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    conclude("Envoy Gateway guards the service with both overlays.")
+    conclude("Envoy Gateway guards the service with every overlay.")
 
 
 main()

@@ -16,6 +16,11 @@ def isolate():
 def add_address(address, names, folder):
     """Another address of this machine, with names."""
     subprocess.run(["ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+    add_names(address, names, folder)
+
+
+def add_names(address, names, folder):
+    """Names of an address of this machine."""
     hosts = folder / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{address} {' '.join(names)}\n")
     subprocess.run(["mount", "--bind", hosts, "/etc/hosts"], check=True)

@@ -23,17 +23,24 @@ class Doorward:
             "PATH": "/usr/bin:/bin",
             "DOORWARD_CONFIG": str(folder / "doorward.toml"),
             "DOORWARD_CLIENT_ADDRESS": variables["DOORWARD_CLIENT_ADDRESS"],
+            "DOORWARD_FEED__ENABLED": variables.get("DOORWARD_FEED__ENABLED", "false"),
             "DOORWARD_DATA_DIR": str(folder / "data"),
             "DOORWARD_TRUSTED_PROXIES": gateway,
             "DOORWARD_AUDIT__TO": "stderr",
         }
+        if "DOORWARD_JWT__KEYS_DIR" in variables:
+            self.environment["DOORWARD_JWT__KEYS_DIR"] = str(folder / "keys")
+            # As docs/kubernetes.md says.
+            self.run("keys", "generate", "ES256")
         self.log = folder / "doorward.log"
         self.log.touch()
         self.start()
         for user, (password, *options) in USERS.items():
-            command = [self.program, "user", "add", user, *options]
-            ran = subprocess.run(command, input=password, capture_output=True, text=True, env=self.environment)
-            check(ran.returncode == 0, f"user add: {ran.stderr}")
+            self.run("user", "add", user, *options, given=password)
+
+    def run(self, *arguments, given=""):
+        ran = subprocess.run([self.program, *arguments], input=given, capture_output=True, text=True, env=self.environment)
+        check(ran.returncode == 0, f"{arguments}: {ran.stderr}")
 
     def start(self):
         with open(self.log, "a") as log:

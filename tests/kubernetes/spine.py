@@ -215,3 +215,44 @@ def refused_without_doorward(name, port, service, passwords, doorward):
     doorward.start()
     until(lambda: ask(port, "GET", "/healthz").status == 200, f"{name}: Doorward is asked again")
     print(f"{name}: refused while Doorward is down, and answered again", flush=True)
+
+
+def judged_without_doorward(name, port, service, passwords, doorward):
+    """With the module in Envoy: Doorward is down, for longer than `stale_after` (10s), and then up again."""
+    expect = expecting(name, port, service)
+    ada = ("authorization", ask(port, "POST", "/login", basic("ada", passwords["ada"])).headers["authorization"])
+    bob = ("authorization", ask(port, "POST", "/login", basic("bob", passwords["bob"])).headers["authorization"])
+    doorward.stop()
+    answer = expect("a token without Doorward", 200, "GET", "/profile", bob, ("x-auth-user", "eve"))
+    check(answer.seen("x-auth-user") == ["bob"], f"{name}: {answer.text}")
+    expect("an administrator without Doorward", 200, "GET", "/admin/users", ada)
+    expect("not an administrator, without Doorward", 403, "GET", "/admin/users", bob)
+    login = ("POST", "/login", basic("ada", passwords["ada"]))
+    expect("a login without Doorward", 503, *login)
+
+    started = time.monotonic()
+    until(lambda: ask(port, "GET", "/profile", bob).status == 503, f"{name}: tokens are refused with an old feed")
+    check(time.monotonic() - started > 4, f"{name}: tokens are refused early")
+    answer = expect("a token with an old feed", 503, "GET", "/profile", bob)
+    check(answer.headers.get("retry-after"), f"{name}: no Retry-After: {answer.headers}")
+    expect("an administrator with an old feed", 503, "GET", "/admin/users", ada)
+    expect("a public route with an old feed", 200, "GET", "/healthz", ("x-auth-user", "eve"))
+    expect("nobody with an old feed", 401, "GET", "/profile")
+    expect("a login with an old feed", 503, *login)
+
+    doorward.start()
+    until(lambda: ask(port, "GET", "/profile", bob).status == 200, f"{name}: tokens work again")
+    expect("a login again", 200, *login, arrives=False)
+    print(f"{name}: tokens work while Doorward is down, until the feed is old, and again afterwards", flush=True)
+
+
+def logged_out_elsewhere(name, port, passwords):
+    """A logout that does not come through this Envoy."""
+    bob = ("authorization", ask(port, "POST", "/login", basic("bob", passwords["bob"])).headers["authorization"])
+    check(ask(port, "GET", "/profile", bob).status == 200, f"{name}: the token does not work")
+    answer = ask(9002, "POST", "/logout", bob)
+    check(answer.status in (200, 204), f"{name}: a logout elsewhere: {answer.status} {answer.text}")
+    started = time.monotonic()
+    until(lambda: ask(port, "GET", "/profile", bob).status == 401, f"{name}: the logout is known")
+    check(time.monotonic() - started < 3, f"{name}: the logout is known after {time.monotonic() - started} s")
+    print(f"{name}: a logout elsewhere is known", flush=True)

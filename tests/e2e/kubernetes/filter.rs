@@ -1,0 +1,85 @@
+//! The overlays with the module in Envoy: what its settings name exists.
+
+use std::collections::BTreeMap;
+
+use yaml_rust2::Yaml;
+
+use super::{at, object, objects, rendered, text};
+
+/// `host:port` of the address of each cluster, by name.
+fn addresses(clusters: &Yaml) -> BTreeMap<String, String> {
+    let clusters = clusters.as_vec().unwrap().iter();
+    let addresses = clusters.map(|cluster| {
+        let address = at(
+            cluster,
+            "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.socket_address",
+        );
+        let port = address["port_value"].as_i64().unwrap();
+        let host = format!("{}:{port}", text(address, "address"));
+        (text(cluster, "name").to_owned(), host)
+    });
+    addresses.collect()
+}
+
+/// The settings of the module name clusters that lead to the two ports of the Service.
+fn assert_that_the_module_finds_doorward(manifests: &str, clusters: &Yaml, module: &Yaml) {
+    let service = object(manifests, "Service", "doorward");
+    let host = format!(
+        "{}.{}.svc.cluster.local",
+        text(&service, "metadata.name"),
+        text(&service, "metadata.namespace")
+    );
+    let addresses = addresses(clusters);
+    assert_eq!(addresses.len(), 2);
+    assert_eq!(
+        addresses[text(module, "feed.cluster")],
+        format!("{host}:9002")
+    );
+    assert_eq!(
+        addresses[text(module, "actions.cluster")],
+        format!("{host}:9001")
+    );
+    // Doorward has a feed.
+    let deployment = object(manifests, "Deployment", "doorward");
+    let env = at(&deployment, "spec.template.spec.containers.0.env").clone();
+    let mut feed = env.as_vec().unwrap().iter();
+    let feed = feed.find(|one| text(one, "name") == "DOORWARD_FEED__ENABLED");
+    assert_eq!(text(feed.unwrap(), "value"), "true");
+}
+
+#[test]
+fn the_module_in_envoy_gateway_finds_doorward_and_its_library() {
+    let manifests = rendered("envoy-gateway-filter");
+    assert!(!manifests.contains("SecurityPolicy"), "both decide");
+    let proxy = object(&manifests, "EnvoyProxy", "edge");
+    let policy = object(&manifests, "EnvoyExtensionPolicy", "doorward");
+    assert_eq!(text(&policy, "spec.targetRefs.0.kind"), "Gateway");
+    let module = at(&policy, "spec.dynamicModule.0");
+    let registered = at(&proxy, "spec.dynamicModules.0");
+    assert_eq!(text(module, "name"), text(registered, "name"));
+    assert_eq!(registered["doNotClose"].as_bool(), Some(true));
+    let gateway = object(&manifests, "Gateway", "edge");
+    let parameters = at(&gateway, "spec.infrastructure.parametersRef");
+    assert_eq!(text(parameters, "name"), text(&proxy, "metadata.name"));
+
+    // EnvoyProxy has the bootstrap as text.
+    let bootstrap = objects(text(&proxy, "spec.bootstrap.value")).remove(0);
+    let clusters = at(&bootstrap, "static_resources.clusters");
+    let settings = &module["config"];
+    assert_that_the_module_finds_doorward(&manifests, clusters, settings);
+    let extension = at(&bootstrap, "bootstrap_extensions.0.typed_config");
+    assert_eq!(
+        at(extension, "extension_config.value.feed"),
+        &settings["feed"]
+    );
+    let library = text(registered, "source.local.path");
+    let loaded = "dynamic_module_config.module.local.filename";
+    assert_eq!(text(extension, loaded), library);
+    let deployment = at(&proxy, "spec.provider.kubernetes.envoyDeployment");
+    let mount = at(deployment, "container.volumeMounts.0");
+    assert_eq!(
+        library,
+        format!("{}/usr/lib/libdoorward.so", text(mount, "mountPath"))
+    );
+    assert_eq!(mount["name"], at(deployment, "pod.volumes.0.name").clone());
+}
