@@ -109,7 +109,13 @@ impl Authorizer {
         let otherwise =
             shadow.and_then(|shadow| shadow.compare(&rules.judge, &judged, request, now));
         let Judged { rule, step } = judged;
-        let step = self.renewed(rules, request, step, trace.door).await;
+        let step = match step {
+            Step::Done(Decision::Allow(admission)) if admission.renewal.is_some() => {
+                // Boxed, because hyper moves the memory of every call, and few calls renew a cookie.
+                Step::Done(Box::pin(self.renewed(rules, request, admission, trace.door)).await)
+            }
+            step @ (Step::Done(_) | Step::Act(_) | Step::Defer) => step,
+        };
         let step = asserted(rules, rule, step, now);
         let decision = self.take(rules, step, rule, trace, begun).await;
         if let Some(otherwise) = &otherwise {
@@ -128,16 +134,12 @@ impl Authorizer {
         &self,
         rules: &Arc<Rules>,
         request: &Request<'_>,
-        step: Step,
+        mut admission: Admission,
         door: Door,
-    ) -> Step {
-        let mut admission = match step {
-            Step::Done(Decision::Allow(admission)) if admission.renewal.is_some() => admission,
-            step @ (Step::Done(_) | Step::Act(_) | Step::Defer) => return step,
-        };
+    ) -> Decision {
         if door != Door::Grpc {
             let redirect = rules.judge.renewing_redirect(request);
-            return Step::Done(redirect.map_or(Decision::Allow(admission), Decision::Deny));
+            return redirect.map_or(Decision::Allow(admission), Decision::Deny);
         }
         if let Some(renewal) = &admission.renewal {
             let run = Run::new(Arc::clone(&self.actions), Arc::clone(rules));
@@ -148,7 +150,7 @@ impl Authorizer {
             };
             admission.set_cookie = Some(cookie.into());
         }
-        Step::Done(Decision::Allow(admission))
+        Decision::Allow(admission)
     }
 
     /// Runs a request to an endpoint, for a door that has a route for it.
@@ -229,7 +231,10 @@ impl Authorizer {
         begun: Started,
     ) -> Decision {
         let decision = match step {
-            Step::Act(action) => return self.act(rules, action, rule, trace, begun).await,
+            // Boxed, because hyper moves the memory of every call, and most calls are checks.
+            Step::Act(action) => {
+                return Box::pin(self.act(rules, action, rule, trace, begun)).await;
+            }
             Step::Done(decision) => decision,
             // The keys of this program are in its own memory.
             Step::Defer => Decision::Deny(Denial::Unavailable(Unavailable::Internal)),

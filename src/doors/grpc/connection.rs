@@ -173,7 +173,8 @@ impl Calls {
             async move {
                 match request.uri().path() {
                     CHECK => Ok(checks.oneshot(request).await?.map(Either::Left)),
-                    _ => visit.answer(request).await,
+                    // Boxed, because hyper moves the memory of every call, and most calls are checks.
+                    _ => Box::pin(visit.answer(request)).await,
                 }
             }
         });

@@ -4,6 +4,7 @@ mod reading;
 
 use std::time::Duration;
 
+use http_body_util::Full;
 use prost::Message as _;
 
 use super::*;
@@ -244,4 +245,14 @@ fn a_login_is_answered_directly_or_through_the_service() {
         .map(|o| o.header.as_ref().unwrap().key.clone())
         .collect();
     assert_eq!(added, ["authorization", "cache-control"]);
+}
+
+/// hyper moves the memory of every call several times.
+#[test]
+fn a_call_needs_little_memory() {
+    fn size<A, B, C, D, F: Future>(_: impl FnOnce(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size(super::Door::call::<Full<Bytes>>);
+    assert!(size < 4096, "{size} bytes");
 }
