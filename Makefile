@@ -81,6 +81,12 @@ test-envoy-gateway: compiler filter $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENV
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
 		$(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
 
+test-istio: compiler filter $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the module in Envoy with the patches for Istio
+	@tests/tools/need unshare=util-linux ip=iproute2
+	cargo build --bin doorward
+	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/istio_filter.py $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
+		$(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
+
 test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in seven minutes)
 	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2
 	cargo build --bin doorward
@@ -278,4 +284,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-ingress test-image soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image soak lint deny bench matrix image peers tools root compiler needs

@@ -23,19 +23,20 @@ mod probe;
 /// The Kubernetes version whose schemas the manifests must fit.
 const KUBERNETES: &str = "1.37";
 
-const OVERLAYS: [&str; 8] = [
+const OVERLAYS: [&str; 9] = [
     "envoy-gateway",
     "envoy-gateway-filter",
     "envoy-gateway-http",
     "gateway-api",
     "ingress-nginx",
     "istio",
+    "istio-filter",
     "minikube",
     "production",
 ];
 
 /// Their Doorward signs with the keys of the Secret `doorward-keys`.
-const WITH_KEYS: [&str; 2] = ["envoy-gateway-filter", "production"];
+const WITH_KEYS: [&str; 3] = ["envoy-gateway-filter", "istio-filter", "production"];
 
 /// The manifests that `kubectl apply -k` would send for an overlay.
 fn rendered(overlay: &str) -> String {
@@ -237,6 +238,13 @@ fn manifests_that_do_not_fit_the_schemas_are_refused() {
         ),
         ("istio", "action: CUSTOM", "action: ASK", "ASK"),
         (
+            "istio-filter",
+            "operation: INSERT_BEFORE",
+            "operation: BEFORE",
+            "BEFORE",
+        ),
+        ("istio-filter", "subFilter:", "subfilter:", "subfilter"),
+        (
             "istio",
             "security.istio.io/v1",
             "security.istio.io/v1alpha9",
@@ -402,6 +410,7 @@ fn every_gateway_overlay_sets_the_client_address() {
         ("gateway-api", "x-forwarded-for:1"),
         ("ingress-nginx", "x-forwarded-for:1"),
         ("istio", "x-envoy-external-address"),
+        ("istio-filter", "x-envoy-external-address"),
     ] {
         let deployment = object(&rendered(overlay), "Deployment", "doorward");
         let env = at(&deployment, "spec.template.spec.containers.0.env").clone();

@@ -31,6 +31,8 @@ BROKEN = [
     ("gateway-api", "protocol: GRPC", "protocol: TCP", "protocol"),
     ("gateway-api", "grpc: {}", "forwardBody: {maxSize: 1}", "grpc must be specified"),
     ("istio", "action: CUSTOM", "action: ASK", "action"),
+    ("istio-filter", "applyTo: HTTP_FILTER", "applyTo: FILTER", "applyTo"),
+    ("istio-filter", "operation: INSERT_BEFORE", "operation: BEFORE", "operation"),
     ("ingress-nginx", "pathType: Exact", "pathType: Exactly", "pathType"),
 ]
 

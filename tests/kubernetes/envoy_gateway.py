@@ -5,9 +5,10 @@ mode cannot do is replaced: Backends with addresses stand for Services, a file o
 rows are in SQLite. Envoy Gateway uses fixed ports, so everything runs in a network of its own, from which nothing can be fetched.
 """
 
-import json, pathlib, shutil, subprocess, sys, tempfile, time
+import json, pathlib, shutil, subprocess, sys, tempfile
 import yaml
 
+import inside
 import spine
 from faults import check, conclude
 from isolation import add_names, isolate
@@ -20,8 +21,6 @@ SERVICE = 8090
 PORTS = {"doorward": {9001: 9001, 9002: 9002}, "service": {8081: SERVICE}}
 API = "gateway.envoyproxy.io/v1alpha1"
 HOST = {"type": "Host", "host": {"envoyVersion": VERSION}}
-# Where the overlay mounts the library.
-LIBRARY = "/doorward/usr/lib/libdoorward.so"
 
 
 def rendered(overlay):
@@ -43,11 +42,11 @@ def backends(thing):
 def on_this_machine(proxy):
     """An EnvoyProxy of the overlay, for host mode."""
     mount = proxy["spec"]["provider"]["kubernetes"]["envoyDeployment"]["container"]["volumeMounts"][0]["mountPath"]
-    check(LIBRARY.startswith(f"{mount}/"), f"the library is not in {mount}")
+    check(mount == inside.MOUNT, f"the library is not in {mount}")
     text = json.dumps(proxy)
     # Envoy Gateway's registration, and the bootstrap extension.
-    check(text.count(LIBRARY) == 2, f"the library: {text}")
-    proxy = json.loads(text.replace(LIBRARY, str(MODULE)))
+    check(text.count(inside.LIBRARY) == 2, f"the library: {text}")
+    proxy = json.loads(text.replace(inside.LIBRARY, str(MODULE)))
     proxy["spec"]["provider"] = HOST
     return proxy
 
@@ -159,31 +158,17 @@ def asked(name, folder, service):
         check(passed == 200, f"{name}: with failOpen and without Doorward, the answer is {passed}")
 
 
-def held(doorward):
-    """Envoy does not listen before the first feed has come."""
-
-    def meanwhile(gateway):
-        spine.until(lambda: "doorward: an answer of the feed was refused" in gateway.log.read_text(), "the module asks for the feed", gateway.log.read_text)
-        time.sleep(5)
-        check(gateway.listening() is None, "Envoy listens without a feed")
-        doorward.start()
-
-    return meanwhile
-
-
-def inside(name, folder, service):
+def with_module(name, folder, service):
     """The overlay with the module in Envoy."""
     own = folder / name
     own.mkdir()
     objects = rendered(name)
     check(not [thing for thing in objects if thing["kind"] == "SecurityPolicy"], f"{name}: there is a SecurityPolicy")
-    add_names("127.0.0.1", ["doorward.default.svc.cluster.local"], own)
+    add_names("127.0.0.1", [inside.HOST], own)
     doorward = Doorward(DOORWARD, own, objects)
     doorward.stop()
-    with EnvoyGateway(own, objects, held(doorward)) as gateway:
-        spine.guarded(name, gateway.port, service, PASSWORDS, doorward)
-        spine.logged_out_elsewhere(name, gateway.port, PASSWORDS)
-        spine.judged_without_doorward(name, gateway.port, service, PASSWORDS, doorward)
+    with EnvoyGateway(own, objects, lambda gateway: inside.held(gateway.log, gateway.listening, doorward)) as gateway:
+        inside.judged(name, gateway.port, service, doorward)
     # The test can fail: without the policy, nobody judges.
     own = folder / f"{name}-open"
     own.mkdir()
@@ -200,7 +185,7 @@ def main():
         service = spine.Service(SERVICE)
         for name in ("envoy-gateway", "envoy-gateway-http"):
             asked(name, folder, service)
-        inside("envoy-gateway-filter", folder, service)
+        with_module("envoy-gateway-filter", folder, service)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     conclude("Envoy Gateway guards the service with every overlay.")

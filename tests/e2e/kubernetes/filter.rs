@@ -7,9 +7,8 @@ use yaml_rust2::Yaml;
 use super::{at, object, objects, rendered, text};
 
 /// `host:port` of the address of each cluster, by name.
-fn addresses(clusters: &Yaml) -> BTreeMap<String, String> {
-    let clusters = clusters.as_vec().unwrap().iter();
-    let addresses = clusters.map(|cluster| {
+fn addresses(clusters: &[Yaml]) -> BTreeMap<String, String> {
+    let addresses = clusters.iter().map(|cluster| {
         let address = at(
             cluster,
             "load_assignment.endpoints.0.lb_endpoints.0.endpoint.address.socket_address",
@@ -22,7 +21,7 @@ fn addresses(clusters: &Yaml) -> BTreeMap<String, String> {
 }
 
 /// The settings of the module name clusters that lead to the two ports of the Service.
-fn assert_that_the_module_finds_doorward(manifests: &str, clusters: &Yaml, module: &Yaml) {
+fn assert_that_the_module_finds_doorward(manifests: &str, clusters: &[Yaml], module: &Yaml) {
     let service = object(manifests, "Service", "doorward");
     let host = format!(
         "{}.{}.svc.cluster.local",
@@ -64,9 +63,9 @@ fn the_module_in_envoy_gateway_finds_doorward_and_its_library() {
 
     // EnvoyProxy has the bootstrap as text.
     let bootstrap = objects(text(&proxy, "spec.bootstrap.value")).remove(0);
-    let clusters = at(&bootstrap, "static_resources.clusters");
+    let clusters = at(&bootstrap, "static_resources.clusters").as_vec();
     let settings = &module["config"];
-    assert_that_the_module_finds_doorward(&manifests, clusters, settings);
+    assert_that_the_module_finds_doorward(&manifests, clusters.unwrap(), settings);
     let extension = at(&bootstrap, "bootstrap_extensions.0.typed_config");
     assert_eq!(
         at(extension, "extension_config.value.feed"),
@@ -82,4 +81,53 @@ fn the_module_in_envoy_gateway_finds_doorward_and_its_library() {
         format!("{}/usr/lib/libdoorward.so", text(mount, "mountPath"))
     );
     assert_eq!(mount["name"], at(deployment, "pod.volumes.0.name").clone());
+}
+
+#[test]
+fn the_module_in_istio_finds_doorward_and_its_library() {
+    let manifests = rendered("istio-filter");
+    assert!(!manifests.contains("AuthorizationPolicy"), "both decide");
+    let filter = object(&manifests, "EnvoyFilter", "doorward");
+    assert_eq!(text(&filter, "spec.targetRefs.0.kind"), "Gateway");
+    let patches = at(&filter, "spec.configPatches").as_vec().unwrap();
+    let values = |kind: &str| -> Vec<Yaml> {
+        let of_kind = patches
+            .iter()
+            .filter(|patch| text(patch, "applyTo") == kind);
+        of_kind
+            .map(|patch| at(patch, "patch.value").clone())
+            .collect()
+    };
+    let [module] = &values("HTTP_FILTER")[..] else {
+        panic!("not one filter");
+    };
+    let settings = at(module, "typed_config.filter_config.value");
+    assert_that_the_module_finds_doorward(&manifests, &values("CLUSTER"), settings);
+    let [bootstrap] = &values("BOOTSTRAP")[..] else {
+        panic!("not one bootstrap");
+    };
+    let extension = at(bootstrap, "bootstrap_extensions.0.typed_config");
+    assert_eq!(
+        at(extension, "extension_config.value.feed"),
+        &settings["feed"]
+    );
+    assert_eq!(
+        extension["dynamic_module_config"],
+        at(module, "typed_config.dynamic_module_config").clone()
+    );
+
+    let gateway = object(&manifests, "Gateway", "edge");
+    let options = text(&gateway, "spec.infrastructure.parametersRef.name");
+    let options = object(&manifests, "ConfigMap", options);
+    let deployment = objects(text(&options, "data.deployment")).remove(0);
+    let pod = at(&deployment, "spec.template.spec");
+    let container = at(pod, "containers.0");
+    assert_eq!(text(container, "name"), "istio-proxy");
+    let search = text(container, "env.0.value");
+    let mount = text(container, "volumeMounts.0.mountPath");
+    assert_eq!(search, format!("{mount}/usr/lib"));
+    assert_eq!(
+        text(container, "volumeMounts.0.name"),
+        text(pod, "volumes.0.name")
+    );
 }
