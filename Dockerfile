@@ -78,6 +78,14 @@ LABEL org.opencontainers.image.title="doorward-filter" \
     org.opencontainers.image.licenses="MIT"
 COPY --from=build-filter /out/libdoorward.so /usr/lib/libdoorward.so
 
+# The Envoy of compose.filter.yaml.
+FROM envoyproxy/envoy:v1.40.0 AS envoy
+LABEL org.opencontainers.image.title="doorward-envoy" \
+    org.opencontainers.image.description="Envoy with the module of Doorward" \
+    org.opencontainers.image.licenses="Apache-2.0 AND MIT"
+COPY --from=build-filter /out/libdoorward.so /usr/lib/libdoorward.so
+USER 101:101
+
 FROM scratch AS doorward
 LABEL org.opencontainers.image.title="doorward" \
     org.opencontainers.image.description="The login and the guard beside your gateway" \

@@ -196,3 +196,59 @@ fn compose_services_have_few_rights_and_only_the_gateway_is_published() {
         assert!(manifests.iter().any(|text| text.contains(&line)), "{image}");
     }
 }
+
+/// `compose.filter.yaml` replaces only Envoy's image and configuration, and gives Doorward a feed and a key.
+#[test]
+fn the_compose_file_with_the_module_changes_only_what_it_needs() {
+    let text = read("compose.filter.yaml");
+    let document = composed(&text).unwrap().remove(0);
+    let faults = composed(&text.replace("target: envoy", "targets: envoy")).unwrap_err();
+    assert!(faults.contains("targets"), "{faults}");
+    let base = composed(&read("compose.yaml")).unwrap().remove(0);
+
+    let members = |thing: &Yaml| {
+        let names = thing.as_hash().unwrap().keys();
+        let mut names: Vec<_> = names
+            .map(|name| name.as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let services = &document["services"];
+    assert_eq!(members(services), ["doorward", "envoy"]);
+    assert_eq!(members(&services["doorward"]), ["environment", "secrets"]);
+    assert_eq!(members(&services["envoy"]), ["build", "image", "volumes"]);
+
+    // The image is the Envoy of compose.yaml with the library in it.
+    let dockerfile = read("Dockerfile");
+    let own = base["services"]["envoy"]["image"].as_str().unwrap();
+    let target = services["envoy"]["build"]["target"].as_str().unwrap();
+    let (_, stage) = dockerfile
+        .split_once(&format!("\nFROM {own} AS {target}\n"))
+        .expect("a stage");
+    let (stage, _) = stage.split_once("\nFROM ").unwrap();
+    assert!(stage.contains("/out/libdoorward.so /usr/lib/libdoorward.so\n"));
+    assert!(stage.contains("\nUSER 101:101\n"));
+    assert_eq!(base["services"]["envoy"]["user"].as_str(), Some("101:101"));
+
+    // Compose replaces a mount at the same place.
+    let mount = |document: &Yaml| {
+        let mounts = &document["services"]["envoy"]["volumes"];
+        assert_eq!(mounts.as_vec().unwrap().len(), 1);
+        let (file, place) = mounts[0].as_str().unwrap().split_once(':').unwrap();
+        assert!(repository().join(file).is_file(), "{file}");
+        (file.to_owned(), place.to_owned())
+    };
+    let ((before, place), (file, same)) = (mount(&base), mount(&document));
+    assert_eq!(place, same);
+    assert_ne!(before, file);
+    for (name, secret) in document["secrets"].as_hash().unwrap() {
+        let file = secret["file"].as_str().unwrap();
+        assert!(file.contains("/demo-only-"), "{name:?}: {file}");
+        assert!(repository().join(file).is_file(), "{file}");
+    }
+    let command = "docker compose -f compose.yaml -f compose.filter.yaml up --build";
+    for place in ["docs/kubernetes.md", "compose.filter.yaml"] {
+        assert!(read(place).contains(command), "{place}");
+    }
+}

@@ -11,12 +11,10 @@ use yaml_rust2::{Yaml, YamlLoader};
 
 use crate::{
     docs::blocks,
-    front::{Front, basic},
-    harness::{
-        Database, Doorward, Envoy, EnvoyConfig, MariaDb, Service, fed, repository, tool, until,
-    },
+    harness::{Doorward, fed, repository, tool},
 };
 
+mod demo;
 mod filter;
 mod probe;
 
@@ -494,82 +492,6 @@ async fn the_settings_of_every_overlay_hold_together() {
         let ran = home.run(&admin, "").await;
         assert_eq!(ran.status.code(), Some(1), "{overlay}: {ran:?}");
     }
-}
-
-/// `compose.yaml` and `k8s/overlays/minikube`, as far as they can be tested without a cluster: the same Envoy, rows and
-/// settings, with MariaDB.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_whole_system_answers_logins() {
-    let folder = repository().join("k8s/overlays/minikube");
-    let config = fs::read_to_string(repository().join("envoy/envoy-compose.yaml")).unwrap();
-    assert_eq!(
-        config,
-        fs::read_to_string(folder.join("envoy.yaml")).unwrap()
-    );
-    for version in Envoy::VERSIONS {
-        let ran = Command::new(tool(&format!("envoy-{version}")).join("envoy"))
-            .args(["--mode", "validate", "--config-path"])
-            .arg(folder.join("envoy.yaml"))
-            .output()
-            .unwrap();
-        assert!(ran.status.success(), "{version}: {ran:?}");
-    }
-    let database = Database::<MariaDb>::start().await;
-    let rows = fs::read_to_string(folder.join("users.sql")).unwrap();
-    // The test database has another name.
-    let (_, rows) = rows.split_once("USE auth;").unwrap();
-    database.sql(rows);
-    let settings = fs::read_to_string(repository().join("k8s/base/doorward.toml")).unwrap();
-    let home = Doorward::prepare(|chosen| {
-        let secret = folder.join("demo-only-jwt-secret");
-        chosen
-            .toml(settings)
-            .envs(database.env())
-            .env("JWT_SECRET_FILE", secret.to_str().unwrap())
-            .without("JWT_SECRET");
-    })
-    .with(|chosen| {
-        // The test's Envoy connects from loopback.
-        chosen.env("DOORWARD_TRUSTED_PROXIES", "127.0.0.0/8");
-    });
-    home.run(&["migrate"], "").await.ok();
-    let doorward = home.serve().await;
-    let service = Service::start().await;
-    let config = EnvoyConfig::file("envoy-compose.yaml")
-        .replace("address: doorward", "address: 127.0.0.1")
-        .replace("address: profile", "address: 127.0.0.1")
-        .free_ports()
-        .doorward(doorward.grpc)
-        .service(service.address);
-    let envoy = Envoy::start(Envoy::NEWEST, &config).await;
-    until(
-        "Envoy finds Doorward healthy",
-        crate::harness::START,
-        async || {
-            let clusters = envoy.ask("/clusters").await;
-            let own = format!("doorward::{}::health_flags::healthy", doorward.grpc);
-            clusters.text().contains(&own).then_some(())
-        },
-    )
-    .await;
-    let front = Front {
-        doorward,
-        service,
-        envoy,
-    };
-    let secret = "analytical-engine";
-    let token = front.bearer(("ada@example.com", secret)).await;
-    let reply = front
-        .send("GET", "/profile", &[("authorization", &token)])
-        .await;
-    assert_eq!(reply.json()["user"], "ada@example.com", "{reply:?}");
-    assert_eq!(front.send("GET", "/profile", &[]).await.status, 401);
-    let wrong = basic("bob@example.com", secret);
-    let wrong = front
-        .send("POST", "/login", &[("authorization", &wrong)])
-        .await;
-    assert_eq!(wrong.status, 401, "{wrong:?}");
-    front.bearer(("bob@example.com", "builder-of-things")).await;
 }
 
 /// `make test-cluster` runs these commands; this test checks that they name existing things.
