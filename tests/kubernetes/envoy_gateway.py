@@ -169,12 +169,18 @@ def with_module(name, folder, service):
     doorward.stop()
     with EnvoyGateway(own, objects, lambda gateway: inside.held(gateway.log, gateway.listening, doorward)) as gateway:
         inside.judged(name, gateway.port, service, doorward)
-    # The test can fail: without the policy, nobody judges.
-    own = folder / f"{name}-open"
-    own.mkdir()
-    with EnvoyGateway(own, [thing for thing in objects if thing["kind"] != "EnvoyExtensionPolicy"]) as gateway:
-        passed = spine.status(gateway.port, "/profile")
-        check(passed == 200, f"{name}: without the policy, the answer is {passed}")
+    for change, kept, expected in (
+        # The test can fail: without the policy, nobody judges.
+        ("open", [thing for thing in objects if thing["kind"] != "EnvoyExtensionPolicy"], 200),
+        # A policy that Envoy Gateway refuses does not open its routes.
+        ("unknown", json.loads(json.dumps(objects).replace('"filterName": "doorward", "name": "doorward"', '"name": "other"')), 500),
+    ):
+        check(kept != objects, f"{name}-{change}: nothing changes")
+        own = folder / f"{name}-{change}"
+        own.mkdir()
+        with EnvoyGateway(own, kept) as gateway:
+            answer = spine.status(gateway.port, "/profile")
+            check(answer == expected, f"{name}-{change}: {answer} instead of {expected}")
     doorward.stop()
 
 
