@@ -17,6 +17,7 @@ PROMETHEUS_CLIENT := $(TOOLS)/prometheus-client/.complete
 FLASK := $(TOOLS)/flask/.complete
 PYJWT := $(TOOLS)/pyjwt/.complete
 SERVICES := $(TOOLS)/services/.complete
+ZIG := $(TOOLS)/zig/.complete
 AXE := $(TOOLS)/axe-core-4.14.1/axe.min.js
 MYSQL := $(TOOLS)/mysql/.complete
 HELM := $(TOOLS)/helm/helm
@@ -34,6 +35,7 @@ MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 PEERS := $(TARGET)/peers
 MUSL := $(shell uname -m)-unknown-linux-musl
 IMAGE := $(TARGET)/$(MUSL)/release/doorward
+ARM64 := aarch64-unknown-linux-musl
 
 # What `make bench ONLY=WAY` needs for each way, and, without ONLY, what the usual ways need. The others need nothing.
 BENCH_ENVOY := $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy
@@ -123,6 +125,13 @@ image: compiler # The program of the image, built with the commands of the Docke
 test-image: image ## Build the image around this program with buildah, push it to a registry on loopback, pull it and run it (as root)
 	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux
 	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py $(IMAGE) .
+
+test-arm64: compiler $(ZIG) ## Cross-compile the static program for arm64, and run it on an emulated processor
+	@tests/tools/need qemu-aarch64-static=qemu-user-static readelf=binutils
+	rustup target add $(ARM64)
+	PYTHONPATH=$(abspath $(TOOLS))/zig PATH="$(abspath $(TOOLS))/zig/bin:$$PATH" \
+		cargo-zigbuild zigbuild --release --locked --target $(ARM64) --bin doorward
+	@PYTHONPATH=tests/kubernetes python3 tests/containers/arm64.py $(TARGET)/$(ARM64)/release/doorward
 
 # Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist
@@ -268,6 +277,10 @@ $(CRDS): tests/tools/crds tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/crds $(TOOLS)/crds
 
+$(ZIG): tests/tools/zig.txt
+	$(call install,zig,a compiler for arm64)
+	@touch $@
+
 $(PYJWT): tests/tools/pyjwt.txt
 	$(call install,pyjwt,PyJWT)
 	@touch $@
@@ -284,4 +297,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-arm64 soak lint deny bench matrix image peers tools root compiler needs

@@ -4,16 +4,16 @@ Builds the last stage of the Dockerfile around the static program with buildah, 
 there, and runs it as the image says: without root, with a root file system that it cannot write.
 """
 
-import json, os, pathlib, shutil, socket, subprocess, sys, tempfile
+import json, os, pathlib, shlex, shutil, subprocess, sys, tempfile
 
 import spine
 from faults import check, conclude
+from program import free_port, serves
 from replica import end
 
 PROGRAM, REPOSITORY = (pathlib.Path(argument).resolve() for argument in sys.argv[1:])
 STAGE = "FROM scratch AS doorward\n"
 OWNER = "65532:65532"
-PASSWORD = "analytical-engine"
 
 
 def run(*command, **options):
@@ -21,12 +21,6 @@ def run(*command, **options):
     if ran.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))}: {ran.stderr or ran.stdout}")
     return ran.stdout
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def build(folder, buildah):
@@ -91,41 +85,24 @@ def files(root):
     return found
 
 
-def serves(folder, root, own):
+def runs(folder, root, own):
     """Starts the image's own command as the image's user. Only the data folder can be written."""
-    ports = {name: free_port() for name in ("GRPC", "HTTP", "OPS")}
     variables = dict(pair.split("=", 1) for pair in own["Env"])
-    variables |= {f"DOORWARD_LISTEN__{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
+    variables["PATH"] += ":/usr/sbin:/usr/bin:/sbin:/bin"
     user, group = OWNER.split(":")
     # A private mount of the root, read-only but for the folder that a volume would have.
     inside = "mount --bind {0} {0} && mount --bind {0}/var/lib/doorward {0}/var/lib/doorward && mount -o remount,bind,ro {0} && exec chroot --userspec={1} {0} {2}"
 
-    def started(*command, **options):
-        line = inside.format(root, f"{user}:{group}", " ".join(command))
-        shell = ["unshare", "--mount", "sh", "-c", line]
-        return subprocess.Popen(shell, env={**variables, "PATH": f"{variables['PATH']}:/usr/sbin:/usr/bin:/sbin:/bin"}, **options)
+    def started(*command, listen, **options):
+        line = inside.format(root, f"{user}:{group}", shlex.join(["/usr/local/bin/doorward", *command]))
+        return subprocess.Popen(["unshare", "--mount", "sh", "-c", line], env=variables | listen, **options)
 
-    adding = started("/usr/local/bin/doorward", "user", "add", "ada", stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _, said = adding.communicate(PASSWORD, timeout=60)
-    check(adding.returncode == 0, f"user add: {said}")
-    log = folder / "doorward.log"
-    with open(log, "w") as output:
-        doorward = started("/usr/local/bin/doorward", *own["Cmd"], stdout=output, stderr=output)
-    try:
-        spine.until(lambda: spine.status(ports["OPS"], "/readyz") == 200, "Doorward is ready", log.read_text)
-        held = pathlib.Path(f"/proc/{doorward.pid}/status").read_text()
+    def confined(process):
+        held = pathlib.Path(f"/proc/{process.pid}/status").read_text()
         ids = {line.split(":")[0]: line.split()[1] for line in held.splitlines() if line.startswith(("Uid", "Gid"))}
         check(ids == {"Uid": user, "Gid": group}, f"Doorward runs as {ids}")
-        answer = spine.ask(ports["HTTP"], "POST", "/login", spine.basic("ada", PASSWORD))
-        check(answer.status == 200, f"a login gets {answer.status}")
-        bearer = answer.headers.get("authorization", "")
-        answer = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", bearer))
-        check(answer.status == 200, f"its token gets {answer.status}")
-        healthy = started("/usr/local/bin/doorward", "check", "--url", f"http://127.0.0.1:{ports['OPS']}/readyz")
-        check(healthy.wait(60) == 0, "the health check fails")
-    finally:
-        end(doorward)
-    check(doorward.returncode == 0, f"after SIGTERM, Doorward ends with {doorward.returncode}\n{log.read_text()}")
+
+    serves(folder, started, own["Cmd"], confined)
 
 
 def main():
@@ -153,7 +130,7 @@ def main():
         expected = {"usr/local/bin/doorward": (0, 0o755), "var/lib/doorward": (uid, 0o755)}
         check(found == expected, f"the image has {found}")
         check((root / "usr/local/bin/doorward").read_bytes() == PROGRAM.read_bytes(), "the program has changed on its way")
-        serves(folder, root, own)
+        runs(folder, root, own)
         size = PROGRAM.stat().st_size / 2**20
         conclude(f"The image was built, pushed, pulled and run; its program has {size:.1f} MiB.")
 

@@ -270,7 +270,8 @@ async fn a_token_of_another_issuer_passes_every_door() {
     let pair = Pair::new("k-1");
     let server = Server::anywhere(&pair.document).await;
     let doorward = setup(&server.url()).await;
-    let token = pair.bearer();
+    let claimed = claims();
+    let token = pair.bearer_by(&pair.kid, &claimed);
     let passed = nginx(&doorward, "/x", &token).await;
     assert_eq!(passed.status, 200, "{passed:?}\n{}", doorward.output());
     assert_eq!(passed.header("x-auth-user"), Some("corp/ada"));
@@ -285,7 +286,7 @@ async fn a_token_of_another_issuer_passes_every_door() {
     let shown = send(doorward.http, "GET", "/validate", &headers, "").await;
     let subject = json!(format!("{NAME}|7"));
     assert_eq!((shown.status, &shown.json()["sub"]), (200, &subject));
-    assert_eq!(shown.json()["issuer_claims"], claims());
+    assert_eq!(shown.json()["issuer_claims"], claimed);
 
     // Doorward cannot revoke the token, and its user has no password here.
     let passwords = json!({"current_password": BOB.1, "new_password": "another-good-phrase"});

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     direct::{bearer, post},
     front::{ADA, BOB, basic},
-    harness::{Database, Doorward, Engine, PATIENCE, Reply, Settings, send, until},
+    harness::{Clock, Database, Doorward, Engine, PATIENCE, Reply, Settings, send, until},
 };
 
 const SECRET: &str = "4c1d8e7f90a1b2c3d4e5f60718293a4b";
@@ -310,6 +310,47 @@ async fn a_person_makes_and_ends_keys<E: Engine>() {
     })
     .await;
     assert!(!doorward.output().contains(&key[21..]));
+}
+
+/// The clock moves past the end of one key, and then of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_expire_by_the_clock() {
+    const HOUR: i64 = 3600;
+    let home = Doorward::prepare(|settings| {
+        settings.env("JWT_SECRET", SECRET);
+        with_keys(settings);
+    });
+    let (home, clock) = Clock::under(home);
+    home.run(&["migrate"], "").await.ok();
+    let doorward = home.serve().await;
+    doorward.add_user(BOB.0, BOB.1, &["--role", "editor"]).await;
+    let add = async |name, expires| {
+        key(
+            &doorward,
+            &["add", name, "--owner", "bob", "--expires", expires],
+        )
+        .await
+    };
+    let (short, long) = (add("short", "1hour").await, add("long", "90days").await);
+    for (ahead, of_short, of_long) in [
+        (0, 200, 200),
+        (HOUR - 120, 200, 200),
+        (HOUR + 1, 401, 200),
+        (90 * 24 * HOUR - 120, 401, 200),
+        (90 * 24 * HOUR + 1, 401, 401),
+    ] {
+        clock.set(ahead);
+        // Until the next read, what Doorward knows is old by this clock.
+        soon(&[&doorward], "/x", &long, of_long).await;
+        soon(&[&doorward], "/x", &short, of_short).await;
+    }
+    for key in [&short, &long] {
+        doorward
+            .logged("why", |line| {
+                line["fields"]["reason"] == "key-expired" && line["fields"]["key"] == id(key)
+            })
+            .await;
+    }
 }
 
 /// Keys are added and ended while Doorward's commands are killed.
