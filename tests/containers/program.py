@@ -35,7 +35,7 @@ def serves(folder, started, command, examine=lambda process: None):
         answer = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", bearer))
         check(answer.status == 200, f"its token gets {answer.status}")
         wrong = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", f"{bearer[:-9]}AAAAAAAAA"))
-        check(wrong.status == 401, f"a forged token gets {wrong.status}")
+        check(wrong.status == 403, f"a forged token gets {wrong.status}")
         healthy = started("check", "--url", f"http://127.0.0.1:{ports['OPS']}/readyz", listen=listen)
         check(healthy.wait(60) == 0, "the health check fails")
     finally:
