@@ -195,9 +195,22 @@ impl Envoy {
     ///
     /// If it does not start.
     pub async fn with_workers(version: &str, config: &EnvoyConfig, workers: u16) -> Self {
-        let mut envoy = Self::begin(version, config, workers);
-        let admin_file = envoy.dir.path().join("admin");
-        let (admin, edge) = envoy
+        Self::begin(version, config, workers).started().await
+    }
+
+    /// Starts it with listeners that are gone five seconds after they were replaced, instead of ten minutes.
+    ///
+    /// # Panics
+    ///
+    /// If it does not start.
+    pub async fn with_short_drains(version: &str, config: &EnvoyConfig) -> Self {
+        let envoy = Self::begin_with(version, config, 1, &["--drain-time-s", "5"]);
+        envoy.started().await
+    }
+
+    async fn started(mut self) -> Self {
+        let admin_file = self.dir.path().join("admin");
+        let (admin, edge) = self
             .process
             .ready(async |_| {
                 let admin = fs::read_to_string(&admin_file).ok()?.parse().ok()?;
@@ -210,13 +223,17 @@ impl Envoy {
                 (ready.status == 200).then_some((admin, edge(&listeners.json())?))
             })
             .await;
-        envoy.admin = admin;
-        envoy.edge = edge;
-        envoy
+        self.admin = admin;
+        self.edge = edge;
+        self
     }
 
     /// Starts Envoy without waiting: it has no address yet, and may exit.
     pub fn begin(version: &str, config: &EnvoyConfig, workers: u16) -> Self {
+        Self::begin_with(version, config, workers, &[])
+    }
+
+    fn begin_with(version: &str, config: &EnvoyConfig, workers: u16, more: &[&str]) -> Self {
         let binary = tool(&format!("envoy-{version}")).join("envoy");
         let dir = tempfile::Builder::new().prefix("envoy-").tempdir().unwrap();
         let file = dir.path().join("envoy.yaml");
@@ -238,6 +255,7 @@ impl Envoy {
                 "--file-flush-interval-msec",
                 "20",
             ])
+            .args(more)
             .current_dir(dir.path());
         if config.has_module() {
             command
