@@ -101,8 +101,10 @@ pub(crate) fn judge(in_force: Option<&InForce>, headers: &Headers<'_>, wants: Wa
     };
     let (step, effect) = match step {
         Step::Done(Decision::Allow(admission)) if wants.assertion => {
-            let (admission, effect) = asserted(in_force, rule, admission);
-            (Step::Done(Decision::Allow(admission)), effect)
+            match asserted(in_force, rule, admission) {
+                Ok(admission) => (Step::Done(Decision::Allow(admission)), Effect::Nothing),
+                Err(due) => (Step::Defer, due),
+            }
         }
         step @ (Step::Done(_) | Step::Act(_) | Step::Defer) => (step, Effect::Nothing),
     };
@@ -115,12 +117,6 @@ pub(crate) fn judge(in_force: Option<&InForce>, headers: &Headers<'_>, wants: Wa
     });
     let key = in_force.identity.key_header();
     let next = match (step, endpoint) {
-        (step, endpoint) if matches!(effect, Effect::Assertion(..)) => {
-            Next::Ask(Box::new(PendingAction {
-                effect,
-                ..ask(endpoint, &step, line, headers, key, false)
-            }))
-        }
         // A preflight, and a method that the endpoint does not have, need no answer of Doorward.
         (
             Step::Done(decision @ (Decision::Allow(_) | Decision::Deny(Denial::EndpointMethod(_)))),
@@ -135,11 +131,11 @@ pub(crate) fn judge(in_force: Option<&InForce>, headers: &Headers<'_>, wants: Wa
                 endpoint, &step, line, headers, key, reads_body,
             )))
         }
-        // Only Doorward has the keys of machines.
-        (Step::Defer, None) => {
-            let deferred = &Step::Defer;
-            Next::Ask(Box::new(ask(None, deferred, line, headers, key, false)))
-        }
+        // Only Doorward has the keys of machines, and signs assertions.
+        (Step::Defer, None) => Next::Ask(Box::new(PendingAction {
+            effect,
+            ..ask(None, &Step::Defer, line, headers, key, false)
+        })),
         (Step::Act(_), None) => decided(
             Decision::Deny(Denial::Unavailable(Unavailable::Internal)),
             headers,
@@ -153,27 +149,27 @@ pub(crate) fn judge(in_force: Option<&InForce>, headers: &Headers<'_>, wants: Wa
     }
 }
 
-/// Adds the signed assertion about a known caller, if services get one. Only Doorward can sign one: where its last one
-/// cannot be sent again, the effect says that it must be asked.
-fn asserted(in_force: &InForce, rule: Option<&Rule>, admission: Admission) -> (Admission, Effect) {
+/// Adds the signed assertion about a known caller, if services get one.
+///
+/// # Errors
+///
+/// The last one cannot be sent again. Only Doorward can sign another; the effect keeps it.
+fn asserted(
+    in_force: &InForce,
+    rule: Option<&Rule>,
+    admission: Admission,
+) -> Result<Admission, Effect> {
     let (Some(assertions), Caller::Known(principal)) = (&in_force.assertions, &admission.caller)
     else {
-        return (admission, Effect::Nothing);
+        return Ok(admission);
     };
     let audience = rule.and_then(Rule::audience);
     match assertions.about(principal, audience, now()) {
-        Some(text) => {
-            let assertion = Some(Assertion(text));
-            let admission = Admission {
-                assertion,
-                ..admission
-            };
-            (admission, Effect::Nothing)
-        }
-        None => {
-            let effect = Effect::Assertion(Arc::clone(principal), audience.cloned());
-            (admission, effect)
-        }
+        Some(text) => Ok(Admission {
+            assertion: Some(Assertion(text)),
+            ..admission
+        }),
+        None => Err(Effect::Assertion(Arc::clone(principal), audience.cloned())),
     }
 }
 

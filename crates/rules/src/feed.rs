@@ -13,6 +13,7 @@ mod cursor;
 mod fault;
 mod in_force;
 mod known;
+mod names;
 mod query;
 mod server;
 #[cfg(test)]

@@ -6,7 +6,7 @@ use doorward_core::{
     account::{Roles, Username},
     assertion::Received,
     decision::{LoginReply, Realm},
-    identity_headers::{AssertionHeader, IdentityHeaders, IdentityNames, KeyHeader},
+    identity_headers::IdentityHeaders,
     issuer::{Issuer, IssuerTerms, Issuers},
     judge::Judge,
     key::{Algorithm, Key, KeyFault, KeyId},
@@ -24,10 +24,11 @@ use serde_json::{Map, Value};
 
 use super::{
     content::{
-        Allow, AssertionEntry, Content, DIRECT, IssuerEntry, KeyEntry, RuleEntry, Settings,
-        THROUGH, TokenEntry,
+        Allow, AssertionEntry, Content, DIRECT, IssuerEntry, KeyEntry, RuleEntry, THROUGH,
+        TokenEntry,
     },
     fault::{ContentFault, short},
+    names::Names,
 };
 
 /// A judge, and what a door needs beside it.
@@ -68,25 +69,9 @@ pub(super) struct Local {
     pub(super) names: Names,
 }
 
-/// Sets of identity headers. Each is kept until the process ends, so their number is bounded.
-#[derive(Debug, Default)]
-pub(super) struct Names(Vec<(Named, IdentityHeaders)>);
-
-/// The settings that name headers for services.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Named {
-    /// `identity.headers`.
-    identity: Vec<String>,
-    /// `keys.header`, if keys for machines are on.
-    keys: Option<Option<String>>,
-    /// `identity.assertion`.
-    assertion: Option<String>,
-}
-
 const MOST_KEYS: usize = 64;
 const MOST_ISSUERS: usize = 16;
 const MOST_RULES: usize = 100_000;
-const MOST_NAMES: usize = 8;
 
 /// Bounds that no setting of Doorward exceeds. Sums of these do not overflow.
 const LONGEST_LIFETIME: u64 = 10 * 366 * 24 * 3600;
@@ -178,39 +163,6 @@ fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), ContentF
     match count <= most {
         true => Ok(()),
         false => Err(ContentFault::Many(what, most)),
-    }
-}
-
-impl Names {
-    fn keep(&mut self, settings: &Settings) -> Result<IdentityHeaders, ContentFault> {
-        let named = Named {
-            identity: settings.identity_headers.clone(),
-            keys: (settings.machine_keys.as_ref()).map(|keys| keys.header.clone()),
-            assertion: (settings.assertion.as_ref()).map(|own| own.header.clone()),
-        };
-        if let Some((_, kept)) = self.0.iter().find(|(own, _)| *own == named) {
-            return Ok(*kept);
-        }
-        let identity = IdentityNames::parse(&named.identity)?;
-        let assertion = named.assertion.as_deref().map(AssertionHeader::parse);
-        let assertion = assertion.transpose()?;
-        if let Some(header) = &assertion
-            && identity.like(header.as_str()).is_some()
-        {
-            return Err(value("assertion header", header.as_str()));
-        }
-        if self.0.len() >= MOST_NAMES {
-            return Err(ContentFault::NamesChange);
-        }
-        let mut kept = IdentityHeaders::keep(identity);
-        if let Some(header) = &named.keys {
-            kept = kept.with_keys(header.as_deref().map(KeyHeader::parse).transpose()?);
-        }
-        if let Some(header) = &assertion {
-            kept = kept.with_assertion(header);
-        }
-        self.0.push((named, kept));
-        Ok(kept)
     }
 }
 
