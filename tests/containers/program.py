@@ -4,9 +4,7 @@ import socket, subprocess
 
 import spine
 from faults import check
-from replica import end
-
-PASSWORD = "analytical-engine"
+from replica import PASSWORDS, end
 
 
 def free_port():
@@ -21,7 +19,7 @@ def serves(folder, started, command, examine=lambda process: None):
     ports = {name: free_port() for name in ("GRPC", "HTTP", "OPS")}
     listen = {f"DOORWARD_LISTEN__{name}": f"127.0.0.1:{port}" for name, port in ports.items()}
     adding = started("user", "add", "ada", listen=listen, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    _, said = adding.communicate(PASSWORD, timeout=60)
+    _, said = adding.communicate(PASSWORDS["ada"], timeout=60)
     check(adding.returncode == 0, f"user add: {said}")
     log = folder / "doorward.log"
     with open(log, "w") as output:
@@ -29,12 +27,10 @@ def serves(folder, started, command, examine=lambda process: None):
     try:
         spine.until(lambda: spine.status(ports["OPS"], "/readyz") == 200, "Doorward is ready", log.read_text)
         examine(doorward)
-        answer = spine.ask(ports["HTTP"], "POST", "/login", spine.basic("ada", PASSWORD))
-        check(answer.status == 200, f"a login gets {answer.status}")
-        bearer = answer.headers.get("authorization", "")
-        answer = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", bearer))
+        name, bearer = spine.logged_in(ports["HTTP"], "ada", PASSWORDS["ada"])
+        answer = spine.ask(ports["HTTP"], "GET", "/validate", (name, bearer))
         check(answer.status == 200, f"its token gets {answer.status}")
-        wrong = spine.ask(ports["HTTP"], "GET", "/validate", ("authorization", f"{bearer[:-9]}AAAAAAAAA"))
+        wrong = spine.ask(ports["HTTP"], "GET", "/validate", (name, f"{bearer[:-9]}AAAAAAAAA"))
         check(wrong.status == 403, f"a forged token gets {wrong.status}")
         healthy = started("check", "--url", f"http://127.0.0.1:{ports['OPS']}/readyz", listen=listen)
         check(healthy.wait(60) == 0, "the health check fails")

@@ -31,8 +31,7 @@ def judged(name, port, service, doorward):
 def without_doorward(name, port, service, doorward):
     """Doorward is down, for longer than `stale_after` (10s), and then up again."""
     expect = spine.expecting(name, port, service)
-    ada = ("authorization", spine.ask(port, "POST", "/login", spine.basic("ada", PASSWORDS["ada"])).headers["authorization"])
-    bob = ("authorization", spine.ask(port, "POST", "/login", spine.basic("bob", PASSWORDS["bob"])).headers["authorization"])
+    ada, bob = (spine.logged_in(port, user, PASSWORDS[user]) for user in ("ada", "bob"))
     doorward.stop()
     answer = expect("a token without Doorward", 200, "GET", "/profile", bob, ("x-auth-user", "eve"))
     check(answer.seen("x-auth-user") == ["bob"], f"{name}: {answer.text}")
@@ -59,7 +58,7 @@ def without_doorward(name, port, service, doorward):
 
 def logged_out_elsewhere(name, port):
     """A logout that does not come through this Envoy."""
-    bob = ("authorization", spine.ask(port, "POST", "/login", spine.basic("bob", PASSWORDS["bob"])).headers["authorization"])
+    bob = spine.logged_in(port, "bob", PASSWORDS["bob"])
     check(spine.ask(port, "GET", "/profile", bob).status == 200, f"{name}: the token does not work")
     answer = spine.ask(9002, "POST", "/logout", bob)
     check(answer.status in (200, 204), f"{name}: a logout elsewhere: {answer.status} {answer.text}")

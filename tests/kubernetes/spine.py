@@ -105,6 +105,13 @@ def basic(user, password):
     return ("authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
 
 
+def logged_in(port, user, password):
+    """The header with a token of the user, from a login at this port."""
+    answer = ask(port, "POST", "/login", basic(user, password))
+    check(answer.status == 200, f"login of {user}: {answer.status}")
+    return ("authorization", answer.headers.get("authorization", ""))
+
+
 def expecting(name, port, service):
     """Makes a function that sends a request and checks the answer."""
 

@@ -71,15 +71,10 @@ def judged(server, service, doorward):
     name = "traefik"
     expect = spine.expecting(name, EDGE, service)
 
-    def log_in(user):
-        # At the same host, Traefik would ask Doorward about the login: docs/matrix.md.
-        answer = spine.ask(9002, "POST", "/login", spine.basic(user, PASSWORDS[user]))
-        check(answer.status == 200, f"login of {user}: {answer.status}")
-        return ("authorization", answer.headers["authorization"])
-
     anonymous = expect("anonymous", 302, "GET", "/profile")
     check("/sign-in" in (anonymous.headers["location"] or ""), f"{name}: {anonymous.headers}")
-    bob, ada = log_in("bob"), log_in("ada")
+    # At the same host, Traefik would ask Doorward about the login: docs/matrix.md.
+    bob, ada = (spine.logged_in(9002, user, PASSWORDS[user]) for user in ("bob", "ada"))
     forged = [("x-auth-user", "ada"), ("x-auth-admin", "true"), ("x-auth-roles", "root")]
     for extra in ([], forged):
         answer = expect(f"bob with {extra}", 200, "GET", "/profile", bob, *extra)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use yaml_rust2::Yaml;
 
-use super::{at, object, objects, rendered, text};
+use super::{at, object, objects, rendered, text, variable};
 
 /// `host:port` of the address of each cluster, by name.
 fn addresses(clusters: &[Yaml]) -> BTreeMap<String, String> {
@@ -39,11 +39,8 @@ fn assert_that_the_module_finds_doorward(manifests: &str, clusters: &[Yaml], mod
         format!("{host}:9001")
     );
     // Doorward has a feed.
-    let deployment = object(manifests, "Deployment", "doorward");
-    let env = at(&deployment, "spec.template.spec.containers.0.env").clone();
-    let mut feed = env.as_vec().unwrap().iter();
-    let feed = feed.find(|one| text(one, "name") == "DOORWARD_FEED__ENABLED");
-    assert_eq!(text(feed.unwrap(), "value"), "true");
+    let feed = variable(manifests, "DOORWARD_FEED__ENABLED");
+    assert_eq!(feed.as_deref(), Some("true"));
 }
 
 #[test]
