@@ -24,6 +24,7 @@ HELM := $(TOOLS)/helm/helm
 CLUSTER := $(TOOLS)/cluster/kube-apiserver
 CRDS := $(TOOLS)/crds/gateway-api.yaml
 ENVOY_GATEWAY := $(TOOLS)/envoy-gateway/envoy-gateway
+ISTIO := $(TOOLS)/istio/pilot-discovery
 
 # Programs, each with the Debian packages that bring it.
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
@@ -83,11 +84,11 @@ test-envoy-gateway: compiler filter $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENV
 	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/envoy_gateway.py $(ENVOY_GATEWAY) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
 		$(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
 
-test-istio: compiler filter $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the module in Envoy with the patches for Istio
-	@tests/tools/need unshare=util-linux ip=iproute2
+test-istio: compiler filter $(ISTIO) $(CLUSTER) $(CRDS) $(HELM) $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(KUSTOMIZE) $(MANIFESTS) ## Run the overlays of Istio with Istio's control plane and agent (builds them once, in seven minutes, and the API server)
+	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2
 	cargo build --bin doorward
-	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/istio_filter.py $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy \
-		$(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
+	@PYTHONPATH=$(TOOLS)/manifests python3 tests/kubernetes/istio.py $(TOOLS)/cluster $(TOOLS)/crds $(HELM) $(TOOLS)/istio \
+		$(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(TARGET)/release/libdoorward.so $(TARGET)/debug/doorward $(KUSTOMIZE) .
 
 test-ingress: compiler $(CLUSTER) $(TRAEFIK) $(KUSTOMIZE) $(MANIFESTS) ## Run the Ingresses of ingress-nginx in Traefik, which reads them from an API server (built once, in seven minutes)
 	@tests/tools/need openssl=openssl unshare=util-linux ip=iproute2
@@ -272,6 +273,10 @@ $(CLUSTER): tests/tools/cluster tests/tools/go $(wildcard tests/tools/kubernetes
 $(ENVOY_GATEWAY): tests/tools/envoy-gateway tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)
 	@tests/tools/envoy-gateway $(TOOLS)/envoy-gateway
+
+$(ISTIO): tests/tools/istio tests/tools/go $(wildcard tests/tools/istio-programs/*)
+	@tests/tools/need $(TOOLS_NEED)
+	@tests/tools/istio $(TOOLS)/istio
 
 $(CRDS): tests/tools/crds tests/tools/go
 	@tests/tools/need $(TOOLS_NEED)

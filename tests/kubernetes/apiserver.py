@@ -23,11 +23,12 @@ def free_port():
 class ApiServer:
     """Runs until the block ends, also if the test is told to end."""
 
-    def __init__(self, programs, helm, folder):
+    def __init__(self, programs, helm, folder, *options):
+        """`options` are more arguments of the server."""
         self.programs, self.helm_program, self.folder = pathlib.Path(programs).resolve(), pathlib.Path(helm).resolve(), pathlib.Path(folder)
         self.kubeconfig = self.folder / "kubeconfig"
         self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.folder / "home"), "KUBECONFIG": str(self.kubeconfig)}
-        self.running = []
+        self.options, self.running = options, []
 
     def __enter__(self):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
@@ -70,6 +71,7 @@ class ApiServer:
             "--service-cluster-ip-range=10.0.0.0/24",
             # For pods, of which there are none; otherwise the server looks for a default route.
             "--advertise-address=192.0.2.1",
+            *self.options,
         )
         authority = str(self.folder / "certificates/apiserver.crt")
         config = {
@@ -89,6 +91,12 @@ class ApiServer:
                 logs = "".join((self.folder / f"{name}.log").read_text()[-2000:] for name in ended or ["kube-apiserver"])
                 sys.exit(f"the API server does not get ready; ended: {ended}\n{logs}")
             time.sleep(0.5)
+
+    def start_controllers(self, *options):
+        self.start(
+            "kube-controller-manager", f"--kubeconfig={self.kubeconfig}", "--secure-port=0", "--leader-elect=false",
+            "--service-account-private-key-file=accounts.key", "--root-ca-file=certificates/apiserver.crt", *options,
+        )
 
     def kubectl(self, *arguments, given=None, folder=None):
         command = [str(part) for part in (self.programs / "kubectl", *arguments)]

@@ -128,10 +128,7 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="doorward-controllers-"))
     try:
         with ApiServer(PROGRAMS, HELM, folder) as server:
-            server.start(
-                "kube-controller-manager", f"--kubeconfig={server.kubeconfig}", "--secure-port=0", "--leader-elect=false",
-                "--service-account-private-key-file=accounts.key", "--root-ca-file=certificates/apiserver.crt",
-            )
+            server.start_controllers()
             until(lambda: server.kubectl("get", "serviceaccount", "default").returncode == 0, "the controllers work")
             until(lambda: server.kubectl("get", "configmap", "kube-root-ca.crt").returncode == 0, "the controllers work")
             before = server.everything()

@@ -1,6 +1,6 @@
 """What a gateway in front of Doorward must do, with a service that says what arrives."""
 
-import base64, http.client, http.server, json, threading, time
+import base64, http.client, http.server, json, sys, threading, time
 
 from faults import check
 
@@ -19,6 +19,15 @@ def until(holds, what, log=lambda: ""):
             raise SystemExit(f"{what}: not within two minutes\n{log()}")
         time.sleep(0.1)
     return found
+
+
+class Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *connection):
+        """A gateway may reset connections that it keeps."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*connection)
 
 
 class Service:
@@ -66,8 +75,7 @@ class Service:
 
             do_GET = do_POST = do
 
-        self.server = http.server.ThreadingHTTPServer((address, port), Handler)
-        self.server.daemon_threads = True
+        self.server = Server((address, port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
 

@@ -100,10 +100,11 @@ fn the_module_in_istio_finds_doorward_and_its_library() {
     };
     let settings = at(module, "typed_config.filter_config.value");
     assert_that_the_module_finds_doorward(&manifests, &values("CLUSTER"), settings);
-    let [bootstrap] = &values("BOOTSTRAP")[..] else {
-        panic!("not one bootstrap");
-    };
-    let extension = at(bootstrap, "bootstrap_extensions.0.typed_config");
+    // Istio has no way to patch the bootstrap; its agent merges a file into it.
+    assert!(values("BOOTSTRAP").is_empty(), "Istio ignores it");
+    let bootstrap = object(&manifests, "ConfigMap", "edge-bootstrap");
+    let bootstrap = objects(bootstrap["data"]["bootstrap.yaml"].as_str().unwrap()).remove(0);
+    let extension = at(&bootstrap, "bootstrap_extensions.0.typed_config");
     assert_eq!(
         at(extension, "extension_config.value.feed"),
         &settings["feed"]
@@ -123,8 +124,17 @@ fn the_module_in_istio_finds_doorward_and_its_library() {
     let search = text(container, "env.0.value");
     let mount = text(container, "volumeMounts.0.mountPath");
     assert_eq!(search, format!("{mount}/usr/lib"));
+    assert_eq!(text(container, "env.1.name"), "ISTIO_BOOTSTRAP_OVERRIDE");
+    let folder = text(container, "volumeMounts.1.mountPath");
     assert_eq!(
-        text(container, "volumeMounts.0.name"),
-        text(pod, "volumes.0.name")
+        text(container, "env.1.value"),
+        format!("{folder}/bootstrap.yaml")
     );
+    for place in ["0", "1"] {
+        assert_eq!(
+            text(container, &format!("volumeMounts.{place}.name")),
+            text(pod, &format!("volumes.{place}.name"))
+        );
+    }
+    assert_eq!(text(pod, "volumes.1.configMap.name"), "edge-bootstrap");
 }
