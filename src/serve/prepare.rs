@@ -17,7 +17,7 @@ use crate::{
     doors::listen::Address,
     observe::causes,
     tables::{
-        database::{Database, Fault},
+        database::{Database, Fault, Server},
         store::Store,
         users::UsersFault,
     },
@@ -67,6 +67,18 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
     if settings.users.plaintext {
         tracing::warn!(
             "users.plaintext is on: whoever reads the user table has the passwords; set users.update_password, and switch it off when `doorward users hashes` counts none"
+        );
+    }
+    let places = [&settings.database.place, settings.state_database()];
+    let exposed = |server: &&Server| server.can_be_impersonated();
+    if let Some(server) = places
+        .into_iter()
+        .filter_map(Database::server)
+        .find(exposed)
+    {
+        tracing::warn!(
+            host = server.host,
+            "the certificate of the database is not verified: whoever is on the network path can answer in its place; set database.tls to verify-identity, and database.tls_ca"
         );
     }
     for endpoint in &settings.endpoints {

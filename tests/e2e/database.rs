@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::{
     front::{ADA, BOB, Front, basic},
     harness::{
@@ -375,4 +377,31 @@ async fn a_malformed_row_is_refused_like_an_unknown_user<E: Engine>() {
     assert_eq!(line["level"], "WARN");
     let cause = line["fields"]["cause"].as_str().unwrap();
     assert!(cause.contains("malformed list of roles"), "{line}");
+}
+
+/// The address is not a loopback address, and nobody listens there: a warning needs no answer.
+#[tokio::test]
+async fn a_server_elsewhere_that_proves_nothing_causes_a_warning() {
+    for (tls, expected) in [
+        ("preferred", true),
+        ("required", true),
+        ("verify-ca", false),
+    ] {
+        let home = Doorward::prepare(|settings| {
+            settings
+                .env("DATABASE_URL", "mysql://ada@0.0.0.0:1/auth")
+                .env("DOORWARD_DATABASE__TLS", tls)
+                .env("JWT_SECRET", SECRET);
+        });
+        let doorward = home.serve().await;
+        let said = |line: &Value| line["fields"]["message"].as_str().map(str::to_owned);
+        let is = |begin| move |line: &Value| said(line).is_some_and(|said| said.starts_with(begin));
+        doorward
+            .logged("the database is away", is("logins get 503"))
+            .await;
+        let warned = doorward
+            .output()
+            .contains("the certificate of the database is not verified");
+        assert_eq!(warned, expected, "{tls}: {}", doorward.output());
+    }
 }

@@ -1,6 +1,6 @@
 //! The address of a database, and the protection of its connections.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
@@ -87,6 +87,24 @@ pub enum UrlFault {
     Parameters,
 }
 
+impl Server {
+    /// Whether somebody on the network path could answer in its place: it is not on this machine, and no certificate proves who it
+    /// is.
+    pub(crate) fn can_be_impersonated(&self) -> bool {
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        let is_here = host.starts_with('/')
+            || host.eq_ignore_ascii_case("localhost")
+            || host
+                .parse::<IpAddr>()
+                .is_ok_and(|address| address.is_loopback());
+        let is_proven = match self.tls {
+            Tls::Disabled | Tls::Preferred | Tls::Required => false,
+            Tls::VerifyCa | Tls::VerifyIdentity => true,
+        };
+        !is_here && !is_proven
+    }
+}
+
 #[cfg(test)]
 impl Server {
     pub(crate) fn has_password(&self, password: &str) -> bool {
@@ -137,6 +155,14 @@ impl Database {
             tls: Tls::Preferred,
             tls_ca: None,
         }))
+    }
+
+    /// The server, unless the database is a file.
+    pub(crate) fn server(&self) -> Option<&Server> {
+        match self {
+            Self::Sqlite(_) => None,
+            Self::MySql(server) | Self::Postgres(server) => Some(server),
+        }
     }
 
     /// Adds a password; `None` if there is one already, or none is possible.
@@ -225,6 +251,26 @@ mod tests {
             panic!()
         };
         assert_eq!(&**mysql.password.0, "p@zq");
+    }
+
+    #[test]
+    fn only_a_server_elsewhere_without_a_verified_certificate_can_be_impersonated() {
+        let impersonated = |host: &str, tls| {
+            let database = Database::from_url(&format!("mysql://u@{host}/auth")).unwrap();
+            let database = database.protected(tls, None);
+            database.server().unwrap().can_be_impersonated()
+        };
+        for host in ["db", "10.0.0.5", "[2001:db8::1]", "localhost.example"] {
+            for tls in [Tls::Disabled, Tls::Preferred, Tls::Required] {
+                assert!(impersonated(host, tls), "{host} {tls:?}");
+            }
+            for tls in [Tls::VerifyCa, Tls::VerifyIdentity] {
+                assert!(!impersonated(host, tls), "{host} {tls:?}");
+            }
+        }
+        for host in ["localhost", "127.0.0.1", "[::1]", "%2Frun%2Fpostgresql"] {
+            assert!(!impersonated(host, Tls::Disabled), "{host}");
+        }
     }
 
     #[test]
