@@ -341,8 +341,9 @@ pub struct Report {
 /// Two values whose ratio is reported.
 type Measure = fn(&Round) -> (f64, f64);
 
+/// Threads that hash at the same time share caches and memory, so as many of them are slower than one times their number.
 const TOGETHER: Measure = |round| (round.capacity, round.together);
-const LOGINS: Measure = |round| (round.capacity, round.logins);
+const LOGINS: Measure = |round| (round.together, round.logins);
 const CPU: Measure = |round| (round.hash_time.as_secs_f64() * 1e3, round.cpu);
 const P50: Measure = |round| (round.quiet.p50, round.flooded.p50);
 const P99: Measure = |round| (round.quiet.p99, round.flooded.p99);
@@ -362,11 +363,11 @@ impl Report {
                 format!("good logins, {clients} at once, to what {hash_threads} threads hash"),
                 "answers per second",
                 LOGINS,
-                "at least 0.90",
+                "at least 0.92",
             ),
             (String::new(), "CPU ms of a login", CPU, ""),
             (
-                "the same hashes in this program, all threads at once".into(),
+                "hashes alone, all threads at once, to one after the other".into(),
                 "hashes per second",
                 TOGETHER,
                 "",

@@ -342,9 +342,16 @@ fn module() -> PathBuf {
         let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
         let status = Command::new(cargo)
             .current_dir(repository())
-            // Together with the program, so that dependencies have the same features and are not built again.
-            .args(["build", "--quiet", "--locked", "--lib"])
-            .args(["--package", "doorward", "--package", "doorward-filter"])
+            // With an example, dependencies have the features that `cargo test` has built them with.
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--lib",
+                "--example",
+                "upstream",
+            ])
+            .args(["--workspace", "--exclude", "doorward-fuzz"])
             .args(["--features", "doorward-filter/panics"])
             .status()
             .unwrap();
