@@ -128,10 +128,30 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
         }
         Ok(()) => {}
     }
-    for (connections, whose) in [
-        (&store.users.connections, "of the users"),
-        (&store.state.connections, "of Doorward's own tables"),
+    report_servers(settings, store).await;
+    Ok(())
+}
+
+/// Reports what keeps a database server from being the right one. It may be another one after a failover, so this is no
+/// reason not to start.
+async fn report_servers(settings: &Settings, store: &Store) {
+    let changes_users = settings
+        .endpoints
+        .iter()
+        .any(|endpoint| matches!(endpoint, Endpoint::Register | Endpoint::Password));
+    for (connections, whose, is_written) in [
+        (
+            &store.users.connections,
+            "of the users",
+            store.together || changes_users,
+        ),
+        (&store.state.connections, "of Doorward's own tables", true),
     ] {
+        if is_written && let Ok(true) = connections.is_read_only().await {
+            tracing::error!(
+                "the database {whose} takes no writes: it is a standby, or set to read-only; requests that write, such as logouts or registrations, get 503 until its URL leads to the primary"
+            );
+        }
         if let Ok(true) = connections.answers_early().await {
             tracing::warn!(
                 "the database {whose} is a node of a Galera cluster that answers before it knows what other nodes have written: an old password may still be good there for a moment; set wsrep_sync_wait to 3 at every node"
@@ -141,5 +161,4 @@ pub(super) async fn prepare(settings: &Settings, store: &Store) -> anyhow::Resul
             break;
         }
     }
-    Ok(())
 }

@@ -11,10 +11,10 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{MySqlPool, PgPool, Row as _, SqlitePool};
+use sqlx::{AssertSqlSafe, MySqlPool, PgPool, Row as _, SqlitePool};
 
 pub use self::place::{Database, Server, Tls};
-use self::{fault::FaultKind, statements::StatementStats};
+use self::{fault::FaultKind, pools::Left, statements::StatementStats};
 pub(crate) use self::{
     fault::{Fault, OfDatabase},
     migrations::{Migration, migration},
@@ -28,12 +28,16 @@ use doorward_rules::private::create_file;
 /// The bits of `wsrep_sync_wait` for reads, and for `UPDATE` and `DELETE`.
 const READS_AND_CHANGES: u8 = 3;
 
+/// SQL of PostgreSQL for whether it takes no writes.
+pub(crate) const IS_READ_ONLY: &str = "current_setting('transaction_read_only') = 'on'";
+
 /// A pool of connections to one database.
 #[derive(Clone, Debug)]
 pub struct Connections {
     pub(crate) pool: Pool,
     pub(crate) timeout: Duration,
     pub(crate) statements: Arc<StatementStats>,
+    left: Left,
 }
 
 /// Number of connections.
@@ -141,7 +145,7 @@ pub(crate) use ask;
 /// Whether the connection leads to a server that another one has replaced. A new connection may reach the right one.
 pub(crate) fn is_stale<T, E: OfDatabase>(answer: &Result<T, E>) -> bool {
     let fault = answer.as_ref().err().and_then(OfDatabase::fault);
-    fault.is_some_and(Fault::is_read_only)
+    matches!(fault, Some(Fault::ReadOnly))
 }
 
 impl Connections {
@@ -151,9 +155,12 @@ impl Connections {
     ///
     /// The embedded database file cannot be created.
     pub fn open(database: &Database, most: u32, timeout: Duration) -> Result<Self, Fault> {
+        let left = Left::default();
         let pool = match database {
             Database::MySql(server) => Pool::MySql(pools::mysql(server, most, timeout)),
-            Database::Postgres(server) => Pool::Postgres(pools::postgres(server, most, timeout)),
+            Database::Postgres(server) => {
+                Pool::Postgres(pools::postgres(server, most, timeout, left.clone()))
+            }
             Database::Sqlite(path) => {
                 // SQLite gives the files next to it the same mode.
                 create_file(path).map_err(Fault::File)?;
@@ -164,6 +171,7 @@ impl Connections {
             pool,
             timeout,
             statements: Arc::default(),
+            left,
         })
     }
 
@@ -198,6 +206,29 @@ impl Connections {
             Pool::Postgres(_) => Engine::Postgres,
             Pool::Sqlite(_) => Engine::Sqlite,
         }
+    }
+
+    /// Closes the connections of PostgreSQL, those in use after their statement: they may lead to a server that another one has
+    /// replaced.
+    pub(crate) fn leave_server(&self) {
+        self.left.now();
+        if let Pool::Postgres(pool) = &self.pool {
+            while let Some(mut idle) = pool.try_acquire() {
+                idle.close_on_drop();
+            }
+        }
+    }
+
+    /// Whether this is a PostgreSQL that takes no writes: a standby, or a server that is set to read-only.
+    pub(crate) async fn is_read_only(&self) -> Result<bool, Fault> {
+        if self.engine() != Engine::Postgres {
+            return Ok(false);
+        }
+        ask!(self, connection => {
+            let row = query(AssertSqlSafe(format!("SELECT {IS_READ_ONLY}"))).fetch_one(connection).await?;
+            let read_only: bool = row.try_get(0)?;
+            Ok(read_only)
+        })
     }
 
     /// Whether this is a node of a Galera cluster that may answer before it has applied the writes of other nodes.

@@ -11,7 +11,7 @@ mod sessions;
 
 pub use self::{clock::Kept, mark::Mark};
 pub(crate) use self::{
-    clock::Swept,
+    clock::{DatabaseTime, Swept},
     failures::ListedFailures,
     machine_keys::{KeyRow, KeysOf},
     sessions::Rotation,

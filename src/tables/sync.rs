@@ -39,6 +39,9 @@ const MOST_INACTIVE: usize = 100_000;
 /// The interval of full reads, which ignore the mark, and of the removal of expired rows.
 const WHOLE: Duration = Duration::from_secs(300);
 
+/// How soon everything is read again after a standby, at the latest.
+const AFTER_STANDBY: Duration = Duration::from_secs(30);
+
 /// How soon the removal of rows is tried again after a failure.
 const SWEEP_RETRY: Duration = Duration::from_secs(5);
 
@@ -110,6 +113,8 @@ pub(crate) struct Follower {
     /// The last expiry of tokens of a replica whose clock is ahead.
     latest_expiry: UnixTime,
     skew: Skew,
+    /// Whether the database took no writes at the last measurement.
+    was_standby: bool,
     /// How far rows have aged.
     swept: Option<Swept>,
     /// Keys for machines, if they are on.
@@ -145,6 +150,7 @@ impl Follower {
             reads_whole: true,
             latest_expiry: UnixTime(0),
             skew: Skew::default(),
+            was_standby: false,
             swept: None,
             keys: keys.map(KeyFollower::new),
             fails: Failing::default(),
@@ -163,6 +169,9 @@ impl Follower {
             keys.read_all();
         }
         let read = self.read_all().await;
+        if read.is_err() {
+            self.skew.measure_soon();
+        }
         self.metrics.revocations_read(Outcome::of(&read));
         self.fails.note(
             read.as_ref().err(),
@@ -202,10 +211,18 @@ impl Follower {
                 self.swept = state.advance(None).await.ok();
             }
         }
+        let mut is_standby = false;
         if self.reads_whole || self.skew.is_due() {
             let limit = self.terms.leeway;
-            self.skew.measure(state, limit, &self.metrics).await?;
+            is_standby = self.skew.measure(state, limit, &self.metrics).await?;
             self.skew.tell(state, &self.terms).await;
+            match (self.was_standby, is_standby) {
+                (_, true) => state.connections.leave_server(),
+                // A row may have been missing there.
+                (true, false) => self.whole = Instant::now() + random_part(AFTER_STANDBY),
+                (false, false) => {}
+            }
+            self.was_standby = is_standby;
         }
         let kept = self.kept();
         let now = unix_time();
@@ -223,12 +240,18 @@ impl Follower {
             let inactive: HashSet<Box<str>> = inactive.into_iter().map(Into::into).collect();
             self.ended.set_inactive(inactive);
         }
-        self.ended.have_been_read(now);
+        // What a standby says holds, but there may be more.
+        if !is_standby {
+            self.ended.have_been_read(now);
+        }
         self.tallies = state.read_tallies(&self.tallies, &self.throttle).await?;
         self.metrics
             .rows_read(SyncRows::Failures, self.tallies.rows());
         self.reads_whole = false;
-        Ok(())
+        match is_standby {
+            true => Err(Fault::ReadOnly.into()),
+            false => Ok(()),
+        }
     }
 
     /// Which rows are still needed; recent ones always are, even if a clock is wrong.

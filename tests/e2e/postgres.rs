@@ -1,7 +1,9 @@
-//! What only PostgreSQL has: its types, its transactions, its TLS, Unix sockets, and PgBouncer in front of it.
+//! What only PostgreSQL has: its types, its transactions, its TLS, Unix sockets, and PgBouncer in front of it, and a
+//! standby behind it.
 
 mod connections;
 mod pgbouncer;
+mod standby;
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Value, json};

@@ -213,7 +213,7 @@ impl Drop for Running {
 }
 
 /// Kills all processes, also those that are frozen, and waits for their end: the next server needs what they hold.
-fn kill<S: Server>(process: &mut Process) {
+pub(super) fn kill<S: Server>(process: &mut Process) {
     if process.exited().is_some() {
         return;
     }
@@ -278,7 +278,7 @@ fn is_running(process: Pid) -> bool {
 
 /// A fresh installation that all servers running at the same time are copied from: installing takes longer than
 /// copying, and concurrent installations sometimes fail.
-fn installed<S: Server>() -> Arc<TempDir> {
+pub(super) fn installed<S: Server>() -> Arc<TempDir> {
     static INSTALLED: Mutex<BTreeMap<&str, Weak<TempDir>>> = Mutex::new(BTreeMap::new());
     let mut all = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
     let last = all.entry(S::SERVER).or_default();
@@ -291,14 +291,14 @@ fn installed<S: Server>() -> Arc<TempDir> {
     })
 }
 
-fn directory<S: Server>(kind: &str) -> TempDir {
+pub(super) fn directory<S: Server>(kind: &str) -> TempDir {
     tempfile::Builder::new()
         .prefix(&format!("{}-{kind}", S::SERVER))
         .tempdir_in(S::directories())
         .unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     let ran = Command::new("cp")
         // With the owner: PostgreSQL accepts only a directory of its own user.
         .args(["-a", "--"])

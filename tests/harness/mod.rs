@@ -24,6 +24,7 @@ mod doorward;
 mod envoy;
 mod example;
 mod flask;
+mod forwarder;
 mod galera;
 mod lighttpd;
 mod mariadb;
@@ -34,6 +35,7 @@ mod process;
 mod proxies;
 mod service;
 mod sqlite;
+mod standby;
 
 use std::{
     env, fs,
@@ -52,6 +54,7 @@ pub use doorward::{Doorward, Home, Ran, Settings};
 pub use envoy::{Envoy, EnvoyConfig};
 pub use example::{Example, Language};
 pub use flask::Flask;
+pub use forwarder::Forwarder;
 pub use galera::{Galera, Node};
 pub use lighttpd::Lighttpd;
 pub use mariadb::MariaDb;
@@ -62,6 +65,7 @@ pub use process::{Process, fed};
 pub use proxies::{Gateway, Proxy};
 pub use service::Service;
 pub use sqlite::Sqlite;
+pub use standby::{PostgresNode, PostgresPair};
 
 /// The timeout for the start of a part.
 pub const START: Duration = Duration::from_secs(30);
@@ -111,7 +115,7 @@ pub fn own_address() -> SocketAddr {
         .expect("a free port on an address of this machine")
 }
 
-/// A file or directory that `make tools` or `make test-mysql` fetches.
+/// A file or directory that `make tools` fetches, or `make test-mysql`.
 pub fn tool(name: &str) -> PathBuf {
     let tools =
         env::var_os("DOORWARD_TOOLS").map_or_else(|| repository().join(".tools"), PathBuf::from);
@@ -120,7 +124,7 @@ pub fn tool(name: &str) -> PathBuf {
         path.exists(),
         "{} is missing: run `make {}`",
         path.display(),
-        if name.starts_with("mysql") {
+        if name.starts_with("unstable") {
             "test-mysql"
         } else {
             "tools"

@@ -25,7 +25,7 @@ use super::{
 pub struct Postgres;
 
 /// Little memory, and no waiting for the disk. Data survives a crash of the process, but not of the machine.
-const SMALL_AND_FAST: &[&str] = &[
+pub(super) const SMALL_AND_FAST: &[&str] = &[
     "shared_buffers=16MB",
     "fsync=off",
     "full_page_writes=off",
@@ -121,19 +121,24 @@ impl Server for Postgres {
     }
 
     fn run(running: &Running, statements: &str) -> String {
-        let mut psql = Command::new(program("psql"));
-        psql.env_clear()
-            .env("PGCONNECT_TIMEOUT", "10")
-            .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
-            .args(["--field-separator=\t", "--pset=null=NULL"])
-            .args(["--variable=ON_ERROR_STOP=1", "--username=postgres"])
-            .args(["--dbname", DATABASE, "--host"])
-            .arg(running.dir.path())
-            .args(["--port", &running.address.port().to_string(), "--file=-"]);
-        let ran = fed(&mut psql, statements.as_bytes());
-        succeeded(statements, &ran);
-        String::from_utf8(ran.stdout).expect("UTF-8 from the database")
+        psql(running.dir.path(), running.address.port(), statements)
     }
+}
+
+/// Runs statements on the server whose Unix socket is in a directory, as an administrator.
+pub(super) fn psql(dir: &Path, port: u16, statements: &str) -> String {
+    let mut psql = Command::new(program("psql"));
+    psql.env_clear()
+        .env("PGCONNECT_TIMEOUT", "10")
+        .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
+        .args(["--field-separator=\t", "--pset=null=NULL"])
+        .args(["--variable=ON_ERROR_STOP=1", "--username=postgres"])
+        .args(["--dbname", DATABASE, "--host"])
+        .arg(dir)
+        .args(["--port", &port.to_string(), "--file=-"]);
+    let ran = fed(&mut psql, statements.as_bytes());
+    succeeded(statements, &ran);
+    String::from_utf8(ran.stdout).expect("UTF-8 from the database")
 }
 
 /// Where Debian installs the programs of the PostgreSQL server.
@@ -158,13 +163,14 @@ fn user() -> Option<(u32, u32)> {
     })
 }
 
-fn own(dir: &Path) {
+/// Gives a file to the user of PostgreSQL.
+pub(super) fn own(dir: &Path) {
     if let Some((user, group)) = user() {
         chown(dir, Some(user), Some(group)).expect("a directory for PostgreSQL");
     }
 }
 
-fn command(name: &str, dir: &Path) -> Command {
+pub(super) fn command(name: &str, dir: &Path) -> Command {
     postgres_command(program(name), dir)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, io};
 
-use sqlx::{Error, migrate::MigrateError};
+use sqlx::{Error, error::DatabaseError, migrate::MigrateError};
 
 /// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,11 @@ pub enum Fault {
         "the database lacks a table; make Doorward's own with `doorward migrate`, or mend the settings under users"
     )]
     NoTable(#[source] Error),
+    /// PostgreSQL takes no writes (SQLSTATE 25006).
+    #[error(
+        "the database takes no writes: it is a standby, or set to read-only; let its URL lead to the primary"
+    )]
+    ReadOnly,
     /// A row with that key exists already.
     #[error("such a row exists already")]
     Exists,
@@ -50,11 +55,6 @@ impl Fault {
     /// PostgreSQL.
     pub(super) fn is_undone(&self) -> bool {
         matches!(self.code().as_deref(), Some("40001" | "40P01"))
-    }
-
-    /// Whether PostgreSQL refuses a write because it is read-only, as a standby is (SQLSTATE 25006).
-    pub(super) fn is_read_only(&self) -> bool {
-        self.code().as_deref() == Some("25006")
     }
 
     /// Whether PostgreSQL refuses the text of a value: its character set lacks a character, or the text is not a number.
@@ -83,6 +83,10 @@ impl Fault {
     }
 }
 
+fn takes_no_writes(said: &dyn DatabaseError) -> bool {
+    said.code().as_deref() == Some("25006")
+}
+
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
         if matches!(error, Error::PoolTimedOut) {
@@ -102,8 +106,23 @@ impl From<Error> for Fault {
             {
                 return Self::NoTable(error);
             }
+            if takes_no_writes(said) {
+                return Self::ReadOnly;
+            }
         }
         Self::Refused(error)
+    }
+}
+
+impl From<MigrateError> for Fault {
+    fn from(error: MigrateError) -> Self {
+        if let MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _) = &error
+            && let Some(said) = cause.as_database_error()
+            && takes_no_writes(said)
+        {
+            return Self::ReadOnly;
+        }
+        Self::Migrate(error)
     }
 }
 
@@ -115,16 +134,18 @@ pub(crate) enum FaultKind {
     Refused,
     Unprotected,
     NoTable,
+    ReadOnly,
     Altered,
 }
 
 impl FaultKind {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Timeout,
         Self::NoConnection,
         Self::Refused,
         Self::Unprotected,
         Self::NoTable,
+        Self::ReadOnly,
         Self::Altered,
     ];
 
@@ -136,6 +157,7 @@ impl FaultKind {
             Self::Refused => "refused",
             Self::Unprotected => "unprotected",
             Self::NoTable => "no-table",
+            Self::ReadOnly => "read-only",
             Self::Altered => "altered",
         }
     }
@@ -149,6 +171,7 @@ impl Fault {
             Self::Refused(_) => Some(FaultKind::Refused),
             Self::Unprotected => Some(FaultKind::Unprotected),
             Self::NoTable(_) => Some(FaultKind::NoTable),
+            Self::ReadOnly => Some(FaultKind::ReadOnly),
             Self::Altered => Some(FaultKind::Altered),
             Self::Exists | Self::NoRow | Self::File(_) | Self::Migrate(_) => None,
         }

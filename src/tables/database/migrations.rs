@@ -76,7 +76,7 @@ impl Connections {
             },
             Pool::Sqlite(pool) => migrator.run(pool).await,
         }
-        .map_err(Fault::Migrate)
+        .map_err(Fault::from)
     }
 }
 

@@ -82,6 +82,11 @@ pub enum UrlFault {
         "lacks the {0}; write mysql://USER:PASSWORD@HOST:PORT/NAME or postgres://USER:PASSWORD@HOST:PORT/NAME"
     )]
     Missing(&'static str),
+    /// The URL has several hosts, as libpq accepts them.
+    #[error(
+        "names several hosts, but Doorward connects to one; name the address that always leads to the primary, such as a virtual IP address or a proxy"
+    )]
+    Hosts,
     /// The URL has a query or a fragment.
     #[error("has parameters; write them as database.tls and database.tls_ca instead")]
     Parameters,
@@ -127,6 +132,9 @@ impl Database {
                 _ if path.contains('?') => Err(UrlFault::Parameters),
                 _ => Ok(Self::Sqlite(path.into())),
             };
+        }
+        if has_several_hosts(url) {
+            return Err(UrlFault::Hosts);
         }
         let url = url::Url::parse(url).map_err(|_| UrlFault::Syntax)?;
         let (kind, port): (fn(Server) -> Self, _) = match url.scheme() {
@@ -195,6 +203,14 @@ impl Database {
             Self::Postgres(server) => Self::Postgres(protect(server)),
         }
     }
+}
+
+/// Whether there is a comma between the password and the name of the database. A password may have one, too.
+fn has_several_hosts(url: &str) -> bool {
+    let rest = url.split_once("://").map_or("", |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let hosts = authority.rsplit('@').next().unwrap_or_default();
+    hosts.contains(',')
 }
 
 /// For people; without the password.
@@ -277,6 +293,22 @@ mod tests {
     fn an_unusable_url_names_its_fault() {
         assert_eq!(read("oracle://u@h/d"), Err(UrlFault::Scheme));
         assert_eq!(read("auth"), Err(UrlFault::Syntax));
+        for hosts in [
+            "a,b",
+            "a:1,b:2",
+            "a,b:2",
+            "[::1]:1,[::2]:2",
+            "%2Frun%2Fone,%2Frun%2Fother",
+        ] {
+            for more in ["", "?target_session_attrs=read-write"] {
+                let url = format!("postgres://u:p@{hosts}/d{more}");
+                assert_eq!(read(&url), Err(UrlFault::Hosts), "{url}");
+            }
+        }
+        assert_eq!(
+            read("postgres://u:a,b@h/d,e").unwrap(),
+            "postgres://u@h:5432/d,e"
+        );
         assert_eq!(
             read("mysql://u@h"),
             Err(UrlFault::Missing("name of the database"))

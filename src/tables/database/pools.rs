@@ -1,6 +1,13 @@
 //! Pools of connections, one kind for each engine.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     MySqlPool, PgPool, SqlitePool,
@@ -40,8 +47,40 @@ pub(super) fn mysql(server: &Server, connections: u32, timeout: Duration) -> MyS
         .connect_lazy_with(options)
 }
 
+/// When all connections of that time were found to lead to a standby, in milliseconds since the pool was made.
+#[derive(Clone, Debug)]
+pub(crate) struct Left {
+    made: Instant,
+    at: Arc<AtomicU64>,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self {
+            made: Instant::now(),
+            at: Arc::default(),
+        }
+    }
+}
+
+impl Left {
+    fn millis(&self) -> u64 {
+        u64::try_from(self.made.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn now(&self) {
+        self.at.store(self.millis(), Ordering::Relaxed);
+    }
+
+    /// Whether a connection of this age was open at that time.
+    fn includes(&self, age: Duration) -> bool {
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        self.millis().saturating_sub(age) < self.at.load(Ordering::Relaxed)
+    }
+}
+
 /// The startup message has only parameters that PgBouncer knows.
-pub(super) fn postgres(server: &Server, connections: u32, timeout: Duration) -> PgPool {
+pub(super) fn postgres(server: &Server, connections: u32, timeout: Duration, left: Left) -> PgPool {
     // PostgreSQL does not offer TLS on a Unix socket.
     let tls = match server.host.starts_with('/') {
         true => Tls::Disabled,
@@ -68,6 +107,11 @@ pub(super) fn postgres(server: &Server, connections: u32, timeout: Duration) -> 
     };
     PgPoolOptions::new()
         .max_connections(connections)
+        // One that was in use when its server was left.
+        .before_acquire(move |_, connection| {
+            let is_good = !left.includes(connection.age);
+            Box::pin(async move { Ok(is_good) })
+        })
         .acquire_timeout(timeout)
         .connect_lazy_with(options)
 }

@@ -10,7 +10,7 @@ use super::{State, failures::KEPT, unsigned};
 use crate::{
     domain::token::UnixTime,
     login::throttle::UnixMillis,
-    tables::database::{Engine, Fault, Write, ask, query},
+    tables::database::{Engine, Fault, IS_READ_ONLY, Write, ask, query},
 };
 
 /// How many seconds longer than needed rows are kept: each node of a cluster has its own clock.
@@ -49,6 +49,14 @@ impl Kept {
         let written = unsigned(written).saturating_add(self.lasts.as_secs());
         UnixTime(unsigned(expires).max(written)).max(self.latest_expiry)
     }
+}
+
+/// What the database says of its clock and of itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DatabaseTime {
+    pub(crate) now: UnixMillis,
+    /// Whether it takes no writes, as a standby, which may lag.
+    pub(crate) read_only: bool,
 }
 
 /// How far rows have aged.
@@ -96,16 +104,24 @@ impl State {
         }
     }
 
-    /// The time by the database's clock.
+    /// The time by the database's clock, and whether the database takes no writes.
     ///
     /// # Errors
     ///
     /// The fault of the database.
-    pub(crate) async fn time(&self) -> Result<UnixMillis, Fault> {
-        let sql = format!("SELECT {} AS now", self.clock_millis());
+    pub(crate) async fn time(&self) -> Result<DatabaseTime, Fault> {
+        let asks_role = self.connections.engine() == Engine::Postgres;
+        let role = match asks_role {
+            true => format!(", {IS_READ_ONLY} AS read_only"),
+            false => String::new(),
+        };
+        let sql = format!("SELECT {} AS now{role}", self.clock_millis());
         ask!(&self.connections, connection => {
             let row = query(AssertSqlSafe(sql)).fetch_one(connection).await?;
-            Ok(UnixMillis(unsigned(row.try_get("now")?)))
+            Ok(DatabaseTime {
+                now: UnixMillis(unsigned(row.try_get("now")?)),
+                read_only: asks_role && row.try_get("read_only")?,
+            })
         })
     }
 

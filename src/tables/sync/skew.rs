@@ -8,7 +8,10 @@ use crate::{
     clock::unix_millis,
     domain::token::{TokenTerms, UnixTime},
     observe::{causes, metrics::Metrics},
-    tables::{database::Fault, state::State},
+    tables::{
+        database::Fault,
+        state::{DatabaseTime, State},
+    },
 };
 
 /// How often to measure.
@@ -41,7 +44,13 @@ impl Skew {
         is_past(self.measured, EVERY)
     }
 
-    /// Measures, and warns if the clocks differ by more than `leeway`.
+    /// Makes a measurement due: the next answer may come from another server.
+    pub(super) fn measure_soon(&mut self) {
+        self.measured = None;
+    }
+
+    /// Measures, and warns if the clocks differ by more than `leeway`. Returns whether the database takes no writes; then the
+    /// next measurement is due at once.
     ///
     /// # Errors
     ///
@@ -51,12 +60,13 @@ impl Skew {
         state: &State,
         leeway: Duration,
         metrics: &Metrics,
-    ) -> Result<(), Fault> {
+    ) -> Result<bool, Fault> {
         let before = unix_millis().0;
-        let theirs = state.time().await?.0;
+        let DatabaseTime { now, read_only } = state.time().await?;
+        let theirs = now.0;
         let ours = before.midpoint(unix_millis().0);
         self.ahead = ours.cast_signed().saturating_sub(theirs.cast_signed());
-        self.measured = Some(Instant::now());
+        self.measured = (!read_only).then(Instant::now);
         let limit = leeway.max(SMALLEST_LIMIT);
         metrics.clock(self.ahead, limit);
         self.differs = u128::from(self.ahead.unsigned_abs()) > limit.as_millis();
@@ -72,7 +82,7 @@ impl Skew {
             self.is_said = false;
             tracing::info!("this clock agrees with the database's again");
         }
-        Ok(())
+        Ok(read_only)
     }
 
     /// If this clock is ahead, other replicas accept its tokens only when their revocations would already be removed

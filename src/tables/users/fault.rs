@@ -39,6 +39,7 @@ impl From<Fault> for UsersFault {
             | Fault::NoConnection
             | Fault::Refused(_)
             | Fault::NoTable(_)
+            | Fault::ReadOnly
             | Fault::Unprotected
             | Fault::Altered
             | Fault::File(_)
