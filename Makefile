@@ -19,7 +19,7 @@ PYJWT := $(TOOLS)/pyjwt/.complete
 SERVICES := $(TOOLS)/services/.complete
 ZIG := $(TOOLS)/zig/.complete
 AXE := $(TOOLS)/axe-core-4.14.1/axe.min.js
-MYSQL := $(TOOLS)/mysql/.complete
+UNSTABLE := $(TOOLS)/unstable/.complete
 HELM := $(TOOLS)/helm/helm
 CLUSTER := $(TOOLS)/cluster/kube-apiserver
 CRDS := $(TOOLS)/crds/gateway-api.yaml
@@ -30,7 +30,7 @@ ISTIO := $(TOOLS)/istio/pilot-discovery
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 pg_ctlcluster=postgresql pgbouncer=pgbouncer curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime chromium=chromium chromedriver=chromium-driver
-MYSQL_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
+UNSTABLE_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
 
 # Where `make bench` finds the programs of examples/bench/peers, and the program of the image.
 PEERS := $(TARGET)/peers
@@ -64,8 +64,12 @@ check: lint ## Check format, lints and documentation, and run the unit tests: ne
 test: compiler needs tools lint ## Fetch what the tests need, lint, and run all tests
 	cargo test --workspace --exclude doorward-fuzz -- --quiet
 
-test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(MYSQL) ## Run the database tests against MySQL itself, from Debian unstable (as root)
+test-mysql: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(UNSTABLE) ## Run the database tests against MySQL itself, from Debian unstable (as root)
 	cargo test --features test-mysql --test e2e -- --quiet mysql::
+
+test-postgres: root compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy $(UNSTABLE) ## Run the tests of PostgreSQL and PgBouncer against newer ones, from Debian unstable (as root)
+	@tests/tools/need unshare=util-linux
+	cargo test --config "target.'cfg(unix)'.runner = ['tests/tools/within', '$(TOOLS)/unstable']" --test e2e -- --quiet postgres::
 
 test-chart: compiler $(HELM) $(KUSTOMIZE) $(MANIFESTS) ## Check the Helm chart (builds Helm once)
 	cargo build --bin doorward
@@ -250,9 +254,9 @@ $(PROMETHEUS_CLIENT): tests/tools/prometheus-client.txt
 	@rm -r $(TOOLS)/prometheus-client.part
 	@touch $@
 
-$(MYSQL): tests/tools/mysql
-	@tests/tools/need $(MYSQL_NEEDS)
-	@tests/tools/mysql $(TOOLS)/mysql
+$(UNSTABLE): tests/tools/unstable
+	@tests/tools/need $(UNSTABLE_NEEDS)
+	@tests/tools/unstable $(TOOLS)/unstable
 
 $(FLASK): tests/tools/flask.txt
 	$(call install,flask,Flask)
@@ -302,4 +306,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-arm64 soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-arm64 soak lint deny bench matrix image peers tools root compiler needs

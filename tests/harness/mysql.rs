@@ -35,7 +35,7 @@ impl MySqlLike for MySql {
     fn command(name: &str) -> Command {
         let mut command = Command::new(program("chroot"));
         command
-            .arg(tool("mysql"))
+            .arg(tool("unstable"))
             .arg(name)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin");
@@ -43,7 +43,7 @@ impl MySqlLike for MySql {
     }
 
     fn directories() -> PathBuf {
-        tool("mysql/tmp")
+        tool("unstable/tmp")
     }
 
     fn seen(dir: &Path) -> PathBuf {
