@@ -127,16 +127,18 @@ image: compiler # The program of the image, built with the commands of the Docke
 	rustup target add $(MUSL)
 	cargo build --release --locked --target $(MUSL) --bin doorward
 
-test-image: image ## Build the image around this program with buildah, push it to a registry on loopback, pull it and run it (as root)
-	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux
-	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py $(IMAGE) .
-
-test-arm64: compiler $(ZIG) ## Cross-compile the static program for arm64, and run it on an emulated processor
-	@tests/tools/need qemu-aarch64-static=qemu-user-static readelf=binutils
+# The same program for arm64. There is no other way round: zig and its list are for amd64.
+image-arm64: compiler $(if $(filter $(ARM64),$(MUSL)),image,$(ZIG))
+ifneq ($(MUSL),$(ARM64))
 	rustup target add $(ARM64)
 	PYTHONPATH=$(abspath $(TOOLS))/zig PATH="$(abspath $(TOOLS))/zig/bin:$$PATH" \
 		cargo-zigbuild zigbuild --release --locked --target $(ARM64) --bin doorward
-	@PYTHONPATH=tests/kubernetes python3 tests/containers/arm64.py $(TARGET)/$(ARM64)/release/doorward
+endif
+
+test-image: image image-arm64 ## Build the image for amd64 and arm64 with buildah, push it to a registry on loopback, pull it and run both, arm64 on an emulated processor (as root)
+	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux \
+		qemu-aarch64-static=qemu-user-static
+	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py . $(sort $(IMAGE) $(TARGET)/$(ARM64)/release/doorward)
 
 # Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist
@@ -306,4 +308,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-arm64 soak lint deny bench matrix image peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image soak lint deny bench matrix image image-arm64 peers tools root compiler needs
