@@ -20,6 +20,7 @@ SERVICES := $(TOOLS)/services/.complete
 ZIG := $(TOOLS)/zig/.complete
 AXE := $(TOOLS)/axe-core-4.14.1/axe.min.js
 UNSTABLE := $(TOOLS)/unstable/.complete
+DEBIANS := $(TOOLS)/debian-bookworm/.complete $(TOOLS)/debian-bullseye/.complete
 HELM := $(TOOLS)/helm/helm
 CLUSTER := $(TOOLS)/cluster/kube-apiserver
 CRDS := $(TOOLS)/crds/gateway-api.yaml
@@ -30,7 +31,13 @@ ISTIO := $(TOOLS)/istio/pilot-discovery
 BUILD_NEEDS := cc=gcc,libc6-dev,cmake
 TOOLS_NEED := python3=python3 pip=python3-pip
 TESTS_NEED := mariadbd=mariadb-server garbd=galera-arbitrator-4 pg_ctlcluster=postgresql pgbouncer=pgbouncer curl=curl openssl=openssl nginx=nginx-light caddy=caddy haproxy=haproxy lighttpd=lighttpd sqlite3=sqlite3 node=nodejs npm=npm systemd-analyze=systemd readelf=binutils promtool=prometheus faketime=faketime chromium=chromium chromedriver=chromium-driver
-UNSTABLE_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
+DEBIAN_NEEDS := debootstrap=debootstrap,debian-archive-keyring gpgv=gpgv
+
+# Of what Rust's official images have, the part that the Dockerfile uses.
+RUST_PACKAGES := ca-certificates,curl,g++,gcc,git,libc6-dev,make
+
+# The tests of PostgreSQL run inside this Debian, and also need openssl and faketime.
+UNSTABLE_PACKAGES := mysql-server-core,mysql-client-core,postgresql,pgbouncer,openssl,faketime
 
 # Where `make bench` finds the programs of examples/bench/peers, and the program of the image.
 PEERS := $(TARGET)/peers
@@ -140,6 +147,10 @@ test-image: image image-arm64 ## Build the image for amd64 and arm64 with builda
 		qemu-aarch64-static=qemu-user-static
 	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py . $(sort $(IMAGE) $(TARGET)/$(ARM64)/release/doorward)
 
+test-dockerfile: root compiler $(DEBIANS) $(BENCH_ENVOY) ## Build the images doorward and filter from the first line of the Dockerfile with buildah, on Debian with the toolchain of this machine, and run them (as root; half an hour, 10 GB while it runs; keeps two small Debians)
+	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux readelf=binutils
+	@PYTHONPATH=tests/kubernetes python3 tests/containers/dockerfile.py . $(TOOLS) $(BENCH_ENVOY)
+
 # Paths of this machine must not get into the program, so that a commit can give the same bytes wherever it is built.
 DIST := $(TARGET)/dist
 DIST_PREFIXES := $(abspath .)=/src $(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo $(abspath $(TARGET))=/target
@@ -175,7 +186,7 @@ filter: compiler ## Build the module for Envoy: target/release/libdoorward.so
 tools: $(ENVOYS) $(TRAEFIK) $(XDS_PROTOS) $(PROMETHEUS_CLIENT) $(HADOLINT) $(KUSTOMIZE) $(MANIFESTS) $(COMPOSE_SPEC) $(FLASK) $(PYJWT) $(SERVICES) $(AXE) ## Fetch gateways, and what reads manifests, for tests
 
 root:
-	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it starts MySQL with chroot, from a Debian of its own" >&2; exit 1; }
+	@test "$$(id -u)" -eq 0 || { echo "Please run this as root: it uses chroot, with a Debian of its own" >&2; exit 1; }
 
 compiler:
 	@tests/tools/need $(BUILD_NEEDS)
@@ -256,9 +267,13 @@ $(PROMETHEUS_CLIENT): tests/tools/prometheus-client.txt
 	@rm -r $(TOOLS)/prometheus-client.part
 	@touch $@
 
-$(UNSTABLE): tests/tools/unstable
-	@tests/tools/need $(UNSTABLE_NEEDS)
-	@tests/tools/unstable $(TOOLS)/unstable
+$(UNSTABLE): tests/tools/debian
+	@tests/tools/need $(DEBIAN_NEEDS)
+	@tests/tools/debian $(TOOLS)/unstable unstable $(UNSTABLE_PACKAGES) mysqld psql pgbouncer
+
+$(TOOLS)/debian-%/.complete: tests/tools/debian
+	@tests/tools/need $(DEBIAN_NEEDS)
+	@tests/tools/debian $(TOOLS)/debian-$* $* $(RUST_PACKAGES) gcc
 
 $(FLASK): tests/tools/flask.txt
 	$(call install,flask,Flask)
@@ -308,4 +323,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image soak lint deny bench matrix image image-arm64 peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile soak lint deny bench matrix image image-arm64 peers tools root compiler needs

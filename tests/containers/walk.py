@@ -29,7 +29,7 @@ def inspected(config, architecture):
     check(f"DOORWARD_DATA_DIR=/{DATA}" in own["Env"], f"Env is {own['Env']}")
     health = own.get("Healthcheck", {}).get("Test", [])
     check(health[1:3] == ["doorward", "check"], f"the health check is {health}")
-    check(own["Labels"]["org.opencontainers.image.title"] == "doorward", f"Labels are {own['Labels']}")
+    check(own["Labels"].get("org.opencontainers.image.title") == "doorward", f"Labels are {own['Labels']}")
     return own
 
 
