@@ -45,6 +45,10 @@ MUSL := $(shell uname -m)-unknown-linux-musl
 IMAGE := $(TARGET)/$(MUSL)/release/doorward
 ARM64 := aarch64-unknown-linux-musl
 
+# What `make fuzz` runs, for how many seconds each.
+FUZZ_TARGETS := $(or $(ONLY),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
+SECONDS ?= 60
+
 # What `make bench ONLY=WAY` needs for each way, and, without ONLY, what the usual ways need. The others need nothing.
 BENCH_ENVOY := $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy
 BENCH_NEEDS_ := needs $(BENCH_ENVOY) $(FLASK)
@@ -110,6 +114,18 @@ soak: compiler $(TOOLS)/envoy-$(NEWEST_ENVOY)/envoy ## The long runs: restarts a
 	DOORWARD_SOAK_RESTARTS=100 cargo test --test e2e -- --nocapture replicas_that_are_restarted_in_turn_lose_no_request
 	DOORWARD_RELOADS=1000 cargo test --test e2e -- --nocapture filter_living
 	DOORWARD_DIFFERENTIAL=100000 cargo test --test e2e -- --nocapture filter_differential
+
+fuzz: compiler nightly ## Run each fuzz target for a minute (SECONDS=N: for longer; ONLY=TARGET: only that one); needs a nightly Rust and cargo-fuzz
+	@command -v cargo-fuzz >/dev/null || { echo "cargo-fuzz is missing: cargo install cargo-fuzz --locked" >&2; exit 1; }
+	@# Without optimisation at link time, which takes minutes for each target.
+	@set -e; export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16; for target in $(FUZZ_TARGETS); do \
+		echo "Fuzzing $$target"; \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- -max_total_time=$(SECONDS) -print_final_stats=1; \
+	done
+
+sanitize: compiler nightly ## Run the unit tests of the module in Envoy with AddressSanitizer; needs a nightly Rust
+	@tests/sanitize/run $(abspath $(TARGET))/sanitize
 
 lint: compiler ## Check format, lints and the links of the documentation
 	cargo fmt --check
@@ -191,6 +207,9 @@ root:
 compiler:
 	@tests/tools/need $(BUILD_NEEDS)
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.94 or newer with rustup" >&2; exit 1; }
+
+nightly:
+	@cargo +nightly --version >/dev/null 2>&1 || { echo "A nightly Rust is missing: rustup toolchain install nightly --profile minimal" >&2; exit 1; }
 
 needs:
 	@tests/tools/need $(TESTS_NEED)
@@ -323,4 +342,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile soak lint deny bench matrix image image-arm64 peers tools root compiler needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile soak fuzz sanitize lint deny bench matrix image image-arm64 peers tools root compiler nightly needs

@@ -1,6 +1,6 @@
 //! Every command in the documents is run, and every setting is checked.
 
-use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{collections::BTreeSet, env, fs, os::unix::fs::symlink, path::Path, process::Command};
 
 use doorward::{
     config::{Entry, keys},
@@ -305,7 +305,10 @@ async fn the_filters_of_the_guide_to_keys_verify() {
 #[test]
 fn every_make_target_exists() {
     let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
-    for line in readme().lines().chain(["make test", "make bench"]) {
+    for line in readme()
+        .lines()
+        .chain(["make test", "make bench", "make fuzz", "make sanitize"])
+    {
         for (at, _) in line.match_indices("make ") {
             let before = line[..at].chars().next_back();
             if !matches!(before, None | Some('`')) {
@@ -318,6 +321,28 @@ fn every_make_target_exists() {
             assert!(makefile.contains(&format!("\n{target}:")), "{line}");
         }
     }
+}
+
+/// `make fuzz` runs every file of `fuzz/fuzz_targets`, with the seeds of its folder.
+#[test]
+fn every_fuzz_target_is_described_and_has_seeds() {
+    let names = |dir: &str| {
+        let names = fs::read_dir(repository().join(dir)).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect::<BTreeSet<_>>()
+    };
+    let targets: BTreeSet<_> = (names("fuzz/fuzz_targets").iter())
+        .map(|file| file.strip_suffix(".rs").unwrap().to_owned())
+        .collect();
+    assert_eq!(targets, names("fuzz/seeds"));
+    let described = text("fuzz/README.md");
+    let rows = described
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"));
+    let rows: BTreeSet<_> = rows
+        .map(|row| row.split('`').next().unwrap().to_owned())
+        .collect();
+    assert_eq!(targets, rows);
 }
 
 fn is_installed(program: &str) -> bool {

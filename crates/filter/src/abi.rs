@@ -5,6 +5,8 @@
 
 mod config;
 mod hooks;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod host;
 mod log;
 mod raw;
 mod reply;

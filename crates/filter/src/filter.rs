@@ -220,8 +220,13 @@ impl Filter {
     /// Applies Doorward's answer.
     pub(crate) fn called(&self, exchange: &Exchange, mut stream: Stream<'_>, reply: Option<Reply>) {
         self.panic_in("callout_done");
-        let Phase::Waits(effect, since) = exchange.take() else {
-            return;
+        let (effect, since) = match exchange.take() {
+            Phase::Waits(effect, since) => (effect, since),
+            // An answer that nobody waits for changes nothing; above all, it does not let a request pass.
+            other @ (Phase::Idle | Phase::Collects(_) | Phase::Responds(_)) => {
+                exchange.put(other);
+                return;
+            }
         };
         self.stats.record_asked(&stream, since.elapsed());
         let answer = match action::answered(reply) {

@@ -1,11 +1,13 @@
-//! What reads untrusted input, for the fuzz target: the headers of a request, Doorward's answer to a call, and a
-//! configuration. Each function panics if what must hold for every input does not.
+//! What reads untrusted input, for the fuzz target: the headers of a request, Doorward's answer to a call, a configuration,
+//! and the hooks in any order. Each function panics if what must hold for every input does not.
 
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
     reason = "a fuzz target panics; no release has this module"
 )]
+
+pub(crate) mod hooks;
 
 use std::sync::OnceLock;
 
@@ -17,8 +19,9 @@ use doorward_core::{
     time::UnixTime,
 };
 use doorward_rules::feed::{InForce, Known};
-use serde_json::json;
+use serde_json::{Value, json};
 
+pub use self::hooks::hooks;
 use crate::{
     abi::{Header, Headers},
     check::{self, Verdict},
@@ -26,15 +29,22 @@ use crate::{
     settings::Settings,
 };
 
-/// `/public/*` is public, `/files/*` is for signed-in users, and there are two endpoints. Nobody has the key, so no token
-/// is valid.
-fn in_force() -> &'static InForce {
-    static IN_FORCE: OnceLock<InForce> = OnceLock::new();
-    IN_FORCE.get_or_init(|| {
+/// The private key, as a file. No input can contain a token that it has signed.
+pub(crate) fn key() -> &'static str {
+    static KEY: OnceLock<String> = OnceLock::new();
+    KEY.get_or_init(|| {
         let id = KeyId::parse("fuzz").unwrap();
         let text = Key::generate(&id, Algorithm::Es256, UnixTime(0)).unwrap();
-        let key = Key::read("fuzz.jwk", text.as_bytes()).unwrap();
-        let configuration = json!({ "content": {
+        text.to_string()
+    })
+}
+
+/// `/public/*` is public, `/files/*` is for signed-in users, and there are two endpoints.
+pub(crate) fn content() -> &'static Value {
+    static CONTENT: OnceLock<Value> = OnceLock::new();
+    CONTENT.get_or_init(|| {
+        let key = Key::read("fuzz.jwk", key().as_bytes()).unwrap();
+        json!({
             "keys": [{
                 "kid": "fuzz",
                 "alg": "ES256",
@@ -48,14 +58,22 @@ fn in_force() -> &'static InForce {
                 { "path": "/logout", "allow": "logout" },
                 { "path": "/files/*", "allow": "signed-in" },
             ],
-        } });
+        })
+    })
+}
+
+fn in_force() -> &'static InForce {
+    static IN_FORCE: OnceLock<InForce> = OnceLock::new();
+    IN_FORCE.get_or_init(|| {
+        let configuration = json!({ "content": content() });
         let settings = Settings::read(configuration.to_string().as_bytes()).unwrap();
         Known::without_feed(settings.content(None).unwrap(), Vec::new()).unwrap()
     })
 }
 
 /// Takes an input of the fuzz target: a kind in the first line, and what is read after it. The headers of a request have a
-/// line each: a name in lower case, as Envoy has them, a blank, and a value.
+/// line each: a name in lower case, as Envoy has them, a blank, and a value. For hooks, an empty line and the steps of
+/// [`hooks()`] follow.
 ///
 /// # Panics
 ///
@@ -71,6 +89,8 @@ pub fn take(input: &[u8]) {
             .filter_map(header)
             .collect();
         request(&headers);
+    } else if let Some(script) = input.strip_prefix(b"hooks\n") {
+        hooks(script);
     }
 }
 
@@ -169,93 +189,4 @@ pub fn configuration(text: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    use proptest::{collection, prelude::*, sample::select};
-
-    use super::*;
-
-    #[test]
-    fn every_seed_is_taken() {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds/filter");
-        let seeds: Vec<_> = fs::read_dir(seeds).unwrap().collect();
-        assert!(seeds.len() >= 6);
-        for seed in seeds {
-            take(&fs::read(seed.unwrap().path()).unwrap());
-        }
-    }
-
-    /// Names and values that mean something to the judge.
-    fn known() -> impl Strategy<Value = (String, String)> {
-        const NAMES: &[&str] = &[
-            ":method",
-            ":authority",
-            ":path",
-            "host",
-            "authorization",
-            "cookie",
-            "x-auth-user",
-            "x_auth_roles",
-            "x.auth.admin",
-            "x-forwarded-for",
-            "x-original-url",
-            "origin",
-            "access-control-request-method",
-            "sec-fetch-mode",
-            "upgrade",
-            "content-type",
-        ];
-        const VALUES: &[&str] = &[
-            "GET",
-            "get",
-            "OPTIONS",
-            "POST",
-            "shop.example",
-            "/public/a",
-            "/public/../files/a",
-            "/public%2f..%2ffiles",
-            "/login",
-            "/files/a;b",
-            "*",
-            "",
-            "Bearer e30.e30.AA",
-            "Basic YTpi",
-            "dwk_0123456789abcdef_",
-            "__Host-doorward=x; a=b",
-            "websocket",
-            "application/grpc",
-        ];
-        (
-            select(NAMES),
-            prop_oneof![select(VALUES).prop_map(str::to_owned), ".{0,30}"],
-        )
-            .prop_map(|(name, value)| (name.to_owned(), value))
-    }
-
-    proptest! {
-        #[test]
-        fn any_headers_are_judged(
-            (method, path) in (select(&["GET", "POST", "OPTIONS", "x"][..]), "/(public|files|login|logout)?[/.%;a-z0-9]{0,12}"),
-            more in collection::vec(known(), 0..12),
-        ) {
-            let line = [(":method", method), (":path", &path), (":authority", "shop.example")];
-            let line = line.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-            let more = more.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-            let headers: Vec<_> = line.into_iter().chain(more).collect();
-            request(&headers);
-        }
-
-        #[test]
-        fn any_answer_is_read(body in collection::vec(any::<u8>(), 0..200), flag in 0_u8..3) {
-            let length = u32::try_from(body.len()).unwrap().to_be_bytes();
-            answer(&[&[flag][..], &length, &body].concat());
-            answer(&body);
-        }
-
-        #[test]
-        fn any_configuration_is_read(text in "[{}\\[\\]\"a-z_:,0-9 ]{0,80}") {
-            configuration(text.as_bytes());
-        }
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! The configuration of the module, as JSON: Envoy converts a `Struct` to it, and Envoy Gateway its `config`. An unknown
 //! member is an error, so that no misspelt setting is ignored.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fmt, fs, io, path::PathBuf, time::Duration};
 
 use doorward_core::{
     key::Key,
@@ -126,28 +126,42 @@ fn time<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
 /// Why a configuration is refused. Envoy keeps the previous one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsFault {
-    #[error("the configuration is not understood: {0}")]
+    #[error("the configuration is not understood: {}", one_line(.0))]
     Syntax(#[source] serde_json::Error),
-    #[error("content: {0}")]
+    #[error("content: {}", one_line(.0))]
     ContentSyntax(#[source] serde_json::Error),
     #[error("content: {0}")]
     Content(#[from] ContentFault),
     #[error("neither \"feed\" nor \"content\" says what is in force")]
     Nothing,
-    #[error("{0}: {1}")]
+    #[error("{name}: {1}", name = one_line(.0))]
     File(String, #[source] io::Error),
-    #[error("{0}")]
+    #[error("{}", one_line(.0))]
     Rules(String),
     #[error(
         "\"rules_file\" and \"content.rules\" both say which rules are in force; remove one of them"
     )]
     TwoRules,
-    #[error("{0}: {1}")]
+    #[error("{name}: {1}", name = one_line(.0))]
     Secret(String, #[source] SecretFault),
     #[error("Envoy refused to define the metric {0}")]
     Metric(&'static str),
     #[error("the thread that follows the feed cannot be started: {0}")]
     Thread(#[source] io::Error),
+}
+
+/// A text that may quote the configuration, as a part of one line in Envoy's log.
+fn one_line(text: &impl fmt::Display) -> String {
+    const LONGEST: usize = 1000;
+    let text = text.to_string();
+    let mut line = String::new();
+    for char in text.chars().take(LONGEST) {
+        match char.is_control() {
+            true => line.extend(char.escape_default()),
+            false => line.push(char),
+        }
+    }
+    line
 }
 
 impl Settings {

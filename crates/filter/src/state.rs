@@ -168,6 +168,12 @@ impl State {
 /// Whether the thread runs.
 static RUNS: Mutex<bool> = Mutex::new(false);
 
+/// Whether the thread runs, for tests that wait for its end.
+#[cfg(test)]
+pub(crate) fn runs() -> bool {
+    *locked(&RUNS)
+}
+
 /// Starts the thread, unless it runs.
 fn start() -> Result<(), SettingsFault> {
     let mut runs = locked(&RUNS);

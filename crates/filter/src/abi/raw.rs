@@ -38,6 +38,12 @@ impl Buffer {
         }
     }
 
+    /// Whether it is [`Buffer::NONE`].
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn is_none(self) -> bool {
+        self.start.is_null()
+    }
+
     /// The bytes.
     ///
     /// # Safety
@@ -56,8 +62,8 @@ impl Buffer {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Pair {
-    name: Buffer,
-    value: Buffer,
+    pub(super) name: Buffer,
+    pub(super) value: Buffer,
 }
 
 impl Pair {
@@ -263,6 +269,12 @@ static LOADED: OnceLock<Callbacks> = OnceLock::new();
 pub(super) fn load() -> Result<&'static Callbacks, Missing> {
     let callbacks = Callbacks::load()?;
     Ok(LOADED.get_or_init(|| callbacks))
+}
+
+/// Takes these in place of Envoy's functions.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn replace(callbacks: Callbacks) {
+    let _ = LOADED.set(callbacks);
 }
 
 /// The functions. They are loaded whenever Envoy calls a hook, because Envoy refuses a module whose `on_program_init` fails.
