@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -71,54 +72,56 @@ async fn over_http2(edge: SocketAddr, target: &str) -> Option<u16> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_refuses_a_target_with_a_fragment_by_itself() {
-    for edge in [
+    let edges = [
         Edge::Grpc(Envoy::OLDEST),
         Edge::Grpc(Envoy::NEWEST),
         Edge::Http(Gateway::OldestEnvoy),
         Edge::Http(Gateway::NewestEnvoy),
-    ] {
-        let service = Service::start().await;
-        let setup = edge.open(RULES, service.address, |text| text).await;
-        let over_http1 = async |target: &str| {
-            let request = format!(
-                "GET {target} HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n"
-            );
-            let answer = send_bytes(setup.edge, request.as_bytes()).await;
-            answer.split(' ').nth(1).unwrap().to_owned()
-        };
-        assert_eq!(over_http1("/public").await, "200", "{edge:?}");
-        assert_eq!(
-            over_http2(setup.edge, "/public").await,
-            Some(200),
-            "{edge:?}"
-        );
-        assert_eq!(service.requests(), 2, "{edge:?}");
-        setup
-            .doorward
-            .logged("a pass", |line| line["fields"]["reason"] == "anonymous")
-            .await;
-        let asked = || {
-            let lines = setup.doorward.log().into_iter();
-            lines
-                .filter(|line| !line["fields"]["reason"].is_null())
-                .count()
-        };
-        let before = asked();
-        for target in TARGETS {
-            assert_eq!(over_http1(target).await, "400", "{edge:?} {target}");
-            let status = over_http2(setup.edge, target).await;
-            assert_ne!(status, Some(200), "{edge:?} {target}");
-        }
-        assert_eq!(service.requests(), 2, "{edge:?}");
-        // A later request is logged, but the requests in between are not, because Envoy did not ask Doorward about
-        // them.
-        assert_eq!(over_http1("/admin").await, "401", "{edge:?}");
-        setup
-            .doorward
-            .logged("a denial", |line| {
-                line["fields"]["reason"] == "missing-token"
-            })
-            .await;
-        assert_eq!(asked(), before + 1, "{edge:?}\n{}", setup.doorward.output());
+    ];
+    join_all(edges.map(refuses)).await;
+}
+
+async fn refuses(edge: Edge) {
+    let service = Service::start().await;
+    let setup = edge.open(RULES, service.address, |text| text).await;
+    let over_http1 = async |target: &str| {
+        let request =
+            format!("GET {target} HTTP/1.1\r\nhost: www.example.com\r\nconnection: close\r\n\r\n");
+        let answer = send_bytes(setup.edge, request.as_bytes()).await;
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(over_http1("/public").await, "200", "{edge:?}");
+    assert_eq!(
+        over_http2(setup.edge, "/public").await,
+        Some(200),
+        "{edge:?}"
+    );
+    assert_eq!(service.requests(), 2, "{edge:?}");
+    setup
+        .doorward
+        .logged("a pass", |line| line["fields"]["reason"] == "anonymous")
+        .await;
+    let asked = || {
+        let lines = setup.doorward.log().into_iter();
+        lines
+            .filter(|line| !line["fields"]["reason"].is_null())
+            .count()
+    };
+    let before = asked();
+    for target in TARGETS {
+        assert_eq!(over_http1(target).await, "400", "{edge:?} {target}");
+        let status = over_http2(setup.edge, target).await;
+        assert_ne!(status, Some(200), "{edge:?} {target}");
     }
+    assert_eq!(service.requests(), 2, "{edge:?}");
+    // A later request is logged, but the requests in between are not, because Envoy did not ask Doorward about
+    // them.
+    assert_eq!(over_http1("/admin").await, "401", "{edge:?}");
+    setup
+        .doorward
+        .logged("a denial", |line| {
+            line["fields"]["reason"] == "missing-token"
+        })
+        .await;
+    assert_eq!(asked(), before + 1, "{edge:?}\n{}", setup.doorward.output());
 }
