@@ -82,6 +82,8 @@ impl Filter {
         is_last: bool,
     ) -> Flow {
         self.panic_in("request_headers");
+        // An answer to an earlier call must not follow this decision.
+        exchange.put(Phase::Idle);
         let wants = Wants {
             rule: self.settings.metadata.is_some(),
             assertion: !self.settings.shadow,

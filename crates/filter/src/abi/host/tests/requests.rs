@@ -246,6 +246,14 @@ fn hooks_in_a_wrong_order_do_nothing() {
         (request.outcome().sent.len(), request.outcome().resumed),
         (1, 0)
     );
+    // Headers that arrive again are judged again, and an answer to the first call does not follow.
+    let request = config.request(&login(), None);
+    assert_eq!(request.headers(true), STOP);
+    request.behave(|habits| habits.hides_all = true);
+    assert_eq!(request.headers(true), STOP);
+    assert_eq!(request.outcome().answer.unwrap().status, 400);
+    request.reply(b"200", &denying());
+    assert_eq!(request.outcome().answer.unwrap().status, 400);
     // While it collects a body, and while it waits, the client goes away.
     for is_last in [false, true] {
         let request = config.request(&login(), None);
