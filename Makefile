@@ -184,6 +184,9 @@ deb: dist ## Package the program of `make dist` for Debian (needs cargo-deb)
 	@$(foreach shell,bash zsh fish,$(TARGET)/dist-build/$(MUSL)/release/doorward completions $(shell) >$(TARGET)/deb/completions/doorward.$(shell);)
 	CARGO_TARGET_DIR=$(TARGET)/dist-build cargo deb --no-build --no-strip --locked --target $(MUSL) --output $(DIST)
 
+test-deb: root deb $(TOOLS)/debian-bookworm/.complete ## Install the package of `make deb` in a small Debian, run it, remove and purge it (as root)
+	@PYTHONPATH=tests/kubernetes python3 tests/containers/package.py $(DIST)/*.deb $(TOOLS)/debian-bookworm
+
 book: ## Build the documents as a book (needs mdbook)
 	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook --locked" >&2; exit 1; }
 	mdbook build
@@ -342,4 +345,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile soak fuzz sanitize lint deny bench matrix image image-arm64 peers tools root compiler nightly needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile test-deb soak fuzz sanitize lint deny bench matrix image image-arm64 peers tools root compiler nightly needs
