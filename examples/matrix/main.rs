@@ -19,7 +19,6 @@ mod ingress_provider;
 #[allow(dead_code, reason = "the benchmark uses more of it")]
 mod null;
 mod others;
-mod relay;
 mod report;
 mod requests;
 mod scenario;

@@ -7,8 +7,7 @@ use tempfile::TempDir;
 
 use super::{
     columns::{Column, Doors, Running},
-    harness::{Doorward, Home, Service, Settings, basic, send},
-    relay::Relay,
+    harness::{Doorward, Home, Relay, Service, Settings, basic, send},
     scenario::{Need, Scenarios},
 };
 

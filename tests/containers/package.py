@@ -15,7 +15,7 @@ SETTINGS = "etc/doorward/doorward.toml"
 UNIT = "lib/systemd/system/doorward.service"
 DATA = "var/lib/doorward"
 # What dpkg itself remembers, and the package.
-NOT_OURS = ("var/lib/dpkg", "var/log", "root")
+NOT_OURS = ("var/lib/dpkg", "var/log", "doorward.deb")
 
 
 def paths(root):
@@ -51,10 +51,10 @@ def main():
         folder.chmod(0o755)
         root = folder / "debian"
         run("cp", "--archive", DEBIAN, root)
-        shutil.copy(PACKAGE, root / "root/doorward.deb")
+        shutil.copy(PACKAGE, root / "doorward.deb")
         before = paths(root)
-        dpkg(root, "--install", "/root/doorward.deb")
-        version = dpkg(root, "--field", "/root/doorward.deb", "Version").strip()
+        dpkg(root, "--install", "/doorward.deb")
+        version = dpkg(root, "--field", "/doorward.deb", "Version").strip()
         said = run("chroot", root, "doorward", "--version").split()
         check(said == ["doorward", version.rsplit("-", 1)[0]], f"{version} says it is {said}")
         added = paths(root) - before
@@ -70,7 +70,7 @@ def main():
 
         own = (root / SETTINGS).read_text() + "\n[log]\nlevel = 'debug'\n"
         (root / SETTINGS).write_text(own)
-        dpkg(root, "--install", "/root/doorward.deb")
+        dpkg(root, "--install", "/doorward.deb")
         check((root / SETTINGS).read_text() == own, "a second installation changes the settings")
         dpkg(root, "--remove", "doorward")
         check((root / SETTINGS).read_text() == own, "removing the package removes the settings")

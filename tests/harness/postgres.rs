@@ -25,7 +25,7 @@ use super::{
 pub struct Postgres;
 
 /// Little memory, and no waiting for the disk. Data survives a crash of the process, but not of the machine.
-pub(super) const SMALL_AND_FAST: &[&str] = &[
+const SMALL_AND_FAST: &[&str] = &[
     "shared_buffers=16MB",
     "fsync=off",
     "full_page_writes=off",
@@ -70,25 +70,12 @@ impl Server for Postgres {
 
     fn launch(dir: &Path, address: SocketAddr) -> Process {
         own(dir);
-        let mut command = command(Self::SERVER, dir);
-        command
-            .arg("-D")
-            .arg(dir.join("data"))
-            .arg("-k")
-            .arg(dir)
-            .args(["-h", &address.ip().to_string()])
-            .args(["-p", &address.port().to_string()])
-            .args(small_and_fast());
-        Process::start(Self::SERVER, &mut command, dir)
+        Process::start(Self::SERVER, &mut server(dir, address), dir)
     }
 
     async fn started(process: &Process, address: SocketAddr) -> Option<bool> {
-        let log = process.stderr();
-        if log.contains("could not bind") {
+        if !is_started(process)? {
             return Some(false);
-        }
-        if !log.contains("is ready to accept connections") {
-            return None;
         }
         timeout(Duration::from_secs(1), TcpStream::connect(address))
             .await
@@ -186,6 +173,32 @@ pub fn postgres_command(program: PathBuf, dir: &Path) -> Command {
         command.uid(user).gid(group);
     }
     command
+}
+
+/// The command of a server with the data in a directory.
+pub(super) fn server(dir: &Path, address: SocketAddr) -> Command {
+    let mut command = command(Postgres::SERVER, dir);
+    command
+        .arg("-D")
+        .arg(dir.join("data"))
+        .arg("-k")
+        .arg(dir)
+        .args(["-h", &address.ip().to_string()])
+        .args(["-p", &address.port().to_string()])
+        .args(small_and_fast());
+    command
+}
+
+/// Whether the server accepts connections; `false` if its port was taken. A standby accepts read-only ones.
+pub(super) fn is_started(process: &Process) -> Option<bool> {
+    let log = process.stderr();
+    if log.contains("could not bind") {
+        return Some(false);
+    }
+    ["connections", "read-only connections"]
+        .iter()
+        .any(|what| log.contains(&format!("is ready to accept {what}")))
+        .then_some(true)
 }
 
 fn small_and_fast() -> impl Iterator<Item = String> {

@@ -14,7 +14,7 @@ use super::{
     Postgres, Process, START, Server as _,
     database::{DATABASE, PASSWORD, USER, copy, directory, installed, kill},
     free_address,
-    postgres::{SMALL_AND_FAST, command, own, psql},
+    postgres::{command, is_started, own, psql, server},
     process::succeeded,
     until,
 };
@@ -172,36 +172,13 @@ impl Drop for PostgresNode {
 }
 
 fn start(dir: &Path, address: SocketAddr, primary: Option<&PostgresNode>) -> Process {
-    let mut command = command(Postgres::SERVER, dir);
-    command
-        .arg("-D")
-        .arg(dir.join("data"))
-        .arg("-k")
-        .arg(dir)
-        .args(["-h", &address.ip().to_string()])
-        .args(["-p", &address.port().to_string()]);
-    let source = primary.map(|primary| {
-        let (dir, port) = (primary.dir.display(), primary.address.port());
-        format!("primary_conninfo=host={dir} port={port} user=postgres")
-    });
+    let mut command = server(dir, address);
     // Later settings replace earlier ones.
-    let settings = (SMALL_AND_FAST.iter().copied())
-        .chain(["wal_level=replica", "max_wal_senders=4"])
-        .chain(source.as_deref());
-    for setting in settings {
-        command.args(["-c", setting]);
+    command.args(["-c", "wal_level=replica", "-c", "max_wal_senders=4"]);
+    if let Some(primary) = primary {
+        let (dir, port) = (primary.dir.display(), primary.address.port());
+        let source = format!("primary_conninfo=host={dir} port={port} user=postgres");
+        command.args(["-c", &source]);
     }
     Process::start(Postgres::SERVER, &mut command, dir)
-}
-
-/// Whether the server answers; `false` if its port was taken.
-fn is_started(process: &Process) -> Option<bool> {
-    let log = process.stderr();
-    if log.contains("could not bind") {
-        return Some(false);
-    }
-    ["connections", "read-only connections"]
-        .iter()
-        .any(|what| log.contains(&format!("is ready to accept {what}")))
-        .then_some(true)
 }

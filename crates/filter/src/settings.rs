@@ -11,7 +11,7 @@ use doorward_core::{
     time::UnixTime,
 };
 use doorward_rules::{
-    feed::{Content, ContentFault, Instead, RuleEntry},
+    feed::{Content, ContentFault, Instead, RuleEntry, one_line},
     routes::{self, RouteOptions},
 };
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -126,23 +126,23 @@ fn time<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
 /// Why a configuration is refused. Envoy keeps the previous one.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SettingsFault {
-    #[error("the configuration is not understood: {}", one_line(.0))]
+    #[error("the configuration is not understood: {}", line(.0))]
     Syntax(#[source] serde_json::Error),
-    #[error("content: {}", one_line(.0))]
+    #[error("content: {}", line(.0))]
     ContentSyntax(#[source] serde_json::Error),
     #[error("content: {0}")]
     Content(#[from] ContentFault),
     #[error("neither \"feed\" nor \"content\" says what is in force")]
     Nothing,
-    #[error("{name}: {1}", name = one_line(.0))]
+    #[error("{name}: {1}", name = line(.0))]
     File(String, #[source] io::Error),
-    #[error("{}", one_line(.0))]
+    #[error("{}", line(.0))]
     Rules(String),
     #[error(
         "\"rules_file\" and \"content.rules\" both say which rules are in force; remove one of them"
     )]
     TwoRules,
-    #[error("{name}: {1}", name = one_line(.0))]
+    #[error("{name}: {1}", name = line(.0))]
     Secret(String, #[source] SecretFault),
     #[error("Envoy refused to define the metric {0}")]
     Metric(&'static str),
@@ -151,17 +151,9 @@ pub(crate) enum SettingsFault {
 }
 
 /// A text that may quote the configuration, as a part of one line in Envoy's log.
-fn one_line(text: &impl fmt::Display) -> String {
+fn line(text: &impl fmt::Display) -> String {
     const LONGEST: usize = 1000;
-    let text = text.to_string();
-    let mut line = String::new();
-    for char in text.chars().take(LONGEST) {
-        match char.is_control() {
-            true => line.extend(char.escape_default()),
-            false => line.push(char),
-        }
-    }
-    line
+    one_line(&text.to_string(), LONGEST)
 }
 
 impl Settings {

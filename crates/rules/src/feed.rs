@@ -24,7 +24,7 @@ pub use self::{
         Allow, Beside, Content, IssuerEntry, KeyEntry, MachineKeysEntry, Rendered, RuleEntry,
         Settings, TokenEntry,
     },
-    fault::{ContentFault, FeedFault, QueryFault},
+    fault::{ContentFault, FeedFault, QueryFault, one_line},
     in_force::InForce,
     known::{Instead, Known, Options, Taken},
     query::Query,

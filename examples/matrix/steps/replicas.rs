@@ -16,8 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     columns::{Column, Doors},
     findings::Findings,
-    harness::{Doorward, PATIENCE, Service, Settings, basic, send, until},
-    relay::Relay,
+    harness::{Doorward, PATIENCE, Relay, Service, Settings, basic, send, until},
     requests::{ask, status},
     world::{BOB, World, data, doors, log_in},
 };

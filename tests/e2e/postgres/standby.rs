@@ -15,7 +15,7 @@ use crate::{
     direct::{Session, bearer, judged, login, post},
     front::{BOB, basic},
     harness::{
-        Doorward, Forwarder, PATIENCE, PostgresNode, PostgresPair, Reply, Settings, try_send, until,
+        Doorward, PATIENCE, PostgresNode, PostgresPair, Relay, Reply, Settings, try_send, until,
     },
 };
 
@@ -198,12 +198,12 @@ impl Traffic {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failover_logins_work_again_and_logouts_hold() {
     let mut pair = PostgresPair::start().await;
-    let address = Forwarder::to(pair.one.address()).await;
-    let one = prepare(&PostgresNode::url(address.address()), unthrottled);
+    let address = Relay::start(&[pair.one.address()]).await.unwrap();
+    let one = prepare(&PostgresNode::url(address.address), unthrottled);
     one.run(&["migrate"], "").await.ok();
     one.add_user(BOB.0, BOB.1, &[]).await;
     let one = one.serve().await;
-    let other = replica(address.address(), unthrottled).await;
+    let other = replica(address.address, unthrottled).await;
     let token = bearer(&one, BOB).await;
     let before = Session::of(&login(&one, BOB).await);
     let kept = Session::of(&login(&one, BOB).await);
@@ -223,7 +223,7 @@ async fn after_a_failover_logins_work_again_and_logouts_hold() {
     }
     assert_eq!(out(&one, &token).await.status, 503);
     pair.other.promote();
-    address.lead_to(pair.other.address());
+    address.lead_to(&[pair.other.address()]);
     let moved = Instant::now();
     for replica in [&one, &other] {
         until("logins again", RECOVERY, async || {
@@ -234,7 +234,7 @@ async fn after_a_failover_logins_work_again_and_logouts_hold() {
     eprintln!("logins again {:?} after the address moved", moved.elapsed());
 
     // What was acknowledged and replicated holds everywhere, also for a replica that starts now.
-    let new = replica(address.address(), |_| {}).await;
+    let new = replica(address.address, |_| {}).await;
     for replica in [&one, &other, &new] {
         // The other replica may not have read it before the crash.
         until("the logout holds", SOON, async || {
@@ -273,8 +273,8 @@ async fn after_a_failover_logins_work_again_and_logouts_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_former_primary_is_left_once_the_address_moves() {
     let mut pair = PostgresPair::start().await;
-    let address = Forwarder::to(pair.one.address()).await;
-    let late = prepare(&PostgresNode::url(address.address()), |settings| {
+    let address = Relay::start(&[pair.one.address()]).await.unwrap();
+    let late = prepare(&PostgresNode::url(address.address), |settings| {
         // A refresh token would be written.
         settings.env("DOORWARD_REFRESH__ENABLED", "false");
     });
@@ -286,7 +286,7 @@ async fn a_former_primary_is_left_once_the_address_moves() {
     pair.one.stop().await;
     pair.other.promote();
     pair.one.follow(&pair.other).await;
-    address.lead_to(pair.one.address());
+    address.lead_to(&[pair.one.address()]);
     let early = replica(pair.other.address(), |_| {}).await;
     until("a logout meets the standby", PATIENCE, async || {
         let reply = out(&late, &token).await;
@@ -305,7 +305,7 @@ async fn a_former_primary_is_left_once_the_address_moves() {
     }
 
     pair.one.sql("SELECT pg_wal_replay_pause()");
-    address.lead_to(pair.other.address());
+    address.lead_to(&[pair.other.address()]);
     let (seen, moved) = (bearer(&early, BOB).await, Instant::now());
     assert_eq!(out(&early, &seen).await.status, 200);
     until("the logout is known", CHECKED + SOON, async || {

@@ -1,7 +1,7 @@
 //! The functions that Envoy calls. No panic leaves them: a request is answered with 503 instead.
 
-mod bootstrap;
-mod configuration;
+pub(super) mod bootstrap;
+pub(super) mod configuration;
 
 use std::{
     ffi::{c_char, c_void},
@@ -105,7 +105,7 @@ extern "C" fn envoy_dynamic_module_on_program_init() -> *const c_char {
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
     filter: *const c_void,
     _envoy: StreamPointer,
 ) -> *const c_void {
@@ -122,7 +122,9 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_new(
 ///
 /// Envoy alone calls this, once for each request.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(request: *const c_void) {
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(
+    request: *const c_void,
+) {
     let request = request.cast::<Slot>();
     // SAFETY: it is the pointer that `new` made of an `Rc`, and Envoy gives it back once.
     quietly(|| drop(unsafe { Rc::from_raw(request) }));
@@ -134,7 +136,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_destroy(request: *const
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
     envoy: StreamPointer,
     request: *const c_void,
     is_last: bool,
@@ -151,7 +153,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_headers(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
     envoy: StreamPointer,
     request: *const c_void,
     is_last: bool,
@@ -168,7 +170,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_body(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
     envoy: StreamPointer,
     request: *const c_void,
 ) -> u32 {
@@ -184,7 +186,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_request_trailers(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
     envoy: StreamPointer,
     request: *const c_void,
     _is_last: bool,
@@ -201,7 +203,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_response_headers(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_http_callout_done(
+pub(super) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_http_callout_done(
     envoy: StreamPointer,
     request: *const c_void,
     _id: u64,

@@ -1,6 +1,6 @@
-//! An Envoy for tests and for the fuzz target: it calls the hooks through their symbols, and gives the module its own
-//! functions. Memory that the module may read only for a while is freed as soon as that while is over, so that
-//! AddressSanitizer and Miri see every later use. What no Envoy may meet is kept as a fault.
+//! An Envoy for tests and for the fuzz target: it calls the hooks, and gives the module its own functions. Memory that the
+//! module may read only for a while is freed as soon as that while is over, so that AddressSanitizer sees every later use.
+//! What no Envoy may meet is kept as a fault.
 
 #![cfg_attr(
     not(test),
@@ -24,10 +24,8 @@ pub(crate) use self::{
     request::{Answered, FakeRequest},
 };
 
-use std::ffi::c_void;
-
 use self::callbacks::install;
-use super::raw::{Buffer, ConfigPointer, Pair, StreamPointer};
+use super::raw::{Buffer, Pair};
 
 /// The result of a callout or a metric that is not [`super::raw::SUCCESS`].
 const FAILURE: u32 = 1;
@@ -114,94 +112,4 @@ impl Reply {
             _texts: head.into_iter().chain(chunks).collect(),
         }
     }
-}
-
-// The hooks, as Envoy's header declares them.
-unsafe extern "C" {
-    fn envoy_dynamic_module_on_http_filter_config_new(
-        config: ConfigPointer,
-        name: Buffer,
-        text: Buffer,
-    ) -> *const c_void;
-    fn envoy_dynamic_module_on_http_filter_config_destroy(own: *const c_void);
-    fn envoy_dynamic_module_on_http_filter_config_scheduled(
-        config: ConfigPointer,
-        own: *const c_void,
-        event: u64,
-    );
-    fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
-        config: ConfigPointer,
-        own: *const c_void,
-        id: u64,
-        result: u32,
-        headers: *const Pair,
-        count: usize,
-        chunks: *const Buffer,
-        chunk_count: usize,
-    );
-    fn envoy_dynamic_module_on_bootstrap_extension_config_new(
-        config: ConfigPointer,
-        name: Buffer,
-        text: Buffer,
-    ) -> *const c_void;
-    fn envoy_dynamic_module_on_bootstrap_extension_config_destroy(own: *const c_void);
-    fn envoy_dynamic_module_on_bootstrap_extension_config_scheduled(
-        config: ConfigPointer,
-        own: *const c_void,
-        event: u64,
-    );
-    fn envoy_dynamic_module_on_bootstrap_extension_http_callout_done(
-        config: ConfigPointer,
-        own: *const c_void,
-        id: u64,
-        result: u32,
-        headers: *const Pair,
-        count: usize,
-        chunks: *const Buffer,
-        chunk_count: usize,
-    );
-    fn envoy_dynamic_module_on_bootstrap_extension_new(
-        own: *const c_void,
-        extension: *mut c_void,
-    ) -> *const c_void;
-    fn envoy_dynamic_module_on_bootstrap_extension_shutdown(
-        extension: *mut c_void,
-        own: *const c_void,
-        go_on: Option<unsafe extern "C" fn(*mut c_void)>,
-        context: *mut c_void,
-    );
-    fn envoy_dynamic_module_on_http_filter_new(
-        filter: *const c_void,
-        stream: StreamPointer,
-    ) -> *const c_void;
-    fn envoy_dynamic_module_on_http_filter_destroy(own: *const c_void);
-    fn envoy_dynamic_module_on_http_filter_request_headers(
-        stream: StreamPointer,
-        own: *const c_void,
-        is_last: bool,
-    ) -> u32;
-    fn envoy_dynamic_module_on_http_filter_request_body(
-        stream: StreamPointer,
-        own: *const c_void,
-        is_last: bool,
-    ) -> u32;
-    fn envoy_dynamic_module_on_http_filter_request_trailers(
-        stream: StreamPointer,
-        own: *const c_void,
-    ) -> u32;
-    fn envoy_dynamic_module_on_http_filter_response_headers(
-        stream: StreamPointer,
-        own: *const c_void,
-        is_last: bool,
-    ) -> u32;
-    fn envoy_dynamic_module_on_http_filter_http_callout_done(
-        stream: StreamPointer,
-        own: *const c_void,
-        id: u64,
-        result: u32,
-        headers: *const Pair,
-        count: usize,
-        chunks: *const Buffer,
-        chunk_count: usize,
-    );
 }

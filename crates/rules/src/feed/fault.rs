@@ -129,13 +129,19 @@ const LONGEST_TEXT: usize = 200;
 
 /// A text for a log, without control characters and cut to a length.
 pub(super) fn short(text: &str) -> String {
+    one_line(text, LONGEST_TEXT)
+}
+
+/// A text from outside as a part of one line of a log: blanks in place of control characters, and at most this many characters.
+#[must_use]
+pub fn one_line(text: &str, longest: usize) -> String {
     let visible = text.chars().map(|c| match c.is_control() {
         true => ' ',
         false => c,
     });
-    let mut short: String = visible.clone().take(LONGEST_TEXT).collect();
-    if visible.count() > LONGEST_TEXT {
-        short.push('\u{2026}');
+    let mut line: String = visible.clone().take(longest).collect();
+    if visible.count() > longest {
+        line.push('\u{2026}');
     }
-    short
+    line
 }

@@ -15,7 +15,7 @@ use crate::{abi::raw::ConfigPointer, bootstrap::Bootstrap};
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_new(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_new(
     envoy: ConfigPointer,
     _name: Buffer,
     text: Buffer,
@@ -30,7 +30,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_new(
 ///
 /// Envoy alone calls this, once.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_destroy(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_destroy(
     bootstrap: *const c_void,
 ) {
     // SAFETY: it is the pointer that `config_new` returned, and Envoy gives it back once.
@@ -39,7 +39,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_destroy(
 
 /// The extension itself. The module keeps nothing for it; Envoy only needs a pointer that is not null.
 #[unsafe(no_mangle)]
-extern "C" fn envoy_dynamic_module_on_bootstrap_extension_new(
+pub(in crate::abi) extern "C" fn envoy_dynamic_module_on_bootstrap_extension_new(
     _bootstrap: *const c_void,
     _envoy: *mut c_void,
 ) -> *const c_void {
@@ -52,7 +52,7 @@ extern "C" fn envoy_dynamic_module_on_bootstrap_extension_new(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_shutdown(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_shutdown(
     _envoy: *mut c_void,
     _extension: *const c_void,
     go_on: Option<unsafe extern "C" fn(*mut c_void)>,
@@ -70,7 +70,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_shutdown(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_scheduled(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_scheduled(
     envoy: ConfigPointer,
     bootstrap: *const c_void,
     _event: u64,
@@ -85,7 +85,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_config_schedule
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_http_callout_done(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_bootstrap_extension_http_callout_done(
     envoy: ConfigPointer,
     bootstrap: *const c_void,
     _id: u64,

@@ -80,7 +80,7 @@ pub(super) unsafe fn with<T>(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
     envoy: ConfigPointer,
     _name: Buffer,
     text: Buffer,
@@ -95,7 +95,9 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_new(
 ///
 /// Envoy alone calls this, once.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(filter: *const c_void) {
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(
+    filter: *const c_void,
+) {
     // SAFETY: it is the pointer that `config_new` returned, and Envoy gives it back once.
     unsafe { destroy::<Filter>(filter) }
 }
@@ -106,7 +108,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_destroy(filter: 
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
     envoy: ConfigPointer,
     filter: *const c_void,
     _event: u64,
@@ -121,7 +123,7 @@ unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_scheduled(
 ///
 /// Envoy alone calls this.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
+pub(in crate::abi) unsafe extern "C" fn envoy_dynamic_module_on_http_filter_config_http_callout_done(
     envoy: ConfigPointer,
     filter: *const c_void,
     _id: u64,

@@ -14,6 +14,22 @@ use std::{
 use super::{
     super::{
         config::Kind,
+        hooks::{
+            bootstrap::{
+                envoy_dynamic_module_on_bootstrap_extension_config_destroy,
+                envoy_dynamic_module_on_bootstrap_extension_config_new,
+                envoy_dynamic_module_on_bootstrap_extension_config_scheduled,
+                envoy_dynamic_module_on_bootstrap_extension_http_callout_done,
+                envoy_dynamic_module_on_bootstrap_extension_new,
+                envoy_dynamic_module_on_bootstrap_extension_shutdown,
+            },
+            configuration::{
+                envoy_dynamic_module_on_http_filter_config_destroy,
+                envoy_dynamic_module_on_http_filter_config_http_callout_done,
+                envoy_dynamic_module_on_http_filter_config_new,
+                envoy_dynamic_module_on_http_filter_config_scheduled,
+            },
+        },
         raw::{self, Buffer, ConfigPointer},
     },
     Reply, Sent, install,
@@ -82,8 +98,8 @@ impl FakeConfig {
             faults: RefCell::default(),
         });
         let new = match kind {
-            Kind::Filter => super::envoy_dynamic_module_on_http_filter_config_new,
-            Kind::Bootstrap => super::envoy_dynamic_module_on_bootstrap_extension_config_new,
+            Kind::Filter => envoy_dynamic_module_on_http_filter_config_new,
+            Kind::Bootstrap => envoy_dynamic_module_on_bootstrap_extension_config_new,
         };
         let text: Box<[u8]> = text.into();
         let name: Box<[u8]> = (*b"doorward").into();
@@ -101,8 +117,8 @@ impl FakeConfig {
     /// Runs what is scheduled, as Envoy's main thread does; says how many calls that were.
     pub(crate) fn run(&self) -> usize {
         let scheduled = match self.record.kind {
-            Kind::Filter => super::envoy_dynamic_module_on_http_filter_config_scheduled,
-            Kind::Bootstrap => super::envoy_dynamic_module_on_bootstrap_extension_config_scheduled,
+            Kind::Filter => envoy_dynamic_module_on_http_filter_config_scheduled,
+            Kind::Bootstrap => envoy_dynamic_module_on_bootstrap_extension_config_scheduled,
         };
         let count = self.record.scheduled.swap(0, Ordering::Relaxed);
         for _ in 0..count {
@@ -115,8 +131,8 @@ impl FakeConfig {
     /// Answers a request, whether or not there is one; `None` is a failure.
     pub(crate) fn answer(&self, answer: Option<(&[u8], &[u8])>) {
         let done = match self.record.kind {
-            Kind::Filter => super::envoy_dynamic_module_on_http_filter_config_http_callout_done,
-            Kind::Bootstrap => super::envoy_dynamic_module_on_bootstrap_extension_http_callout_done,
+            Kind::Filter => envoy_dynamic_module_on_http_filter_config_http_callout_done,
+            Kind::Bootstrap => envoy_dynamic_module_on_bootstrap_extension_http_callout_done,
         };
         let open = self.record.open.get();
         self.record.open.set(open.saturating_sub(1));
@@ -164,17 +180,14 @@ impl FakeConfig {
         }
         let count = Cell::new(0);
         let context = ptr::from_ref(&count).cast_mut().cast();
-        // SAFETY: the module made `own`, and keeps none of the pointers.
-        let extension = unsafe {
-            super::envoy_dynamic_module_on_bootstrap_extension_new(self.own, self.envoy())
-        };
+        let extension = envoy_dynamic_module_on_bootstrap_extension_new(self.own, self.envoy());
         assert!(
             !extension.is_null(),
             "Envoy refuses an extension without a pointer"
         );
         // SAFETY: the module made `extension`, and the counter lives until the hook returns.
         unsafe {
-            super::envoy_dynamic_module_on_bootstrap_extension_shutdown(
+            envoy_dynamic_module_on_bootstrap_extension_shutdown(
                 self.envoy(),
                 extension,
                 Some(go_on),
@@ -189,10 +202,8 @@ impl Drop for FakeConfig {
     fn drop(&mut self) {
         if !self.own.is_null() {
             let destroy = match self.record.kind {
-                Kind::Filter => super::envoy_dynamic_module_on_http_filter_config_destroy,
-                Kind::Bootstrap => {
-                    super::envoy_dynamic_module_on_bootstrap_extension_config_destroy
-                }
+                Kind::Filter => envoy_dynamic_module_on_http_filter_config_destroy,
+                Kind::Bootstrap => envoy_dynamic_module_on_bootstrap_extension_config_destroy,
             };
             // SAFETY: the module made it, and gets it back once.
             unsafe { destroy(self.own) }

@@ -9,6 +9,15 @@ use std::{
 
 use super::{
     super::{
+        hooks::{
+            envoy_dynamic_module_on_http_filter_destroy,
+            envoy_dynamic_module_on_http_filter_http_callout_done,
+            envoy_dynamic_module_on_http_filter_new,
+            envoy_dynamic_module_on_http_filter_request_body,
+            envoy_dynamic_module_on_http_filter_request_headers,
+            envoy_dynamic_module_on_http_filter_request_trailers,
+            envoy_dynamic_module_on_http_filter_response_headers,
+        },
         raw::{self, Buffer, Pair, StreamPointer},
         stream::Header,
     },
@@ -125,7 +134,7 @@ impl Record {
             return;
         }
         // SAFETY: the module made it, and gets it back once.
-        unsafe { super::envoy_dynamic_module_on_http_filter_destroy(self.own.get()) }
+        unsafe { envoy_dynamic_module_on_http_filter_destroy(self.own.get()) }
         let mut inner = self.inner.borrow_mut();
         inner.is_over = true;
         inner.lent.clear();
@@ -144,7 +153,7 @@ impl Record {
         self.inner.borrow_mut().has_response = true;
         self.hook(|envoy, own| {
             // SAFETY: the record lives, and the module made `own`.
-            unsafe { super::envoy_dynamic_module_on_http_filter_response_headers(envoy, own, true) }
+            unsafe { envoy_dynamic_module_on_http_filter_response_headers(envoy, own, true) }
         })
     }
 
@@ -152,7 +161,7 @@ impl Record {
         self.hook(|envoy, own| {
             // SAFETY: the record lives, the module made `own`, and a failure has no headers.
             unsafe {
-                super::envoy_dynamic_module_on_http_filter_http_callout_done(
+                envoy_dynamic_module_on_http_filter_http_callout_done(
                     envoy,
                     own,
                     1,
@@ -189,8 +198,7 @@ impl FakeConfig {
             .map(|(name, value)| (name.to_vec(), value.to_vec()));
         record.inner.borrow_mut().headers = owned.collect();
         // SAFETY: the module made its configuration, and the record lives as long as the request.
-        let own =
-            unsafe { super::envoy_dynamic_module_on_http_filter_new(self.own, record.envoy()) };
+        let own = unsafe { envoy_dynamic_module_on_http_filter_new(self.own, record.envoy()) };
         assert!(!own.is_null(), "Envoy refuses a filter without a pointer");
         record.own.set(own);
         FakeRequest {
@@ -219,9 +227,7 @@ impl FakeRequest<'_> {
     pub(crate) fn headers(&self, is_last: bool) -> Option<u32> {
         self.decoding(|envoy, own| {
             // SAFETY: the record lives, and the module made `own`.
-            unsafe {
-                super::envoy_dynamic_module_on_http_filter_request_headers(envoy, own, is_last)
-            }
+            unsafe { envoy_dynamic_module_on_http_filter_request_headers(envoy, own, is_last) }
         })
     }
 
@@ -230,14 +236,14 @@ impl FakeRequest<'_> {
         self.record.inner.borrow_mut().body = owned;
         self.decoding(|envoy, own| {
             // SAFETY: the record lives, and the module made `own`.
-            unsafe { super::envoy_dynamic_module_on_http_filter_request_body(envoy, own, is_last) }
+            unsafe { envoy_dynamic_module_on_http_filter_request_body(envoy, own, is_last) }
         })
     }
 
     pub(crate) fn trailers(&self) -> Option<u32> {
         self.decoding(|envoy, own| {
             // SAFETY: the record lives, and the module made `own`.
-            unsafe { super::envoy_dynamic_module_on_http_filter_request_trailers(envoy, own) }
+            unsafe { envoy_dynamic_module_on_http_filter_request_trailers(envoy, own) }
         })
     }
 
@@ -252,7 +258,7 @@ impl FakeRequest<'_> {
         self.record.hook(|envoy, own| {
             // SAFETY: the record lives, the module made `own`, and the reply lives until the hook returns.
             unsafe {
-                super::envoy_dynamic_module_on_http_filter_http_callout_done(
+                envoy_dynamic_module_on_http_filter_http_callout_done(
                     envoy,
                     own,
                     1,

@@ -46,9 +46,10 @@ fn value<'a>(headers: &'a [Owned], name: &str) -> Option<&'a str> {
     value
 }
 
-/// What the other tests rely on. The header is read after its memory has moved.
+/// What the other tests rely on: `make sanitize` demands that AddressSanitizer refuses this one. The header is read after its
+/// memory has moved.
+#[cfg(refused)]
 #[test]
-#[ignore = "`make sanitize` runs it, and demands that AddressSanitizer refuses it"]
 fn a_use_after_the_end_is_found() {
     let config = usual();
     let request = config.request(&[], None);

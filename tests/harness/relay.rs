@@ -1,4 +1,5 @@
-//! A TCP relay that connects each new connection to the next of its targets, as a Kubernetes Service does.
+//! A TCP relay that connects each new connection to the next of its targets, as a Kubernetes Service does, or to its only
+//! one, as a virtual IP address does.
 
 use std::{
     io,
@@ -19,6 +20,11 @@ pub struct Relay {
 }
 
 impl Relay {
+    /// Listens on a free port.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
     pub async fn start(targets: &[SocketAddr]) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
